@@ -1,0 +1,62 @@
+"""What a market is to the simulated exchange: quotes and trades, ordered by exchange time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sim.rules import SymbolRules
+
+
+@dataclass(frozen=True, slots=True)
+class BookTicker:
+    """The best bid and ask of a symbol are these from `time_ms` on.
+
+    Prices are in ticks, quantities in lots of the symbol's rules. (Market streams, "Individual Symbol Book Ticker".)
+    """
+
+    time_ms: int
+    symbol: str
+    update_id: int
+    bid_ticks: int
+    bid_lots: int
+    ask_ticks: int
+    ask_lots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One taker order has traded `lots` at one price at `time_ms` (Market streams, "Aggregate Trade").
+
+    `trade_id` is the aggregate's id; `first_id` to `last_id` are the single trades in it. `buyer_is_maker` says that the
+    taker sold.
+    """
+
+    time_ms: int
+    symbol: str
+    trade_id: int
+    price_ticks: int
+    lots: int
+    first_id: int
+    last_id: int
+    buyer_is_maker: bool
+
+
+MarketEvent = BookTicker | Trade
+
+
+class Market(Protocol):
+    """A source of market events of one or several symbols, whose times never decrease."""
+
+    @property
+    def rules(self) -> Mapping[str, SymbolRules]:
+        """The rules of each symbol that the market carries."""
+
+    def peek_ms(self) -> int | None:
+        """The exchange time of the next event in epoch milliseconds is returned; None once the market has ended."""
+
+    def take(self) -> MarketEvent:
+        """The next event is returned and consumed; its time is what `peek_ms` has said.
+
+        Raises:
+            StopIteration: the market has ended.
+        """
