@@ -11,7 +11,8 @@ from sim.rules import SymbolRules
 class BookTicker:
     """The best bid and ask of a symbol are these from `time_ms` on.
 
-    Prices are in ticks, quantities in lots of the symbol's rules. (Market streams, "Individual Symbol Book Ticker".)
+    Prices are in ticks, quantities in lots of the symbol's rules. (Market streams, "Individual Symbol Book
+    Ticker".)
     """
 
     time_ms: int
@@ -27,8 +28,8 @@ class BookTicker:
 class Trade:
     """One taker order has traded `lots` at one price at `time_ms` (Market streams, "Aggregate Trade").
 
-    `trade_id` is the aggregate's id; `first_id` to `last_id` are the single trades in it. `buyer_is_maker` says that the
-    taker sold.
+    `trade_id` is the aggregate's id; `first_id` to `last_id` are the single trades in it. `buyer_is_maker`
+    says that the taker sold.
     """
 
     time_ms: int
@@ -52,7 +53,9 @@ class Market(Protocol):
         """The rules of each symbol that the market carries."""
 
     def peek_ms(self) -> int | None:
-        """The exchange time of the next event in epoch milliseconds is returned; None once the market has ended."""
+        """The exchange time of the next event in epoch milliseconds is returned; None once the market has
+        ended.
+        """
 
     def take(self) -> MarketEvent:
         """The next event is returned and consumed; its time is what `peek_ms` has said.

@@ -1,0 +1,59 @@
+"""The time a message spends on the wire, one way."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_TIMER_TOLERANCE_S = 1e-6
+
+
+class DelayLine(Generic[T]):
+    """Items put in come out at `deliver` in the same order, each `latency_ms` later on the running loop's
+    time.
+
+    Without latency they come out at once, inside `put`.
+    """
+
+    __slots__ = ("_deliver", "_in_flight", "_latency_s", "_timer")
+
+    def __init__(self, latency_ms: float, deliver: Callable[[T], None]) -> None:
+        self._latency_s = latency_ms / 1000
+        self._deliver = deliver
+        self._in_flight: deque[tuple[float, T]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def put(self, item: T) -> None:
+        """`item` is on its way, behind all that were put before."""
+        if not self._latency_s:
+            self._deliver(item)
+            return
+        due_s = asyncio.get_running_loop().time() + self._latency_s
+        self._in_flight.append((due_s, item))
+        if self._timer is None:
+            self._arm()
+
+    def clear(self) -> None:
+        """Everything on its way is lost."""
+        self._in_flight.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_at(self._in_flight[0][0], self._arrive)
+
+    def _arrive(self) -> None:
+        self._timer = None
+        arrived_by_s = asyncio.get_running_loop().time() + _TIMER_TOLERANCE_S
+        try:
+            while self._in_flight and self._in_flight[0][0] <= arrived_by_s:
+                self._deliver(self._in_flight.popleft()[1])
+        finally:
+            if self._in_flight and self._timer is None:
+                self._arm()
