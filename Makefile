@@ -1,0 +1,34 @@
+# make run     the daemon, paper trading unless .env says otherwise; ARGS="..." are the arguments of main.py
+# make test    all tests with branch coverage; ARGS="..." are arguments of pytest
+# make lint    rules, format and strict types
+# make check   lint and test
+# make clean   removes what the tools made, not logs/ and state/
+#
+# Each makes the environment .venv first where it is missing. PYTHON=... chooses the interpreter (3.11 or newer).
+
+PYTHON ?=
+ARGS ?=
+export PYTHON
+
+.PHONY: run test lint check clean
+
+# Ctrl-C reaches the daemon, which takes make's place in the shell that runs the line. make itself then ends
+# with 130, as it does after every Ctrl-C; ./run gives the daemon's own exit code.
+run:
+	@exec ./run $(ARGS)
+
+test:
+	@sh deploy/environment.sh requirements-dev.txt
+	.venv/bin/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint:
+	@sh deploy/environment.sh requirements-dev.txt
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
+
+check: lint test
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
