@@ -86,7 +86,7 @@ class Rule:
     convert: Callable[[Any], Any] = lambda value: value
     secret: bool = False
 
-    def check(self, value: object, name: str) -> Any:  # noqa: ANN401 - settings are of many types
+    def check(self, value: object, name: str) -> Any:
         """Return the setting that `value` stands for, or raise a ConfigLoaderError about `name`."""
         plain = value.reveal() if isinstance(value, Secret) else value
         if not self.accepts(plain):
@@ -101,7 +101,9 @@ def _shown(value: object) -> str:
         return "empty"
     if isinstance(value, bool):
         return f"the switch {str(value).lower()}"
-    text = ascii(value) if isinstance(value, str | int | float | list | dict) else f"a {type(value).__name__}"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a section"
+    text = ascii(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
     return text if len(text) <= 32 else f"{text[:28]}..."
 
 
@@ -112,11 +114,11 @@ def _is_number(value: object) -> bool:
 # The functions below return the default of a dataclass field, which stands at fields of any type: hence Any.
 
 
-def _setting(default: object, rule: Rule) -> Any:  # noqa: ANN401 - see above
+def _setting(default: object, rule: Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
 
-def _integer(default: int, low: int, high: int, unit: str = "") -> Any:  # noqa: ANN401 - see above
+def _integer(default: int, low: int, high: int, unit: str = "") -> Any:
     rule = Rule(
         f"a whole number from {low} to {high}{unit}",
         lambda value: type(value) is int and low <= value <= high,
@@ -124,42 +126,42 @@ def _integer(default: int, low: int, high: int, unit: str = "") -> Any:  # noqa:
     return _setting(default, rule)
 
 
-def _number(default: float, low: float, high: float, unit: str = "") -> Any:  # noqa: ANN401 - see above
+def _number(default: float, low: float, high: float, unit: str = "") -> Any:
     rule = Rule(
         f"a number from {low} to {high}{unit}", lambda value: _is_number(value) and low <= value <= high
     )
     return _setting(default, rule)
 
 
-def _positive(default: float, high: float, unit: str = "") -> Any:  # noqa: ANN401 - see above
+def _positive(default: float, high: float, unit: str = "") -> Any:
     rule = Rule(
         f"a number above 0 and up to {high}{unit}", lambda value: _is_number(value) and 0 < value <= high
     )
     return _setting(default, rule)
 
 
-def _positive_below(default: float, high: float, unit: str) -> Any:  # noqa: ANN401 - see above
+def _positive_below(default: float, high: float, unit: str) -> Any:
     rule = Rule(
         f"a number above 0 and below {high}{unit}", lambda value: _is_number(value) and 0 < value < high
     )
     return _setting(default, rule)
 
 
-def _choice(default: str, *choices: str) -> Any:  # noqa: ANN401 - see above
+def _choice(default: str, *choices: str) -> Any:
     rule = Rule(f"one of: {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices)
     return _setting(default, rule)
 
 
-def _switch(*, default: bool) -> Any:  # noqa: ANN401 - see above
+def _switch(*, default: bool) -> Any:
     return _setting(default, Rule("true or false", lambda value: isinstance(value, bool)))
 
 
-def _text(default: str, pattern: str, wants: str) -> Any:  # noqa: ANN401 - see above
+def _text(default: str, pattern: str, wants: str) -> Any:
     matches = re.compile(pattern).fullmatch
     return _setting(default, Rule(wants, lambda value: isinstance(value, str) and matches(value) is not None))
 
 
-def _secret() -> Any:  # noqa: ANN401 - see above
+def _secret() -> Any:
     matches = re.compile(r"[!-~]{0,512}").fullmatch
     wants = "a text of printable ASCII characters without spaces"
     rule = Rule(
@@ -168,12 +170,12 @@ def _secret() -> Any:  # noqa: ANN401 - see above
     return _setting(Secret(""), rule)
 
 
-def _folder(default: str, pattern: str = r"(?!~)[^\x00-\x1f\x7f]{1,1000}") -> Any:  # noqa: ANN401 - see above
+def _folder(default: str, pattern: str = r"(?!~)[^\x00-\x1f\x7f]{1,1000}") -> Any:
     # "~" is refused because only a shell expands it: the folder would be made under that very name.
     return _text(default, pattern, "the path of a folder as text, written out without ~")
 
 
-def _paper_url() -> Any:  # noqa: ANN401 - see above
+def _paper_url() -> Any:
     wants = "the address of a simulated exchange on this machine, like http://127.0.0.1:8080"
     # Not shown when refused: somebody else's address may carry a password.
     return _setting("", Rule(wants, _is_loopback_origin, lambda value: value.rstrip("/"), secret=True))
@@ -204,7 +206,7 @@ class Section(Mapping[str, Any]):
                 # The only way to finish a field of a frozen dataclass.
                 object.__setattr__(self, name, rule.check(getattr(self, name), name))
 
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - settings are of many types; attributes are the typed way
+    def __getitem__(self, key: str) -> Any:
         head, _, rest = key.partition(".")
         if head not in _settings(type(self)):
             raise KeyError(key)
@@ -438,7 +440,7 @@ def _read_section(node: yaml.Node | None, section: type[Section], prefix: str, f
     return values
 
 
-def _read_value(node: yaml.Node, setting: Field[Any], path: str, file: Path) -> Any:  # noqa: ANN401 - of many types
+def _read_value(node: yaml.Node, setting: Field[Any], path: str, file: Path) -> Any:
     if rule := setting.metadata.get("rule"):
         return rule.check(_scalar(node), f"{_place(file, node)}: {path}")
     section = cast(type[Section], setting.default_factory)

@@ -1,0 +1,156 @@
+"""The files around the program agree with it: pins, settings, what is kept out of the repository."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from utils.config_loader import ENV_NAMES, get_config, known_keys
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = (ROOT / "config.yaml").read_text(encoding="utf-8")
+ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+
+
+def requirements(name: str) -> list[str]:
+    """Return the lines of a requirements file without comments."""
+    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def leaves(tree: dict[str, object], prefix: str = "") -> list[str]:
+    """Return the full path of every value of a nested dict."""
+    found: list[str] = []
+    for key, value in tree.items():
+        found += leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return found
+
+
+@pytest.mark.parametrize(
+    "line", [*requirements("requirements.txt"), *requirements("requirements-dev.txt")[1:]]
+)
+def test_requirement_is_pinned_exactly(line: str) -> None:
+    """Two installations are the same program."""
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9]+(\.[0-9]+)+", line)
+
+
+def test_dev_requirements_start_with_the_runtime_ones() -> None:
+    """The tests run with what the daemon runs with."""
+    assert requirements("requirements-dev.txt")[0] == "-r requirements.txt"
+
+
+def test_runtime_requirements_are_all_imported() -> None:
+    """Nothing is installed that nobody uses."""
+    modules = {"aiohttp", "websockets", "yaml", "dotenv", "msgspec", "rich"}
+    assert len(requirements("requirements.txt")) == len(modules)
+    sources = [file for folder in ("", "core", "utils", "sim") for file in (ROOT / folder).glob("*.py")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in sources)
+    assert {name for name in modules if not re.search(rf"^\s*(import|from) {name}\b", text, re.M)} == set()
+
+
+def test_config_yaml_has_every_key_but_those_of_the_environment() -> None:
+    """Whoever reads the file has seen all there is."""
+    assert sorted(leaves(yaml.safe_load(CONFIG))) == sorted(set(known_keys()) - set(ENV_NAMES))
+
+
+def test_config_yaml_has_a_comment_on_every_line() -> None:
+    """Unit and effect stand beside the value."""
+    values = [line for line in CONFIG.splitlines() if re.match(r"\s*\w+: *[^\s#]", line)]
+    assert len(values) == len(known_keys()) - len(ENV_NAMES)
+    assert [line for line in values if not re.search(r" # \S.{15,}", line)] == []
+
+
+def test_config_yaml_names_the_unit_of_every_key_that_has_one() -> None:
+    """A number without a unit is read wrongly sooner or later."""
+    units = {
+        "_s:": "second",
+        "_ms:": "millisecond",
+        "_interval:": "second",
+        "_usdt:": "USDT",
+        "_percent:": "percent",
+    }
+    for line in CONFIG.splitlines():
+        name, _, comment = line.partition("#")
+        for ending, unit in units.items():
+            if re.search(rf"\w{ending}", name):
+                assert unit in comment, line
+
+
+def test_env_example_has_exactly_the_names_that_are_read() -> None:
+    """Copied as it is, it loads, and changes nothing."""
+    names = re.findall(r"^([A-Z_]+)=", ENV_EXAMPLE, re.MULTILINE)
+    assert sorted(names) == sorted(ENV_NAMES)
+    shipped = get_config(ROOT / ".env.example")
+    assert (shipped.EXCHANGE_ENV, shipped.BINANCE_API_KEY, shipped.PAPER_URL) == ("paper", "", "")
+
+
+def test_env_example_has_a_comment_above_every_name() -> None:
+    """Each name is explained where it is filled in."""
+    for block in ENV_EXAMPLE.strip().split("\n\n"):
+        assert block.startswith("# "), block
+
+
+def test_secrets_and_recordings_stay_out_of_the_repository() -> None:
+    """What a run leaves behind is ignored before anybody can commit it."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {".env", "logs/", "state/", "data/", ".venv/"} <= set(ignored)
+
+
+def test_no_file_of_the_repository_is_a_recording_or_a_secret() -> None:
+    """The repository holds text of a size that a person can read."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone: there is no list of the repository's files")
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    tracked = [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    assert [
+        file for file in tracked if file.stat().st_size > 300_000 or file.suffix in (".gz", ".zip", ".csv")
+    ] == []
+    assert ROOT / ".env" not in tracked
+
+
+@pytest.mark.parametrize("script", ["run", "deploy/environment.sh", ".ci/run"])
+def test_script_is_executable_and_has_no_syntax_error(script: str) -> None:
+    """The commands of the README start as they are written."""
+    file = ROOT / script
+    assert file.stat().st_mode & 0o111
+    shell = "bash" if "bash" in file.read_text().splitlines()[0] else "sh"
+    subprocess.run([shell, "-n", file], check=True)
+
+
+@pytest.mark.parametrize("python", ["/bin/false", "/no/such/python"])
+def test_environment_refuses_what_is_no_new_python(python: str) -> None:
+    """The refusal is one sentence with the remedy, and nothing is installed."""
+    result = subprocess.run(
+        ["sh", ROOT / "deploy" / "environment.sh", "requirements.txt"],
+        env={"PATH": "/usr/bin:/bin", "PYTHON": python},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.endswith(f"{python} is not Python 3.11 or newer: set PYTHON to one that is.\n")
+
+
+def test_tools_see_every_part_of_the_program() -> None:
+    """Strict types, coverage and tests are switched on for all of it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert settings["mypy"]["strict"] is True
+    assert settings["mypy"]["files"] == ["core", "utils", "sim", "main.py"]
+    assert settings["coverage"]["run"]["source"] == ["core", "utils", "sim", "main"]
+    assert settings["coverage"]["run"]["branch"] is True
+    assert settings["coverage"]["report"]["fail_under"] >= 90
+    assert settings["pytest"]["ini_options"]["filterwarnings"] == ["error"]
+
+
+def test_python_is_new_enough_for_the_program() -> None:
+    """The oldest version that everything is written for is the one the tools check against."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert settings["ruff"]["target-version"] == "py311"
+    assert settings["mypy"]["python_version"] == "3.11"
+    assert sys.version_info >= (3, 11)
