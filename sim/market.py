@@ -1,6 +1,6 @@
 """What a market is to the simulated exchange: quotes and trades, ordered by exchange time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,3 +63,33 @@ class Market(Protocol):
         Raises:
             StopIteration: the market has ended.
         """
+
+
+class MarketError(Exception):
+    """The market cannot be had; the text is one sentence that says what is wrong and what to do."""
+
+
+class StreamMarket:
+    """A market whose events come from an iterator, which is read one event ahead."""
+
+    def __init__(self, rules: Mapping[str, SymbolRules], events: Iterator[MarketEvent]) -> None:
+        self.rules = dict(rules)
+        self._events = events
+        self._next = next(events, None)
+
+    def peek_ms(self) -> int | None:
+        """The exchange time of the next event in epoch milliseconds is returned; None once the market has
+        ended.
+        """
+        return None if self._next is None else self._next.time_ms
+
+    def take(self) -> MarketEvent:
+        """The next event is returned and consumed.
+
+        Raises:
+            StopIteration: the market has ended.
+        """
+        if self._next is None:
+            raise StopIteration("the market has ended")
+        event, self._next = self._next, next(self._events, None)
+        return event

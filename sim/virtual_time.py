@@ -74,14 +74,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         waiting = ", ".join(names[:_TASKS_NAMED]) + (", …" if len(names) > _TASKS_NAMED else "")
         return f"virtual time stands still: nothing is ready and no timer is set; waiting forever: {waiting}"
 
-    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+    def run_in_executor(
+        self,
+        executor: Any,  # noqa: ARG002  # there is no other thread
+        func: Callable[[*Ts], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
         """`func(*args)` has been called; the future returned holds its result or exception. `executor` is not
         used.
         """
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the future
             future.set_exception(error)
         return future
 
@@ -110,7 +115,6 @@ def run_virtual(
     Raises:
         VirtualDeadlock: every task waits and no timer is set.
     """
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, VirtualTimeLoop)
+    loop = VirtualTimeLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main(VirtualClock(loop, epoch_ms)))

@@ -1,0 +1,56 @@
+"""Which market a simulated exchange gets, by the settings that a user gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from sim.market import Market, MarketError
+from sim.recording import RecordedMarket
+from sim.rules import MAINNET, SymbolRules
+from sim.synthetic import SyntheticMarket
+
+RECORDING = "recording"
+SYNTHETIC = "synthetic"
+KINDS = (RECORDING, SYNTHETIC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSettings:
+    """What is traded and where its prices come from.
+
+    `recording` is the folder of a recording, `speed` how many market seconds pass in one, `seed` makes a
+    synthetic market repeatable, and with `loop` a recording starts again at its end.
+    """
+
+    kind: str = SYNTHETIC
+    symbols: Sequence[str] = ("BTCUSDT",)
+    recording: Path | None = None
+    speed: Fraction = Fraction(1)
+    seed: int = 1
+    loop: bool = True
+
+
+def open_market(settings: FeedSettings, start_ms: int) -> Market:
+    """The market that `settings` describe is returned; its first event happens at `start_ms`.
+
+    Raises:
+        MarketError: an unknown symbol, or a recording that is missing or cannot be read.
+    """
+    rules = {symbol: _known_rules(symbol) for symbol in settings.symbols}
+    if not rules:
+        raise MarketError(f"There is no symbol to trade: name one of {', '.join(MAINNET)}.")
+    if settings.speed <= 0:
+        raise MarketError(f"The speed {settings.speed} is not above 0: use 1 for real time.")
+    if settings.kind == SYNTHETIC:
+        return SyntheticMarket(rules, start_ms, seed=settings.seed, speed=settings.speed)
+    if settings.recording is None:
+        raise MarketError("A recording needs its folder: add --recording DIR.")
+    return RecordedMarket(settings.recording, rules, start_ms, speed=settings.speed, loop=settings.loop)
+
+
+def _known_rules(symbol: str) -> SymbolRules:
+    rules = MAINNET.get(symbol)
+    if rules is None:
+        raise MarketError(f"The simulated exchange does not know {symbol}: use one of {', '.join(MAINNET)}.")
+    return rules

@@ -1,0 +1,162 @@
+"""A recording of a real market, replayed: its times begin at a given moment and run at a given speed, in a
+loop if wanted.
+
+Each pass of a loop is stitched to the one before: its prices are shifted by whole ticks so that it begins at
+the mid price where the last one ended, and its ids go on counting. Spreads, sizes and time gaps are those of
+the recording.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from sim.market import BookTicker, MarketError, MarketEvent, StreamMarket, Trade
+from sim.public_files import find_days, read_tape
+from sim.rules import SymbolRules
+
+# Recorded time between the last event of a pass and the first of the next one.
+SEAM_MS = 100
+# A recording that rises would rise with every pass. Where a pass would lead further away from the first price
+# than this part of it, the pass is played upside down.
+MAX_DRIFT = Fraction(1, 10)
+
+
+class RecordedMarket(StreamMarket):
+    """The recording in `folder` of the symbols in `rules`, whose first event happens at `start_ms`.
+
+    `speed` divides the recorded gaps. With `loop` it never ends.
+
+    Raises:
+        MarketError: here or while reading: a file is missing or has a bad line.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rules: Mapping[str, SymbolRules],
+        start_ms: int,
+        *,
+        speed: Fraction = Fraction(1),
+        loop: bool = True,
+    ) -> None:
+        self._days = {symbol: find_days(folder, symbol) for symbol in rules}
+        self._start_ms = start_ms
+        self._speed = speed
+        super().__init__(rules, self._play(rules, loop=loop))
+        if self.peek_ms() is None:
+            raise MarketError(f"The recording in {folder} holds no quote: use another one.")
+
+    def _play(self, rules: Mapping[str, SymbolRules], *, loop: bool) -> Iterator[MarketEvent]:
+        stitches = {symbol: _Stitch() for symbol in rules}
+        played_ms = 0
+        while True:
+            first_ms = last_ms = None
+            for event in read_tape(self._days, rules):
+                stitch = stitches[event.symbol]
+                if isinstance(event, Trade) and stitch.first_quote is None:
+                    continue  # there is no quote yet that it could have happened at
+                first_ms = event.time_ms if first_ms is None else first_ms
+                last_ms = event.time_ms
+                yield stitch.apply(event, self._exchange_ms(played_ms + last_ms - first_ms))
+            if not loop or first_ms is None or last_ms is None:
+                return
+            played_ms += last_ms - first_ms + SEAM_MS
+            stitches = {symbol: stitch.following() for symbol, stitch in stitches.items()}
+
+    def _exchange_ms(self, recorded_ms: int) -> int:
+        return self._start_ms + recorded_ms * self._speed.denominator // self._speed.numerator
+
+
+@dataclass(slots=True)
+class _Stitch:
+    """How one pass of one symbol is fitted to the one before: `price = offset + sign * recorded price`."""
+
+    sign: int = 1
+    offset_ticks: int = 0
+    update_id_offset: int = 0
+    trade_id_offset: int = 0
+    single_id_offset: int = 0
+    origin_ticks: int | None = None
+    first_quote: BookTicker | None = None
+    last_quote: BookTicker | None = None
+    first_trade: Trade | None = None
+    last_trade: Trade | None = None
+    lowest_ticks: int = 0
+    highest_ticks: int = 0
+
+    def apply(self, event: MarketEvent, time_ms: int) -> MarketEvent:
+        """The event as it happens in this pass is returned."""
+        return self._quote(event, time_ms) if isinstance(event, BookTicker) else self._trade(event, time_ms)
+
+    def _quote(self, recorded: BookTicker, time_ms: int) -> BookTicker:
+        if self.first_quote is None:
+            self.first_quote = recorded
+            self.lowest_ticks, self.highest_ticks = recorded.bid_ticks, recorded.ask_ticks
+        self.last_quote = recorded
+        self.lowest_ticks = min(self.lowest_ticks, recorded.bid_ticks)
+        self.highest_ticks = max(self.highest_ticks, recorded.ask_ticks)
+        bid = (self.offset_ticks + self.sign * recorded.bid_ticks, recorded.bid_lots)
+        ask = (self.offset_ticks + self.sign * recorded.ask_ticks, recorded.ask_lots)
+        if self.sign < 0:
+            bid, ask = ask, bid
+        return BookTicker(
+            time_ms,
+            recorded.symbol,
+            recorded.update_id + self.update_id_offset,
+            bid[0],
+            bid[1],
+            ask[0],
+            ask[1],
+        )
+
+    def _trade(self, recorded: Trade, time_ms: int) -> Trade:
+        self.first_trade = self.first_trade or recorded
+        self.last_trade = recorded
+        return replace(
+            recorded,
+            time_ms=time_ms,
+            trade_id=recorded.trade_id + self.trade_id_offset,
+            price_ticks=self.offset_ticks + self.sign * recorded.price_ticks,
+            first_id=recorded.first_id + self.single_id_offset,
+            last_id=recorded.last_id + self.single_id_offset,
+            buyer_is_maker=recorded.buyer_is_maker == (self.sign > 0),
+        )
+
+    def following(self) -> "_Stitch":
+        """The stitch of the pass after this one, which has been played to its end."""
+        following = _Stitch(
+            update_id_offset=self.update_id_offset,
+            trade_id_offset=self.trade_id_offset,
+            single_id_offset=self.single_id_offset,
+        )
+        if self.first_trade is not None and self.last_trade is not None:
+            following.trade_id_offset += self.last_trade.trade_id - self.first_trade.trade_id + 1
+            following.single_id_offset += self.last_trade.last_id - self.first_trade.first_id + 1
+        if self.first_quote is not None and self.last_quote is not None:
+            following.update_id_offset += self.last_quote.update_id - self.first_quote.update_id + 1
+            self._join(following, _twice_mid(self.first_quote), _twice_mid(self.last_quote))
+        return following
+
+    def _join(self, following: "_Stitch", first: int, last: int) -> None:
+        reached = 2 * self.offset_ticks + self.sign * last
+        origin = first if self.origin_ticks is None else self.origin_ticks
+        upright_drift = abs(reached + last - first - origin)
+        mirrored_drift = abs(reached - last + first - origin)
+        following.origin_ticks = origin
+        if upright_drift > MAX_DRIFT * origin and mirrored_drift < upright_drift:
+            following.sign = -1
+        following.offset_ticks = (reached - following.sign * first) // 2
+        if self._leaves_the_market(following):
+            following.sign, following.offset_ticks = 1, 0
+
+    def _leaves_the_market(self, following: "_Stitch") -> bool:
+        """Whether a price would fall to zero; such a wild recording starts again at its own prices
+        instead.
+        """
+        extreme = self.lowest_ticks if following.sign > 0 else self.highest_ticks
+        return following.offset_ticks + following.sign * extreme <= 0
+
+
+def _twice_mid(quote: BookTicker) -> int:
+    return quote.bid_ticks + quote.ask_ticks
