@@ -1,6 +1,7 @@
 """What all tests share: the recordings, the seeds, and a clean shared state."""
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,25 @@ hypothesis.settings.load_profile("deep" if os.environ.get("QUANT_PMM_DEEP") == "
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the recordings; without it the test is skipped, and fails where CI=true."""
-    if not DATA.is_dir():
-        reason = f"no recordings at {DATA}: put them there, or name their folder with QUANT_PMM_DATA"
-        if os.environ.get("CI") == "true":
+    return recordings(DATA, ci=os.environ.get("CI") == "true")
+
+
+def recordings(folder: Path, *, ci: bool) -> Path:
+    """Return `folder`, or end the test: a person may lack the recordings, CI may not."""
+    if not folder.is_dir():
+        reason = f"no recordings at {folder}: put them there, or name their folder with QUANT_PMM_DATA"
+        if ci:
             pytest.fail(reason)
         pytest.skip(reason)
-    return DATA
+    return folder
+
+
+@pytest.fixture
+def seed() -> int:
+    """A seed that differs from run to run, or QUANT_PMM_SEED; pytest shows it beside a failure."""
+    number = int(os.environ.get("QUANT_PMM_SEED") or secrets.randbits(32))
+    print(f"repeat this with QUANT_PMM_SEED={number}")  # noqa: T201 - captured, and shown on failure only
+    return number
 
 
 @pytest.fixture(autouse=True)
