@@ -97,7 +97,7 @@ def test_env_example_has_a_comment_above_every_name() -> None:
 def test_secrets_and_recordings_stay_out_of_the_repository() -> None:
     """What a run leaves behind is ignored before anybody can commit it."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {".env", "logs/", "state/", "data/", ".venv/"} <= set(ignored)
+    assert {".env", "/logs/", "/state/", "/data/", ".venv/"} <= set(ignored)
 
 
 def test_no_file_of_the_repository_is_a_recording_or_a_secret() -> None:
