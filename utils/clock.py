@@ -1,0 +1,62 @@
+"""The one place where time is read.
+
+Everything else receives a :class:`Clock`, so that the same code runs on the wall clock, and on the virtual clock of the
+simulation. Waiting is asyncio's business (``asyncio.sleep``, ``asyncio.timeout``): a virtual-time loop moves those too.
+"""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time for timestamps, monotonic time for intervals. Never mix the two: the wall clock may be stepped."""
+
+    def time_ms(self) -> int:
+        """Return the wall clock in ms since the Unix epoch."""
+
+    def monotonic_ns(self) -> int:
+        """Return ns on a clock that never steps back; only differences mean anything."""
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def time_ms(self) -> int:
+        """Return the wall clock in ms since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ns(self) -> int:
+        """Return ns on a clock that never steps back; only differences mean anything."""
+        return time.monotonic_ns()
+
+
+class ServerClock:
+    """The exchange's clock as this machine knows it: the local clock plus a measured offset.
+
+    ``offset_ms`` is exchange time minus local time. The sample with the shortest round trip wins, because half the
+    round trip bounds the error of a sample.
+
+    Source: binance-futures timing security, ``GET /fapi/v1/time``.
+    """
+
+    __slots__ = ("_clock", "offset_ms", "round_trip_ms")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.offset_ms = 0
+        self.round_trip_ms: int | None = None
+
+    def time_ms(self) -> int:
+        """Return the exchange's time in ms since the epoch, as well as it is known."""
+        return self._clock.time_ms() + self.offset_ms
+
+    def restart(self) -> None:
+        """Forget the quality of the old sample, so that the next one is taken even if its round trip was longer."""
+        self.round_trip_ms = None
+
+    def learn(self, *, sent_ms: int, received_ms: int, server_ms: int) -> None:
+        """Take a sample: local times of sending and receiving, and the exchange's time in the reply (all epoch ms)."""
+        round_trip_ms = max(received_ms - sent_ms, 0)
+        if self.round_trip_ms is None or round_trip_ms <= self.round_trip_ms:
+            self.round_trip_ms = round_trip_ms
+            self.offset_ms = server_ms - (sent_ms + round_trip_ms // 2)

@@ -1,0 +1,316 @@
+"""REST: one request at a time, signed at the moment of sending, with an outcome that tells the caller what to do.
+
+Not to be run as a script: inside ``utils/`` its name would hide the standard library's ``http``.
+
+Source: binance-futures general info (signed endpoints, limits, HTTP return codes).
+"""
+
+import asyncio
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from utils.clock import Clock, ServerClock
+from utils.errors import AuthFailed, ClockSkew, NotSent, OutcomeUnknown, Overloaded, RateLimited, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """What came back: the HTTP status, headers with lower-case names, and the raw body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpTransport(Protocol):
+    """Carries one request to one fixed origin. Behind it are sockets, or the simulated exchange in memory."""
+
+    async def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        """Return the reply; raise NotSent if nothing can have arrived, OutcomeUnknown if something may have."""
+
+    async def close(self) -> None:
+        """Release the connections."""
+
+
+class AiohttpTransport:
+    """Requests over sockets to one pinned origin; follows no redirect and no proxy variable.
+
+    ``origin`` is scheme, host and port, for example ``https://fapi.binance.com``.
+    """
+
+    CONNECT_TIMEOUT_S = 2.0
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        """Return the reply; raise NotSent if nothing can have arrived, OutcomeUnknown if something may have."""
+        url = URL(f"{self._origin}{path}?{query}" if query else f"{self._origin}{path}", encoded=True)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self.CONNECT_TIMEOUT_S)
+        try:
+            async with self._connected().request(
+                method, url, headers=headers, timeout=timeout, allow_redirects=False
+            ) as reply:
+                lower = {name.lower(): value for name, value in reply.headers.items()}
+                return HttpResponse(reply.status, lower, await reply.read())
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(f"{method} {path}: no connection ({type(error).__name__})") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise OutcomeUnknown(f"{method} {path}: no answer ({type(error).__name__})") from error
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=32, keepalive_timeout=60),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Release the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+class Security(Enum):
+    """What a request carries beside its parameters."""
+
+    NONE = "none"
+    KEY = "key"
+    SIGNED = "signed"
+
+
+@dataclass(slots=True)
+class RequestUsage:
+    """What the exchange's headers say about our use of its limits, and what we counted ourselves."""
+
+    sent: int = 0
+    refused: int = 0
+    unknown: int = 0
+    used_weight_1m: int = 0
+    order_count_10s: int = 0
+    order_count_1m: int = 0
+    last_round_trip_ms: float = 0.0
+    round_trips_ms: dict[str, float] = field(default_factory=dict)
+    """Last round trip by method and path; bounded, because paths are a fixed set."""
+
+
+_USAGE_HEADERS = {
+    "x-mbx-used-weight-1m": "used_weight_1m",
+    "x-mbx-order-count-10s": "order_count_10s",
+    "x-mbx-order-count-1m": "order_count_1m",
+}
+_BANNED_UNTIL = re.compile(r"banned until (\d{12,14})")
+_UNKNOWN_CODES = frozenset({-1000, -1006, -1007})
+_CLOCK_CODES = frozenset({-1021, -5028})
+_AUTH_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
+_DEFAULT_RETRY_AFTER_S = 10.0
+
+
+class BinanceRest:
+    """Requests to Binance's REST interface; each either returns decoded JSON or raises by what the caller must do.
+
+    ``recv_window_ms`` bounds how late a signed request may still be executed. Timestamps and signatures are made at
+    the moment of sending. While a rate limit or ban lasts nothing is sent: the call raises RateLimited at once.
+    """
+
+    def __init__(
+        self,
+        transport: HttpTransport,
+        clock: Clock,
+        *,
+        api_key: str = "",
+        api_secret: str = "",
+        timeout_s: float = 3.0,
+        recv_window_ms: int = 2000,
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._api_key = api_key
+        self._hmac = hmac.new(api_secret.encode(), digestmod=hashlib.sha256)
+        self._timeout_s = timeout_s
+        self.recv_window_ms = recv_window_ms
+        self._blocked_until_ns = 0
+        self._banned = False
+        self.server_clock = ServerClock(clock)
+        self.usage = RequestUsage()
+        self.clock_is_doubtful = False
+        """A timestamp of ours was refused, and the clock has not been measured since."""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        security: Security = Security.NONE,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Return the decoded JSON of a success; raise NotSent, OutcomeUnknown or a kind of Refused."""
+        self._refuse_while_limited()
+        query = self._query(params or {}, security)
+        headers = {} if security is Security.NONE else {"X-MBX-APIKEY": self._api_key}
+        started_ns = self._clock.monotonic_ns()
+        self.usage.sent += 1
+        try:
+            response = await self._transport.request(
+                method, path, query, headers, timeout_s or self._timeout_s
+            )
+        except OutcomeUnknown:
+            self.usage.unknown += 1
+            raise
+        self._note_reply(method, path, (self._clock.monotonic_ns() - started_ns) / 1e6, response)
+        return self._decode(method, path, response)
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._transport.close()
+
+    async def synchronise_clock(self, samples: int = 3) -> None:
+        """Measure the offset to the exchange's clock anew, by the best of a few samples."""
+        self.server_clock.restart()
+        for _ in range(samples):
+            sent_ms = self._clock.time_ms()
+            reply = await self.call("GET", "/fapi/v1/time")
+            received_ms = self._clock.time_ms()
+            self.server_clock.learn(
+                sent_ms=sent_ms, received_ms=received_ms, server_ms=int(reply["serverTime"])
+            )
+        self.clock_is_doubtful = False
+
+    def _query(self, params: Mapping[str, str | int], security: Security) -> str:
+        if security is not Security.SIGNED:
+            return urlencode(params)
+        stamped = {**params, "recvWindow": self.recv_window_ms, "timestamp": self.server_clock.time_ms()}
+        query = urlencode(stamped)
+        return f"{query}&signature={self.signature(query)}"
+
+    def signature(self, payload: str) -> str:
+        """Return the HMAC-SHA256 of exactly these bytes, in hex."""
+        digest = self._hmac.copy()
+        digest.update(payload.encode())
+        return digest.hexdigest()
+
+    def _refuse_while_limited(self) -> None:
+        remaining_s = (self._blocked_until_ns - self._clock.monotonic_ns()) / 1e9
+        if remaining_s > 0:
+            status = 418 if self._banned else 429
+            raise RateLimited(
+                -1003,
+                "not sent: a rate limit is in force",
+                status,
+                retry_after_s=remaining_s,
+                banned=self._banned,
+            )
+
+    def _note_reply(self, method: str, path: str, round_trip_ms: float, response: HttpResponse) -> None:
+        self.usage.last_round_trip_ms = round_trip_ms
+        self.usage.round_trips_ms[f"{method} {path}"] = round_trip_ms
+        for header, name in _USAGE_HEADERS.items():
+            text = response.headers.get(header, "")
+            if text.isdigit():  # order endpoints send -1 for the weight: not a number to believe
+                setattr(self.usage, name, int(text))
+
+    def _decode(self, method: str, path: str, response: HttpResponse) -> Any:
+        try:
+            body = msgspec.json.decode(response.body) if response.body else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            body = None
+        if response.status == 200 and body is not None:
+            return body
+        self.usage.refused += 1
+        error = classify(method, path, response, body, self._clock.time_ms())
+        if isinstance(error, RateLimited):
+            self._banned = error.banned
+            self._blocked_until_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
+        self.clock_is_doubtful = self.clock_is_doubtful or isinstance(error, ClockSkew)
+        raise error
+
+
+def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: int) -> Exception:
+    """Return what a reply that is no success means: by code first, then by message, then by HTTP status.
+
+    Anything that does not prove that the request was not executed is OutcomeUnknown.
+
+    Source: binance-futures general info, HTTP return codes and error codes.
+    """
+    status = response.status
+    code, message = _code_and_message(body)
+    if status in (418, 429):
+        return RateLimited(
+            code,
+            message,
+            status,
+            retry_after_s=_retry_after_s(response, message, now_ms),
+            banned=status == 418,
+        )
+    if status == 503 and _shed_without_execution(code, message):
+        return Overloaded(code, message, status)
+    if status >= 500 or status == 408 or status < 400 or code in _UNKNOWN_CODES:
+        return OutcomeUnknown(f"{method} {path}: HTTP {status} {message}".rstrip())
+    if code in _CLOCK_CODES:
+        return ClockSkew(code, message, status)
+    if code in _AUTH_CODES or status == 401:
+        return AuthFailed(code, message, status)
+    return Refused(code, message or f"HTTP {status} without a readable body", status)
+
+
+def _code_and_message(body: Any) -> tuple[int, str]:
+    if not isinstance(body, dict):
+        return 0, ""
+    code = body.get("code", 0)
+    return (code if isinstance(code, int) else 0), printable(str(body.get("msg", "")))
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Return text from outside, made safe to log: control characters escaped, cut to ``limit`` characters."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text[:limit]
+    )
+
+
+def _shed_without_execution(code: int, message: str) -> bool:
+    return code in (-1001, -1008) or message.startswith("Service Unavailable")
+
+
+def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
+    banned_until = _BANNED_UNTIL.search(message)
+    if banned_until:
+        return max((int(banned_until.group(1)) - now_ms) / 1000, 1.0)
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdigit() else _DEFAULT_RETRY_AFTER_S
+
+
+async def with_retries(
+    attempt: Callable[[], Any], *, attempts: int = 3, pause_s: float = 0.2, cap_s: float = 2.0
+) -> Any:
+    """Return the first success of a *reading* request, trying again what may be tried again.
+
+    Only for requests that change nothing: an unknown outcome is simply asked again. Refusals other than overload and
+    clock skew are raised at once.
+    """
+    for remaining in reversed(range(attempts)):
+        try:
+            return await attempt()
+        except (NotSent, OutcomeUnknown, Overloaded):
+            if remaining == 0:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, cap_s)
+    raise AssertionError("unreachable: attempts must be at least 1")

@@ -1,0 +1,62 @@
+"""Where each environment lives. Hosts are pinned here and nowhere else.
+
+Source: binance-futures general info (base URLs), websocket market streams (routed URLs), testnet.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Environment(StrEnum):
+    """Which exchange the daemon talks to."""
+
+    PAPER = "paper"
+    TESTNET = "testnet"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    """The origins of one environment: REST, streams, and the wallet host that knows the rights of a key."""
+
+    environment: Environment
+    rest_origin: str
+    stream_origin: str
+    wallet_origin: str
+
+
+LIVE = Venue(
+    Environment.LIVE, "https://fapi.binance.com", "wss://fstream.binance.com", "https://api.binance.com"
+)
+TESTNET = Venue(Environment.TESTNET, "https://demo-fapi.binance.com", "wss://demo-fstream.binance.com", "")
+
+
+def paper_venue(origin: str) -> Venue:
+    """Return the venue of a simulated exchange at this loopback origin, for example ``http://127.0.0.1:8080``."""
+    origin = origin.rstrip("/")
+    return Venue(Environment.PAPER, origin, origin.replace("http://", "ws://", 1), origin)
+
+
+def public_target(streams: list[str]) -> str:
+    """Return the path of high-frequency market streams (bookTicker, depth)."""
+    return f"/public/stream?streams={'/'.join(streams)}"
+
+
+def market_target(streams: list[str]) -> str:
+    """Return the path of regular market streams (markPrice, aggTrade, kline)."""
+    return f"/market/stream?streams={'/'.join(streams)}"
+
+
+USER_EVENTS = (
+    "ORDER_TRADE_UPDATE",
+    "ACCOUNT_UPDATE",
+    "ACCOUNT_CONFIG_UPDATE",
+    "MARGIN_CALL",
+    "TRADE_LITE",
+    "listenKeyExpired",
+)
+
+
+def private_target(listen_key: str) -> str:
+    """Return the path of the user data stream, with the events named (leaving them out was unreliable)."""
+    return f"/private/ws?listenKey={listen_key}&events={'/'.join(USER_EVENTS)}"

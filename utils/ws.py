@@ -1,0 +1,219 @@
+"""Streams: one connection, and a stream that comes back by itself.
+
+Not to be run as a script (see ``utils/http.py``).
+
+Source: binance-futures websocket market streams (connection rules), user data streams.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from utils.clock import Clock
+from utils.errors import Disconnected, ExchangeError
+
+log = logging.getLogger(__name__)
+
+
+class WsConnection(Protocol):
+    """One open WebSocket."""
+
+    async def receive(self) -> str | bytes:
+        """Return the next message; raise Disconnected when the connection has ended."""
+
+    async def send(self, text: str) -> None:
+        """Hand a text message to the connection; raise Disconnected when it has ended."""
+
+    async def close(self) -> None:
+        """End the connection, within a bounded time."""
+
+
+class WsTransport(Protocol):
+    """Opens WebSockets to one fixed origin. Behind it are sockets, or the simulated exchange in memory."""
+
+    async def connect(self, target: str) -> WsConnection:
+        """Return an open connection to this path and query; raise Disconnected if there is none to be had."""
+
+    async def close(self) -> None:
+        """Release what the transport holds; connections are closed by those who opened them."""
+
+
+class SocketConnection:
+    """A WebSocket over a real socket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def receive(self) -> str | bytes:
+        """Return the next message; raise Disconnected when the connection has ended."""
+        try:
+            return await self._connection.recv(decode=False)
+        except websockets.ConnectionClosed as error:
+            raise Disconnected(f"closed by the other side or lost ({type(error).__name__})") from error
+
+    async def send(self, text: str) -> None:
+        """Hand a text message to the connection; raise Disconnected when it has ended."""
+        try:
+            await self._connection.send(text)
+        except websockets.ConnectionClosed as error:
+            raise Disconnected(f"closed while sending ({type(error).__name__})") from error
+
+    async def close(self) -> None:
+        """End the connection, within a bounded time."""
+        await self._connection.close()
+
+
+class SocketTransport:
+    """WebSockets to one pinned origin, for example ``wss://fstream.binance.com``; uses no proxy variable.
+
+    A ping every 10 s notices a half-open connection within 20 s; the age of the data is watched elsewhere and sooner.
+    """
+
+    PING_INTERVAL_S = 10.0
+    OPEN_TIMEOUT_S = 3.0
+    CLOSE_TIMEOUT_S = 0.5
+    MAX_MESSAGE_BYTES = 4 * 2**20
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin.rstrip("/")
+
+    async def connect(self, target: str) -> WsConnection:
+        """Return an open connection to this path and query; raise Disconnected if there is none to be had."""
+        try:
+            connection = await connect(
+                self._origin + target,
+                ping_interval=self.PING_INTERVAL_S,
+                ping_timeout=self.PING_INTERVAL_S,
+                open_timeout=self.OPEN_TIMEOUT_S,
+                close_timeout=self.CLOSE_TIMEOUT_S,
+                max_size=self.MAX_MESSAGE_BYTES,
+                compression=None,
+                proxy=None,
+            )
+        except (OSError, TimeoutError, websockets.WebSocketException) as error:
+            raise Disconnected(f"no connection ({type(error).__name__})") from error
+        return SocketConnection(connection)
+
+    async def close(self) -> None:
+        """Release nothing: each connection is closed by the one who opened it."""
+
+
+class Backoff:
+    """Waiting times between attempts: doubling up to a cap, each drawn between half and the whole of it."""
+
+    def __init__(self, rng: random.Random, *, first_s: float = 0.25, cap_s: float = 4.0) -> None:
+        self._rng = rng
+        self._first_s = first_s
+        self._cap_s = cap_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        """Return the next waiting time in s."""
+        ceiling = self._next_s
+        self._next_s = min(ceiling * 2, self._cap_s)
+        return ceiling * (0.5 + 0.5 * self._rng.random())
+
+    def reset(self) -> None:
+        """Start again at the shortest wait."""
+        self._next_s = self._first_s
+
+
+class Stream:
+    """A subscription that is reconnected for ever, with jittered backoff, and says when it is up and when it is down.
+
+    ``target`` is asked before each attempt for the path and query (the user stream makes a listen key there).
+    ``on_message`` gets each payload and must not block. ``on_up`` is called once a connection is open, ``on_down`` with
+    the reason when it has ended. Every connection is a fresh one; it is given up after ``max_age_s``, before the
+    exchange's own 24 h cut.
+    """
+
+    HEALTHY_AFTER_S = 10.0
+
+    def __init__(
+        self,
+        name: str,
+        transport: WsTransport,
+        clock: Clock,
+        backoff: Backoff,
+        *,
+        target: Callable[[], Awaitable[str]],
+        on_message: Callable[[str | bytes], None],
+        on_up: Callable[[], None],
+        on_down: Callable[[str], None],
+        max_age_s: float = 23 * 3600.0,
+    ) -> None:
+        self.name = name
+        self.is_up = False
+        self.connects = 0
+        self._transport = transport
+        self._clock = clock
+        self._backoff = backoff
+        self._target = target
+        self._on_message = on_message
+        self._on_up = on_up
+        self._on_down = on_down
+        self._max_age_s = max_age_s
+        self._dropped: asyncio.Event = asyncio.Event()
+        self._drop_reason = ""
+
+    def drop(self, reason: str) -> None:
+        """Give up the present connection; ``run`` opens a new one."""
+        self._drop_reason = reason
+        self._dropped.set()
+
+    async def run(self) -> None:
+        """Keep the stream connected until cancelled."""
+        while True:
+            opened_ns = self._clock.monotonic_ns()
+            reason = await self._one_connection()
+            if (self._clock.monotonic_ns() - opened_ns) / 1e9 >= self.HEALTHY_AFTER_S:
+                self._backoff.reset()
+            wait_s = self._backoff.next_s()
+            log.warning("%s stream ended: %s; reconnecting in %.1f s", self.name, reason, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _one_connection(self) -> str:
+        """Open one connection, deliver what it brings, and return why it ended."""
+        try:
+            connection = await self._transport.connect(await self._target())
+        except ExchangeError as error:
+            return str(error)
+        self._dropped.clear()
+        self.connects += 1
+        self.is_up = True
+        reason = "cancelled"
+        try:
+            self._on_up()
+            reason = await self._until_ended(connection)
+        finally:
+            self.is_up = False
+            self._on_down(reason)
+            await connection.close()
+        return reason
+
+    async def _until_ended(self, connection: WsConnection) -> str:
+        reading = asyncio.ensure_future(self._read(connection))
+        dropping = asyncio.ensure_future(self._dropped.wait())
+        try:
+            await asyncio.wait(
+                {reading, dropping}, timeout=self._max_age_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if reading.done():
+                return reading.result()
+            return self._drop_reason if dropping.done() else "connection is old, making a new one"
+        finally:
+            for task in (reading, dropping):
+                task.cancel()
+            await asyncio.gather(reading, dropping, return_exceptions=True)
+
+    async def _read(self, connection: WsConnection) -> str:
+        try:
+            while True:
+                self._on_message(await connection.receive())
+        except Disconnected as error:
+            return str(error)
