@@ -9,7 +9,10 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any, Generic, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
+
+if TYPE_CHECKING:  # run as a script, this file finds no package `core`
+    from core.model import BookTop, Position, SymbolRules
 
 T = TypeVar("T")
 
@@ -27,6 +30,29 @@ class SymbolState:
     last_order_time: float = 0.0
     last_risk_check: float = 0.0
     strategy_paused: bool = False
+
+    book: "BookTop | None" = None
+    """Best bid and ask, None before the first."""
+    book_proven_ns: int = 0
+    """Monotonic time at which the book was last known to be the exchange's present one."""
+    mark_received_ns: int = 0
+    stream_delay_ms: float = 0.0
+    """From the exchange's event time to our receiving it, on the exchange's clock as we know it."""
+    exchange_position: "Position | None" = None
+    """The position as the exchange last reported it over REST."""
+    quoted_mid_half_ticks: int = 0
+    """The mid on which the last refresh was decided."""
+    refreshes: int = 0
+    tick_to_order_ms: float = 0.0
+    """Age of the book at the moment the last quote that was decided on it was sent."""
+
+    def mid(self, rules: "SymbolRules") -> Decimal:
+        """Return the mid price, 0 before the first book."""
+        return rules.tick_size * self.book.mid_half_ticks / 2 if self.book is not None else Decimal(0)
+
+    def risk_price(self, rules: "SymbolRules") -> Decimal:
+        """Return the price at which positions are valued for limits: the higher of mark price and mid."""
+        return max(self.mark_price, self.mid(rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +128,7 @@ class Applied(Coroutine[Any, Any, None]):
         """Finish at once, as a coroutine without an await does."""
         raise StopIteration
 
-    def throw(self, typ: Any, val: Any = None, _tb: Any = None) -> NoReturn:  # noqa: ANN401 - as in Coroutine
+    def throw(self, typ: Any, val: Any = None, _tb: Any = None) -> NoReturn:
         """Raise what is thrown in: there is nobody in here to catch it."""
         raise typ if val is None else val
 

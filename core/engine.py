@@ -1,0 +1,318 @@
+"""The daemon: five workers around the shared state, from the first question to the last verified cancel."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any
+
+from core.context import SymbolContext
+from core.events import EngineEvent, EngineKind, EventBus
+from core.execution import ExecutionEngine
+from core.gate import Gate
+from core.gateway import Gateway
+from core.halt import HaltLatch
+from core.logger import LoggerWorker, RunBlocking
+from core.market import MarketDataWorker
+from core.metrics_file import MetricsFile
+from core.order import ClientIds
+from core.order_manager import OrderManager
+from core.preflight import Preflight, apply_leverage, preflight
+from core.recovery import RecoveryManager
+from core.risk_controller import RiskController
+from core.settings import Settings
+from core.shutdown import StopRequest
+from core.state import SharedState
+from core.status import StatusReporter, log_summary
+from core.supervisor import Supervisor, Worker, WorkerGaveUp
+from utils.clock import Clock
+from utils.errors import ExchangeError
+from utils.http import BinanceRest
+from utils.ws import WsTransport
+
+log = logging.getLogger(__name__)
+
+
+class ExitCode(IntEnum):
+    """What the end of the daemon means."""
+
+    STOPPED = 0
+    FAULT = 1
+    REFUSED = 2
+    NOT_VERIFIED = 3
+    HALTED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """Everything that a run is connected to.
+
+    ``wallet`` is the host that knows the rights of a key, None where there is none. ``account`` names the account in
+    the files that outlive the run.
+    """
+
+    state: SharedState
+    rest: BinanceRest
+    wallet: BinanceRest | None
+    streams: WsTransport
+    clock: Clock
+    rng: random.Random
+    run_blocking: RunBlocking
+    account: str
+    has_keys: bool
+    live_confirmed: bool
+
+
+async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> ExitCode:
+    """Make a market until asked to stop; return what the end means.
+
+    Raises StartRefused where configuration or account do not allow to start, and ExchangeError where the exchange
+    could not be asked. In both cases nothing was sent that could rest.
+    """
+    gateway = Gateway(wiring.rest, wiring.clock)
+    prepared = await _unless_stopped(stop, _prepare(settings, wiring, gateway))
+    if prepared is None:
+        log.info("stopped before the start was complete; no order was sent")
+        return ExitCode.STOPPED
+    engine = Engine(settings, wiring, gateway, prepared, stop)
+    return await engine.run()
+
+
+async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
+    found = await preflight(
+        settings, gateway, wiring.wallet, has_keys=wiring.has_keys, confirmed=wiring.live_confirmed
+    )
+    found.refuse_unless_passed()
+    await apply_leverage(settings, gateway, found.facts)
+    return found
+
+
+async def _unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, Preflight]) -> Preflight | None:
+    """Return the result of the work, or None if a stop was asked for before it was done."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wanted())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() and not stop.is_wanted else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+class Engine:
+    """One run after a successful preflight: the parts, put together, and their orderly end."""
+
+    LOCK_PATIENCE_S = 1.0
+    HURRIED_S = 1.0
+
+    def __init__(
+        self, settings: Settings, wiring: Wiring, gateway: Gateway, prepared: Preflight, stop: StopRequest
+    ) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._clock = wiring.clock
+        self._gateway = gateway
+        self.bus = EventBus()
+        self.gate = Gate()
+        self.contexts = [
+            SymbolContext(
+                settings=quotes,
+                rules=prepared.facts[quotes.symbol].rules,
+                state=wiring.state.add(quotes.symbol),
+                gate=Gate(self.gate),
+            )
+            for quotes in settings.quotes
+        ]
+        self._latches = {
+            symbol: HaltLatch(settings.state_directory, wiring.account, symbol) for symbol in settings.symbols
+        }
+        self.execution = ExecutionEngine(
+            gateway,
+            wiring.clock,
+            self.bus,
+            ClientIds(settings.instance_id, wiring.clock.time_ms()),
+            recv_window_ms=wiring.rest.recv_window_ms,
+        )
+        self._build_workers(wiring, prepared.wallet_quote)
+
+    def _build_workers(self, wiring: Wiring, wallet_quote: Decimal) -> None:
+        settings, safety = self._settings, self._settings.safety
+        self.metrics = LoggerWorker(
+            self.contexts,
+            self._gateway,
+            self.bus,
+            wiring.clock,
+            self._metrics_file(),
+            wiring.run_blocking,
+            limit_quote=settings.risk.position_limit_quote,
+            wallet_quote=wallet_quote,
+        )
+        self.market = MarketDataWorker(
+            self.contexts,
+            self._gateway,
+            wiring.streams,
+            self.bus,
+            wiring.clock,
+            wiring.rng,
+            safety.max_book_age_ms,
+        )
+        self.orders = OrderManager(self.contexts, self.execution, self.bus, wiring.clock, settings.risk)
+        self.risk = RiskController(
+            self.contexts,
+            self._gateway,
+            self.execution,
+            self.bus,
+            wiring.clock,
+            settings.risk,
+            self._latches,
+            on_difference=lambda reason: self.recovery.request_reconcile(reason),
+        )
+        self.recovery = RecoveryManager(
+            self.contexts,
+            self._gateway,
+            self.execution,
+            wiring.streams,
+            self.bus,
+            wiring.clock,
+            wiring.rng,
+            self.gate,
+            safety,
+            progress=lambda: self.orders.progress,
+            on_fill=self.risk.check_now,
+        )
+        self._status = StatusReporter(
+            self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
+        )
+
+    def _metrics_file(self) -> MetricsFile | None:
+        logs = self._settings.logs
+        if not logs.log_to_csv:
+            return None
+        return MetricsFile(logs.directory, self._settings.instance_id, self._settings.environment.value)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Return the five workers and the status line, in the order in which they are started."""
+        return (self.metrics, self.market, self.risk, self.recovery, self.orders, self._status)
+
+    async def run(self) -> ExitCode:
+        """Work until asked to stop, or until a worker gives up; then end in order."""
+        log_summary(self._settings, self.contexts)
+        self.bus.publish(EngineEvent(EngineKind.STARTED, f"{self._settings.environment}"))
+        if self._halt_stands():
+            return await self._end(ExitCode.HALTED, [])
+        supervisor = Supervisor(
+            self._settings.safety.restart_budget,
+            self._settings.safety.restart_window_s,
+            self._clock,
+            self.bus,
+            self.gate,
+        )
+        quiet = (self.metrics, self._status)
+        tasks = [
+            asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
+            for worker in self.workers
+        ]
+        code = await self._until_stop(tasks)
+        return await self._end(code, tasks)
+
+    def _halt_stands(self) -> bool:
+        halts = [halt for latch in self._latches.values() if (halt := latch.read()) is not None]
+        for halt in halts:
+            log.error(
+                "%s was halted by risk (%s); look at the position, then clear the halt with `python main.py resume`",
+                halt.symbol,
+                halt.reason,
+            )
+        return bool(halts)
+
+    async def _until_stop(self, tasks: Sequence[asyncio.Future[None]]) -> ExitCode:
+        stopping = asyncio.ensure_future(self._stop.wanted())
+        try:
+            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for task in tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                log.critical(
+                    "stopping: %s", error, exc_info=None if isinstance(error, WorkerGaveUp) else error
+                )
+                return ExitCode.FAULT
+        log.info("stopping: %s", self._stop.reason)
+        return ExitCode.FAULT if self._stop.failed else ExitCode.STOPPED
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    async def _end(self, code: ExitCode, tasks: Sequence[asyncio.Future[None]]) -> ExitCode:
+        """Close the gate, take the quotes out, verify, say so, flush; a second request to stop bounds all of it."""
+        self.gate.close("stopping", "stopping")
+        self.bus.publish(EngineEvent(EngineKind.STOPPING, self._stop.reason))
+        verified = await self._withdraw_for_good(tasks)
+        for context in self.contexts:
+            if context.state.strategy_paused and code is ExitCode.STOPPED:
+                code = ExitCode.HALTED
+        if not verified:
+            log.critical(
+                "could not verify that no order of ours rests; the exchange's dead-man switch cancels them"
+                " within %.0f s. Look at the open orders.",
+                self._settings.safety.dead_man_window_s,
+            )
+            code = ExitCode.NOT_VERIFIED
+        self.bus.publish(EngineEvent(EngineKind.STOPPED, code.name.lower()))
+        self._status.log_result(verified=verified)
+        self.metrics.collect()
+        await self.metrics.flush()
+        return code
+
+    async def _withdraw_for_good(self, tasks: Sequence[asyncio.Future[None]]) -> bool:
+        work = asyncio.ensure_future(self._stop_and_withdraw(tasks))
+        hurrying = asyncio.ensure_future(self._stop.hurried())
+        try:
+            await asyncio.wait({work, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                log.warning("hurrying: %.0f s more for the cancels", self.HURRIED_S)
+                await asyncio.wait({work}, timeout=self.HURRIED_S)
+            return work.done() and work.result()
+        finally:
+            waited: list[asyncio.Future[Any]] = [work, hurrying, *tasks]
+            for task in waited:
+                task.cancel()
+            await asyncio.gather(*waited, return_exceptions=True)
+
+    async def _stop_and_withdraw(self, tasks: Sequence[asyncio.Future[None]]) -> bool:
+        """Let requests under way come back, stop the workers, and cancel until the exchange confirms no order."""
+        deadline_s = self._settings.safety.stop_timeout_s
+        started_ns = self._clock.monotonic_ns()
+        await asyncio.gather(*(self._wait_for_requests(context) for context in self.contexts))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        left_s = max(deadline_s - (self._clock.monotonic_ns() - started_ns) / 1e9, 0.5)
+        verified = all(
+            await asyncio.gather(*(self.execution.withdraw(context, left_s) for context in self.contexts))
+        )
+        if verified:
+            await self._last_words()
+        return verified
+
+    async def _wait_for_requests(self, context: SymbolContext) -> None:
+        """Wait, not for long, until nobody changes orders: a request that is cut off leaves an order in doubt."""
+        try:
+            async with asyncio.timeout(self.LOCK_PATIENCE_S), context.lock:
+                pass
+        except TimeoutError:
+            log.warning("%s: stopping with a request under way", context.symbol)
+
+    async def _last_words(self) -> None:
+        """Count the last trades and disarm the dead-man switch, now that no order rests."""
+        try:
+            for context in self.contexts:
+                if context.ledger.is_open:
+                    await self.recovery.count_missed_trades(context)
+            await self.recovery.disarm_dead_man()
+        except ExchangeError as error:
+            log.warning("the last trades could not be read: %s", error)

@@ -1,0 +1,242 @@
+"""Commands become requests, and each request gets one of three outcomes: accepted, refused, unknown.
+
+Callers hold the symbol's lock. The gate and the last objection are asked at the moment of sending.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from core.brake import POST_ONLY_WOULD_TAKE
+from core.context import SymbolContext
+from core.events import EventBus, OrderEvent, OrderKind
+from core.gateway import MAX_CANCEL_BATCH, UNKNOWN_ORDER, Gateway
+from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
+from core.order import ClientIds, LiveOrder, absence_is_proof, is_ours
+from core.risk import last_objection
+from utils.clock import Clock
+from utils.errors import ExchangeError, NotSent, OutcomeUnknown, Refused
+
+log = logging.getLogger(__name__)
+
+DUPLICATE_CLIENT_ID = -4116
+
+_KIND_OF_STATUS = {
+    OrderStatus.ACTIVE: OrderKind.PLACED,
+    OrderStatus.PARTIALLY_FILLED: OrderKind.PARTIALLY_FILLED,
+    OrderStatus.FILLED: OrderKind.FILLED,
+    OrderStatus.CANCELLED: OrderKind.CANCELLED,
+    OrderStatus.EXPIRED: OrderKind.EXPIRED,
+    OrderStatus.REJECTED: OrderKind.REJECTED,
+}
+
+
+class ExecutionEngine:
+    """Sends what was decided, and keeps the orders' records true whatever comes back.
+
+    ``recv_window_ms`` is the bound after which the exchange executes a request no more.
+    """
+
+    WITHDRAW_PAUSE_S = 0.25
+
+    def __init__(
+        self, gateway: Gateway, clock: Clock, bus: EventBus, ids: ClientIds, *, recv_window_ms: int
+    ) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._bus = bus
+        self._ids = ids
+        self._recv_window_ms = recv_window_ms
+
+    # --- placing ----------------------------------------------------------------------------------------------
+
+    async def place(self, context: SymbolContext, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
+        """Place quotes that were decided on ``book``, all at once; return their orders with what became of each."""
+        free = [quote for quote in quotes if context.orders.slot_is_free(quote.slot)]
+        return list(await asyncio.gather(*(self._place_one(context, quote, book) for quote in free)))
+
+    async def _place_one(self, context: SymbolContext, quote: Quote, book: BookTop) -> LiveOrder:
+        now_ns = self._clock.monotonic_ns()
+        order = context.orders.register(self._ids.mint(), quote, now_ns)
+        objection = self._objection(context, quote, book)
+        if objection:
+            self._end(context, order, OrderStatus.REJECTED, f"not sent: {objection}")
+            return order
+        context.state.tick_to_order_ms = (now_ns - book.received_ns) / 1e6
+        try:
+            report = await self._gateway.place_post_only(context.rules, order.client_id, quote)
+        except (NotSent, Refused) as error:
+            self._refused(context, order, error)
+        except BaseException as error:  # also when this task is cancelled: the request may be on its way
+            self._doubt(context, order, str(error) or type(error).__name__)
+            if not isinstance(error, OutcomeUnknown):
+                raise
+        else:
+            self.report(context, order, report)
+        return order
+
+    def _objection(self, context: SymbolContext, quote: Quote, book: BookTop) -> str:
+        if not context.gate.is_open:
+            return f"quoting is closed ({'; '.join(context.gate.reasons)})"
+        return last_objection(quote, book, context.state.mark_price, context.rules, context.settings)
+
+    def _refused(self, context: SymbolContext, order: LiveOrder, error: NotSent | Refused) -> None:
+        if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:
+            self._doubt(context, order, "the exchange has an order of this id already")
+            return
+        order.refused_code = error.code if isinstance(error, Refused) else 0
+        self._end(context, order, OrderStatus.REJECTED, str(error))
+
+    def _doubt(self, context: SymbolContext, order: LiveOrder, reason: str) -> None:
+        context.orders.doubt(order, reason)
+        if order.status is OrderStatus.IN_DOUBT:
+            log.warning(
+                "%s: unknown whether %s was placed (%s); asking", context.symbol, order.client_id, reason
+            )
+            self._publish(context, order, OrderKind.IN_DOUBT, reason)
+
+    # --- cancelling -------------------------------------------------------------------------------------------
+
+    async def cancel(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
+        """Cancel these orders; afterwards each has ended, or is known to need another look.
+
+        Raises RateLimited and AuthFailed; other failures leave the orders living, to be cancelled again.
+        """
+        for start in range(0, len(orders), MAX_CANCEL_BATCH):
+            await self._cancel_batch(context, orders[start : start + MAX_CANCEL_BATCH])
+
+    async def _cancel_batch(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
+        for order in orders:
+            order.cancel_requested = True
+        try:
+            results = await self._gateway.cancel(context.rules, orders)
+        except (NotSent, OutcomeUnknown) as error:
+            log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
+            return
+        for order, result in zip(orders, results, strict=True):
+            if isinstance(result, Refused):
+                await self._cancel_refused(context, order, result)
+            else:
+                self.report(context, order, result)
+
+    async def _cancel_refused(self, context: SymbolContext, order: LiveOrder, refusal: Refused) -> None:
+        """Ask what became of an order that could not be cancelled: mostly it was filled, or is gone already."""
+        if refusal.code != UNKNOWN_ORDER:
+            log.warning("%s: cancel of %s refused: %s", context.symbol, order.client_id, refusal)
+        if not order.status.is_terminal:
+            await self.look_up(context, order)
+
+    async def withdraw(self, context: SymbolContext, deadline_s: float) -> bool:
+        """Cancel all orders of ours on the symbol until the exchange confirms that none rests; return whether it did.
+
+        Finds orders that an earlier run left, too. Orders of others are not touched.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    if await self._withdraw_once(context):
+                        return True
+                    await asyncio.sleep(self.WITHDRAW_PAUSE_S)
+        except TimeoutError:
+            return False
+
+    async def _withdraw_once(self, context: SymbolContext) -> bool:
+        try:
+            if context.orders.living():
+                await self.cancel(context, context.orders.living())
+            resting = await self._ours_at_exchange(context)
+            await self._look_for_missing(context, resting)
+        except ExchangeError as error:
+            log.warning("%s: could not verify that no order rests: %s", context.symbol, error)
+            return False
+        return not resting and not context.orders.living()
+
+    async def _ours_at_exchange(self, context: SymbolContext) -> list[str]:
+        """Return the client ids of our orders that rest at the exchange; those not known here are taken up."""
+        resting = [
+            report for report in await self._gateway.open_orders(context.rules) if is_ours(report.client_id)
+        ]
+        for report in resting:
+            known = context.orders.find(report.client_id)
+            order = context.orders.adopt(report, self._clock.monotonic_ns())
+            if known is None:
+                log.warning("%s: found an order of an earlier run: %s", context.symbol, report.client_id)
+                self._publish(context, order, OrderKind.ORPHAN, "left by an earlier run")
+        return [report.client_id for report in resting]
+
+    async def _look_for_missing(self, context: SymbolContext, resting: list[str]) -> None:
+        for order in context.orders.living():
+            if order.client_id not in resting:
+                await self.look_up(context, order)
+
+    # --- finding out ------------------------------------------------------------------------------------------
+
+    async def look_up(self, context: SymbolContext, order: LiveOrder) -> None:
+        """Ask the exchange what became of an order, and note the answer."""
+        asked_ns = self._clock.monotonic_ns()
+        report = await self._gateway.find_order(context.rules, order.client_id)
+        if report is not None:
+            self.report(context, order, report)
+            return
+        order.not_found += 1
+        if not order.status.is_terminal and absence_is_proof(order, asked_ns, self._recv_window_ms):
+            self._vanished(context, order)
+
+    def _vanished(self, context: SymbolContext, order: LiveOrder) -> None:
+        """End the life of an order that the exchange has proven not to have: never accepted, or long forgotten."""
+        if order.accepted_ns:
+            context.orders.end(order, OrderStatus.CANCELLED, "the exchange knows it no longer")
+            self._publish(context, order, OrderKind.CANCELLED, order.reason)
+        else:
+            context.orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
+            self._publish(context, order, OrderKind.NEVER_EXISTED, order.reason)
+
+    async def resolve_doubts(self, context: SymbolContext) -> None:
+        """Ask once about each order that is in doubt."""
+        for order in context.orders.in_doubt():
+            await self.look_up(context, order)
+
+    def report(self, context: SymbolContext, order: LiveOrder, report: OrderReport) -> None:
+        """Note what the exchange says of an order, from whichever channel; publish what is new."""
+        was_ended, was_placed = order.status.is_terminal, order.order_id != 0
+        price_ticks, lots = order.price_ticks, order.lots
+        if not context.orders.apply(order, report, self._clock.monotonic_ns()) or was_ended:
+            return
+        if (price_ticks, lots) != (order.price_ticks, order.lots):
+            self._publish(context, order, OrderKind.AMENDED)
+        if not was_placed and order.status is not OrderStatus.ACTIVE:
+            self._publish(context, order, OrderKind.PLACED)
+        kind = _KIND_OF_STATUS.get(order.status)
+        if kind is not None and not (was_placed and kind is OrderKind.PLACED):
+            self._publish(context, order, kind)
+
+    # --- closing the position ---------------------------------------------------------------------------------
+
+    async def reduce_position(self, context: SymbolContext, side: Side, lots: int) -> OrderReport:
+        """Send a reduce-only market order, in at most the size that one market order may have."""
+        return await self._gateway.reduce_at_market(
+            context.rules, self._ids.mint(), side, min(lots, context.rules.market_max_lots)
+        )
+
+    # --- telling ----------------------------------------------------------------------------------------------
+
+    def _end(self, context: SymbolContext, order: LiveOrder, status: OrderStatus, reason: str) -> None:
+        context.orders.end(order, status, reason)
+        expected = order.refused_code == POST_ONLY_WOULD_TAKE or reason.startswith("not sent")
+        level = logging.INFO if expected else logging.WARNING
+        log.log(level, "%s: %s %d not placed: %s", context.symbol, order.side.lower(), order.level, reason)
+        self._publish(context, order, OrderKind.REJECTED, reason)
+
+    def _publish(self, context: SymbolContext, order: LiveOrder, kind: OrderKind, details: str = "") -> None:
+        self._bus.publish(
+            OrderEvent(
+                symbol=context.symbol,
+                kind=kind,
+                client_id=order.client_id,
+                side=order.side,
+                level=order.level,
+                price=context.rules.price(order.price_ticks),
+                quantity=context.rules.quantity(order.lots),
+                details=details,
+            )
+        )

@@ -1,0 +1,52 @@
+"""Whether quotes may be sent at all, and if not, why: the last thing asked before a quote leaves."""
+
+from collections.abc import Callable
+
+
+class Gate:
+    """Open while there is no reason against quoting.
+
+    Each part of the program that has an objection closes the gate under its own key, and opens it under the same key;
+    the gate is open when no key is left. A gate with a ``parent`` is open only while the parent is open too.
+    """
+
+    def __init__(self, parent: "Gate | None" = None) -> None:
+        self._reasons: dict[str, str] = {}
+        self._parent = parent
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether quotes may be sent."""
+        return not self._reasons and (self._parent is None or self._parent.is_open)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why the gate is closed, oldest reason first; empty when it is open."""
+        inherited = self._parent.reasons if self._parent is not None else ()
+        return (*inherited, *self._reasons.values())
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called, in the same turn, whenever a reason comes or goes, here or at the parent."""
+        self._listeners.append(listener)
+        if self._parent is not None:
+            self._parent.listen(listener)
+
+    def close(self, key: str, reason: str) -> bool:
+        """Close the gate for this reason; return whether the key is new."""
+        is_new = key not in self._reasons
+        self._reasons[key] = reason
+        if is_new:
+            self._notify()
+        return is_new
+
+    def open(self, key: str) -> bool:
+        """Withdraw the reason under this key; return whether there was one."""
+        was_closed = self._reasons.pop(key, None) is not None
+        if was_closed:
+            self._notify()
+        return was_closed
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()

@@ -1,0 +1,250 @@
+"""The exchange's REST interface as typed calls: our values in, our values out.
+
+Each call raises as ``utils.http.BinanceRest.call`` does. Reading calls are tried again where that is harmless; calls
+that change something are sent once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from core import wire
+from core.model import BookTop, Fill, OrderReport, Position, Quote, Side, SymbolRules
+from core.order import LiveOrder
+from utils.clock import Clock
+from utils.errors import OutcomeUnknown, Refused
+from utils.http import BinanceRest, Security, with_retries
+
+ORDER_DOES_NOT_EXIST = -2013
+UNKNOWN_ORDER = -2011
+MAX_CANCEL_BATCH = 10
+TRADES_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AccountModes:
+    """How the account is set up, as far as it decides whether this program can work with it."""
+
+    can_trade: bool
+    hedge_mode: bool
+    multi_assets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRights:
+    """What an API key may do beside reading."""
+
+    withdrawals: bool
+    transfers: bool
+    futures: bool
+    ip_restricted: bool
+
+
+class Gateway:
+    """Typed access to one account on one exchange."""
+
+    def __init__(self, rest: BinanceRest, clock: Clock) -> None:
+        self.rest = rest
+        self._clock = clock
+
+    async def _read(
+        self, path: str, params: dict[str, str | int] | None = None, security: Security = Security.SIGNED
+    ) -> Any:
+        return await with_retries(lambda: self.rest.call("GET", path, params, security))
+
+    # --- market -----------------------------------------------------------------------------------------------
+
+    async def symbol_rules(self) -> dict[str, SymbolRules]:
+        """Return the rules of every symbol that can be read; the exchange ignores a ``symbol`` parameter here."""
+        reply = await self._read("/fapi/v1/exchangeInfo", security=Security.NONE)
+        rules: dict[str, SymbolRules] = {}
+        for entry in reply["symbols"]:
+            try:
+                rules[entry["symbol"]] = wire.symbol_rules(entry)
+            except (KeyError, ArithmeticError):
+                continue  # a symbol of a kind we do not trade, with filters of its own
+        return rules
+
+    async def book_top(self, rules: SymbolRules) -> BookTop:
+        """Return best bid and ask."""
+        reply = await self._read("/fapi/v1/ticker/bookTicker", {"symbol": rules.symbol}, Security.NONE)
+        return wire.rest_book_top(reply, rules, self._clock.monotonic_ns())
+
+    async def mark_price(self, symbol: str) -> Decimal:
+        """Return the mark price."""
+        reply = await self._read("/fapi/v1/premiumIndex", {"symbol": symbol}, Security.NONE)
+        return Decimal(reply["markPrice"])
+
+    # --- account ----------------------------------------------------------------------------------------------
+
+    async def account_modes(self) -> AccountModes:
+        """Return how the account is set up."""
+        reply = await self._read("/fapi/v1/accountConfig")
+        return AccountModes(reply["canTrade"], reply["dualSidePosition"], reply["multiAssetsMargin"])
+
+    async def available_quote(self, asset: str) -> tuple[Decimal, Decimal]:
+        """Return the wallet balance and the available balance in an asset; zeros if the account does not have it."""
+        for entry in await self._read("/fapi/v3/balance"):
+            if entry["asset"] == asset:
+                return Decimal(entry["balance"]), Decimal(entry["availableBalance"])
+        return Decimal(0), Decimal(0)
+
+    async def leverage(self, symbol: str) -> int:
+        """Return the leverage that is set for a symbol."""
+        entries = await self._read("/fapi/v1/symbolConfig", {"symbol": symbol})
+        for entry in entries:
+            if entry["symbol"] == symbol:
+                return int(entry["leverage"])
+        raise OutcomeUnknown(f"the account's configuration does not list {symbol}")
+
+    async def set_leverage(self, symbol: str, leverage: int) -> None:
+        """Set the leverage of a symbol."""
+        await self.rest.call(
+            "POST", "/fapi/v1/leverage", {"symbol": symbol, "leverage": leverage}, Security.SIGNED
+        )
+
+    async def position(self, symbol: str) -> Position:
+        """Return the position; an entry that is absent from a successful reply means flat (only in this version)."""
+        entries = await self._read("/fapi/v3/positionRisk", {"symbol": symbol})
+        if not isinstance(entries, list):
+            raise OutcomeUnknown("the position reply is not a list")
+        for entry in entries:
+            if entry["symbol"] == symbol and entry["positionSide"] == "BOTH":
+                return wire.position(entry)
+        return Position.flat(symbol)
+
+    async def key_rights(self, wallet: BinanceRest) -> KeyRights:
+        """Return what the key may do; the wallet host is another one than that of the futures."""
+        reply = await with_retries(
+            lambda: wallet.call("GET", "/sapi/v1/account/apiRestrictions", None, Security.SIGNED)
+        )
+        return KeyRights(
+            withdrawals=reply["enableWithdrawals"],
+            transfers=reply.get("enableInternalTransfer", False)
+            or reply.get("permitsUniversalTransfer", False),
+            futures=reply["enableFutures"],
+            ip_restricted=reply["ipRestrict"],
+        )
+
+    async def user_trades(self, symbol: str, after_id: int) -> list[dict[str, Any]]:
+        """Return all trades of the account on a symbol with an id above ``after_id``, oldest first."""
+        trades: list[dict[str, Any]] = []
+        while True:
+            page = await self._read(
+                "/fapi/v1/userTrades", {"symbol": symbol, "fromId": after_id + 1, "limit": TRADES_PAGE}
+            )
+            trades.extend(page)
+            if len(page) < TRADES_PAGE:
+                return trades
+            after_id = page[-1]["id"]
+
+    async def last_trade_id(self, symbol: str) -> int:
+        """Return the id of the account's last trade on a symbol, 0 if there is none that the exchange still tells."""
+        recent = await self._read("/fapi/v1/userTrades", {"symbol": symbol, "limit": TRADES_PAGE})
+        return max((trade["id"] for trade in recent), default=0)
+
+    def fill(self, trade: dict[str, Any], client_id: str) -> Fill:
+        """Return a trade of ``user_trades`` as a fill."""
+        return wire.user_trade_fill(trade, client_id)
+
+    # --- orders -----------------------------------------------------------------------------------------------
+
+    async def open_orders(self, rules: SymbolRules) -> list[OrderReport]:
+        """Return every open order on a symbol, ours and those of others."""
+        entries = await self._read("/fapi/v1/openOrders", {"symbol": rules.symbol})
+        if not isinstance(entries, list):
+            raise OutcomeUnknown("the open orders reply is not a list")
+        return [wire.order_report(entry, rules) for entry in entries]
+
+    async def find_order(self, rules: SymbolRules, client_id: str) -> OrderReport | None:
+        """Return the order, or None if the exchange does not find it, which may be because it lags."""
+        try:
+            reply = await self._read(
+                "/fapi/v1/order", {"symbol": rules.symbol, "origClientOrderId": client_id}
+            )
+        except Refused as refusal:
+            if refusal.code == ORDER_DOES_NOT_EXIST:
+                return None
+            raise
+        return wire.order_report(reply, rules)
+
+    async def place_post_only(self, rules: SymbolRules, client_id: str, quote: Quote) -> OrderReport:
+        """Place a quote that is refused rather than executed at once."""
+        reply = await self.rest.call(
+            "POST",
+            "/fapi/v1/order",
+            {
+                "symbol": rules.symbol,
+                "side": quote.side.value,
+                "type": "LIMIT",
+                "timeInForce": "GTX",
+                "quantity": rules.quantity_text(quote.lots),
+                "price": rules.price_text(quote.price_ticks),
+                "newClientOrderId": client_id,
+                "selfTradePreventionMode": "EXPIRE_MAKER",
+            },
+            Security.SIGNED,
+        )
+        return wire.order_report(reply, rules)
+
+    async def reduce_at_market(
+        self, rules: SymbolRules, client_id: str, side: Side, lots: int
+    ) -> OrderReport:
+        """Reduce the position by a market order that can never enlarge or turn it."""
+        reply = await self.rest.call(
+            "POST",
+            "/fapi/v1/order",
+            {
+                "symbol": rules.symbol,
+                "side": side.value,
+                "type": "MARKET",
+                "quantity": rules.quantity_text(lots),
+                "reduceOnly": "true",
+                "newClientOrderId": client_id,
+                "newOrderRespType": "RESULT",
+            },
+            Security.SIGNED,
+        )
+        return wire.order_report(reply, rules)
+
+    async def cancel(self, rules: SymbolRules, orders: Sequence[LiveOrder]) -> list[OrderReport | Refused]:
+        """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
+        client_ids = [order.client_id for order in orders]
+        reply = await self.rest.call(
+            "DELETE",
+            "/fapi/v1/batchOrders",
+            {"symbol": rules.symbol, "origClientOrderIdList": msgspec.json.encode(client_ids).decode()},
+            Security.SIGNED,
+        )
+        if not isinstance(reply, list) or len(reply) != len(client_ids):
+            raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
+        return [_cancel_result(entry, rules) for entry in reply]
+
+    # --- safety and streams -----------------------------------------------------------------------------------
+
+    async def arm_dead_man(self, symbol: str, window_ms: int) -> None:
+        """Have the exchange cancel all orders on the symbol unless called again within the window; 0 disarms."""
+        await self.rest.call(
+            "POST",
+            "/fapi/v1/countdownCancelAll",
+            {"symbol": symbol, "countdownTime": window_ms},
+            Security.SIGNED,
+        )
+
+    async def create_listen_key(self) -> str:
+        """Return the account's listen key, valid for 60 minutes from now."""
+        reply = await self.rest.call("POST", "/fapi/v1/listenKey", None, Security.KEY)
+        return str(reply["listenKey"])
+
+    async def keep_listen_key(self) -> None:
+        """Have the listen key live for 60 minutes from now; Refused with -1125 if it is gone."""
+        await self.rest.call("PUT", "/fapi/v1/listenKey", None, Security.KEY)
+
+
+def _cancel_result(entry: dict[str, Any], rules: SymbolRules) -> OrderReport | Refused:
+    if "code" in entry and "orderId" not in entry:
+        return Refused(int(entry["code"]), str(entry.get("msg", "")), 200)
+    return wire.order_report(entry, rules)

@@ -1,0 +1,106 @@
+"""What our trades made of the account: position, fees, realised profit, each fill counted once. Pure."""
+
+from collections import OrderedDict
+from decimal import Decimal
+
+from core.model import Fill, Position
+
+_ZERO = Decimal(0)
+
+
+class Ledger:
+    """The books of one symbol since the start of this run.
+
+    ``position_quantity`` is what the exchange reported at the start, plus every fill since; all other figures begin at
+    zero with the run. Fills are known by their trade id, so that each counts once from whichever channel it comes.
+    """
+
+    REMEMBERED = 20_000
+
+    def __init__(self) -> None:
+        self.position_quantity = _ZERO
+        self.entry_price = _ZERO
+        self.realized_pnl_quote = _ZERO
+        self.funding_quote = _ZERO
+        self.fees: dict[str, Decimal] = {}
+        self.fill_count = 0
+        self.maker_fill_count = 0
+        self.bought_quantity = _ZERO
+        self.sold_quantity = _ZERO
+        self.traded_quote = _ZERO
+        self.checkpoint_id = 0
+        """Every trade up to this id is counted; beyond it only those that a stream told of."""
+        self.is_open = False
+        self._opened_after = 0
+        self._early: list[Fill] = []
+        self._seen: OrderedDict[int, None] = OrderedDict()
+
+    def open(self, position: Position, last_trade_id: int) -> list[Fill]:
+        """Begin with the exchange's position; trades up to ``last_trade_id`` are in it already.
+
+        Return the fills that came before this and are not in it, to be applied now.
+        """
+        self.adopt(position)
+        self.checkpoint_id = self._opened_after = last_trade_id
+        self.is_open = True
+        early, self._early = self._early, []
+        return early
+
+    def adopt(self, position: Position) -> None:
+        """Take the exchange's position for ours, after a difference that no trade explained."""
+        self.position_quantity = position.quantity
+        self.entry_price = position.entry_price
+
+    def apply(self, fill: Fill) -> bool:
+        """Count a fill; return False if it was counted before, or is kept until the books are opened."""
+        if not self.is_open:
+            self._early.append(fill)
+            return False
+        if fill.trade_id <= self._opened_after or fill.trade_id in self._seen:
+            return False
+        self._remember(fill.trade_id)
+        self._move_position(fill.side.sign * fill.quantity, fill.price)
+        self.realized_pnl_quote += fill.realized_pnl_quote
+        self.fees[fill.commission_asset] = self.fees.get(fill.commission_asset, _ZERO) + fill.commission
+        self.fill_count += 1
+        self.maker_fill_count += fill.is_maker
+        self.traded_quote += fill.price * fill.quantity
+        if fill.side.sign > 0:
+            self.bought_quantity += fill.quantity
+        else:
+            self.sold_quantity += fill.quantity
+        return True
+
+    def _remember(self, trade_id: int) -> None:
+        self._seen[trade_id] = None
+        while len(self._seen) > self.REMEMBERED:
+            self._seen.popitem(last=False)
+
+    def _move_position(self, change: Decimal, price: Decimal) -> None:
+        """Move the position and its average entry: reducing keeps the entry, crossing zero starts a new one."""
+        before = self.position_quantity
+        after = before + change
+        if after == 0:
+            self.entry_price = _ZERO
+        elif before == 0 or before * after < 0:
+            self.entry_price = price
+        elif abs(after) > abs(before):
+            self.entry_price = (before * self.entry_price + change * price) / after
+        self.position_quantity = after
+
+    def unrealized_pnl_quote(self, mark_price: Decimal) -> Decimal:
+        """Return what closing at the mark price would bring, before fees."""
+        return self.position_quantity * (mark_price - self.entry_price)
+
+    def fees_in(self, asset: str) -> Decimal:
+        """Return the fees paid in this asset."""
+        return self.fees.get(asset, _ZERO)
+
+    def pnl_quote(self, mark_price: Decimal, quote_asset: str) -> Decimal:
+        """Return realised and unrealised profit, after fees paid in the quote asset and with funding."""
+        return (
+            self.realized_pnl_quote
+            + self.unrealized_pnl_quote(mark_price)
+            - self.fees_in(quote_asset)
+            + self.funding_quote
+        )

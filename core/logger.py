@@ -1,0 +1,145 @@
+"""The worker that writes the metrics: a row for each metric a second, and a row for each event."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from core import metrics
+from core.context import SymbolContext
+from core.events import ConnectionEvent, ConnectionKind, EventBus, Fact
+from core.gateway import Gateway
+from core.metrics import Counters, Row
+from core.metrics_file import MetricsFile
+from utils.clock import Clock
+
+log = logging.getLogger(__name__)
+
+RunBlocking = Callable[[Callable[[], None]], Awaitable[None]]
+"""Runs a blocking function off the event loop."""
+
+
+class LoggerWorker:
+    """Collects rows on the event loop and has them written off it, every second.
+
+    ``file`` may be None: then nothing is written. A disk that does not take the rows costs metrics and nothing else: at
+    most ``MAX_WAITING`` rows are kept for it, older ones are dropped and counted.
+    """
+
+    name = "metrics"
+    EVERY_S = 1.0
+    MAX_WAITING = 50_000
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        bus: EventBus,
+        clock: Clock,
+        file: MetricsFile | None,
+        run_blocking: RunBlocking,
+        *,
+        limit_quote: Decimal,
+        wallet_quote: Decimal,
+    ) -> None:
+        self.dropped = 0
+        self.counters = Counters({})
+        self._contexts = {context.symbol: context for context in contexts}
+        self._gateway = gateway
+        self._clock = clock
+        self._file = file
+        self._run_blocking = run_blocking
+        self._limit_quote = limit_quote
+        self._wallet_quote = wallet_quote
+        self._started_ns = clock.monotonic_ns()
+        self._waiting: deque[tuple[str, Row]] = deque(maxlen=self.MAX_WAITING)
+        self._lag_ms = 0.0
+        self._connected: set[str] = set()
+        self._disk_failed = False
+        bus.subscribe(self._on_fact)
+
+    async def run(self) -> None:
+        """Write the metrics every second until cancelled."""
+        while True:
+            asked_ns = self._clock.monotonic_ns()
+            await asyncio.sleep(self.EVERY_S)
+            self._lag_ms = max((self._clock.monotonic_ns() - asked_ns) / 1e6 - self.EVERY_S * 1000, 0.0)
+            self.collect()
+            await self.flush()
+
+    def _on_fact(self, fact: Fact) -> None:
+        self.counters.count(fact)
+        if isinstance(fact, ConnectionEvent) and fact.kind is ConnectionKind.UP:
+            self.counters.reconnects += fact.name in self._connected
+            self._connected.add(fact.name)
+        self._add(metrics.event_row(fact, self._contexts))
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.time_ms() / 1000).astimezone()
+
+    def _add(self, row: Row) -> None:
+        if self._file is None:
+            return
+        if len(self._waiting) == self.MAX_WAITING:
+            self.dropped += 1
+        self._waiting.append((self._now().isoformat(timespec="milliseconds"), row))
+
+    def collect(self) -> None:
+        """Take this second's values."""
+        now_ns = self._clock.monotonic_ns()
+        for context in self._contexts.values():
+            for row in metrics.symbol_rows(context, self.counters, self._limit_quote, now_ns):
+                self._add(row)
+        for row in metrics.account_rows(self._account_values(now_ns), self._quote_asset()):
+            self._add(row)
+
+    def _quote_asset(self) -> str:
+        return next((context.rules.quote_asset for context in self._contexts.values()), "-")
+
+    def _account_values(self, now_ns: int) -> dict[str, Decimal | float]:
+        return {
+            "equity": self._wallet_quote + self.net_pnl_quote(),
+            **metrics.usage_values(self._gateway.rest.usage),
+            "metrics_queue": len(self._waiting),
+            "metrics_dropped": self.dropped,
+            "loop_lag": self._lag_ms,
+            "reconnects": self.counters.reconnects,
+            "worker_restarts": self.counters.restarts,
+            "clock_offset": self._gateway.rest.server_clock.offset_ms,
+            "uptime": (now_ns - self._started_ns) / 1e9,
+        }
+
+    def net_pnl_quote(self) -> Decimal:
+        """Return the net profit of all symbols since the start."""
+        return sum(
+            (
+                context.ledger.pnl_quote(context.state.mark_price, context.rules.quote_asset)
+                for context in self._contexts.values()
+            ),
+            Decimal(0),
+        )
+
+    async def flush(self) -> None:
+        """Have everything that waits written; what the disk does not take waits on."""
+        if self._file is None or not self._waiting:
+            return
+        file, rows = self._file, list(self._waiting)
+        self._waiting.clear()
+        try:
+            await self._run_blocking(lambda: file.append(rows))
+        except OSError as error:
+            self._keep(rows)
+            if not self._disk_failed:
+                log.error("metrics are not being written: %s; trading goes on", error.strerror)
+            self._disk_failed = True
+        else:
+            if self._disk_failed:
+                log.warning("metrics are being written again; %d rows were lost", self.dropped)
+            self._disk_failed = False
+
+    def _keep(self, rows: list[tuple[str, Row]]) -> None:
+        together = rows + list(self._waiting)
+        self.dropped += max(len(together) - self.MAX_WAITING, 0)
+        self._waiting = deque(together, maxlen=self.MAX_WAITING)

@@ -1,0 +1,211 @@
+"""The worker that knows the market: best bid and ask and mark price of every symbol, and how old they are."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from core import wire
+from core.context import SymbolContext
+from core.events import ConnectionEvent, ConnectionKind, EventBus
+from core.gateway import Gateway
+from core.model import BookTop
+from utils.clock import Clock
+from utils.errors import ExchangeError
+from utils.venue import market_target, public_target
+from utils.ws import Backoff, Stream, WsTransport
+
+log = logging.getLogger(__name__)
+
+Target = Callable[[list[str]], str]
+OnMessage = Callable[[str | bytes], None]
+
+GATE_KEY = "market data"
+
+
+class MarketDataWorker:
+    """Keeps the book and mark price of every symbol in its state, and closes its gate while the book may be stale.
+
+    A quiet market and a silent stream look the same on the socket. So when a book has not changed for half of
+    ``max_book_age_ms`` it is compared with the exchange's over REST: if they agree the book is proven fresh; if the
+    exchange's is newer and the stream does not bring it, the stream is silent: the gate closes and a new
+    connection is made, which has to bring a payload before it is believed.
+    """
+
+    name = "market data"
+    BOOK_STREAM = "book"
+    WATCH_EVERY_S = 0.2
+    MARK_SILENT_AFTER_S = 10.0
+    RECONNECT_PAUSE_S = 5.0
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        transport: WsTransport,
+        bus: EventBus,
+        clock: Clock,
+        rng: random.Random,
+        max_book_age_ms: int,
+    ) -> None:
+        self._contexts = {context.symbol: context for context in contexts}
+        self._gateway = gateway
+        self._transport = transport
+        self._bus = bus
+        self._clock = clock
+        self._rng = rng
+        self._max_age_ns = max_book_age_ms * 1_000_000
+        self._must_deliver: set[str] = set()
+        self._new_connection: set[str] = set()
+        self._dropped_ns = 0
+        self._unreadable = 0
+        self._decode_book = msgspec.json.Decoder(wire.BookTickerMessage).decode
+        self._decode_mark = msgspec.json.Decoder(wire.MarkPriceMessage).decode
+        self.books = self._stream(self.BOOK_STREAM, public_target, "bookTicker", self._on_book)
+        self.marks = self._stream("mark price", market_target, "markPrice@1s", self._on_mark)
+        for context in contexts:
+            context.gate.close(GATE_KEY, "waiting for market data")
+
+    async def run(self) -> None:
+        """Follow the market until cancelled; the gates are closed whenever this does not run."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.books.run(), name="book stream")
+                group.create_task(self.marks.run(), name="mark price stream")
+                for context in self._contexts.values():
+                    group.create_task(self._watch(context), name=f"{self.name} {context.symbol}")
+        finally:
+            for context in self._contexts.values():
+                context.gate.close(GATE_KEY, "market data worker is not running")
+
+    def _stream(self, name: str, target: Target, kind: str, on_message: OnMessage) -> Stream:
+        path = target([f"{symbol.lower()}@{kind}" for symbol in self._contexts])
+
+        async def fixed_target() -> str:
+            return path
+
+        return Stream(
+            name,
+            self._transport,
+            self._clock,
+            Backoff(self._rng),
+            target=fixed_target,
+            on_message=on_message,
+            on_up=lambda: self._stream_up(name),
+            on_down=lambda reason: self._bus.publish(ConnectionEvent(name, ConnectionKind.DOWN, reason)),
+        )
+
+    def _stream_up(self, name: str) -> None:
+        self._bus.publish(ConnectionEvent(name, ConnectionKind.UP))
+        if name == self.BOOK_STREAM:
+            self._new_connection.update(self._contexts)
+
+    # --- what the streams bring -------------------------------------------------------------------------------
+
+    def _on_book(self, message: str | bytes) -> None:
+        try:
+            data = self._decode_book(message).data
+        except msgspec.MsgspecError as error:
+            self._note_unreadable(error)
+            return
+        context = self._contexts.get(data.s)
+        if context is None:
+            return
+        now_ns = self._clock.monotonic_ns()
+        context.state.stream_delay_ms = self._gateway.rest.server_clock.time_ms() - data.E
+        self._must_deliver.discard(data.s)
+        self._take(context, wire.stream_book_top(data, context.rules, now_ns))
+
+    def _take(self, context: SymbolContext, book: BookTop) -> None:
+        """Put a book into the state unless an older one; a book that cannot be real is not quoted on.
+
+        The first one of a new connection is taken whatever its id: the exchange may have begun to count anew.
+        """
+        known = context.state.book
+        if context.symbol in self._new_connection:
+            self._new_connection.discard(context.symbol)
+        elif known is not None and book.update_id < known.update_id:
+            return
+        if not book.is_sane:
+            context.gate.close(GATE_KEY, "the book is crossed or empty")
+            return
+        context.state.book = book
+        self._prove(context, book.received_ns)
+
+    def _prove(self, context: SymbolContext, at_ns: int) -> None:
+        context.state.book_proven_ns = at_ns
+        if context.state.mark_price > 0 and context.gate.open(GATE_KEY):
+            self._bus.publish(ConnectionEvent("book", ConnectionKind.FRESH, symbol=context.symbol))
+            log.info("%s: market data is fresh", context.symbol)
+
+    def _on_mark(self, message: str | bytes) -> None:
+        try:
+            data = self._decode_mark(message).data
+        except msgspec.MsgspecError as error:
+            self._note_unreadable(error)
+            return
+        context = self._contexts.get(data.s)
+        if context is not None:
+            context.state.mark_price = wire.positive_price(data.p) or context.state.mark_price
+            context.state.mark_received_ns = self._clock.monotonic_ns()
+
+    def _note_unreadable(self, error: Exception) -> None:
+        self._unreadable += 1
+        if self._unreadable == 1:
+            log.warning("a market message could not be read and was left out: %s", error)
+
+    # --- how old it is ----------------------------------------------------------------------------------------
+
+    async def _watch(self, context: SymbolContext) -> None:
+        while True:
+            now_ns = self._clock.monotonic_ns()
+            age_ns = now_ns - context.state.book_proven_ns
+            if age_ns > self._max_age_ns and context.state.book is not None:
+                self._stale(context, age_ns, now_ns)
+            if age_ns > self._max_age_ns // 2:
+                await self._compare(context)
+            if now_ns - context.state.mark_received_ns > self.MARK_SILENT_AFTER_S * 1e9:
+                self._mark_silent(context, now_ns)
+            await asyncio.sleep(self.WATCH_EVERY_S)
+
+    def _stale(self, context: SymbolContext, age_ns: int, now_ns: int) -> None:
+        if context.gate.close(GATE_KEY, "market data is stale"):
+            details = f"no proof of the book for {age_ns / 1e9:.1f} s"
+            log.warning("%s: market data is stale: %s", context.symbol, details)
+            self._bus.publish(ConnectionEvent("book", ConnectionKind.STALE, details, context.symbol))
+        if self.books.is_up and now_ns - self._dropped_ns > self.RECONNECT_PAUSE_S * 1e9:
+            self._dropped_ns = now_ns
+            self.books.drop("silent while the market moved")
+
+    async def _compare(self, context: SymbolContext) -> None:
+        """Ask the exchange for its book; it proves ours fresh, or shows that the stream is silent."""
+        try:
+            theirs = await self._gateway.book_top(context.rules)
+            if context.state.mark_price == 0:
+                context.state.mark_price = await self._gateway.mark_price(context.symbol)
+        except ExchangeError as error:
+            log.debug("%s: could not compare the book: %s", context.symbol, error)
+            return
+        if not self.books.is_up:
+            return
+        ours = context.state.book
+        connected_before = context.symbol not in self._new_connection
+        if ours is not None and connected_before and has_moved_on(ours, theirs):
+            self._must_deliver.add(context.symbol)
+        elif context.symbol not in self._must_deliver:
+            self._take(context, theirs)
+
+    def _mark_silent(self, context: SymbolContext, now_ns: int) -> None:
+        if self.marks.is_up:
+            context.state.mark_received_ns = now_ns  # gives the new connection its own time
+            self.marks.drop("silent")
+
+
+def has_moved_on(ours: BookTop, theirs: BookTop) -> bool:
+    """Tell whether the exchange's book is a later and a different one than ours."""
+    return theirs.update_id > ours.update_id and (
+        (ours.bid_ticks, ours.bid_lots, ours.ask_ticks, ours.ask_lots)
+        != (theirs.bid_ticks, theirs.bid_lots, theirs.ask_ticks, theirs.ask_lots)
+    )

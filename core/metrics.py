@@ -1,0 +1,338 @@
+"""What the metrics CSV holds: every name with its unit, and how its values are read. Pure.
+
+``docs/metrics.md`` lists the same names; a test keeps the two equal.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from core.context import SymbolContext
+from core.events import (
+    ConnectionEvent,
+    ConnectionKind,
+    EngineEvent,
+    EngineKind,
+    Fact,
+    FillEvent,
+    OrderEvent,
+    OrderKind,
+    RiskEvent,
+    RiskKind,
+)
+from core.model import Side
+from core.risk import position_notional_quote
+from utils.http import RequestUsage
+
+COLUMNS = (
+    "timestamp",
+    "instance_id",
+    "env",
+    "metric_name",
+    "value",
+    "unit",
+    "symbol",
+    "side",
+    "level",
+    "sub_type",
+    "details",
+)
+
+BASE, QUOTE = "<base>", "<quote>"
+"""Units that stand for the symbol's assets, in lower case."""
+
+SYMBOL_METRICS: dict[str, tuple[str, str]] = {
+    "mid_price": (QUOTE, "middle between best bid and ask"),
+    "best_bid": (QUOTE, "best bid"),
+    "best_ask": (QUOTE, "best ask"),
+    "spread_bps": ("bps", "best ask minus best bid, relative to the mid"),
+    "mark_price": (QUOTE, "the exchange's mark price"),
+    "book_age": ("ms", "time since the book was last proven to be the exchange's present one"),
+    "stream_delay": ("ms", "from the exchange's event time to our receiving the last book"),
+    "position": (BASE, "position by our own books, below zero when short"),
+    "exchange_position": (BASE, "position as the exchange last reported it"),
+    "position_notional": (QUOTE, "size of the position at the mark price or mid, whichever is higher"),
+    "position_limit": (QUOTE, "position notional over which everything is closed"),
+    "exposure_buy": (QUOTE, "position plus everything that rests or may rest on the buy side"),
+    "exposure_sell": (QUOTE, "position plus everything that rests or may rest on the sell side, as a short"),
+    "entry_price": (QUOTE, "average price of the position, 0 when flat"),
+    "realized_pnl": (QUOTE, "realised profit since the start, before fees and funding"),
+    "unrealized_pnl": (QUOTE, "what closing at the mark price would bring, before fees"),
+    "fees": (QUOTE, "fees paid in the quote asset since the start"),
+    "funding": (QUOTE, "funding received (paid when below zero) since the start"),
+    "net_pnl": (QUOTE, "realised and unrealised profit less fees, with funding"),
+    "fills": ("count", "fills since the start"),
+    "fills_maker": ("count", "fills as maker since the start"),
+    "traded_volume": (QUOTE, "notional of all fills since the start"),
+    "live_orders": ("count", "orders of ours that rest or may rest"),
+    "orders_in_doubt": ("count", "orders of which nobody here knows whether they exist"),
+    "refreshes": ("count", "refreshes of the quotes since the start"),
+    "orders_placed": ("count", "orders accepted since the start"),
+    "orders_amended": ("count", "amendments of our orders since the start"),
+    "orders_cancelled": ("count", "orders cancelled since the start"),
+    "orders_rejected": ("count", "orders refused or not sent since the start"),
+    "quoting": ("bool", "1 while quotes may be sent, 0 with the reasons in details"),
+    "paused": ("bool", "1 while the strategy is paused"),
+    "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
+}
+"""One row a second for each symbol: name -> (unit, meaning)."""
+
+QUOTE_METRICS: dict[str, tuple[str, str]] = {
+    "quote_price": (QUOTE, "price of a resting order, with side and level"),
+    "quote_size": (BASE, "remaining quantity of a resting order, with side and level"),
+    "quote_distance_bps": ("bps", "distance of a resting order from the mid, with side and level"),
+}
+"""One row a second for each resting order."""
+
+ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
+    "equity": (QUOTE, "wallet at the start plus net profit of all symbols since"),
+    "request_round_trip": ("ms", "round trip of the last REST request"),
+    "order_round_trip": ("ms", "round trip of the last order placement"),
+    "cancel_round_trip": ("ms", "round trip of the last cancel"),
+    "requests_sent": ("count", "REST requests since the start"),
+    "requests_refused": ("count", "REST requests refused since the start"),
+    "requests_unknown": ("count", "REST requests with an unknown outcome since the start"),
+    "used_weight_1m": ("count", "request weight used in the present minute, as the exchange counts"),
+    "order_count_10s": ("count", "orders in the present 10 s, as the exchange counts"),
+    "order_count_1m": ("count", "orders in the present minute, as the exchange counts"),
+    "metrics_queue": ("count", "rows that wait to be written"),
+    "metrics_dropped": ("count", "rows lost since the start because the disk did not take them"),
+    "loop_lag": ("ms", "how much later than asked the event loop woke the metrics worker"),
+    "reconnects": ("count", "connections of streams after the first, since the start"),
+    "worker_restarts": ("count", "workers restarted since the start"),
+    "clock_offset": ("ms", "the exchange's clock minus ours"),
+    "uptime": ("s", "time since the start"),
+}
+"""One row a second for the account and the process."""
+
+EVENT_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "order_event": (BASE, tuple(OrderKind)),
+    "fill": (BASE, ("maker", "taker")),
+    "risk_event": (QUOTE, tuple(RiskKind)),
+    "connection_event": ("count", tuple(ConnectionKind)),
+    "engine_event": ("count", tuple(EngineKind)),
+}
+"""One row for each event: name -> (unit of the value, what ``sub_type`` may be)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the CSV, without the columns that the writer knows."""
+
+    name: str
+    value: str
+    unit: str
+    symbol: str = "-"
+    side: str = "-"
+    level: str = "-"
+    sub_type: str = "-"
+    details: str = ""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened so often since the start, by symbol and kind."""
+
+    orders: dict[tuple[str, str], int]
+    reconnects: int = 0
+    restarts: int = 0
+
+    def count(self, fact: Fact) -> None:
+        """Count a fact."""
+        if isinstance(fact, OrderEvent):
+            key = (fact.symbol, fact.kind.value)
+            self.orders[key] = self.orders.get(key, 0) + 1
+        elif isinstance(fact, EngineEvent) and fact.kind is EngineKind.WORKER_RESTARTED:
+            self.restarts += 1
+
+    def of(self, symbol: str, *kinds: OrderKind) -> int:
+        """Return how often these things happened to orders of a symbol."""
+        return sum(self.orders.get((symbol, kind.value), 0) for kind in kinds)
+
+
+def _text(value: Decimal | float) -> str:
+    """Return a number as plain digits; a bool, which is an int, as 1 or 0."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, int):
+        return str(int(value))
+    return f"{value:.3f}"
+
+
+def _unit(unit: str, context: SymbolContext) -> str:
+    names = {BASE: context.rules.base_asset.lower(), QUOTE: context.rules.quote_asset.lower()}
+    return names.get(unit, unit)
+
+
+def _bps(distance: Decimal, mid: Decimal) -> Decimal:
+    return (distance / mid * 10_000).quantize(Decimal("0.001")) if mid else Decimal(0)
+
+
+def symbol_rows(
+    context: SymbolContext, counters: Counters, limit_quote: Decimal, now_ns: int
+) -> Iterator[Row]:
+    """Yield this second's rows of one symbol."""
+    values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
+    values |= _order_values(context, counters)
+    reasons = "; ".join(context.gate.reasons)
+    for name, value in values.items():
+        unit = _unit(SYMBOL_METRICS[name][0], context)
+        yield Row(name, _text(value), unit, context.symbol, details=reasons if name == "quoting" else "")
+    yield from _quote_rows(context)
+
+
+Values = dict[str, Decimal | float]
+
+
+def _market_values(context: SymbolContext, now_ns: int) -> Values:
+    state, book = context.state, context.state.book
+    if book is None:
+        return {}
+    bid, ask = context.rules.price(book.bid_ticks), context.rules.price(book.ask_ticks)
+    mid = state.mid(context.rules)
+    return {
+        "mid_price": mid,
+        "best_bid": bid,
+        "best_ask": ask,
+        "spread_bps": _bps(ask - bid, mid),
+        "mark_price": state.mark_price,
+        "book_age": max(now_ns - state.book_proven_ns, 0) / 1e6,
+        "stream_delay": state.stream_delay_ms,
+        "tick_to_order": state.tick_to_order_ms,
+    }
+
+
+def _book_values(context: SymbolContext, limit_quote: Decimal) -> Values:
+    ledger, state = context.ledger, context.state
+    price = state.risk_price(context.rules)
+    held = ledger.position_quantity * price
+    exchange = state.exchange_position
+    return {
+        "position": ledger.position_quantity,
+        "exchange_position": exchange.quantity if exchange is not None else Decimal(0),
+        "position_notional": position_notional_quote(ledger.position_quantity, price),
+        "position_limit": limit_quote,
+        "exposure_buy": held + context.orders.resting_notional_quote(Side.BUY, context.rules),
+        "exposure_sell": -held + context.orders.resting_notional_quote(Side.SELL, context.rules),
+        "entry_price": ledger.entry_price,
+        "realized_pnl": ledger.realized_pnl_quote,
+        "unrealized_pnl": ledger.unrealized_pnl_quote(state.mark_price),
+        "fees": ledger.fees_in(context.rules.quote_asset),
+        "funding": ledger.funding_quote,
+        "net_pnl": ledger.pnl_quote(state.mark_price, context.rules.quote_asset),
+        "fills": ledger.fill_count,
+        "fills_maker": ledger.maker_fill_count,
+        "traded_volume": ledger.traded_quote,
+    }
+
+
+def _order_values(context: SymbolContext, counters: Counters) -> Values:
+    symbol = context.symbol
+    return {
+        "live_orders": len(context.orders.living()),
+        "orders_in_doubt": len(context.orders.in_doubt()),
+        "refreshes": context.state.refreshes,
+        "orders_placed": counters.of(symbol, OrderKind.PLACED),
+        "orders_amended": counters.of(symbol, OrderKind.AMENDED),
+        "orders_cancelled": counters.of(symbol, OrderKind.CANCELLED, OrderKind.EXPIRED),
+        "orders_rejected": counters.of(symbol, OrderKind.REJECTED),
+        "quoting": context.gate.is_open,
+        "paused": context.state.strategy_paused,
+    }
+
+
+def _quote_rows(context: SymbolContext) -> Iterator[Row]:
+    mid = context.state.mid(context.rules)
+    for order in context.orders.living():
+        price = context.rules.price(order.price_ticks)
+        values = {
+            "quote_price": price,
+            "quote_size": context.rules.quantity(order.remaining_lots),
+            "quote_distance_bps": _bps(abs(mid - price), mid),
+        }
+        for name, value in values.items():
+            yield Row(
+                name,
+                _text(value),
+                _unit(QUOTE_METRICS[name][0], context),
+                context.symbol,
+                order.side.lower(),
+                str(order.level),
+                order.shown_status.lower(),
+            )
+
+
+def account_rows(values: Mapping[str, Decimal | float], quote_asset: str) -> Iterator[Row]:
+    """Yield this second's rows of the account and the process."""
+    for name, value in values.items():
+        unit = ACCOUNT_METRICS[name][0]
+        yield Row(name, _text(value), quote_asset.lower() if unit == QUOTE else unit)
+
+
+def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
+    """Return the account metrics that the REST client knows."""
+    trips = usage.round_trips_ms
+    return {
+        "request_round_trip": usage.last_round_trip_ms,
+        "order_round_trip": trips.get("POST /fapi/v1/order", 0.0),
+        "cancel_round_trip": trips.get("DELETE /fapi/v1/batchOrders", 0.0),
+        "requests_sent": usage.sent,
+        "requests_refused": usage.refused,
+        "requests_unknown": usage.unknown,
+        "used_weight_1m": usage.used_weight_1m,
+        "order_count_10s": usage.order_count_10s,
+        "order_count_1m": usage.order_count_1m,
+    }
+
+
+def event_row(fact: Fact, contexts: Mapping[str, SymbolContext]) -> Row:
+    """Return the row of one event."""
+    match fact:
+        case OrderEvent():
+            unit = _unit(BASE, contexts[fact.symbol])
+            details = f"price={fact.price:f} id={fact.client_id} {fact.details}".rstrip()
+            return Row(
+                "order_event",
+                _text(fact.quantity),
+                unit,
+                fact.symbol,
+                fact.side.lower(),
+                str(fact.level) if fact.level else "-",
+                fact.kind,
+                details,
+            )
+        case FillEvent():
+            return _fill_row(fact, contexts[fact.fill.symbol])
+        case RiskEvent():
+            unit = _unit(QUOTE, contexts[fact.symbol])
+            return Row(
+                "risk_event",
+                _text(fact.value_quote),
+                unit,
+                fact.symbol,
+                sub_type=fact.kind,
+                details=fact.details,
+            )
+        case ConnectionEvent():
+            details = f"{fact.name} {fact.details}".rstrip()
+            return Row("connection_event", "1", "count", fact.symbol, sub_type=fact.kind, details=details)
+        case EngineEvent():
+            return Row("engine_event", "1", "count", fact.symbol, sub_type=fact.kind, details=fact.details)
+
+
+def _fill_row(event: FillEvent, context: SymbolContext) -> Row:
+    fill = event.fill
+    details = (
+        f"price={fill.price:f} trade={fill.trade_id} order={fill.order_id} id={fill.client_id}"
+        f" fee={fill.commission:f} {fill.commission_asset} realized={fill.realized_pnl_quote:f}"
+    )
+    return Row(
+        "fill",
+        _text(fill.quantity),
+        _unit(BASE, context),
+        fill.symbol,
+        fill.side.lower(),
+        str(event.level) if event.level else "-",
+        "maker" if fill.is_maker else "taker",
+        details,
+    )

@@ -1,0 +1,132 @@
+"""The metrics CSV on disk: one file a local day, a header once, whole lines only. Blocking: not for the event loop."""
+
+import csv
+import io
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from core.metrics import COLUMNS, Row
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """Return one line of CSV, with its end; no cell can break the line or be taken for a formula."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
+    return buffer.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    text = "".join(character if character.isprintable() else " " for character in cell)
+    if text.startswith(_FORMULA_STARTS) and text != "-" and not _is_number(text):
+        return "'" + text
+    return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+HEADER = csv_line(COLUMNS)
+
+
+class MetricsFile:
+    """Appends rows to ``metrics-YYYYMMDD.csv`` in a directory, each to the file of its own local day.
+
+    A batch is written by one call, so that a killed process leaves whole lines; what a full disk took only in part is
+    taken back. A torn last line of an earlier crash is cut off on opening.
+    """
+
+    def __init__(self, directory: Path, instance_id: str, environment: str) -> None:
+        self._directory = directory
+        self._instance_id = instance_id
+        self._environment = environment
+        self._day = ""
+        self._descriptor = -1
+        self._lock = threading.Lock()  # a cancelled writer thread may still be at it
+
+    def path(self, day: str) -> Path:
+        """Return the file of a local day, given as YYYYMMDD."""
+        return self._directory / f"metrics-{day}.csv"
+
+    def append(self, rows: Sequence[tuple[str, Row]]) -> None:
+        """Write rows, each with its ISO 8601 timestamp. Raises OSError if the disk does not take them."""
+        with self._lock:
+            for day, batch in groupby(rows, key=lambda row: row[0][:10].replace("-", "")):
+                self._append_to(day, batch)
+
+    def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
+        text = "".join(self._line(timestamp, row) for timestamp, row in rows)
+        self._open(day)
+        if os.fstat(self._descriptor).st_size == 0:
+            text = HEADER + text
+        self._write_whole(text.encode())
+
+    def _line(self, timestamp: str, row: Row) -> str:
+        return csv_line(
+            (
+                timestamp,
+                self._instance_id,
+                self._environment,
+                row.name,
+                row.value,
+                row.unit,
+                row.symbol,
+                row.side,
+                row.level,
+                row.sub_type,
+                row.details,
+            )
+        )
+
+    def _open(self, day: str) -> None:
+        if day == self._day and self._descriptor >= 0:
+            return
+        self.close()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path(day), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            _cut_torn_line(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._day, self._descriptor = day, descriptor
+
+    def _write_whole(self, data: bytes) -> None:
+        size = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                raise OSError(28, "no space left for a whole batch of metrics")
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """Cut off what follows the last end of line."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(end - 4096, 0)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(descriptor, end)

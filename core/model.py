@@ -1,0 +1,217 @@
+"""The vocabulary: values that the rest of the program speaks in. Nothing here does anything.
+
+Prices are integer ticks and quantities integer lots; SymbolRules turns them into exact Decimals and wire strings.
+Money is Decimal.
+"""
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    """The side of an order or quote, spelled as on the wire."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        """Return +1 for buy and -1 for sell."""
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> "Side":
+        """Return the other side."""
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymbolRules:
+    """What the exchange demands of orders on one symbol.
+
+    ``multiplier_up``/``multiplier_down`` bound buys above and sells below, as factors of the mark price.
+
+    Source: binance-futures exchangeInfo, filters PRICE_FILTER, LOT_SIZE, MARKET_LOT_SIZE, MIN_NOTIONAL, PERCENT_PRICE,
+    MAX_NUM_ORDERS. ``pricePrecision`` is not the tick and is not used.
+    """
+
+    symbol: str
+    base_asset: str
+    quote_asset: str
+    status: str
+    tick_size: Decimal
+    step_size: Decimal
+    min_price: Decimal
+    max_price: Decimal
+    min_lots: int
+    max_lots: int
+    market_max_lots: int
+    min_notional_quote: Decimal
+    multiplier_up: Decimal
+    multiplier_down: Decimal
+    max_open_orders: int
+
+    def price(self, ticks: int) -> Decimal:
+        """Return the price of that many ticks."""
+        return self.tick_size * ticks
+
+    def quantity(self, lots: int) -> Decimal:
+        """Return the quantity of that many lots."""
+        return self.step_size * lots
+
+    def price_text(self, ticks: int) -> str:
+        """Return the price as the wire wants it: plain digits, no exponent."""
+        return f"{self.price(ticks):f}"
+
+    def quantity_text(self, lots: int) -> str:
+        """Return the quantity as the wire wants it: plain digits, no exponent."""
+        return f"{self.quantity(lots):f}"
+
+    def ticks(self, price: Decimal) -> int:
+        """Return a price of the exchange in ticks; ValueError if it lies between two ticks."""
+        return _exact_units(price, self.tick_size, "tick size")
+
+    def lots(self, quantity: Decimal) -> int:
+        """Return a quantity of the exchange in lots; ValueError if it lies between two steps."""
+        return _exact_units(quantity, self.step_size, "step size")
+
+    def floor_ticks(self, price: Decimal) -> int:
+        """Return the highest tick at or below the price."""
+        return int((price / self.tick_size).to_integral_value(ROUND_FLOOR))
+
+    def ceil_ticks(self, price: Decimal) -> int:
+        """Return the lowest tick at or above the price."""
+        return int((price / self.tick_size).to_integral_value(ROUND_CEILING))
+
+    def floor_lots(self, quantity: Decimal) -> int:
+        """Return the most lots that are not more than the quantity."""
+        return int((quantity / self.step_size).to_integral_value(ROUND_FLOOR))
+
+    def notional_quote(self, ticks: int, lots: int) -> Decimal:
+        """Return price times quantity in the quote asset."""
+        return self.price(ticks) * self.quantity(lots)
+
+
+def _exact_units(value: Decimal, unit: Decimal, what: str) -> int:
+    units = value / unit
+    whole = int(units)
+    if whole != units:
+        raise ValueError(f"{value} is not a multiple of the {what} {unit}")
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class BookTop:
+    """Best bid and ask as one message brought them.
+
+    ``exchange_ms`` is the exchange's time of the change, ``received_ns`` our monotonic time of receiving it.
+    """
+
+    bid_ticks: int
+    bid_lots: int
+    ask_ticks: int
+    ask_lots: int
+    update_id: int
+    exchange_ms: int
+    received_ns: int
+
+    @property
+    def mid_half_ticks(self) -> int:
+        """Return the mid price in half ticks, which is exact."""
+        return self.bid_ticks + self.ask_ticks
+
+    @property
+    def is_sane(self) -> bool:
+        """Tell whether the book could be real: positive prices, sizes on both sides, and not crossed."""
+        return 0 < self.bid_ticks < self.ask_ticks and self.bid_lots > 0 and self.ask_lots > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """An order that we want to rest: level 1 is the nearest to the mid."""
+
+    side: Side
+    level: int
+    price_ticks: int
+    lots: int
+
+    @property
+    def slot(self) -> tuple[Side, int]:
+        """Return the place that this quote fills; at most one order rests in a slot."""
+        return self.side, self.level
+
+
+class OrderStatus(StrEnum):
+    """Where an order of ours stands in its life."""
+
+    PENDING_NEW = "PENDING_NEW"
+    ACTIVE = "ACTIVE"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    PENDING_CANCEL = "PENDING_CANCEL"
+    IN_DOUBT = "IN_DOUBT"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell whether the order's life has ended; nothing ever undoes that."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderReport:
+    """What the exchange says of an order, in a reply or on the user stream. ``executed_lots`` is cumulative."""
+
+    symbol: str
+    client_id: str
+    order_id: int
+    side: Side
+    status: OrderStatus
+    price_ticks: int
+    lots: int
+    executed_lots: int
+    reduce_only: bool
+    time_in_force: str
+    update_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """One trade of ours. ``commission`` is positive when paid; ``realized_pnl_quote`` is before commission."""
+
+    symbol: str
+    trade_id: int
+    order_id: int
+    client_id: str
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    commission: Decimal
+    commission_asset: str
+    realized_pnl_quote: Decimal
+    is_maker: bool
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position as the exchange reports it; ``quantity`` is signed, long is positive."""
+
+    symbol: str
+    quantity: Decimal
+    entry_price: Decimal
+    mark_price: Decimal
+    unrealized_pnl_quote: Decimal
+    update_ms: int
+
+    @classmethod
+    def flat(cls, symbol: str) -> "Position":
+        """Return no position at all."""
+        zero = Decimal(0)
+        return cls(symbol, zero, zero, zero, zero, 0)

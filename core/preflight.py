@@ -1,0 +1,379 @@
+"""Before the first order: is this configuration feasible on this exchange with this account?
+
+Each check says what it found and, where it fails, what to do. The daemon's start and ``python main.py check`` ask the
+same questions; only the start changes anything (the leverage).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from difflib import get_close_matches
+
+from core.gateway import AccountModes, Gateway
+from core.model import BookTop, Quote, Side, SymbolRules
+from core.settings import QuoteSettings, RiskSettings, Settings
+from core.strategy import level_quote, price_objection, size_objection
+from utils.errors import AuthFailed, ExchangeError, NotSent, OutcomeUnknown, Refused, StartRefused
+from utils.http import BinanceRest
+from utils.venue import Environment
+
+HEADROOM_PERCENT = 5
+"""How much above the bare minimum the suggested values are, so that a small move of the price does not undo them."""
+MAX_CLOCK_OFFSET_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question with its answer; ``remedy`` is empty when it passed."""
+
+    name: str
+    found: str
+    remedy: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether nothing needs to be done."""
+        return not self.remedy
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolFacts:
+    """What the exchange says about one symbol at this moment."""
+
+    rules: SymbolRules
+    book: BookTop
+    mark_price: Decimal
+
+
+# --- feasibility: pure ----------------------------------------------------------------------------------------
+
+
+def feasibility(quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts) -> list[Check]:
+    """Return whether every configured quote could rest, and all of a side within the position limit."""
+    wanted = [
+        level_quote(facts.book.mid_half_ticks, side, level, facts.rules, quotes)
+        for level in range(1, quotes.levels + 1)
+        for side in Side
+    ]
+    return [
+        _order_size(wanted, quotes, risk, facts),
+        _price_band(wanted, facts),
+        _position_limit(quotes, risk, facts.rules),
+        _order_count(quotes, facts.rules),
+    ]
+
+
+def smallest_size_quote(quotes: QuoteSettings, facts: SymbolFacts) -> Decimal:
+    """Return the smallest workable ``quantity_per_order_usdt``, rounded up to whole units of the quote asset.
+
+    At every level's price it pays for the exchange's minimum, after rounding down to the step.
+    """
+    rules = facts.rules
+    smallest = Decimal(0)
+    for level in range(1, quotes.levels + 1):
+        for side in Side:
+            ticks = level_quote(facts.book.mid_half_ticks, side, level, rules, quotes).price_ticks
+            per_lot = rules.notional_quote(ticks, 1)
+            lots = int((rules.min_notional_quote / per_lot).to_integral_value(ROUND_CEILING))
+            smallest = max(smallest, per_lot * max(lots, rules.min_lots, 1))
+    return (smallest * (100 + HEADROOM_PERCENT) / 100).to_integral_value(ROUND_CEILING)
+
+
+def smallest_capital_quote(levels: int, size_quote: Decimal, risk: RiskSettings) -> Decimal:
+    """Return the smallest ``initial_capital`` whose position limit holds all levels of one side."""
+    capital = levels * size_quote / (risk.leverage * risk.max_net_position_ratio)
+    return capital.to_integral_value(ROUND_CEILING)
+
+
+def _order_size(
+    wanted: Iterable[Quote], quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts
+) -> Check:
+    rules, asset = facts.rules, facts.rules.quote_asset
+    name, size = "order size", f"{quotes.size_quote:f} {asset} an order"
+    objections = [text for quote in wanted if (text := size_objection(quote, rules))]
+    if not objections:
+        return Check(name, size)
+    smallest = smallest_size_quote(quotes, facts)
+    capital = smallest_capital_quote(quotes.levels, smallest, risk)
+    return Check(
+        name,
+        f"{size} on {rules.symbol} at {facts.mark_price:f}: {objections[0]}"
+        f" (minimum notional {rules.min_notional_quote:f} {asset},"
+        f" smallest step {rules.step_size:f} {rules.base_asset})",
+        f"set order_config.quantity_per_order_usdt to at least {smallest:f} and, for {quotes.levels} levels a side at"
+        f" leverage {risk.leverage} and max_net_position_ratio {risk.max_net_position_ratio:f},"
+        f" initial_capital to at least {max(capital, risk.capital_quote):f}",
+    )
+
+
+def _price_band(wanted: Iterable[Quote], facts: SymbolFacts) -> Check:
+    for quote in wanted:
+        objection = price_objection(quote, facts.mark_price, facts.rules)
+        if objection:
+            return Check(
+                "price band",
+                f"{quote.side.lower()} {quote.level}: {objection}",
+                "make order_config.price_offset_percent or order_config.levels smaller",
+            )
+    return Check("price band", f"all levels lie within the band around {facts.mark_price:f}")
+
+
+def _position_limit(quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRules) -> Check:
+    side_quote = quotes.levels * quotes.size_quote
+    limit = risk.position_limit_quote
+    found = (
+        f"{quotes.levels} levels × {quotes.size_quote:f} = {side_quote:f} {rules.quote_asset} a side,"
+        f" position limit {limit:f} {rules.quote_asset}"
+    )
+    if side_quote <= limit:
+        return Check("position limit", found)
+    return Check(
+        "position limit",
+        found,
+        f"set initial_capital to at least {smallest_capital_quote(quotes.levels, quotes.size_quote, risk):f},"
+        " or make order_config.levels or order_config.quantity_per_order_usdt smaller",
+    )
+
+
+def _order_count(quotes: QuoteSettings, rules: SymbolRules) -> Check:
+    count = 2 * quotes.levels
+    found = f"{count} orders, the exchange allows {rules.max_open_orders}"
+    remedy = (
+        ""
+        if count <= rules.max_open_orders
+        else f"set order_config.levels to at most {rules.max_open_orders // 2}"
+    )
+    return Check("number of orders", found, remedy)
+
+
+def margin_check(settings: Settings, wallet_quote: Decimal, available_quote: Decimal, asset: str) -> Check:
+    """Return whether the account can pay the margin of all quotes of the heavier side."""
+    needed = sum((quotes.levels * quotes.size_quote for quotes in settings.quotes), Decimal(0))
+    needed /= settings.risk.leverage
+    found = (
+        f"wallet {wallet_quote:.2f} {asset}, available {available_quote:.2f}, needed {needed:.2f}"
+        f" at leverage {settings.risk.leverage}"
+    )
+    if available_quote >= needed:
+        return Check("margin", found)
+    return Check(
+        "margin", found, f"transfer {asset} into the futures wallet, or make the orders fewer or smaller"
+    )
+
+
+def account_check(modes: AccountModes) -> list[Check]:
+    """Return whether the account is of a kind that this program can work with."""
+    mode = Check(
+        "position mode",
+        "hedge mode" if modes.hedge_mode else "one-way",
+        "switch the account to one-way mode (Preferences, Position Mode) while it is flat"
+        if modes.hedge_mode
+        else "",
+    )
+    assets = Check(
+        "asset mode",
+        "multi-assets" if modes.multi_assets else "single-asset",
+        "switch the account to single-asset mode (Preferences, Asset Mode)" if modes.multi_assets else "",
+    )
+    trading = Check(
+        "trading",
+        "allowed" if modes.can_trade else "not allowed",
+        "" if modes.can_trade else "the account may not trade futures: see its status on the exchange's site",
+    )
+    return [trading, mode, assets]
+
+
+def live_check(settings: Settings, *, confirmed: bool) -> Check:
+    """Return whether real trading was confirmed three times over: environment, command line, and capital."""
+    name = "live confirmation"
+    if settings.environment is not Environment.LIVE:
+        return Check(name, "not needed")
+    if not confirmed:
+        return Check(
+            name, "EXCHANGE_ENV=live without --live", "add --live to the command line to trade real money"
+        )
+    allowed, capital = settings.live_max_capital_quote, settings.risk.capital_quote
+    if allowed < capital:
+        return Check(
+            name,
+            f"live.max_capital_usdt is {allowed:f}, initial_capital is {capital:f}",
+            "set live.max_capital_usdt in config.yaml to at least initial_capital to trade real money",
+        )
+    return Check(name, f"up to {allowed:f} of real money")
+
+
+# --- asking the exchange --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What was found, and the facts that the start goes on with. ``facts`` is empty if the asking ended early."""
+
+    checks: tuple[Check, ...]
+    facts: dict[str, SymbolFacts]
+    wallet_quote: Decimal
+
+    def refuse_unless_passed(self) -> None:
+        """Raise StartRefused with the first failed check's finding and remedy, in one sentence."""
+        for check in self.checks:
+            if not check.passed:
+                raise StartRefused(f"{check.name}: {check.found}; {check.remedy}")
+
+
+async def preflight(
+    settings: Settings, gateway: Gateway, wallet: BinanceRest | None, *, has_keys: bool, confirmed: bool
+) -> Preflight:
+    """Return every check, each asked of the exchange as far as the ones before allow. Changes nothing.
+
+    Raises ExchangeError only for what is neither a refusal of the account nor of the configuration.
+    """
+    checks = [live_check(settings, confirmed=confirmed), _keys_check(settings, has_keys=has_keys)]
+    facts: dict[str, SymbolFacts] = {}
+    wallet_quote = Decimal(0)
+    if all(check.passed for check in checks):
+        checks.append(await _connection_check(settings, gateway))
+    if all(check.passed for check in checks):
+        facts = await _symbol_facts(settings, gateway, checks)
+    if all(check.passed for check in checks):
+        wallet_quote = await _account_checks(settings, gateway, wallet, facts, checks)
+    return Preflight(tuple(checks), facts, wallet_quote)
+
+
+def _keys_check(settings: Settings, *, has_keys: bool) -> Check:
+    if settings.environment is Environment.PAPER:
+        return Check("API keys", "not needed for paper")
+    if has_keys:
+        return Check("API keys", "set")
+    return Check(
+        "API keys",
+        f"none for {settings.environment}",
+        "put BINANCE_API_KEY and BINANCE_SECRET_KEY into .env, or set EXCHANGE_ENV=paper to trade without keys",
+    )
+
+
+async def _connection_check(settings: Settings, gateway: Gateway) -> Check:
+    try:
+        await gateway.rest.synchronise_clock()
+    except (NotSent, OutcomeUnknown, Refused) as error:
+        where = f"PAPER_URL={settings.paper_url}" if settings.paper_url else str(settings.environment)
+        remedy = (
+            "start it with `python -m sim`, or unset PAPER_URL to use the embedded one"
+            if settings.paper_url
+            else "check the network, and whether the exchange is in maintenance"
+        )
+        return Check("exchange", f"{where} cannot be reached ({error})", remedy)
+    offset_ms = gateway.rest.server_clock.offset_ms
+    return Check(
+        "exchange",
+        f"reached, clock offset {offset_ms} ms",
+        "set this machine's clock (for example with NTP)" if abs(offset_ms) > MAX_CLOCK_OFFSET_MS else "",
+    )
+
+
+async def _symbol_facts(settings: Settings, gateway: Gateway, checks: list[Check]) -> dict[str, SymbolFacts]:
+    facts: dict[str, SymbolFacts] = {}
+    all_rules = await gateway.symbol_rules()
+    for quotes in settings.quotes:
+        check = _symbol_check(quotes.symbol, all_rules)
+        checks.append(check)
+        if not check.passed:
+            continue
+        rules = all_rules[quotes.symbol]
+        found = SymbolFacts(rules, await gateway.book_top(rules), await gateway.mark_price(rules.symbol))
+        facts[quotes.symbol] = found
+        if found.book.is_sane:
+            checks.extend(feasibility(quotes, settings.risk, found))
+        else:
+            checks.append(Check("book", "empty or crossed", "wait until the market has quotes on both sides"))
+    return facts
+
+
+def _symbol_check(symbol: str, all_rules: dict[str, SymbolRules]) -> Check:
+    rules = all_rules.get(symbol)
+    if rules is None:
+        nearest = ", ".join(get_close_matches(symbol, all_rules, n=3)) or ", ".join(list(all_rules)[:3])
+        return Check(
+            "symbol",
+            f"{symbol} is not known to the exchange",
+            f"set symbol in config.yaml, for example to {nearest}",
+        )
+    if rules.status != "TRADING":
+        return Check("symbol", f"{symbol} is {rules.status}", "choose a symbol that is trading, or wait")
+    return Check(
+        "symbol",
+        f"{symbol}: tick {rules.tick_size:f}, step {rules.step_size:f},"
+        f" minimum {rules.min_notional_quote:f} {rules.quote_asset}",
+    )
+
+
+async def _account_checks(
+    settings: Settings,
+    gateway: Gateway,
+    wallet: BinanceRest | None,
+    facts: dict[str, SymbolFacts],
+    checks: list[Check],
+) -> Decimal:
+    """Add the checks that need valid keys; return the wallet balance."""
+    try:
+        checks.extend(account_check(await gateway.account_modes()))
+        if wallet is not None:
+            checks.append(await _rights_check(gateway, wallet))
+        asset = next(iter(facts.values())).rules.quote_asset
+        wallet_quote, available_quote = await gateway.available_quote(asset)
+        checks.append(margin_check(settings, wallet_quote, available_quote, asset))
+        checks.extend([await _leverage_check(settings, gateway, symbol) for symbol in facts])
+    except AuthFailed as error:
+        checks.append(Check("API keys", f"not accepted by the exchange ({error})", _key_remedy(settings)))
+        return Decimal(0)
+    return wallet_quote
+
+
+def _key_remedy(settings: Settings) -> str:
+    if settings.environment is Environment.PAPER:
+        return (
+            "start the simulated exchange with --api-key and --api-secret equal to BINANCE_API_KEY and"
+            " BINANCE_SECRET_KEY, or clear them"
+        )
+    return (
+        f"check that BINANCE_API_KEY and BINANCE_SECRET_KEY belong to {settings.environment},"
+        " have futures trading enabled, and allow this machine's address"
+    )
+
+
+async def _rights_check(gateway: Gateway, wallet: BinanceRest) -> Check:
+    rights = await gateway.key_rights(wallet)
+    if rights.withdrawals or rights.transfers:
+        return Check(
+            "key rights",
+            "the key may withdraw or transfer",
+            "make a key for futures trading only, without withdrawal and transfer rights",
+        )
+    if not rights.futures:
+        return Check("key rights", "futures are not enabled", "enable futures for this key")
+    return Check(
+        "key rights", "futures only" + ("" if rights.ip_restricted else ", but not restricted to an address")
+    )
+
+
+async def _leverage_check(settings: Settings, gateway: Gateway, symbol: str) -> Check:
+    present = await gateway.leverage(symbol)
+    wanted = settings.risk.leverage
+    note = "" if present == wanted else f", will be set to {wanted} at the start"
+    return Check("leverage", f"{symbol} {present}{note}")
+
+
+async def apply_leverage(settings: Settings, gateway: Gateway, symbols: Iterable[str]) -> None:
+    """Have the configured leverage set for every symbol, read back. Raises StartRefused if the exchange says no."""
+    wanted = settings.risk.leverage
+    for symbol in symbols:
+        if await gateway.leverage(symbol) == wanted:
+            continue
+        try:
+            await gateway.set_leverage(symbol, wanted)
+        except Refused as refusal:
+            raise StartRefused(
+                f"leverage: the exchange refuses {wanted} for {symbol} ({refusal});"
+                " set a smaller leverage in config.yaml"
+            ) from refusal
+        if await gateway.leverage(symbol) != wanted:
+            raise ExchangeError(f"the leverage of {symbol} is not {wanted} although the exchange accepted it")

@@ -1,0 +1,319 @@
+"""The worker that gets the daemon to a known state, at the start and after every gap, and keeps its lifelines.
+
+One path for cold start, crash and reconnect: gate closed, our orders out and verified, trades since the last known
+one counted, position compared, dead-man switch acknowledged, gate open.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from core.context import SymbolContext
+from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
+from core.execution import ExecutionEngine
+from core.gate import Gate
+from core.gateway import Gateway
+from core.model import Position
+from core.risk import position_notional_quote
+from core.settings import SafetySettings
+from core.user_stream import FillBook, UserEvents
+from utils.clock import Clock
+from utils.errors import ExchangeError, Refused
+from utils.venue import private_target
+from utils.ws import Backoff, Stream, WsTransport
+
+log = logging.getLogger(__name__)
+
+RECONCILE_KEY = "reconcile"
+DEAD_MAN_KEY = "dead man"
+LISTEN_KEY_GONE = -1125
+
+
+class RecoveryManager:
+    """Keeps the user stream, the listen key, the clock offset and the dead-man switch; reconciles after every gap.
+
+    ``gate`` is the account's gate, the parent of every symbol's. ``progress`` returns a number that grows only while
+    the control loops work: the dead-man switch is fed by nothing else.
+    """
+
+    name = "recovery"
+    TURN_S = 0.5
+    RETRY_S = 1.0
+    WITHDRAW_DEADLINE_S = 10.0
+    ECHO_DEADLINE_S = 5.0
+    CLOCK_EVERY_S = 300.0
+    LISTEN_KEY_RETRY_S = 30.0
+    AUDIT_EVERY_S = 60.0
+    OPENING_ATTEMPTS = 10
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        execution: ExecutionEngine,
+        transport: WsTransport,
+        bus: EventBus,
+        clock: Clock,
+        rng: random.Random,
+        gate: Gate,
+        safety: SafetySettings,
+        *,
+        progress: Callable[[], int],
+        on_fill: Callable[[str], None],
+    ) -> None:
+        self._contexts = contexts
+        self._gateway = gateway
+        self._execution = execution
+        self._bus = bus
+        self._clock = clock
+        self._gate = gate
+        self._safety = safety
+        self._progress = progress
+        self._fed_at_progress = -1
+        self._dead_man_ack_ns = 0
+        self._due = asyncio.Event()
+        self._fills = FillBook(bus, on_fill)
+        self._events = UserEvents(
+            {context.symbol: context for context in contexts},
+            execution,
+            self._fills,
+            on_doubt=self.request_reconcile,
+            on_key_expired=lambda: self.stream.drop("the listen key has expired"),
+        )
+        self.stream = Stream(
+            "account",
+            transport,
+            clock,
+            Backoff(rng),
+            target=self._new_target,
+            on_message=self._events.receive,
+            on_up=self._stream_up,
+            on_down=self._stream_down,
+        )
+        gate.close(RECONCILE_KEY, "not reconciled with the exchange yet")
+        gate.close(DEAD_MAN_KEY, "dead-man switch is not armed yet")
+
+    async def run(self) -> None:
+        """Keep everything until cancelled; the account's gate is closed whenever this does not run."""
+        self.request_reconcile("recovery starts")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.stream.run(), name="account stream")
+                group.create_task(self._reconcile_when_due(), name="reconciliation")
+                group.create_task(self._keep_listen_key(), name="listen key")
+                group.create_task(self._feed_dead_man(), name="dead-man switch")
+                group.create_task(self._keep_clock(), name="clock offset")
+                group.create_task(self._expect_echoes(), name="echo check")
+                group.create_task(self._audit_trades(), name="trade audit")
+        finally:
+            self._gate.close(RECONCILE_KEY, "recovery is not running")
+
+    # --- reconciliation ---------------------------------------------------------------------------------------
+
+    def request_reconcile(self, reason: str) -> None:
+        """Close the gate and have the exchange asked what is true."""
+        if self._gate.close(RECONCILE_KEY, "reconciling with the exchange"):
+            log.info("reconciling with the exchange: %s", reason)
+        self._due.set()
+
+    def _stream_up(self) -> None:
+        self._bus.publish(ConnectionEvent("account", ConnectionKind.UP))
+        self.request_reconcile("the account stream is up")
+
+    def _stream_down(self, reason: str) -> None:
+        self._bus.publish(ConnectionEvent("account", ConnectionKind.DOWN, reason))
+        self.request_reconcile(f"the account stream is down: {reason}")
+
+    async def _reconcile_when_due(self) -> None:
+        while True:
+            await self._due.wait()
+            if not self.stream.is_up:
+                await asyncio.sleep(self.TURN_S)
+                continue
+            self._due.clear()
+            if not await self._reconcile_all():
+                self._due.set()
+                await asyncio.sleep(self.RETRY_S)
+            elif not self._due.is_set() and self.stream.is_up:
+                self._gate.open(RECONCILE_KEY)
+
+    async def _reconcile_all(self) -> bool:
+        try:
+            for context in self._contexts:
+                if not await self.reconcile(context):
+                    log.warning("%s: not reconciled: our orders are not verified to be out", context.symbol)
+                    return False
+        except ExchangeError as error:
+            log.warning("not reconciled: %s", error)
+            return False
+        return True
+
+    async def reconcile(self, context: SymbolContext) -> bool:
+        """Have no order of ours rest, every trade counted, and the position equal to the exchange's.
+
+        Return False if our orders could not be verified to be out. Raises ExchangeError if a reading fails.
+        """
+        async with context.lock:
+            if not await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S):
+                return False
+            if context.ledger.is_open:
+                missed = await self.count_missed_trades(context)
+                await self._compare_position(context)
+            else:
+                missed = 0
+                await self._open_ledger(context)
+        details = f"position {context.ledger.position_quantity:f}, {missed} missed fills"
+        log.info("%s: reconciled: %s", context.symbol, details)
+        self._bus.publish(ConnectionEvent("account", ConnectionKind.RECONCILED, details, context.symbol))
+        return True
+
+    async def _open_ledger(self, context: SymbolContext) -> None:
+        """Begin the books with a position and a last trade that belong together: none came between the readings."""
+        for _ in range(self.OPENING_ATTEMPTS):
+            before = await self._gateway.last_trade_id(context.symbol)
+            position = await self._gateway.position(context.symbol)
+            if before == await self._gateway.last_trade_id(context.symbol):
+                break
+        else:
+            raise Refused(0, "the account trades too busily elsewhere to read its position")
+        early = context.ledger.open(position, before)
+        self._note_position(context, position)
+        for fill in early:
+            self._fills.count(context, fill)
+
+    async def count_missed_trades(self, context: SymbolContext) -> int:
+        """Count the trades that no stream told of; return how many there were."""
+        missed = 0
+        for trade in await self._gateway.user_trades(context.symbol, context.ledger.checkpoint_id):
+            order = context.orders.by_order_id(trade["orderId"])
+            fill = self._gateway.fill(trade, order.client_id if order is not None else "")
+            missed += self._fills.count(context, fill)
+            context.ledger.checkpoint_id = max(context.ledger.checkpoint_id, fill.trade_id)
+        return missed
+
+    async def _audit_trades(self) -> None:
+        """Compare the trades with the exchange's now and then, so that none is missed for long."""
+        while True:
+            await asyncio.sleep(self.AUDIT_EVERY_S)
+            for context in self._contexts:
+                try:
+                    missed = await self.count_missed_trades(context) if context.ledger.is_open else 0
+                except ExchangeError as error:
+                    log.warning("%s: trades could not be compared: %s", context.symbol, error)
+                    continue
+                if missed:
+                    self.request_reconcile(
+                        f"{context.symbol}: the account stream did not tell of {missed} fills"
+                    )
+
+    async def _compare_position(self, context: SymbolContext) -> None:
+        """Adopt the exchange's position where no trade explains the difference, and say so."""
+        fills_before = context.ledger.fill_count
+        position = await self._gateway.position(context.symbol)
+        if context.ledger.fill_count != fills_before:
+            return  # a fill came meanwhile; the next check compares again
+        ours = context.ledger.position_quantity
+        if position.quantity != ours:
+            log.error(
+                "%s: position adopted: the exchange says %s, our trades made %s",
+                context.symbol,
+                position.quantity,
+                ours,
+            )
+            context.ledger.adopt(position)
+            notional = position_notional_quote(position.quantity, position.mark_price)
+            self._bus.publish(
+                RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}")
+            )
+        self._note_position(context, position)
+
+    def _note_position(self, context: SymbolContext, position: Position) -> None:
+        context.state.exchange_position = position
+        context.state.position = context.ledger.position_quantity
+
+    # --- lifelines --------------------------------------------------------------------------------------------
+
+    async def _new_target(self) -> str:
+        return private_target(await self._gateway.create_listen_key())
+
+    async def _keep_listen_key(self) -> None:
+        wait_s = self._safety.listen_key_refresh_s
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                await self._gateway.keep_listen_key()
+                wait_s = self._safety.listen_key_refresh_s
+            except Refused as refusal:
+                if refusal.code == LISTEN_KEY_GONE:
+                    self.stream.drop("the listen key has expired")
+                wait_s = self.LISTEN_KEY_RETRY_S
+            except ExchangeError as error:
+                log.warning("the listen key could not be kept alive: %s", error)
+                wait_s = self.LISTEN_KEY_RETRY_S
+
+    async def _expect_echoes(self) -> None:
+        """Give up a user stream that stays silent about orders that the exchange has accepted."""
+        while True:
+            await asyncio.sleep(self.TURN_S)
+            overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
+            for context in self._contexts:
+                for order in context.orders.living():
+                    if not order.echoed and 0 < order.accepted_ns < overdue_ns and self.stream.is_up:
+                        order.echoed = True  # one complaint an order
+                        self.stream.drop("silent about our orders")
+
+    async def _keep_clock(self) -> None:
+        """Measure the offset to the exchange's clock now and then, and at once when a timestamp was refused."""
+        elapsed_s = 0.0
+        while True:
+            await asyncio.sleep(self.TURN_S)
+            elapsed_s += self.TURN_S
+            if elapsed_s < self.CLOCK_EVERY_S and not self._gateway.rest.clock_is_doubtful:
+                continue
+            elapsed_s = 0.0
+            try:
+                await self._gateway.rest.synchronise_clock()
+            except ExchangeError as error:
+                log.warning("the exchange's clock could not be read: %s", error)
+                await asyncio.sleep(self.RETRY_S)
+
+    async def _feed_dead_man(self) -> None:
+        """Refresh the exchange's countdown while the control loops make progress, and only then."""
+        while True:
+            progress = self._progress()
+            fed = progress != self._fed_at_progress and await self._arm_all()
+            if fed:
+                self._fed_at_progress = progress
+            self._judge_dead_man()
+            await asyncio.sleep(self._safety.dead_man_refresh_s if fed else self.RETRY_S)
+
+    async def _arm_all(self) -> bool:
+        sent_ns = self._clock.monotonic_ns()
+        try:
+            for context in self._contexts:
+                await self._gateway.arm_dead_man(context.symbol, int(self._safety.dead_man_window_s * 1000))
+        except ExchangeError as error:
+            log.warning("the dead-man switch could not be refreshed: %s", error)
+            return False
+        if self._dead_man_ack_ns and self._has_lapsed(sent_ns):
+            self.request_reconcile("the dead-man switch had lapsed")
+        self._dead_man_ack_ns = sent_ns
+        if self._gate.open(DEAD_MAN_KEY):
+            self._bus.publish(ConnectionEvent("dead-man switch", ConnectionKind.DEAD_MAN, "armed"))
+        return True
+
+    def _has_lapsed(self, now_ns: int) -> bool:
+        return now_ns - self._dead_man_ack_ns > self._safety.dead_man_window_s * 1e9
+
+    def _judge_dead_man(self) -> None:
+        if not self._dead_man_ack_ns or not self._has_lapsed(self._clock.monotonic_ns()):
+            return
+        if self._gate.close(DEAD_MAN_KEY, "dead-man switch has lapsed"):
+            log.error("the dead-man switch has lapsed: the exchange has cancelled our orders")
+            self._bus.publish(ConnectionEvent("dead-man switch", ConnectionKind.DEAD_MAN, "lapsed"))
+
+    async def disarm_dead_man(self) -> None:
+        """Stop the exchange's countdown; only after it was verified that no order of ours rests."""
+        for context in self._contexts:
+            await self._gateway.arm_dead_man(context.symbol, 0)

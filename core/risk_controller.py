@@ -1,0 +1,232 @@
+"""The worker that checks the position, and closes it when it is over the limit."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+from core.context import SymbolContext
+from core.events import EventBus, RiskEvent, RiskKind
+from core.execution import ExecutionEngine
+from core.gateway import Gateway
+from core.halt import HaltLatch
+from core.model import Position, Side
+from core.risk import is_breach, position_notional_quote
+from core.settings import RiskSettings
+from utils.clock import Clock
+from utils.errors import AuthFailed, ExchangeError, OutcomeUnknown
+
+log = logging.getLogger(__name__)
+
+GATE_KEY = "risk"
+CHECK_KEY = "position check"
+
+
+class RiskController:
+    """Reads each position from the exchange at an interval, and at once after a fill.
+
+    A position over ``initial_capital × leverage × max_net_position_ratio`` closes the gate in the same turn, engages
+    the halt latch, takes the quotes out, closes the position by reduce-only market orders in the exchange's own size,
+    and verifies that it is flat. Quoting stays paused until an operator clears the halt.
+
+    ``on_difference`` is called when the exchange's position stays different from ours.
+    """
+
+    name = "risk"
+    WITHDRAW_DEADLINE_S = 5.0
+    FLATTEN_ATTEMPTS = 5
+    FLATTEN_PAUSE_S = 0.2
+    UNCONFIRMED_AFTER_S = 3.0
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        execution: ExecutionEngine,
+        bus: EventBus,
+        clock: Clock,
+        settings: RiskSettings,
+        latches: Mapping[str, HaltLatch],
+        on_difference: Callable[[str], None],
+    ) -> None:
+        self._contexts = contexts
+        self._gateway = gateway
+        self._execution = execution
+        self._bus = bus
+        self._clock = clock
+        self._settings = settings
+        self._latches = latches
+        self._on_difference = on_difference
+        self._wakes = {context.symbol: asyncio.Event() for context in contexts}
+        self._confirmed_ns = {context.symbol: 0 for context in contexts}
+        self._differing: dict[str, tuple[Decimal, int]] = {}
+        self._latched: set[str] = set()
+        self._must_flatten: set[str] = set()
+        for context in contexts:
+            context.gate.close(CHECK_KEY, "position is not confirmed yet")
+
+    def check_now(self, symbol: str) -> None:
+        """Have the position checked without waiting for the interval."""
+        self._wakes[symbol].set()
+
+    async def run(self) -> None:
+        """Check every position until cancelled; the gates are closed whenever this does not run."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for context in self._contexts:
+                    self._bus.publish(self._limits(context))
+                    group.create_task(self._watch(context), name=f"{self.name} {context.symbol}")
+        finally:
+            for context in self._contexts:
+                context.gate.close(CHECK_KEY, "position is not being checked")
+
+    def _limits(self, context: SymbolContext) -> RiskEvent:
+        limit = self._settings.position_limit_quote
+        return RiskEvent(context.symbol, RiskKind.LIMITS, limit, f"position limit {limit:f}")
+
+    async def _watch(self, context: SymbolContext) -> None:
+        wake = self._wakes[context.symbol]
+        while True:
+            wake.clear()
+            await self.check(context)
+            try:
+                async with asyncio.timeout(self._settings.check_interval_s):
+                    await wake.wait()
+            except TimeoutError:
+                pass
+
+    async def check(self, context: SymbolContext) -> None:
+        """Read the position and do what it calls for."""
+        self._look_for_resume(context)
+        try:
+            position = await self._gateway.position(context.symbol)
+        except ExchangeError as error:
+            self._unconfirmed(context, error)
+            return
+        self._confirm(context, position)
+        price = max(position.mark_price, context.state.risk_price(context.rules))
+        if is_breach(position.quantity, price, self._settings):
+            await self._respond(context, position, price)
+        elif context.symbol in self._must_flatten:
+            await self._flatten(context)
+        elif context.ledger.is_open:
+            self._compare(context, position)
+
+    def _confirm(self, context: SymbolContext, position: Position) -> None:
+        self._confirmed_ns[context.symbol] = self._clock.monotonic_ns()
+        context.state.exchange_position = position
+        context.state.last_risk_check = self._clock.time_ms() / 1000
+        context.gate.open(CHECK_KEY)
+
+    def _unconfirmed(self, context: SymbolContext, error: ExchangeError) -> None:
+        """Close the gate once the position has not been confirmed for a while: no answer is not "flat"."""
+        silent_s = (self._clock.monotonic_ns() - self._confirmed_ns[context.symbol]) / 1e9
+        if silent_s < self.UNCONFIRMED_AFTER_S and not isinstance(error, AuthFailed):
+            return
+        if context.gate.close(CHECK_KEY, "position cannot be confirmed"):
+            log.warning("%s: the position cannot be confirmed: %s", context.symbol, error)
+
+    def _compare(self, context: SymbolContext, position: Position) -> None:
+        """Report a difference to the exchange that two checks in a row found with no fill in between."""
+        difference = position.quantity - context.ledger.position_quantity
+        seen = (difference, context.ledger.fill_count)
+        if difference == 0:
+            self._differing.pop(context.symbol, None)
+        elif self._differing.get(context.symbol) == seen:
+            self._differing.pop(context.symbol)
+            self._on_difference(
+                f"{context.symbol}: the exchange's position is {position.quantity}, ours"
+                f" {context.ledger.position_quantity}"
+            )
+        else:
+            self._differing[context.symbol] = seen
+
+    # --- halting ----------------------------------------------------------------------------------------------
+
+    def _look_for_resume(self, context: SymbolContext) -> None:
+        """Unpause when the operator has cleared the latch of a halt of ours."""
+        if context.symbol not in self._latched or context.symbol in self._must_flatten:
+            return
+        if self._latches[context.symbol].read() is None:
+            self._latched.discard(context.symbol)
+            context.state.strategy_paused = False
+            context.gate.open(GATE_KEY)
+            log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
+
+    async def _respond(self, context: SymbolContext, position: Position, price: Decimal) -> None:
+        """Pause first, in this turn; then everything else."""
+        notional = position_notional_quote(position.quantity, price)
+        reason = (
+            f"position {position.quantity} is worth {notional:.2f} {context.rules.quote_asset},"
+            f" over the limit of {self._settings.position_limit_quote:f}"
+        )
+        context.gate.close(GATE_KEY, "halted by risk")
+        context.state.strategy_paused = True
+        self._must_flatten.add(context.symbol)
+        log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional, reason))
+        self._engage(context, reason)
+        await self._flatten(context)
+
+    def _engage(self, context: SymbolContext, reason: str) -> None:
+        try:
+            self._latches[context.symbol].engage(reason, self._clock.time_ms())
+        except OSError as error:
+            log.critical(
+                "%s: the halt could not be written to disk (%s); it stands until this process ends",
+                context.symbol,
+                error.strerror,
+            )
+        else:
+            self._latched.add(context.symbol)
+
+    async def _flatten(self, context: SymbolContext) -> None:
+        """Take the quotes out, close the position, and verify both; tried again at the next check if it fails."""
+        async with context.lock:
+            if not await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S):
+                log.error(
+                    "%s: could not verify that the quotes are out; closing the position anyway",
+                    context.symbol,
+                )
+            is_flat = await self._close_position(context)
+        notional = Decimal(0)
+        if is_flat:
+            self._must_flatten.discard(context.symbol)
+            log.warning(
+                "%s: the position is closed; quoting is paused until `python main.py resume`", context.symbol
+            )
+        else:
+            notional = position_notional_quote(
+                context.ledger.position_quantity, context.state.risk_price(context.rules)
+            )
+            log.critical("%s: the position could not be closed; trying again", context.symbol)
+        kind = RiskKind.FLAT if is_flat else RiskKind.NOT_FLAT
+        self._bus.publish(RiskEvent(context.symbol, kind, notional, ""))
+
+    async def _close_position(self, context: SymbolContext) -> bool:
+        """Send reduce-only market orders until the exchange says flat, a bounded number of times."""
+        for attempt in range(self.FLATTEN_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(self.FLATTEN_PAUSE_S)
+            try:
+                position = await self._gateway.position(context.symbol)
+                context.state.exchange_position = position
+                lots = context.rules.floor_lots(abs(position.quantity))
+                if lots == 0:
+                    return True
+                side = Side.SELL if position.quantity > 0 else Side.BUY
+                await self._execution.reduce_position(context, side, lots)
+            except OutcomeUnknown as error:
+                log.warning(
+                    "%s: unknown whether the closing order was executed (%s); asking", context.symbol, error
+                )
+            except ExchangeError as error:
+                log.warning("%s: the closing order was refused: %s", context.symbol, error)
+        return await self._is_flat(context)
+
+    async def _is_flat(self, context: SymbolContext) -> bool:
+        try:
+            position = await self._gateway.position(context.symbol)
+        except ExchangeError:
+            return False
+        return context.rules.floor_lots(abs(position.quantity)) == 0

@@ -1,0 +1,169 @@
+"""The configuration, typed and exact: each part of the program receives its own frozen section.
+
+``utils.config_loader`` has validated types and ranges already; here numbers become Decimals and names become words of
+the field.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from utils.config_loader import Config, resolve_path
+from utils.venue import Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteSettings:
+    """What one symbol's quotes shall look like."""
+
+    symbol: str
+    levels: int
+    size_quote: Decimal
+    offset_percent: Decimal
+    refresh_interval_s: float
+    refresh_mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskSettings:
+    """How much may be held, and how often that is checked."""
+
+    capital_quote: Decimal
+    leverage: int
+    max_net_position_ratio: Decimal
+    check_interval_s: float
+    drift_buffer_percent: Decimal
+
+    @property
+    def position_limit_quote(self) -> Decimal:
+        """Return the largest position allowed, as a notional in the quote asset."""
+        return self.capital_quote * self.leverage * self.max_net_position_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetySettings:
+    """Bounds on waiting, staleness and restarts."""
+
+    max_book_age_ms: int
+    dead_man_window_s: float
+    dead_man_refresh_s: float
+    request_timeout_s: float
+    stop_timeout_s: float
+    restart_budget: int
+    restart_window_s: float
+    listen_key_refresh_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """Where metrics and logs go."""
+
+    log_to_csv: bool
+    directory: Path
+    level: str
+    status_interval_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperSettings:
+    """The market of the embedded simulated exchange."""
+
+    market: str
+    recording: str
+    speed: Decimal
+    seed: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a run is made of, except the keys."""
+
+    environment: Environment
+    paper_url: str
+    instance_id: str
+    strategy_name: str
+    state_directory: Path
+    live_max_capital_quote: Decimal
+    quotes: tuple[QuoteSettings, ...]
+    risk: RiskSettings
+    safety: SafetySettings
+    logs: LogSettings
+    paper: PaperSettings
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Return the symbols to be quoted."""
+        return tuple(quotes.symbol for quotes in self.quotes)
+
+
+def settings_from(config: Config) -> Settings:
+    """Return the typed settings of a validated configuration."""
+    return Settings(
+        environment=Environment(config.EXCHANGE_ENV),
+        paper_url=config.PAPER_URL or "",
+        instance_id=config.instance_id,
+        strategy_name=config.strategy_name,
+        state_directory=resolve_path(config.state_directory),
+        live_max_capital_quote=config.decimal("live.max_capital_usdt"),
+        quotes=(_quotes(config),),
+        risk=_risk(config),
+        safety=_safety(config),
+        logs=_logs(config),
+        paper=_paper(config),
+    )
+
+
+def _quotes(config: Config) -> QuoteSettings:
+    return QuoteSettings(
+        symbol=config.symbol,
+        levels=config.order_config.levels,
+        size_quote=config.decimal("order_config.quantity_per_order_usdt"),
+        offset_percent=config.decimal("order_config.price_offset_percent"),
+        refresh_interval_s=float(config.refresh_config.orderbook_refresh_interval),
+        refresh_mode=config.refresh_config.refresh_mode,
+    )
+
+
+def _risk(config: Config) -> RiskSettings:
+    return RiskSettings(
+        capital_quote=config.decimal("initial_capital"),
+        leverage=config.leverage,
+        max_net_position_ratio=config.decimal("max_net_position_ratio"),
+        check_interval_s=float(config.refresh_config.risk_check_interval),
+        drift_buffer_percent=config.decimal("safety.position_drift_buffer_percent"),
+    )
+
+
+def _safety(config: Config) -> SafetySettings:
+    safety = config.safety
+    return SafetySettings(
+        max_book_age_ms=int(safety.max_book_age_ms),
+        dead_man_window_s=float(safety.dead_man_window_s),
+        dead_man_refresh_s=float(safety.dead_man_refresh_s),
+        request_timeout_s=float(safety.request_timeout_s),
+        stop_timeout_s=float(safety.stop_timeout_s),
+        restart_budget=safety.worker_restart_budget,
+        restart_window_s=float(safety.worker_restart_window_s),
+        listen_key_refresh_s=float(config.LISTEN_KEY_REFRESH_INTERVAL),
+    )
+
+
+def _logs(config: Config) -> LogSettings:
+    return LogSettings(
+        log_to_csv=config.logging.log_to_csv,
+        directory=resolve_path(config.logging.log_directory),
+        level=config.logging.log_level,
+        status_interval_s=float(config.status_interval),
+    )
+
+
+def _paper(config: Config) -> PaperSettings:
+    paper = config.paper
+    return PaperSettings(
+        market=paper.market,
+        recording=paper.recording,
+        speed=config.decimal("paper.speed"),
+        seed=paper.seed,
+        latency_ms=float(paper.latency_ms),
+    )

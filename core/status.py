@@ -1,0 +1,163 @@
+"""What a person sees: the summary at the start, one status line every few seconds, the result at the end."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
+
+from core.context import SymbolContext
+from core.events import ConnectionEvent, EngineEvent, EngineKind, EventBus, Fact, OrderEvent, OrderKind
+from core.model import Side
+from core.settings import Settings
+from utils.clock import Clock
+
+log = logging.getLogger(__name__)
+STATUS_LOG = "status"
+"""Status lines go to a logger of this name, so that a terminal can show them apart."""
+status_log = logging.getLogger(STATUS_LOG)
+
+
+def log_summary(settings: Settings, contexts: Sequence[SymbolContext]) -> None:
+    """Say what is about to happen: environment, symbol, rules, limits, and where the metrics are."""
+    risk, safety = settings.risk, settings.safety
+    where = f" at {settings.paper_url}" if settings.paper_url else ""
+    log.info(
+        "%s on %s%s, instance %s", settings.strategy_name, settings.environment, where, settings.instance_id
+    )
+    for context in contexts:
+        rules, quotes = context.rules, context.settings
+        log.info(
+            "%s: %d levels a side, %s %s each, every %s %% from the mid, refreshed every %g s (%s)",
+            rules.symbol,
+            quotes.levels,
+            f"{quotes.size_quote:f}",
+            rules.quote_asset,
+            f"{quotes.offset_percent:f}",
+            quotes.refresh_interval_s,
+            quotes.refresh_mode,
+        )
+        log.info(
+            "%s: tick %s, step %s, minimum notional %s, leverage %d",
+            rules.symbol,
+            f"{rules.tick_size:f}",
+            f"{rules.step_size:f}",
+            f"{rules.min_notional_quote:f}",
+            risk.leverage,
+        )
+    log.info(
+        "limits: position %s (capital %s × leverage %d × ratio %s), checked every %g s;"
+        " book at most %d ms old; dead-man switch %g s",
+        f"{risk.position_limit_quote:f}",
+        f"{risk.capital_quote:f}",
+        risk.leverage,
+        f"{risk.max_net_position_ratio:f}",
+        risk.check_interval_s,
+        safety.max_book_age_ms,
+        safety.dead_man_window_s,
+    )
+    if settings.logs.log_to_csv:
+        log.info("metrics: %s", settings.logs.directory / "metrics-YYYYMMDD.csv")
+    else:
+        log.info("metrics: none (logging.log_to_csv is false)")
+
+
+def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> str:
+    """Return one line with mid, quotes, position, profit and age of the data."""
+    state, rules = context.state, context.rules
+    age_ms = (now_ns - state.book_proven_ns) / 1e6 if state.book is not None else -1.0
+    mid = f"{state.mid(rules):f}" if state.book is not None else "-"
+    held = f"{context.ledger.position_quantity:f} {rules.base_asset}"
+    reasons = "" if context.gate.is_open else f" | NOT QUOTING: {'; '.join(context.gate.reasons)}"
+    return (
+        f"{rules.symbol} mid {mid} | bids {_prices(context, Side.BUY)} | asks {_prices(context, Side.SELL)}"
+        f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.4f} {rules.quote_asset}"
+        f" | data {age_ms:.0f} ms{reasons}"
+    )
+
+
+def _prices(context: SymbolContext, side: Side) -> str:
+    orders = sorted(
+        (order for order in context.orders.living() if order.side is side), key=lambda order: order.level
+    )
+    return " ".join(context.rules.price_text(order.price_ticks) for order in orders) or "none"
+
+
+class StatusReporter:
+    """Prints the status lines, and the events that matter to a person as they happen."""
+
+    name = "status"
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        bus: EventBus,
+        clock: Clock,
+        interval_s: float,
+        net_pnl_quote: Callable[[], Decimal],
+    ) -> None:
+        self._contexts = contexts
+        self._bus = bus
+        self._clock = clock
+        self._interval_s = interval_s
+        self._net_pnl_quote = net_pnl_quote
+        self._was_open: dict[str, bool] = {context.symbol: False for context in contexts}
+        self._has_quoted: set[str] = set()
+        bus.subscribe(self._on_fact)
+        for context in contexts:
+            context.gate.listen(partial(self._gate_changed, context))
+
+    async def run(self) -> None:
+        """Print a line for each symbol at the interval until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            for context in self._contexts:
+                pnl = self._net_pnl_quote() if len(self._contexts) == 1 else self._pnl_of(context)
+                status_log.info("%s", status_line(context, pnl, self._clock.monotonic_ns()))
+
+    def _pnl_of(self, context: SymbolContext) -> Decimal:
+        return context.ledger.pnl_quote(context.state.mark_price, context.rules.quote_asset)
+
+    def _gate_changed(self, context: SymbolContext) -> None:
+        is_open = context.gate.is_open
+        if is_open == self._was_open[context.symbol]:
+            return
+        self._was_open[context.symbol] = is_open
+        reasons = "; ".join(context.gate.reasons)
+        kind = EngineKind.GATE_OPEN if is_open else EngineKind.GATE_CLOSED
+        self._bus.publish(EngineEvent(kind, reasons, context.symbol))
+        if is_open:
+            log.info("%s: quoting", context.symbol)
+        else:
+            log.warning("%s: not quoting: %s", context.symbol, reasons)
+
+    def _on_fact(self, fact: Fact) -> None:
+        match fact:
+            case OrderEvent(kind=OrderKind.PLACED) if fact.symbol not in self._has_quoted:
+                self._has_quoted.add(fact.symbol)
+                log.info(
+                    "%s: first quote rests: %s %s at %s",
+                    fact.symbol,
+                    fact.side.lower(),
+                    fact.quantity,
+                    fact.price,
+                )
+            case ConnectionEvent():
+                log.info("%s: %s %s", fact.name, fact.kind, fact.details)
+
+    def log_result(self, *, verified: bool) -> None:
+        """Say how the run ended."""
+        for context in self._contexts:
+            ledger, rules = context.ledger, context.rules
+            log.info(
+                "%s: %d fills, position %s %s, fees %s %s, profit after fees %s %s",
+                rules.symbol,
+                ledger.fill_count,
+                f"{ledger.position_quantity:f}",
+                rules.base_asset,
+                f"{ledger.fees_in(rules.quote_asset):f}",
+                rules.quote_asset,
+                f"{self._pnl_of(context):.4f}",
+                rules.quote_asset,
+            )
+        log.info("no order of ours rests: %s", "verified" if verified else "NOT VERIFIED")

@@ -1,0 +1,90 @@
+"""What do we want to rest? Pure: book and settings in, quotes out."""
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from core.model import BookTop, Quote, Side, SymbolRules
+from core.settings import QuoteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The quotes wanted now, nearest level first, and why any level has none."""
+
+    quotes: tuple[Quote, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def desired_quotes(
+    book: BookTop, mark_price: Decimal, rules: SymbolRules, settings: QuoteSettings
+) -> Desired:
+    """Return ``levels`` quotes a side at ``level × offset`` percent from the mid, as far as the rules allow each.
+
+    Prices are rounded away from the mid to the tick, so that no quote is nearer than configured or crosses; sizes down
+    to the step, so that none is bigger than configured. A quote below the exchange's minimum is left out, never raised.
+    """
+    quotes: list[Quote] = []
+    left_out: list[str] = []
+    for level in range(1, settings.levels + 1):
+        for side in (Side.BUY, Side.SELL):
+            quote = level_quote(book.mid_half_ticks, side, level, rules, settings)
+            objection = rule_objection(quote, mark_price, rules)
+            if objection:
+                left_out.append(f"{side.lower()} {level}: {objection}")
+            else:
+                quotes.append(quote)
+    return Desired(tuple(quotes), tuple(left_out))
+
+
+def level_quote(
+    mid_half_ticks: int, side: Side, level: int, rules: SymbolRules, settings: QuoteSettings
+) -> Quote:
+    """Return the quote of one level, without asking whether the exchange would take it."""
+    price_ticks = level_price_ticks(mid_half_ticks, side, level, settings.offset_percent)
+    return Quote(side, level, price_ticks, rules.floor_lots(settings.size_quote / rules.price(price_ticks)))
+
+
+def level_price_ticks(mid_half_ticks: int, side: Side, level: int, offset_percent: Decimal) -> int:
+    """Return ``mid × (1 ∓ level × offset)`` in ticks, rounded away from the mid and at least one tick."""
+    exact_ticks = mid_half_ticks * (100 - side.sign * level * offset_percent) / 200
+    rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
+    return max(int(exact_ticks.to_integral_value(rounding)), 1)
+
+
+def rule_objection(quote: Quote, mark_price: Decimal, rules: SymbolRules) -> str:
+    """Return why the exchange would refuse this quote by its filters, or an empty string.
+
+    Source: binance-futures filters (LOT_SIZE, MIN_NOTIONAL, PRICE_FILTER, PERCENT_PRICE).
+    """
+    return size_objection(quote, rules) or price_objection(quote, mark_price, rules)
+
+
+def size_objection(quote: Quote, rules: SymbolRules) -> str:
+    """Return why the exchange would refuse the size of this quote, or an empty string."""
+    if quote.lots < max(rules.min_lots, 1):
+        return (
+            f"size is below the minimum of {rules.quantity_text(max(rules.min_lots, 1))} {rules.base_asset}"
+        )
+    if quote.lots > rules.max_lots:
+        return f"size is above the maximum of {rules.quantity_text(rules.max_lots)} {rules.base_asset}"
+    notional_quote = rules.notional_quote(quote.price_ticks, quote.lots)
+    if notional_quote < rules.min_notional_quote:
+        return f"{notional_quote} {rules.quote_asset} is below the minimum of {rules.min_notional_quote}"
+    return ""
+
+
+def price_objection(quote: Quote, mark_price: Decimal, rules: SymbolRules) -> str:
+    """Return why the exchange would refuse the price of this quote, or an empty string.
+
+    A mark price of 0 is unknown, and then its band is not checked.
+    """
+    price = rules.price(quote.price_ticks)
+    if price < rules.min_price or (rules.max_price and price > rules.max_price):
+        return f"price {price} is outside of {rules.min_price} to {rules.max_price}"
+    if mark_price <= 0:
+        return ""
+    if quote.side is Side.BUY and price > mark_price * rules.multiplier_up:
+        return f"price {price} is above the band around the mark price {mark_price}"
+    if quote.side is Side.SELL and price < mark_price * rules.multiplier_down:
+        return f"price {price} is below the band around the mark price {mark_price}"
+    return ""

@@ -1,0 +1,149 @@
+"""What the exchange tells of our account: order updates, fills, funding, and changes made by others."""
+
+import logging
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from core import wire
+from core.context import SymbolContext
+from core.events import EventBus, FillEvent
+from core.execution import ExecutionEngine
+from core.model import Fill
+from core.order import LiveOrder, is_ours
+
+log = logging.getLogger(__name__)
+
+
+class FillBook:
+    """Counts each fill once, from whichever channel it comes, and tells those who watch."""
+
+    def __init__(self, bus: EventBus, on_fill: Callable[[str], None]) -> None:
+        self._bus = bus
+        self._on_fill = on_fill
+
+    def count(self, context: SymbolContext, fill: Fill) -> bool:
+        """Add the fill to the ledger and the position; return False if it was there already."""
+        if not context.ledger.apply(fill):
+            return False
+        context.state.position = context.ledger.position_quantity
+        order = context.orders.find(fill.client_id) or context.orders.by_order_id(fill.order_id)
+        self._say(context, fill, order)
+        self._bus.publish(FillEvent(fill, order.level if order is not None else 0))
+        self._on_fill(context.symbol)
+        return True
+
+    def _say(self, context: SymbolContext, fill: Fill, order: LiveOrder | None) -> None:
+        whose = f"level {order.level}" if order is not None else f"not a quote of ours: {fill.client_id}"
+        log.info(
+            "%s: filled %s %s at %s (%s); position %s",
+            context.symbol,
+            fill.side.lower(),
+            fill.quantity,
+            fill.price,
+            whose,
+            f"{context.ledger.position_quantity:f}",
+        )
+
+
+class UserEvents:
+    """Applies the events of the user data stream to orders and ledger.
+
+    ``on_doubt`` is called with a reason when an event shows that something is not known here and the exchange must be
+    asked; ``on_key_expired`` when the listen key has died and the stream will stay silent.
+
+    Source: binance-futures user data streams.
+    """
+
+    def __init__(
+        self,
+        contexts: Mapping[str, SymbolContext],
+        execution: ExecutionEngine,
+        fills: FillBook,
+        *,
+        on_doubt: Callable[[str], None],
+        on_key_expired: Callable[[], None],
+    ) -> None:
+        self._contexts = contexts
+        self._execution = execution
+        self._fills = fills
+        self._on_doubt = on_doubt
+        self._on_key_expired = on_key_expired
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "ORDER_TRADE_UPDATE": self._order_update,
+            "ACCOUNT_UPDATE": self._account_update,
+            "ACCOUNT_CONFIG_UPDATE": self._config_update,
+            "MARGIN_CALL": self._margin_call,
+            "listenKeyExpired": self._key_expired,
+        }
+
+    def receive(self, message: str | bytes) -> None:
+        """Apply one message; what cannot be read is never fatal, but leads to asking the exchange."""
+        try:
+            event = msgspec.json.decode(message)
+            event = event.get("data", event)
+            handler = self._handlers.get(event.get("e", ""))
+            if handler is not None:
+                handler(event)
+        except (
+            msgspec.DecodeError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            InvalidOperation,
+        ) as error:
+            log.warning(
+                "an account message could not be read (%s); asking the exchange", type(error).__name__
+            )
+            self._on_doubt("an account message could not be read")
+
+    def _order_update(self, event: dict[str, Any]) -> None:
+        update = event["o"]
+        context = self._contexts.get(update["s"])
+        if context is None:
+            return
+        self._update_order(context, update)
+        fill = wire.order_event_fill(update, context.rules.quote_asset)
+        if fill is not None:
+            self._fills.count(context, fill)
+
+    def _update_order(self, context: SymbolContext, update: dict[str, Any]) -> None:
+        order = context.orders.find(update["c"])
+        if order is not None:
+            order.echoed = True
+            self._execution.report(context, order, wire.order_event_report(update, context.rules))
+        elif is_ours(update["c"]) and not update.get("R"):
+            report = wire.order_event_report(update, context.rules)
+            if not report.status.is_terminal:
+                self._on_doubt(
+                    f"{context.symbol}: order {update['c']} carries our prefix but is not known here"
+                )
+
+    def _account_update(self, event: dict[str, Any]) -> None:
+        account = event["a"]
+        if account["m"] != "FUNDING_FEE":
+            return
+        context = self._contexts.get(account.get("S", "")) or self._only_context()
+        if context is None:
+            return
+        for balance in account["B"]:
+            if balance["a"] == context.rules.quote_asset:
+                paid = Decimal(balance["bc"])
+                context.ledger.funding_quote += paid
+                log.info("%s: funding of %s %s", context.symbol, paid, context.rules.quote_asset)
+
+    def _only_context(self) -> SymbolContext | None:
+        """Return the one symbol there is: cross-margin funding may come without saying which it is for."""
+        return next(iter(self._contexts.values())) if len(self._contexts) == 1 else None
+
+    def _config_update(self, event: dict[str, Any]) -> None:
+        log.warning("the account's configuration was changed: %s", event.get("ac") or event.get("ai"))
+
+    def _margin_call(self, _event: dict[str, Any]) -> None:
+        log.error("the exchange sent a margin call: reduce the position or add margin")
+
+    def _key_expired(self, _event: dict[str, Any]) -> None:
+        self._on_key_expired()

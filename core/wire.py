@@ -1,0 +1,211 @@
+"""Binance's JSON, turned into our values. Tolerant of fields it does not know, strict about those it uses.
+
+Source: binance-futures exchangeInfo, order endpoints, userTrades, positionRisk v3, user data stream events
+(ORDER_TRADE_UPDATE), bookTicker and markPrice streams.
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+import msgspec
+
+from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Side, SymbolRules
+
+Json = Mapping[str, Any]
+
+_STATUS = {
+    "NEW": OrderStatus.ACTIVE,
+    "PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
+    "FILLED": OrderStatus.FILLED,
+    "CANCELED": OrderStatus.CANCELLED,
+    "EXPIRED": OrderStatus.EXPIRED,
+    "EXPIRED_IN_MATCH": OrderStatus.EXPIRED,
+    "REJECTED": OrderStatus.REJECTED,
+}
+
+
+def order_status(text: str) -> OrderStatus:
+    """Return our name of an order status; a status we have never heard of may rest, so it is in doubt."""
+    return _STATUS.get(text, OrderStatus.IN_DOUBT)
+
+
+def symbol_rules(symbol: Json) -> SymbolRules:
+    """Return the rules in one symbol of exchangeInfo."""
+    filters = {entry["filterType"]: entry for entry in symbol["filters"]}
+    price, lot, market = filters["PRICE_FILTER"], filters["LOT_SIZE"], filters["MARKET_LOT_SIZE"]
+    step = _plain(lot["stepSize"])
+    return SymbolRules(
+        symbol=symbol["symbol"],
+        base_asset=symbol["baseAsset"],
+        quote_asset=symbol["quoteAsset"],
+        status=symbol["status"],
+        tick_size=_plain(price["tickSize"]),
+        step_size=step,
+        min_price=Decimal(price["minPrice"]),
+        max_price=Decimal(price["maxPrice"]),
+        min_lots=int((Decimal(lot["minQty"]) / step).to_integral_value(ROUND_CEILING)),
+        max_lots=int(Decimal(lot["maxQty"]) // step),
+        market_max_lots=int(Decimal(market["maxQty"]) // step),
+        min_notional_quote=Decimal(filters["MIN_NOTIONAL"]["notional"]),
+        multiplier_up=Decimal(filters["PERCENT_PRICE"]["multiplierUp"]),
+        multiplier_down=Decimal(filters["PERCENT_PRICE"]["multiplierDown"]),
+        max_open_orders=int(filters["MAX_NUM_ORDERS"]["limit"]),
+    )
+
+
+def _plain(text: str) -> Decimal:
+    """Return a Decimal without trailing zeros and without an exponent."""
+    number = Decimal(text).normalize()
+    return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
+
+
+def order_report(order: Json, rules: SymbolRules) -> OrderReport:
+    """Return what an order object of a REST reply says."""
+    return OrderReport(
+        symbol=order["symbol"],
+        client_id=order["clientOrderId"],
+        order_id=order["orderId"],
+        side=Side(order["side"]),
+        status=order_status(order["status"]),
+        price_ticks=rules.ticks(Decimal(order["price"])),
+        lots=rules.lots(Decimal(order["origQty"])),
+        executed_lots=rules.lots(Decimal(order["executedQty"])),
+        reduce_only=order.get("reduceOnly", False),
+        time_in_force=order.get("timeInForce", ""),
+        update_ms=order["updateTime"],
+    )
+
+
+def order_event_report(order: Json, rules: SymbolRules) -> OrderReport:
+    """Return what the ``o`` object of an ORDER_TRADE_UPDATE says of its order."""
+    return OrderReport(
+        symbol=order["s"],
+        client_id=order["c"],
+        order_id=order["i"],
+        side=Side(order["S"]),
+        status=order_status(order["X"]),
+        price_ticks=rules.ticks(Decimal(order["p"])),
+        lots=rules.lots(Decimal(order["q"])),
+        executed_lots=rules.lots(Decimal(order["z"])),
+        reduce_only=order.get("R", False),
+        time_in_force=order.get("f", ""),
+        update_ms=order["T"],
+    )
+
+
+def order_event_fill(order: Json, quote_asset: str) -> Fill | None:
+    """Return the trade in the ``o`` object of an ORDER_TRADE_UPDATE, None if the event is not about a trade."""
+    if not order.get("t") or Decimal(order["l"]) == 0:
+        return None
+    return Fill(
+        symbol=order["s"],
+        trade_id=order["t"],
+        order_id=order["i"],
+        client_id=order["c"],
+        side=Side(order["S"]),
+        price=Decimal(order["L"]),
+        quantity=Decimal(order["l"]),
+        commission=Decimal(order.get("n") or "0"),
+        commission_asset=order.get("N") or quote_asset,
+        realized_pnl_quote=Decimal(order.get("rp", "0")),
+        is_maker=order["m"],
+        time_ms=order["T"],
+    )
+
+
+def user_trade_fill(trade: Json, client_id: str) -> Fill:
+    """Return one trade of userTrades; the reply holds no client id, so the caller says whose it is."""
+    return Fill(
+        symbol=trade["symbol"],
+        trade_id=trade["id"],
+        order_id=trade["orderId"],
+        client_id=client_id,
+        side=Side(trade["side"]),
+        price=Decimal(trade["price"]),
+        quantity=Decimal(trade["qty"]),
+        commission=Decimal(trade["commission"]),
+        commission_asset=trade["commissionAsset"],
+        realized_pnl_quote=Decimal(trade["realizedPnl"]),
+        is_maker=trade["maker"],
+        time_ms=trade["time"],
+    )
+
+
+def position(entry: Json) -> Position:
+    """Return one entry of positionRisk v3."""
+    return Position(
+        symbol=entry["symbol"],
+        quantity=Decimal(entry["positionAmt"]),
+        entry_price=Decimal(entry["entryPrice"]),
+        mark_price=Decimal(entry["markPrice"]),
+        unrealized_pnl_quote=Decimal(entry["unRealizedProfit"]),
+        update_ms=entry["updateTime"],
+    )
+
+
+def rest_book_top(ticker: Json, rules: SymbolRules, received_ns: int) -> BookTop:
+    """Return the best bid and ask of a REST bookTicker reply."""
+    return BookTop(
+        bid_ticks=rules.ticks(Decimal(ticker["bidPrice"])),
+        bid_lots=rules.lots(Decimal(ticker["bidQty"])),
+        ask_ticks=rules.ticks(Decimal(ticker["askPrice"])),
+        ask_lots=rules.lots(Decimal(ticker["askQty"])),
+        update_id=ticker.get("lastUpdateId", 0),
+        exchange_ms=ticker["time"],
+        received_ns=received_ns,
+    )
+
+
+def positive_price(text: str) -> Decimal | None:
+    """Return the price, or None if it is none that a market can have."""
+    price = Decimal(text)
+    return price if price.is_finite() and price > 0 else None
+
+
+class BookTickerData(msgspec.Struct):
+    """The payload of a bookTicker stream; keys as on the wire."""
+
+    u: int
+    E: int
+    T: int
+    s: str
+    b: str
+    B: str
+    a: str
+    A: str
+
+
+class MarkPriceData(msgspec.Struct):
+    """The payload of a markPrice stream; keys as on the wire."""
+
+    E: int
+    s: str
+    p: str
+
+
+class BookTickerMessage(msgspec.Struct):
+    """A bookTicker as a combined stream wraps it."""
+
+    stream: str
+    data: BookTickerData
+
+
+class MarkPriceMessage(msgspec.Struct):
+    """A markPrice as a combined stream wraps it."""
+
+    stream: str
+    data: MarkPriceData
+
+
+def stream_book_top(data: BookTickerData, rules: SymbolRules, received_ns: int) -> BookTop:
+    """Return the best bid and ask of a bookTicker payload."""
+    return BookTop(
+        bid_ticks=rules.ticks(Decimal(data.b)),
+        bid_lots=rules.lots(Decimal(data.B)),
+        ask_ticks=rules.ticks(Decimal(data.a)),
+        ask_lots=rules.lots(Decimal(data.A)),
+        update_id=data.u,
+        exchange_ms=data.T,
+        received_ns=received_ns,
+    )
