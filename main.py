@@ -1,0 +1,259 @@
+"""The entry: command line, wiring for the environment, exit code. The only module that knows everything."""
+
+import signal
+
+_early_signals: list[int] = []
+"""Signals that came before the event loop could take them: a stop during the start is a stop."""
+
+if __name__ == "__main__":
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, lambda number, _frame: _early_signals.append(number))
+
+import argparse  # noqa: E402 - the signal handlers come first
+import asyncio  # noqa: E402
+import logging  # noqa: E402
+import random  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import AsyncIterator, Callable, Sequence  # noqa: E402
+from contextlib import asynccontextmanager  # noqa: E402
+from fractions import Fraction  # noqa: E402
+
+from core.engine import ExitCode, Wiring, run_engine  # noqa: E402
+from core.gateway import Gateway  # noqa: E402
+from core.halt import HaltLatch  # noqa: E402
+from core.log_setup import Logs  # noqa: E402
+from core.preflight import Preflight, preflight  # noqa: E402
+from core.settings import Settings, settings_from  # noqa: E402
+from core.shutdown import StopRequest  # noqa: E402
+from core.state import shared_state  # noqa: E402
+from utils.clock import SystemClock  # noqa: E402
+from utils.config_loader import Config, ConfigLoaderError, get_config, resolve_path  # noqa: E402
+from utils.errors import ExchangeError, StartRefused  # noqa: E402
+from utils.http import AiohttpTransport, BinanceRest  # noqa: E402
+from utils.venue import LIVE, TESTNET, Environment, Venue, paper_venue  # noqa: E402
+from utils.ws import SocketTransport  # noqa: E402
+
+log = logging.getLogger("quant_pmm")
+
+PAPER_KEY = "paper-key"
+PAPER_SECRET = "paper-secret"  # noqa: S105 - opens nothing but the simulated exchange
+EMBEDDED_ACCOUNT = "paper-embedded"
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line; a bad one ends the program with exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="A passive market maker for Binance USDⓈ-M futures; paper trading by default.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("run", "check", "resume"),
+        default="run",
+        help="run: make a market (default); check: preflight only, places nothing; resume: clear a halt by risk",
+    )
+    parser.add_argument("--config", metavar="F", help="configuration file (default: config.yaml)")
+    parser.add_argument("--env", metavar="F", help="environment file (default: .env)")
+    parser.add_argument("--duration", metavar="S", type=_seconds, help="stop by itself after S seconds")
+    parser.add_argument(
+        "--live", action="store_true", help="confirm that EXCHANGE_ENV=live trades real money"
+    )
+    return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit code."""
+    parsed = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = get_config(parsed.env, parsed.config)
+    except ConfigLoaderError as error:
+        print(f"configuration: {error}", file=sys.stderr)
+        return ExitCode.REFUSED
+    settings = settings_from(config)
+    secrets = (config.BINANCE_API_KEY.reveal(), config.BINANCE_SECRET_KEY.reveal())
+    commands: dict[str, Callable[[], int]] = {
+        "run": lambda: _run(settings, config, parsed),
+        "check": lambda: _check(settings, config, parsed),
+        "resume": lambda: _resume(settings),
+    }
+    with Logs(settings.logs.level, settings.logs.directory, secrets):
+        return commands[parsed.command]()
+
+
+# --- run --------------------------------------------------------------------------------------------------------
+
+
+def _run(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(_run_until_stopped(settings, config, parsed))
+        except StartRefused as refusal:
+            log.error("refused to start: %s", refusal)
+            return ExitCode.REFUSED
+        except ExchangeError as error:
+            log.error("could not start: %s; check the network and the exchange, then start again", error)
+            return ExitCode.FAULT
+
+
+async def _run_until_stopped(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    stop = StopRequest()
+    _take_signals(stop)
+    if parsed.duration is not None:
+        asyncio.get_running_loop().call_later(parsed.duration, stop.ask, f"{parsed.duration:g} s have passed")
+    async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
+        return await run_engine(settings, wiring, stop)
+
+
+def _take_signals(stop: StopRequest) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.ask, f"{number.name} received")
+    if _early_signals:
+        stop.ask(f"{signal.Signals(_early_signals[0]).name} received")
+
+
+@asynccontextmanager
+async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) -> AsyncIterator[Wiring]:
+    """Connect a run to its exchange; the embedded simulated one lives as long as the context."""
+    clock = SystemClock()
+    key, secret = config.BINANCE_API_KEY.reveal(), config.BINANCE_SECRET_KEY.reveal()
+    async with _venue(settings) as (venue, account):
+        embedded = account == EMBEDDED_ACCOUNT
+        if settings.environment is Environment.PAPER and (embedded or not key):
+            key, secret = PAPER_KEY, PAPER_SECRET
+        clients = [
+            BinanceRest(
+                AiohttpTransport(origin),
+                clock,
+                api_key=key,
+                api_secret=secret,
+                timeout_s=settings.safety.request_timeout_s,
+            )
+            for origin in (venue.rest_origin, venue.wallet_origin)
+            if origin
+        ]
+        try:
+            yield Wiring(
+                state=shared_state,
+                rest=clients[0],
+                wallet=clients[1] if len(clients) > 1 else None,
+                streams=SocketTransport(venue.stream_origin),
+                clock=clock,
+                rng=random.Random(),
+                run_blocking=asyncio.to_thread,
+                account=account,
+                has_keys=bool(key and secret),
+                live_confirmed=live_confirmed,
+            )
+        finally:
+            for client in clients:
+                await client.close()
+
+
+@asynccontextmanager
+async def _venue(settings: Settings) -> AsyncIterator[tuple[Venue, str]]:
+    """Give the origins of the environment and a name for the account there."""
+    if settings.environment is Environment.LIVE:
+        yield LIVE, "live"
+    elif settings.environment is Environment.TESTNET:
+        yield TESTNET, "testnet"
+    elif settings.paper_url:
+        yield paper_venue(settings.paper_url), paper_account(settings.paper_url)
+    else:
+        async with _embedded(settings) as origin:
+            yield paper_venue(origin), EMBEDDED_ACCOUNT
+
+
+@asynccontextmanager
+async def _embedded(settings: Settings) -> AsyncIterator[str]:
+    """Give the origin of a simulated exchange inside this process. Its account is new: no halt can stand on it."""
+    from sim.embedded import embedded_exchange  # only paper trading pays for these imports
+    from sim.feeds import FeedSettings
+    from sim.market import MarketError
+
+    paper = settings.paper
+    for symbol in settings.symbols:
+        HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
+    feed = FeedSettings(
+        kind=paper.market,
+        symbols=settings.symbols,
+        recording=resolve_path(paper.recording) if paper.recording else None,
+        speed=Fraction(paper.speed),
+        seed=paper.seed,
+        loop=True,
+    )
+    try:
+        async with embedded_exchange(
+            feed,
+            SystemClock(),
+            api_key=PAPER_KEY,
+            api_secret=PAPER_SECRET,
+            wallet_quote=settings.risk.capital_quote,
+            latency_ms=paper.latency_ms,
+        ) as origin:
+            yield origin
+    except MarketError as error:
+        raise StartRefused(f"paper market: {error}") from error
+
+
+def paper_account(paper_url: str) -> str:
+    """Return a name for the account on the simulated exchange at this address, fit for a file name."""
+    return "paper-" + paper_url.removeprefix("http://").rstrip("/").replace(":", "-").strip("[]")
+
+
+# --- check and resume -------------------------------------------------------------------------------------------
+
+
+def _check(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    async def ask() -> Preflight:
+        async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
+            return await preflight(
+                settings,
+                Gateway(wiring.rest, wiring.clock),
+                wiring.wallet,
+                has_keys=wiring.has_keys,
+                confirmed=parsed.live,
+            )
+
+    try:
+        found = asyncio.run(ask())
+    except (StartRefused, ExchangeError) as error:
+        print(f"FAIL  the checks could not be finished: {error}")
+        return ExitCode.REFUSED
+    _print_checks(found)
+    return ExitCode.STOPPED if all(check.passed for check in found.checks) else ExitCode.REFUSED
+
+
+def _print_checks(found: Preflight) -> None:
+    width = max(len(check.name) for check in found.checks)
+    for check in found.checks:
+        print(f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.found}")
+        if check.remedy:
+            print(f"{'':<{width + 8}}remedy: {check.remedy}")
+
+
+def _resume(settings: Settings) -> int:
+    accounts = {Environment.LIVE: "live", Environment.TESTNET: "testnet"}
+    paper = paper_account(settings.paper_url) if settings.paper_url else EMBEDDED_ACCOUNT
+    account = accounts.get(settings.environment, paper)
+    for symbol in settings.symbols:
+        latch = HaltLatch(settings.state_directory, account, symbol)
+        halt = latch.read()
+        latch.clear()
+        print(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
+    return ExitCode.STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
