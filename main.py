@@ -102,7 +102,7 @@ def _run(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
             log.error("refused to start: %s", refusal)
             return ExitCode.REFUSED
         except ExchangeError as error:
-            log.error("could not start: %s; check the network and the exchange, then start again", error)
+            log.error("could not start: %s", error)
             return ExitCode.FAULT
 
 
@@ -228,11 +228,17 @@ def _check(settings: Settings, config: Config, parsed: argparse.Namespace) -> in
 
     try:
         found = asyncio.run(ask())
-    except (StartRefused, ExchangeError) as error:
-        print(f"FAIL  the checks could not be finished: {error}")
+    except StartRefused as refusal:
+        print(f"FAIL  {refusal}")
         return ExitCode.REFUSED
+    except ExchangeError as error:
+        print(f"FAIL  the checks could not be finished: {error}; try again")
+        return ExitCode.FAULT
     _print_checks(found)
-    return ExitCode.STOPPED if all(check.passed for check in found.checks) else ExitCode.REFUSED
+    failed = [check for check in found.checks if not check.passed]
+    if not failed:
+        return ExitCode.STOPPED
+    return ExitCode.FAULT if failed[0].is_fault else ExitCode.REFUSED
 
 
 def _print_checks(found: Preflight) -> None:

@@ -51,9 +51,13 @@ class Gateway:
         self._clock = clock
 
     async def _read(
-        self, path: str, params: dict[str, str | int] | None = None, security: Security = Security.SIGNED
+        self,
+        path: str,
+        params: dict[str, str | int] | None = None,
+        security: Security = Security.SIGNED,
+        attempts: int = 3,
     ) -> Any:
-        return await with_retries(lambda: self.rest.call("GET", path, params, security))
+        return await with_retries(lambda: self.rest.call("GET", path, params, security), attempts=attempts)
 
     # --- market -----------------------------------------------------------------------------------------------
 
@@ -107,8 +111,11 @@ class Gateway:
         )
 
     async def position(self, symbol: str) -> Position:
-        """Return the position; an entry that is absent from a successful reply means flat (only in this version)."""
-        entries = await self._read("/fapi/v3/positionRisk", {"symbol": symbol})
+        """Return the position; an entry that is absent from a successful reply means flat (only in this version).
+
+        Asked once: those who need it ask again at their own pace, and must know soon that there is no answer.
+        """
+        entries = await self._read("/fapi/v3/positionRisk", {"symbol": symbol}, attempts=1)
         if not isinstance(entries, list):
             raise OutcomeUnknown("the position reply is not a list")
         for entry in entries:

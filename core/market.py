@@ -101,6 +101,9 @@ class MarketDataWorker:
         self._bus.publish(ConnectionEvent(name, ConnectionKind.UP))
         if name == self.BOOK_STREAM:
             self._new_connection.update(self._contexts)
+            return
+        for context in self._contexts.values():
+            context.state.mark_received_ns = self._clock.monotonic_ns()  # gives the connection its own time
 
     # --- what the streams bring -------------------------------------------------------------------------------
 
@@ -164,10 +167,11 @@ class MarketDataWorker:
             age_ns = now_ns - context.state.book_proven_ns
             if age_ns > self._max_age_ns and context.state.book is not None:
                 self._stale(context, age_ns, now_ns)
-            if age_ns > self._max_age_ns // 2:
+            if context.state.book is None or age_ns > self._max_age_ns // 2:
                 await self._compare(context)
-            if now_ns - context.state.mark_received_ns > self.MARK_SILENT_AFTER_S * 1e9:
-                self._mark_silent(context, now_ns)
+            mark_age_ns = now_ns - context.state.mark_received_ns
+            if self.marks.is_up and mark_age_ns > self.MARK_SILENT_AFTER_S * 1e9:
+                self.marks.drop("silent")
             await asyncio.sleep(self.WATCH_EVERY_S)
 
     def _stale(self, context: SymbolContext, age_ns: int, now_ns: int) -> None:
@@ -196,11 +200,6 @@ class MarketDataWorker:
             self._must_deliver.add(context.symbol)
         elif context.symbol not in self._must_deliver:
             self._take(context, theirs)
-
-    def _mark_silent(self, context: SymbolContext, now_ns: int) -> None:
-        if self.marks.is_up:
-            context.state.mark_received_ns = now_ns  # gives the new connection its own time
-            self.marks.drop("silent")
 
 
 def has_moved_on(ours: BookTop, theirs: BookTop) -> bool:

@@ -24,11 +24,15 @@ MAX_CLOCK_OFFSET_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question with its answer; ``remedy`` is empty when it passed."""
+    """One question with its answer; ``remedy`` is empty when it passed.
+
+    ``is_fault`` says that neither configuration nor account is to blame.
+    """
 
     name: str
     found: str
     remedy: str = ""
+    is_fault: bool = False
 
     @property
     def passed(self) -> bool:
@@ -214,10 +218,11 @@ class Preflight:
     wallet_quote: Decimal
 
     def refuse_unless_passed(self) -> None:
-        """Raise StartRefused with the first failed check's finding and remedy, in one sentence."""
+        """Raise StartRefused with the first failed check's finding and remedy, in one sentence; NotSent for a fault."""
         for check in self.checks:
             if not check.passed:
-                raise StartRefused(f"{check.name}: {check.found}; {check.remedy}")
+                sentence = f"{check.name}: {check.found}; {check.remedy}"
+                raise NotSent(sentence) if check.is_fault else StartRefused(sentence)
 
 
 async def preflight(
@@ -261,7 +266,7 @@ async def _connection_check(settings: Settings, gateway: Gateway) -> Check:
             if settings.paper_url
             else "check the network, and whether the exchange is in maintenance"
         )
-        return Check("exchange", f"{where} cannot be reached ({error})", remedy)
+        return Check("exchange", f"{where} cannot be reached ({error})", remedy, is_fault=True)
     offset_ms = gateway.rest.server_clock.offset_ms
     return Check(
         "exchange",

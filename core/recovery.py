@@ -71,7 +71,7 @@ class RecoveryManager:
         self._safety = safety
         self._progress = progress
         self._fed_at_progress = -1
-        self._dead_man_ack_ns = 0
+        self._dead_man_ack_ns: int | None = None
         self._due = asyncio.Event()
         self._fills = FillBook(bus, on_fill)
         self._events = UserEvents(
@@ -296,7 +296,7 @@ class RecoveryManager:
         except ExchangeError as error:
             log.warning("the dead-man switch could not be refreshed: %s", error)
             return False
-        if self._dead_man_ack_ns and self._has_lapsed(sent_ns):
+        if self._has_lapsed(sent_ns):
             self.request_reconcile("the dead-man switch had lapsed")
         self._dead_man_ack_ns = sent_ns
         if self._gate.open(DEAD_MAN_KEY):
@@ -304,10 +304,11 @@ class RecoveryManager:
         return True
 
     def _has_lapsed(self, now_ns: int) -> bool:
-        return now_ns - self._dead_man_ack_ns > self._safety.dead_man_window_s * 1e9
+        ack_ns = self._dead_man_ack_ns
+        return ack_ns is not None and now_ns - ack_ns > self._safety.dead_man_window_s * 1e9
 
     def _judge_dead_man(self) -> None:
-        if not self._dead_man_ack_ns or not self._has_lapsed(self._clock.monotonic_ns()):
+        if not self._has_lapsed(self._clock.monotonic_ns()):
             return
         if self._gate.close(DEAD_MAN_KEY, "dead-man switch has lapsed"):
             log.error("the dead-man switch has lapsed: the exchange has cancelled our orders")
