@@ -155,7 +155,9 @@ def _text(count: int, scale: tuple[int, int, int]) -> str:
 
 
 def _mainnet(symbol: str, **fields: Any) -> SymbolRules:
-    decimals = {key: Decimal(value) if isinstance(value, str) else value for key, value in fields.items()}
+    decimals: dict[str, Any] = {
+        key: Decimal(value) if isinstance(value, str) else value for key, value in fields.items()
+    }
     return SymbolRules(symbol=symbol, base_asset=symbol.removesuffix("USDT"), **decimals)
 
 

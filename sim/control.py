@@ -1,0 +1,114 @@
+"""The simulated exchange's own doors, beside Binance's: its record, forced fills, and silence on streams.
+
+They ask for no key and cost no weight; they are for the tests and people on this machine.
+"""
+
+from dataclasses import asdict
+
+from sim import payloads
+from sim.auth import Security
+from sim.errors import refusal
+from sim.filters import check_quantity
+from sim.instrument import Instrument
+from sim.orders import Order, OrderType, Side, Sighting
+from sim.params import Params
+from sim.payloads import Json
+from sim.rest import Endpoint, Routes
+from sim.rules import plain
+from sim.venue import Venue
+
+
+class ControlEndpoints:
+    """Answers /sim/record, /sim/fill and /sim/silence."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    def routes(self) -> Routes:
+        """Return the endpoints by method and path."""
+        none = Security.NONE
+        return {
+            ("GET", "/sim/record"): Endpoint(self.record, none, 0),
+            ("POST", "/sim/fill"): Endpoint(self.fill, none, 0),
+            ("POST", "/sim/silence"): Endpoint(self.silence, none, 0),
+        }
+
+    def record(self, params: Params, now_ms: int) -> Json:
+        """Return everything that the exchange knows of one symbol (of all without ``symbol``) and of the account."""
+        venue = self._venue
+        account, ledger, instruments = venue.account, venue.ledger, venue.chosen(params)
+        symbols = {instrument.symbol for instrument in instruments}
+        return {
+            "time": now_ms,
+            "orders": [
+                _recorded_order(order, venue.instruments[order.symbol])
+                for order in ledger.orders()
+                if order.symbol in symbols
+            ],
+            "fills": [
+                payloads.user_trade(fill, venue.instruments[fill.symbol])
+                | {"clientOrderId": fill.client_order_id, "fee": plain(fill.fee)}
+                for fill in ledger.fills
+                if fill.symbol in symbols
+            ],
+            "rejected": [
+                {
+                    "time": row.time_ms,
+                    "endpoint": row.endpoint,
+                    "symbol": row.symbol,
+                    "clientOrderId": row.client_order_id,
+                    "code": row.code,
+                    "msg": row.message,
+                }
+                for row in ledger.refusals
+                if row.symbol in symbols or not row.symbol
+            ],
+            "positions": [payloads.position_risk(account, each, venue.desk.marks) for each in instruments],
+            "wallet": plain(account.wallet),
+            "equity": plain(account.equity(venue.desk.marks)),
+            "feesTotal": plain(account.fees_paid),
+            "fundingTotal": plain(account.funding_received),
+            "requests": dict(ledger.requests),
+        }
+
+    def fill(self, params: Params, now_ms: int) -> Json:
+        """Let a taker fill from elsewhere happen to the account, at the touch; -4131 while there is no quote."""
+        side = params.choice("side", Side, -1117)
+        quantity = params.decimal("quantity")
+        instrument = self._venue.instrument(params)
+        lots = check_quantity(instrument.rules, quantity, OrderType.LIMIT)
+        if not instrument.touch(is_buy=side is Side.BUY):
+            raise refusal(-4131)
+        order = self._venue.desk.foreign_fill(instrument, side, lots, now_ms)
+        return payloads.order_query(order, instrument)
+
+    def silence(self, params: Params, now_ms: int) -> Json:
+        """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or userData."""
+        stream, seconds = params.text("stream"), params.decimal("seconds")
+        until_ms = now_ms + int(seconds * 1000)
+        self._venue.hub.silence(stream.rpartition("@")[2], until_ms)
+        return {"stream": stream, "until": until_ms}
+
+
+def _recorded_order(order: Order, instrument: Instrument) -> Json:
+    ahead_lots = instrument.matcher.ahead_lots(order.order_id) if order.is_open else None
+    return payloads.order_query(order, instrument) | {
+        "arrival": _seen(order.arrival, instrument),
+        "amendments": [_seen(seen, instrument) for seen in order.amendments],
+        "wouldCross": order.arrival.would_cross or any(seen.would_cross for seen in order.amendments),
+        "queueAhead": None if ahead_lots is None else instrument.rules.quantity_text(ahead_lots),
+    }
+
+
+def _seen(seen: Sighting, instrument: Instrument) -> Json:
+    rules = instrument.rules
+    values = asdict(seen)
+    return {
+        "time": values["time_ms"],
+        "price": rules.price_text(seen.price_ticks),
+        "origQty": rules.quantity_text(seen.lots),
+        "bid": rules.price_text(seen.bid_ticks),
+        "ask": rules.price_text(seen.ask_ticks),
+        "mid": plain(rules.price(seen.bid_ticks + seen.ask_ticks) / 2),
+        "wouldCross": seen.would_cross,
+    }

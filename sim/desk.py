@@ -1,0 +1,396 @@
+"""The trading desk: takes validated orders, lets them meet the market, books what happens and tells the account.
+
+Every change of an order passes through here, in one order: the order, the book, the account, the record, the events.
+
+Source: facts section 4 (order semantics), 7 (events per fill).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from sim import payloads
+from sim.account import MAX_NOTIONAL, Account, OpenInterest
+from sim.errors import refusal
+from sim.instrument import Instrument
+from sim.market import BookTicker, Trade
+from sim.matching import Fill
+from sim.money import ZERO
+from sim.orders import (
+    ExpiryReason,
+    Order,
+    OrderSpec,
+    OrderStatus,
+    OrderType,
+    Side,
+    Sighting,
+    StpMode,
+    TimeInForce,
+)
+from sim.record import FillRecord, Ledger
+from sim.streams import UserStream
+
+MAX_AMENDMENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A new order, and a copy of it as it was when it was accepted: what an ACK reply shows."""
+
+    order: Order
+    accepted: Order
+
+
+class Desk:
+    """Places, amends, cancels and fills the orders of the one account."""
+
+    def __init__(
+        self, instruments: Mapping[str, Instrument], account: Account, ledger: Ledger, user: UserStream
+    ) -> None:
+        self._instruments = instruments
+        self._account = account
+        self._ledger = ledger
+        self._user = user
+        self._order_count = 0
+        self._foreign_count = 0
+
+    @property
+    def marks(self) -> dict[str, Decimal]:
+        """Return the mark price of every symbol."""
+        return {symbol: instrument.mark.mark for symbol, instrument in self._instruments.items()}
+
+    # What the account wants
+
+    def place(self, instrument: Instrument, spec: OrderSpec, now_ms: int) -> Placed:
+        """Accept the order and let it trade or rest.
+
+        Raises ApiError -2022, -2019 or -2027 (account), -5021 or -5022 (book); then nothing has happened.
+        """
+        lots = self._reduced(instrument, spec.side, spec.lots) if spec.reduce_only else spec.lots
+        seen = self._sight(instrument, spec.side, spec.price_ticks, lots, now_ms)
+        if not spec.reduce_only:
+            self._check_margin(instrument, spec.side, seen.price_ticks, lots)
+        self._check_book(instrument, spec, lots, crosses=seen.would_cross)
+        order = self._open(instrument, spec, seen)
+        self._announce(instrument, order, "NEW", now_ms)
+        placed = Placed(order, replace(order))
+        if seen.would_cross or order.type is OrderType.MARKET:
+            self._take(instrument, order, now_ms)
+        else:
+            self._rest(instrument, order)
+        return placed
+
+    def amend(
+        self,
+        instrument: Instrument,
+        order: Order,
+        price_ticks: int,
+        lots: int,
+        now_ms: int,
+        modify_id: str = "",
+    ) -> None:
+        """Give the order a new price and total quantity, at the tail of its level.
+
+        The order ends instead if nothing would remain of it, or if it is post-only and would take.
+        Raises ApiError -5027, -5026 or -2019; then the order stays as it was.
+        """
+        if (price_ticks, lots) == (order.price_ticks, order.lots):
+            raise refusal(-5027)
+        if order.modify_count >= MAX_AMENDMENTS:
+            raise refusal(-5026)
+        if lots <= order.executed_lots:
+            self._end(instrument, order, OrderStatus.CANCELED, now_ms)
+            return
+        seen = self._sight(instrument, order.side, price_ticks, lots, now_ms)
+        if seen.would_cross and order.time_in_force is TimeInForce.GTX:
+            self._end(instrument, order, OrderStatus.EXPIRED, now_ms)
+            return
+        if order.reduce_only:
+            seen = replace(seen, lots=order.executed_lots + self._reduced(instrument, order.side, lots))
+        else:
+            self._check_margin(instrument, order.side, price_ticks, lots - order.executed_lots, order)
+        instrument.matcher.remove(order.order_id)
+        order.amend(seen)
+        self._announce(instrument, order, "AMENDMENT", now_ms, modify_id=modify_id)
+        if seen.would_cross:
+            self._take(instrument, order, now_ms)
+        else:
+            self._rest(instrument, order)
+
+    def cancel(self, instrument: Instrument, order: Order, now_ms: int) -> None:
+        """Cancel the open order."""
+        self._end(instrument, order, OrderStatus.CANCELED, now_ms)
+
+    def cancel_all(self, instrument: Instrument, now_ms: int) -> None:
+        """Cancel all open orders of the symbol."""
+        for order in list(instrument.open.values()):
+            self._end(instrument, order, OrderStatus.CANCELED, now_ms)
+
+    def foreign_fill(self, instrument: Instrument, side: Side, lots: int, now_ms: int) -> Order:
+        """Let a MARKET order from elsewhere fill on the account, in full and at the touch, past all checks."""
+        self._foreign_count += 1
+        spec = OrderSpec(
+            client_order_id=f"sim-fill-{self._foreign_count}",
+            side=side,
+            type=OrderType.MARKET,
+            time_in_force=TimeInForce.GTC,
+            price_ticks=None,
+            lots=lots,
+        )
+        order = self._open(instrument, spec, self._sight(instrument, side, None, lots, now_ms))
+        self._announce(instrument, order, "NEW", now_ms)
+        touch = instrument.touch(is_buy=order.is_buy)
+        self._book(instrument, Fill(order.order_id, lots, touch, maker=False), now_ms)
+        return order
+
+    # What the market does
+
+    def on_quote(self, instrument: Instrument, event: BookTicker) -> None:
+        """Bring the new quote into force and book the fills that it causes."""
+        instrument.quote = event
+        fills = instrument.matcher.on_quote(event.bid_ticks, event.bid_lots, event.ask_ticks, event.ask_lots)
+        if fills:
+            self._book_all(instrument, fills, event.time_ms)
+
+    def on_trade(self, instrument: Instrument, event: Trade) -> None:
+        """Let the trade happen and book the fills that it causes."""
+        fills = instrument.matcher.on_trade(
+            event.price_ticks, event.lots, buyer_is_maker=event.buyer_is_maker
+        )
+        if fills:
+            self._book_all(instrument, fills, event.time_ms)
+
+    def settle_funding(self, rate: Decimal, now_ms: int) -> None:
+        """Settle funding of every open position at its mark price."""
+        for instrument in self._instruments.values():
+            if not self._account.positions[instrument.symbol].lots:
+                continue
+            amount = self._account.book_funding(instrument.symbol, instrument.mark.mark, rate)
+            self._ledger.add_cash(instrument.symbol, "FUNDING_FEE", amount, now_ms)
+            if self._user.is_open:
+                update = payloads.funding_account_update(self._account, instrument, amount, now_ms)
+                self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)
+
+    # Checks
+
+    def required_margin(self, instrument: Instrument, leverage: int | None = None) -> Decimal:
+        """Return the initial margin of all symbols; ``leverage`` replaces that of ``instrument``."""
+        total = ZERO
+        for other in self._instruments.values():
+            total += self._account.initial_margin(
+                other.symbol,
+                other.mark.mark,
+                other.open_interest(),
+                leverage if other is instrument else None,
+            )
+        return total
+
+    def _check_margin(
+        self, instrument: Instrument, side: Side, price_ticks: int, lots: int, replaced: Order | None = None
+    ) -> None:
+        symbol, mark = instrument.symbol, instrument.mark.mark
+        interest = instrument.open_interest(without=replaced)
+        value = max(instrument.value(price_ticks * lots), ZERO)
+        more = (
+            OpenInterest(interest.bids + value, interest.asks)
+            if side is Side.BUY
+            else OpenInterest(interest.bids, interest.asks + value)
+        )
+        now = self._account.initial_margin(symbol, mark, instrument.open_interest())
+        then = self._account.initial_margin(symbol, mark, more)
+        if then <= now:
+            return
+        if then * self._account.leverages[symbol] > MAX_NOTIONAL:
+            raise refusal(-2027)
+        if self.required_margin(instrument) - now + then > self._account.equity(self.marks):
+            raise refusal(-2019)
+
+    def _check_book(self, instrument: Instrument, spec: OrderSpec, lots: int, *, crosses: bool) -> None:
+        if spec.time_in_force is TimeInForce.GTX and crosses:
+            raise refusal(-5022)
+        if spec.time_in_force is TimeInForce.FOK and not instrument.matcher.fillable(
+            spec.price_ticks, lots, is_buy=spec.side is Side.BUY
+        ):
+            raise refusal(-5021)
+
+    def _reducible(self, instrument: Instrument, side: Side) -> int:
+        """Return the lots by which the side can reduce the position."""
+        lots = self._account.positions[instrument.symbol].lots
+        return max(0, -lots if side is Side.BUY else lots)
+
+    def _reduced(self, instrument: Instrument, side: Side, lots: int) -> int:
+        allowed = min(lots, self._reducible(instrument, side))
+        if not allowed:
+            raise refusal(-2022)
+        return allowed
+
+    # The life of an order
+
+    def _sight(
+        self, instrument: Instrument, side: Side, price_ticks: int | None, lots: int, now_ms: int
+    ) -> Sighting:
+        quote, is_buy = instrument.quote, side is Side.BUY
+        market = price_ticks is None
+        return Sighting(
+            time_ms=now_ms,
+            price_ticks=instrument.touch(is_buy=is_buy) if price_ticks is None else price_ticks,
+            lots=lots,
+            bid_ticks=quote.bid_ticks if quote else 0,
+            ask_ticks=quote.ask_ticks if quote else 0,
+            would_cross=market or instrument.matcher.would_take(price_ticks or 0, is_buy=is_buy),
+        )
+
+    def _open(self, instrument: Instrument, spec: OrderSpec, seen: Sighting) -> Order:
+        self._order_count += 1
+        order = Order(
+            order_id=self._order_count,
+            client_order_id=spec.client_order_id or f"sim-auto-{self._order_count}",
+            symbol=instrument.symbol,
+            side=spec.side,
+            type=spec.type,
+            time_in_force=spec.time_in_force,
+            price_ticks=spec.price_ticks or 0,
+            lots=seen.lots,
+            reduce_only=spec.reduce_only,
+            stp=spec.stp,
+            time_ms=seen.time_ms,
+            update_ms=seen.time_ms,
+            arrival=seen,
+        )
+        instrument.add(order)
+        self._ledger.add(order)
+        return order
+
+    def _rest(self, instrument: Instrument, order: Order) -> None:
+        instrument.matcher.rest(order.order_id, order.price_ticks, order.remaining_lots, is_buy=order.is_buy)
+
+    def _take(self, instrument: Instrument, order: Order, now_ms: int) -> None:
+        market = order.type is OrderType.MARKET
+        taking = instrument.matcher.take(
+            order.order_id,
+            None if market else order.price_ticks,
+            order.remaining_lots,
+            is_buy=order.is_buy,
+            stp=StpMode.NONE if order.time_in_force is TimeInForce.FOK else order.stp,
+        )
+        self._book_all(instrument, taking.fills, now_ms)
+        for order_id in taking.expired_makers:
+            if maker := instrument.open.get(order_id):
+                self._expire(instrument, maker, ExpiryReason.SELF_TRADE, now_ms)
+        if not order.is_open:
+            return
+        if taking.taker_expired:
+            ioc = order.time_in_force is TimeInForce.IOC
+            reason = ExpiryReason.IOC_SELF_TRADE if ioc else ExpiryReason.SELF_TRADE
+            self._expire(instrument, order, reason, now_ms)
+        elif market:
+            self._expire(instrument, order, ExpiryReason.MARKET_REST, now_ms)
+        elif order.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
+            self._expire(instrument, order, ExpiryReason.IOC_REST, now_ms)
+        else:
+            self._rest(instrument, order)
+
+    def _expire(self, instrument: Instrument, order: Order, reason: ExpiryReason, now_ms: int) -> None:
+        self_trade = reason in (ExpiryReason.SELF_TRADE, ExpiryReason.IOC_SELF_TRADE)
+        status = OrderStatus.EXPIRED_IN_MATCH if self_trade else OrderStatus.EXPIRED
+        self._end(instrument, order, status, now_ms, reason)
+
+    def _end(
+        self,
+        instrument: Instrument,
+        order: Order,
+        status: OrderStatus,
+        now_ms: int,
+        reason: ExpiryReason = ExpiryReason.NONE,
+    ) -> None:
+        order.end(status, now_ms)
+        self._close(instrument, order)
+        execution = "CANCELED" if status is OrderStatus.CANCELED else "EXPIRED"
+        self._announce(instrument, order, execution, now_ms, reason=reason)
+
+    def _close(self, instrument: Instrument, order: Order) -> None:
+        instrument.drop(order)
+        self._ledger.close(order)
+
+    # Fills
+
+    def _book_all(self, instrument: Instrument, fills: Sequence[Fill], now_ms: int) -> None:
+        for fill in fills:
+            self._book(instrument, fill, now_ms)
+
+    def _book(self, instrument: Instrument, fill: Fill, now_ms: int) -> None:
+        order = instrument.open.get(fill.order_id)
+        if order is None:
+            return  # an earlier fill of the same moment has closed the position that it could reduce
+        lots = fill.lots
+        if order.reduce_only:
+            lots = min(lots, self._reducible(instrument, order.side))
+        order.execute(lots, fill.price_ticks, now_ms)
+        record = self._record(instrument, order, replace(fill, lots=lots), now_ms)
+        if not order.is_open:
+            self._close(instrument, order)
+        self._announce_fill(instrument, order, record)
+        self._sweep_reduce_only(instrument, now_ms)
+
+    def _record(self, instrument: Instrument, order: Order, fill: Fill, now_ms: int) -> FillRecord:
+        signed = fill.lots if order.is_buy else -fill.lots
+        booking = self._account.book_fill(order.symbol, signed, fill.price_ticks, now_ms, maker=fill.maker)
+        instrument.trade_count += 1
+        record = FillRecord(
+            trade_id=instrument.trade_count,
+            order_id=order.order_id,
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            price_ticks=fill.price_ticks,
+            lots=fill.lots,
+            fee=booking.fee,
+            realised=booking.realised,
+            maker=fill.maker,
+            time_ms=now_ms,
+        )
+        trade_id = str(record.trade_id)
+        self._ledger.fills.append(record)
+        self._ledger.add_cash(order.symbol, "COMMISSION", -booking.fee, now_ms, trade_id)
+        if booking.realised:
+            self._ledger.add_cash(order.symbol, "REALIZED_PNL", booking.realised, now_ms, trade_id)
+        return record
+
+    def _sweep_reduce_only(self, instrument: Instrument, now_ms: int) -> None:
+        """Shrink resting reduce-only orders to the position, and expire those that have nothing left to reduce."""
+        for order in [order for order in instrument.open.values() if order.reduce_only]:
+            allowed = self._reducible(instrument, order.side)
+            if not allowed:
+                self._expire(instrument, order, ExpiryReason.REDUCE_ONLY, now_ms)
+            elif order.remaining_lots > allowed:
+                order.lots = order.executed_lots + allowed
+                instrument.matcher.shrink(order.order_id, allowed)
+
+    # Events
+
+    def _announce(
+        self,
+        instrument: Instrument,
+        order: Order,
+        execution: str,
+        now_ms: int,
+        *,
+        reason: ExpiryReason = ExpiryReason.NONE,
+        modify_id: str = "",
+    ) -> None:
+        if self._user.is_open:
+            event = payloads.order_event(
+                order, instrument, execution, now_ms, reason=reason, modify_id=modify_id
+            )
+            self._user.publish("ORDER_TRADE_UPDATE", payloads.encode(event), now_ms)
+
+    def _announce_fill(self, instrument: Instrument, order: Order, fill: FillRecord) -> None:
+        if not self._user.is_open:
+            return
+        now_ms = fill.time_ms
+        lite = payloads.trade_lite(order, instrument.rules, fill)
+        event = payloads.order_event(order, instrument, "TRADE", now_ms, fill=fill)
+        update = payloads.fill_account_update(self._account, instrument, now_ms)
+        self._user.publish("TRADE_LITE", payloads.encode(lite), now_ms)
+        self._user.publish("ORDER_TRADE_UPDATE", payloads.encode(event), now_ms)
+        self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)

@@ -1,0 +1,90 @@
+"""Refusals of the simulated exchange: Binance's code, message and HTTP status as values.
+
+Source: facts section 9 (codes and texts), section 5 (statuses).
+"""
+
+
+class ApiError(Exception):
+    """The request was refused and nothing was executed; ``code`` and ``message`` make the reply's body."""
+
+    def __init__(self, code: int, message: str, status: int = 400, retry_after_s: int | None = None) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class UnknownRoute(Exception):
+    """No stream endpoint lives at this target; the server answers the handshake with 404."""
+
+
+TEXTS: dict[int, str] = {
+    -1015: "Too many new orders; current limit is {} orders per {}.",
+    -1020: "This operation is not supported.",
+    -1021: "Timestamp for this request is outside of the recvWindow.",
+    -1022: "Signature for this request is not valid.",
+    -1100: "Illegal characters found in parameter '{}'.",
+    -1101: "Duplicate values for parameter '{}' detected.",
+    -1102: "Mandatory parameter '{}' was not sent, was empty/null, or malformed.",
+    -1105: "Parameter '{}' was empty.",
+    -1106: "Parameter '{}' sent when not required.",
+    -1111: "Precision is over the maximum defined for this asset.",
+    -1115: "Invalid timeInForce.",
+    -1116: "Invalid orderType.",
+    -1117: "Invalid side.",
+    -1121: "Invalid symbol.",
+    -1125: "This listenKey does not exist.",
+    -1128: "Combination of optional parameters invalid.",
+    -1130: "Data sent for parameter '{}' is not valid.",
+    -1131: "recvWindow must be less than 60000.",
+    -2011: "Unknown order sent.",
+    -2013: "Order does not exist.",
+    -2014: "API-key format invalid.",
+    -2015: "Invalid API-key, IP, or permissions for action.",
+    -2019: "Margin is insufficient.",
+    -2022: "ReduceOnly Order is rejected.",
+    -2025: "Reach max open order limit.",
+    -2027: "Exceeded the maximum allowable position at current leverage.",
+    -2028: "Leverage is smaller than permitted: insufficient margin balance.",
+    -4001: "Price less than 0.",
+    -4002: "Price greater than max price.",
+    -4003: "Quantity less than or equal to zero.",
+    -4004: "Quantity less than min quantity.",
+    -4005: "Quantity greater than max quantity.",
+    -4013: "Price less than min price.",
+    -4014: "Price not increased by tick size.",
+    -4015: "Client order id is not valid.",
+    -4016: "Limit price can't be higher than {}.",
+    -4021: "{} is not valid depth limit.",
+    -4023: "Quantity not increased by step size.",
+    -4024: "Limit price can't be lower than {}.",
+    -4028: "Leverage {} is not valid.",
+    -4032: "Exceed maximum cancel order size.",
+    -4046: "No need to change margin type.",
+    -4059: "No need to change position side.",
+    -4060: "Invalid position side.",
+    -4061: "Order's position side does not match user's setting.",
+    -4067: "Position side cannot be changed if there exists open orders.",
+    -4068: "Position side cannot be changed if there exists position.",
+    -4082: "Invalid number of batch place orders.",
+    -4116: "ClientOrderId is duplicated.",
+    -4120: "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
+    -4131: "The counterparty's best price does not meet the PERCENT_PRICE filter limit.",
+    -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
+    -5021: "Due to the order could not be filled immediately, the FOK order has been rejected. "
+    "The order will not be recorded in the order history",
+    -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected. "
+    "The order will not be recorded in the order history",
+    -5026: "Exceed maximum modify order limit.",
+    -5027: "No need to modify the order.",
+    -5029: "The modified notional must be no smaller than {}.",
+    -5047: "The original order is not a reduce-only order.",
+}
+
+_STATUSES = {-1015: 429, -2014: 401, -2015: 401}
+
+
+def refusal(code: int, *details: object) -> ApiError:
+    """Return the error of ``code`` with its usual text, ``details`` filled into it, and its HTTP status."""
+    return ApiError(code, TEXTS[code].format(*details), _STATUSES.get(code, 400))

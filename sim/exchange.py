@@ -1,0 +1,160 @@
+"""The simulated exchange: requests and sessions in, replies and payloads out, time passed in from outside.
+
+Nothing here reads a clock, opens a socket or waits. ``advance`` brings the exchange to a time: it lets the market's events
+happen in order, and what is due of its own (mark price every second, funding, dead-man countdowns, the listen key's end).
+"""
+
+from decimal import Decimal
+
+from sim import payloads
+from sim.account_endpoints import AccountEndpoints
+from sim.auth import Gatekeeper
+from sim.control import ControlEndpoints
+from sim.errors import UnknownRoute
+from sim.instrument import Instrument
+from sim.mark import next_funding_ms
+from sim.market import BookTicker, Market, MarketEvent
+from sim.market_endpoints import MarketEndpoints
+from sim.messages import Request, Response
+from sim.order_endpoints import OrderEndpoints
+from sim.rest import Router
+from sim.streams import Deliver, Session, parse_target
+from sim.venue import Options, Venue
+
+__all__ = ["Exchange", "Options", "Request", "Response", "Session", "UnknownRoute"]
+
+_SECOND_MS = 1000
+_SLOW_MARK_MS = 3000
+
+
+class Exchange:
+    """One account on one market.
+
+    ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens. Time that steps
+    back is read as no time having passed.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        *,
+        api_key: str,
+        api_secret: str,
+        now_ms: int,
+        wallet_quote: Decimal = Decimal(5000),
+        options: Options | None = None,
+    ) -> None:
+        self._market = market
+        self._now_ms = now_ms
+        self._venue = Venue(market.rules, wallet_quote, options or Options(), seed=f"{api_secret}/{now_ms}")
+        self._second_ms = now_ms - now_ms % _SECOND_MS + _SECOND_MS
+        self._funding_ms = next_funding_ms(now_ms)
+        self._timer_ms = self._second_ms
+        venue = self._venue
+        self._router = Router(
+            {
+                **MarketEndpoints(venue).routes(),
+                **OrderEndpoints(venue).routes(),
+                **AccountEndpoints(venue).routes(),
+                **ControlEndpoints(venue).routes(),
+            },
+            Gatekeeper(api_key, api_secret),
+            venue.limits,
+            venue.ledger,
+        )
+
+    def handle(self, request: Request, now_ms: int) -> Response:
+        """Return the reply to ``request``, after everything due up to ``now_ms`` has happened."""
+        self.advance(now_ms)
+        response = self._router.respond(request, self._now_ms)
+        self._set_timer()
+        return response
+
+    def open_session(self, target: str, deliver: Deliver, now_ms: int) -> Session:
+        """Return the session of a stream connection to ``target``; its payloads go to ``deliver``.
+
+        Raises UnknownRoute if no stream endpoint lives there.
+        """
+        self.advance(now_ms)
+        return self._venue.hub.open(parse_target(target), deliver)
+
+    def advance(self, now_ms: int) -> None:
+        """Let everything happen that is due up to ``now_ms``, in the order of its times."""
+        if now_ms < self._now_ms:
+            return
+        peek, take = self._market.peek_ms, self._market.take
+        while True:
+            event_ms = peek()
+            if event_ms is not None and event_ms <= now_ms and event_ms <= self._timer_ms:
+                self._happen(take())
+            elif self._timer_ms <= now_ms:
+                self._run_timers(self._timer_ms)
+            else:
+                break
+        self._now_ms = now_ms
+
+    def next_due_ms(self) -> int | None:
+        """Return when ``advance`` next has something to do."""
+        event_ms = self._market.peek_ms()
+        return self._timer_ms if event_ms is None else min(event_ms, self._timer_ms)
+
+    def _happen(self, event: MarketEvent) -> None:
+        venue = self._venue
+        instrument = venue.instruments[event.symbol]
+        if isinstance(event, BookTicker):
+            first = instrument.quote is None
+            venue.desk.on_quote(instrument, event)
+            if first:
+                instrument.mark.sample(instrument.mid)
+            if instrument.book_channel.sessions:
+                payload = payloads.book_event(event, instrument.rules)
+                venue.hub.publish(instrument.book_channel, payload, event.time_ms)
+            return
+        venue.desk.on_trade(instrument, event)
+        if instrument.trade_channel.sessions:
+            payload = payloads.trade_event(event, instrument.rules)
+            venue.hub.publish(instrument.trade_channel, payload, event.time_ms)
+
+    def _run_timers(self, now_ms: int) -> None:
+        venue = self._venue
+        for instrument in venue.instruments.values():
+            due_ms = instrument.countdown_due_ms
+            if due_ms is not None and due_ms <= now_ms:
+                instrument.countdown_due_ms = None
+                venue.desk.cancel_all(instrument, now_ms)
+        venue.user.expire(now_ms)
+        if self._second_ms <= now_ms:
+            self._tick(self._second_ms)
+            self._second_ms += _SECOND_MS
+        self._set_timer()
+
+    def _tick(self, now_ms: int) -> None:
+        """Do what is due at whole seconds: funding at the mark in force, then new marks and their pushes."""
+        venue = self._venue
+        if self._funding_ms <= now_ms:
+            venue.desk.settle_funding(venue.options.funding_rate, now_ms)
+            self._funding_ms = next_funding_ms(now_ms)
+        for instrument in venue.instruments.values():
+            if instrument.quote is not None:
+                instrument.mark.sample(instrument.mid)
+                self._push_mark(instrument, now_ms)
+
+    def _push_mark(self, instrument: Instrument, now_ms: int) -> None:
+        venue = self._venue
+        channels = [instrument.mark_channel_1s]
+        if now_ms % _SLOW_MARK_MS == 0:
+            channels.append(instrument.mark_channel_3s)
+        for channel in channels:
+            if channel.sessions:
+                payload = payloads.mark_event(instrument, venue.options.funding_rate, now_ms)
+                venue.hub.publish(channel, payload, now_ms)
+
+    def _set_timer(self) -> None:
+        venue = self._venue
+        due = [self._second_ms]
+        due += [
+            each.countdown_due_ms for each in venue.instruments.values() if each.countdown_due_ms is not None
+        ]
+        if venue.user.expires_ms is not None:
+            due.append(venue.user.expires_ms)
+        self._timer_ms = min(due)

@@ -1,0 +1,88 @@
+"""One symbol as the exchange runs it: rules, book, mark price, open orders and the channels of its streams."""
+
+from decimal import Decimal
+
+from sim.account import OpenInterest
+from sim.mark import MarkPrice
+from sim.market import BookTicker
+from sim.matching import Matcher, Thinning
+from sim.money import product
+from sim.orders import Order
+from sim.rules import SymbolRules
+from sim.streams import Hub
+
+
+class Instrument:
+    """The state of one symbol; open orders are kept by id and by client id, oldest first."""
+
+    __slots__ = (
+        "book_channel",
+        "by_client",
+        "countdown_due_ms",
+        "mark",
+        "mark_channel_1s",
+        "mark_channel_3s",
+        "matcher",
+        "open",
+        "quote",
+        "rules",
+        "symbol",
+        "trade_channel",
+        "trade_count",
+    )
+
+    def __init__(self, rules: SymbolRules, hub: Hub, thinning: Thinning) -> None:
+        name = rules.symbol.lower()
+        self.rules = rules
+        self.symbol = rules.symbol
+        self.matcher = Matcher(thinning)
+        self.mark = MarkPrice()
+        self.open: dict[int, Order] = {}
+        self.by_client: dict[str, Order] = {}
+        self.trade_count = 0
+        self.countdown_due_ms: int | None = None
+        self.quote: BookTicker | None = None
+        self.book_channel = hub.channel(f"{name}@bookTicker")
+        self.trade_channel = hub.channel(f"{name}@aggTrade")
+        self.mark_channel_1s = hub.channel(f"{name}@markPrice@1s")
+        self.mark_channel_3s = hub.channel(f"{name}@markPrice")
+
+    @property
+    def mid(self) -> Decimal:
+        """Return the mid price in quote units, zero before the first quote."""
+        quote = self.quote
+        if quote is None:
+            return Decimal(0)
+        return self.rules.price(quote.bid_ticks + quote.ask_ticks) / 2
+
+    def touch(self, *, is_buy: bool) -> int:
+        """Return the best price in ticks that an incoming order meets (less what we have taken), 0 if there is none."""
+        side = self.matcher.asks if is_buy else self.matcher.bids
+        return next((price_ticks for price_ticks, _ in side.levels(1)), 0)
+
+    def add(self, order: Order) -> None:
+        """Count the order among the open ones."""
+        self.open[order.order_id] = order
+        self.by_client[order.client_order_id] = order
+
+    def drop(self, order: Order) -> None:
+        """Count the order no longer among the open ones, and take it out of the book."""
+        self.matcher.remove(order.order_id)
+        del self.open[order.order_id]
+        del self.by_client[order.client_order_id]
+
+    def open_interest(self, without: Order | None = None) -> OpenInterest:
+        """Return the value of the open orders that may enlarge a position, a side."""
+        bids = asks = 0
+        for order in self.open.values():
+            if order.reduce_only or order is without:
+                continue
+            if order.is_buy:
+                bids += order.price_ticks * order.remaining_lots
+            else:
+                asks += order.price_ticks * order.remaining_lots
+        return OpenInterest(self.value(bids), self.value(asks))
+
+    def value(self, tick_lots: int) -> Decimal:
+        """Return a sum of price × quantity, counted in ticks × lots, in quote units."""
+        return product(tick_lots, self.rules.tick_size, self.rules.step_size)

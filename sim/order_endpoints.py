@@ -1,0 +1,181 @@
+"""Orders over REST: place, amend, cancel, in batches too, the dead-man switch, and what is known of them.
+
+Source: facts section 3.3, 4.3.
+"""
+
+from collections.abc import Callable, Iterable
+
+from sim import payloads
+from sim.auth import Security
+from sim.errors import ApiError, refusal
+from sim.instrument import Instrument
+from sim.limits import ONE_BATCH, ONE_ORDER
+from sim.order_entry import find_order, read_amendment, read_new_order
+from sim.orders import Order, OrderStatus
+from sim.params import Params, params_of_object
+from sim.payloads import Json
+from sim.queries import Span, page
+from sim.rest import Endpoint, Routes, note_refusal
+from sim.venue import Venue
+
+_MAX_BATCH = 5
+_MAX_CANCELS = 10
+_DAY_MS = 24 * 3600 * 1000
+
+
+class OrderEndpoints:
+    """Answers everything under order, batchOrders, openOrders, allOrders and countdownCancelAll."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    def routes(self) -> Routes:
+        """Return the endpoints by method and path."""
+        signed, order, batch = Security.SIGNED, "/fapi/v1/order", "/fapi/v1/batchOrders"
+        return {
+            ("POST", order): Endpoint(self.place, signed, 0, ONE_ORDER, is_order=True),
+            ("PUT", order): Endpoint(self.amend, signed, 0, ONE_ORDER, is_order=True),
+            ("DELETE", order): Endpoint(self.cancel, signed, is_order=True),
+            ("GET", order): Endpoint(self.query, signed),
+            ("GET", "/fapi/v1/openOrder"): Endpoint(self.query_open, signed),
+            ("POST", batch): Endpoint(self.place_batch, signed, 5, ONE_BATCH, is_order=True),
+            ("PUT", batch): Endpoint(self.amend_batch, signed, 5, ONE_BATCH, is_order=True),
+            ("DELETE", batch): Endpoint(self.cancel_batch, signed, is_order=True),
+            ("GET", "/fapi/v1/openOrders"): Endpoint(self.open_orders, signed, _open_orders_weight),
+            ("GET", "/fapi/v1/allOrders"): Endpoint(self.all_orders, signed, 5),
+            ("DELETE", "/fapi/v1/allOpenOrders"): Endpoint(self.cancel_all, signed, is_order=True),
+            ("POST", "/fapi/v1/countdownCancelAll"): Endpoint(self.countdown, signed, 10),
+        }
+
+    def place(self, params: Params, now_ms: int) -> Json:
+        """Place an order; ACK replies show it as accepted, RESULT replies as it stands after matching."""
+        instrument, spec = read_new_order(self._venue, params)
+        shown = params.text_or("newOrderRespType", "ACK")
+        if shown not in ("ACK", "RESULT"):
+            raise refusal(-1130, "newOrderRespType")
+        placed = self._venue.desk.place(instrument, spec, now_ms)
+        return payloads.order_reply(placed.order if shown == "RESULT" else placed.accepted, instrument.rules)
+
+    def amend(self, params: Params, now_ms: int) -> Json:
+        """Amend an open order; the reply shows it as it stands, which may be ended (facts 4.3)."""
+        instrument = self._venue.instrument(params)
+        order = find_order(self._venue, instrument, params)
+        if order is None or not order.is_open:
+            raise refusal(-2013)
+        price_ticks, lots = read_amendment(instrument, order, params)
+        modify_id = params.text_or("modifyId", "")
+        if modify_id:
+            params.integer("modifyId")
+        self._venue.desk.amend(instrument, order, price_ticks, lots, now_ms, modify_id)
+        if order.status is OrderStatus.EXPIRED and self._venue.options.amend_refuses_crossing:
+            raise refusal(-5022)
+        reply = payloads.order_reply(order, instrument.rules) | {"pair": instrument.symbol}
+        return reply | {"modifyId": int(modify_id)} if modify_id else reply
+
+    def cancel(self, params: Params, now_ms: int) -> Json:
+        """Cancel an open order; -2011 if it is unknown or has ended."""
+        instrument = self._venue.instrument(params)
+        return self._cancel(instrument, find_order(self._venue, instrument, params), now_ms)
+
+    def query(self, params: Params, now_ms: int) -> Json:
+        """Return an order; -2013 if it is unknown, or forgotten as Binance forgets."""
+        instrument = self._venue.instrument(params)
+        order = find_order(self._venue, instrument, params)
+        if order is None or _is_forgotten(order, now_ms):
+            raise refusal(-2013)
+        return payloads.order_query(order, instrument)
+
+    def query_open(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002  all handlers are called alike
+        """Return an open order; -2013 if there is none."""
+        instrument = self._venue.instrument(params)
+        order = find_order(self._venue, instrument, params)
+        if order is None or not order.is_open:
+            raise refusal(-2013)
+        return payloads.order_query(order, instrument)
+
+    def place_batch(self, params: Params, now_ms: int) -> list[Json]:
+        """Place up to five orders; each answers for itself."""
+        return self._each("POST", self.place, self._batch(params), now_ms)
+
+    def amend_batch(self, params: Params, now_ms: int) -> list[Json]:
+        """Amend up to five orders; each answers for itself."""
+        return self._each("PUT", self.amend, self._batch(params), now_ms)
+
+    def cancel_batch(self, params: Params, now_ms: int) -> list[Json]:
+        """Cancel up to ten orders of a symbol; each answers for itself."""
+        symbol = self._venue.instrument(params).symbol
+        name, key = "orderIdList", "orderId"
+        if name not in params:
+            name, key = "origClientOrderIdList", "origClientOrderId"
+        ids = params.json_list(name)
+        if len(ids) > _MAX_CANCELS:
+            raise refusal(-4032)
+        each = [Params({"symbol": symbol, key: str(item)}) for item in ids]
+        return self._each("DELETE", self.cancel, each, now_ms)
+
+    def cancel_all(self, params: Params, now_ms: int) -> Json:
+        """Cancel all open orders of a symbol."""
+        self._venue.desk.cancel_all(self._venue.instrument(params), now_ms)
+        return {"code": 200, "msg": "The operation of cancel all open order is done."}
+
+    def open_orders(self, params: Params, now_ms: int) -> list[Json]:  # noqa: ARG002
+        """Return the open orders of a symbol, or of all."""
+        return [
+            payloads.order_query(order, instrument)
+            for instrument in self._venue.chosen(params)
+            for order in instrument.open.values()
+        ]
+
+    def all_orders(self, params: Params, now_ms: int) -> list[Json]:
+        """Return orders of a symbol, or of all, oldest first."""
+        symbols = {instrument.symbol for instrument in self._venue.chosen(params)}
+        span = Span.of(params, "orderId", now_ms, default=500, most=1000)
+        orders = (
+            order
+            for order in self._venue.ledger.orders()
+            if order.symbol in symbols and not _is_forgotten(order, now_ms)
+        )
+        found = page(span, orders, lambda order: order.order_id, lambda order: order.time_ms)
+        return [payloads.order_query(order, self._venue.instruments[order.symbol]) for order in found]
+
+    def countdown(self, params: Params, now_ms: int) -> Json:
+        """Cancel all orders of a symbol after ``countdownTime`` ms unless asked again before; 0 disarms."""
+        instrument = self._venue.instrument(params)
+        countdown_ms = params.integer("countdownTime")
+        instrument.countdown_due_ms = now_ms + countdown_ms if countdown_ms else None
+        return {"symbol": instrument.symbol, "countdownTime": str(countdown_ms)}
+
+    def _cancel(self, instrument: Instrument, order: Order | None, now_ms: int) -> Json:
+        if order is None or not order.is_open:
+            raise refusal(-2011)
+        self._venue.desk.cancel(instrument, order, now_ms)
+        return payloads.order_reply(order, instrument.rules)
+
+    def _batch(self, params: Params) -> list[Params]:
+        items = params.json_list("batchOrders")
+        if not 0 < len(items) <= _MAX_BATCH:
+            raise refusal(-4082)
+        return [params_of_object(item) for item in items]
+
+    def _each(
+        self, method: str, handle: Callable[[Params, int], Json], batch: Iterable[Params], now_ms: int
+    ) -> list[Json]:
+        replies: list[Json] = []
+        for params in batch:
+            try:
+                replies.append(handle(params, now_ms))
+            except ApiError as error:
+                note_refusal(self._venue.ledger, f"{method} /fapi/v1/batchOrders", params, error, now_ms)
+                replies.append({"code": error.code, "msg": error.message})
+        return replies
+
+
+def _is_forgotten(order: Order, now_ms: int) -> bool:
+    """Tell whether queries no longer find the order: unfilled and ended for 3 days, or 90 days old."""
+    age_ms = now_ms - order.time_ms
+    unfilled = order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not order.executed_lots
+    return age_ms > 90 * _DAY_MS or (unfilled and age_ms > 3 * _DAY_MS)
+
+
+def _open_orders_weight(params: Params) -> int:
+    return 1 if "symbol" in params else 40

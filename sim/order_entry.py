@@ -1,0 +1,156 @@
+"""From the parameters of a request to a validated order: what the exchange checks before the book and the account.
+
+Source: facts section 3.3 (parameters), 3.2 (filters), 4.3 (modify), 12 (order of the checks).
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sim.errors import refusal
+from sim.filters import (
+    check_market_price,
+    check_notional,
+    check_percent_price,
+    check_price,
+    check_quantity,
+)
+from sim.instrument import Instrument
+from sim.orders import Order, OrderSpec, OrderType, Side, StpMode, TimeInForce
+from sim.params import Params
+from sim.venue import Venue
+
+_CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}\Z")
+_ALGO_TYPES = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET")
+_FOREIGN_PARAMS = ("stopPrice", "activationPrice", "callbackRate", "goodTillDate")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The parameters of a new order, well-formed but not yet held against any symbol's rules."""
+
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce
+    price: Decimal | None
+    quantity: Decimal
+    reduce_only: bool
+    stp: StpMode
+    client_order_id: str
+
+
+def read_new_order(venue: Venue, params: Params) -> tuple[Instrument, OrderSpec]:
+    """Return the instrument and the order that the parameters describe; raises ApiError for the first thing wrong."""
+    wish = _read_wish(params)
+    instrument = venue.instrument(params)
+    _check_position_mode(venue, params)
+    if wish.client_order_id in instrument.by_client:
+        raise refusal(-4116)
+    price_ticks, lots = _check_filters(instrument, wish)
+    spec = OrderSpec(
+        client_order_id=wish.client_order_id,
+        side=wish.side,
+        type=wish.type,
+        time_in_force=wish.time_in_force,
+        price_ticks=price_ticks,
+        lots=lots,
+        reduce_only=wish.reduce_only,
+        stp=wish.stp,
+    )
+    return instrument, spec
+
+
+def read_amendment(instrument: Instrument, order: Order, params: Params) -> tuple[int, int]:
+    """Return price in ticks and total lots of an amendment of ``order``; raises ApiError and the order stays as it is."""
+    side = params.choice("side", Side, -1117)
+    quantity, price = params.decimal("quantity"), params.decimal("price")
+    if "priceMatch" in params:
+        raise refusal(-1106, "priceMatch")
+    if side is not order.side:
+        raise refusal(-1117)
+    reduce_only = params.flag_or("reduceOnly", default=False)
+    if reduce_only and not order.reduce_only:
+        raise refusal(-5047)
+    rules = instrument.rules
+    price_ticks = check_price(rules, price)
+    lots = check_quantity(rules, quantity, order.type)
+    check_percent_price(rules, side, price, instrument.mark.mark)
+    if not reduce_only and lots > order.executed_lots:
+        check_notional(rules, price, quantity, -5029)
+    return price_ticks, lots
+
+
+def find_order(venue: Venue, instrument: Instrument, params: Params) -> Order | None:
+    """Return the order that ``orderId`` or ``origClientOrderId`` names (the former wins); -1102 if neither was sent."""
+    if "orderId" not in params and "origClientOrderId" not in params:
+        raise refusal(-1102, "origClientOrderId")
+    order_id = params.optional_integer("orderId")
+    return venue.ledger.find(instrument.symbol, order_id, params.text_or("origClientOrderId", ""))
+
+
+def _read_wish(params: Params) -> Wish:
+    params.text("symbol")
+    side = params.choice("side", Side, -1117)
+    if params.text_or("type", "") in _ALGO_TYPES:
+        raise refusal(-4120)
+    kind = params.choice("type", OrderType, -1116)
+    params.refuse(*_FOREIGN_PARAMS)
+    if "priceMatch" in params or params.flag_or("closePosition", default=False):
+        raise refusal(-1020)
+    if kind is OrderType.MARKET:
+        params.refuse("price", "timeInForce")
+    return Wish(
+        side=side,
+        type=kind,
+        time_in_force=_time_in_force(params, kind),
+        quantity=params.decimal("quantity"),
+        price=None if kind is OrderType.MARKET else params.decimal("price"),
+        reduce_only=params.flag_or("reduceOnly", default=False),
+        stp=_stp_mode(params),
+        client_order_id=_client_order_id(params),
+    )
+
+
+def _time_in_force(params: Params, kind: OrderType) -> TimeInForce:
+    if kind is OrderType.MARKET:
+        return TimeInForce.GTC
+    return params.choice("timeInForce", TimeInForce, -1115)
+
+
+def _stp_mode(params: Params) -> StpMode:
+    if "selfTradePreventionMode" not in params:
+        return StpMode.EXPIRE_MAKER
+    return params.choice("selfTradePreventionMode", StpMode, -1130)
+
+
+def _client_order_id(params: Params) -> str:
+    value = params.text_or("newClientOrderId", "")
+    if value and not _CLIENT_ID.match(value):
+        raise refusal(-4015)
+    return value
+
+
+def _check_position_mode(venue: Venue, params: Params) -> None:
+    side = params.text_or("positionSide", "BOTH")
+    if side not in ("BOTH", "LONG", "SHORT"):
+        raise refusal(-4060)
+    if (side == "BOTH") is venue.hedge_mode:
+        raise refusal(-4061)
+    if venue.hedge_mode:
+        params.refuse("reduceOnly")
+        raise refusal(-1020)  # the account can be in hedge mode, but positions are one-way only
+
+
+def _check_filters(instrument: Instrument, wish: Wish) -> tuple[int | None, int]:
+    rules, mark = instrument.rules, instrument.mark.mark
+    price_ticks = None if wish.price is None else check_price(rules, wish.price)
+    lots = check_quantity(rules, wish.quantity, wish.type)
+    if wish.price is not None:
+        check_percent_price(rules, wish.side, wish.price, mark)
+    elif touch := instrument.touch(is_buy=wish.side is Side.BUY):
+        check_market_price(rules, wish.side, rules.price(touch), mark)
+    if len(instrument.open) >= rules.max_num_orders:
+        raise refusal(-2025)
+    if not wish.reduce_only:
+        check_notional(rules, mark if wish.price is None else wish.price, wish.quantity)
+    return price_ticks, lots

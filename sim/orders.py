@@ -1,0 +1,159 @@
+"""Orders as the exchange keeps them, and the life that each of them has.
+
+::
+
+    (none) ── NEW ──> NEW ── TRADE ──> PARTIALLY_FILLED ── TRADE ──> FILLED
+                       │                      │
+                       ├── CANCELED ──────────┴──> CANCELED
+                       ├── EXPIRED ────────────┴──> EXPIRED            (rest of IOC and MARKET, reduce-only knocked out)
+                       ├── EXPIRED ────────────┴──> EXPIRED_IN_MATCH   (self-trade prevention)
+                       └── AMENDMENT: back to NEW or PARTIALLY_FILLED, by what has been executed
+
+Source: facts section 4.2 (status machine), 7.2 (expiry reasons).
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class Side(StrEnum):
+    """Which way an order trades."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+class OrderType(StrEnum):
+    """The order types that the simulated exchange matches."""
+
+    LIMIT = "LIMIT"
+    MARKET = "MARKET"
+
+
+class TimeInForce(StrEnum):
+    """How long an order may live; GTX is post-only."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    GTX = "GTX"
+
+
+class StpMode(StrEnum):
+    """What happens when an incoming order meets a resting order of the same account."""
+
+    EXPIRE_TAKER = "EXPIRE_TAKER"
+    EXPIRE_MAKER = "EXPIRE_MAKER"
+    EXPIRE_BOTH = "EXPIRE_BOTH"
+    NONE = "NONE"
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands in its life."""
+
+    NEW = "NEW"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
+
+
+class ExpiryReason(IntEnum):
+    """Why the exchange ended an order: field ``er`` of ORDER_TRADE_UPDATE."""
+
+    NONE = 0
+    SELF_TRADE = 1
+    IOC_REST = 2
+    IOC_SELF_TRADE = 3
+    REDUCE_ONLY = 4
+    MARKET_REST = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderSpec:
+    """A validated wish for a new order: ticks and lots, ``price_ticks`` None for MARKET."""
+
+    client_order_id: str
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce
+    price_ticks: int | None
+    lots: int
+    reduce_only: bool = False
+    stp: StpMode = StpMode.EXPIRE_MAKER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What the market showed when an order or its amendment arrived: the record's proof of good behaviour."""
+
+    time_ms: int
+    price_ticks: int
+    lots: int
+    bid_ticks: int
+    ask_ticks: int
+    would_cross: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Order:
+    """One order of the account; ``traded_tick_lots`` is the sum of price × quantity of its fills."""
+
+    order_id: int
+    client_order_id: str
+    symbol: str
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce
+    price_ticks: int
+    lots: int
+    reduce_only: bool
+    stp: StpMode
+    time_ms: int
+    update_ms: int
+    arrival: Sighting
+    status: OrderStatus = OrderStatus.NEW
+    executed_lots: int = 0
+    traded_tick_lots: int = 0
+    modify_count: int = 0
+    amendments: list[Sighting] = field(default_factory=list)
+
+    @property
+    def is_buy(self) -> bool:
+        """Tell whether the order buys."""
+        return self.side is Side.BUY
+
+    @property
+    def remaining_lots(self) -> int:
+        """Return the lots that have not been executed."""
+        return self.lots - self.executed_lots
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the order can still trade."""
+        return self.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+    def execute(self, lots: int, price_ticks: int, now_ms: int) -> None:
+        """Book a fill of ``lots`` at ``price_ticks``; the status follows from what remains."""
+        if not self.is_open or not 0 < lots <= self.remaining_lots:
+            raise ValueError(f"order {self.order_id} ({self.status}) cannot execute {lots} lots")
+        self.executed_lots += lots
+        self.traded_tick_lots += lots * price_ticks
+        self.update_ms = now_ms
+        self.status = OrderStatus.PARTIALLY_FILLED if self.remaining_lots else OrderStatus.FILLED
+
+    def end(self, status: OrderStatus, now_ms: int) -> None:
+        """Bring the order to a terminal ``status``; what was executed stays."""
+        if not self.is_open:
+            raise ValueError(f"order {self.order_id} has already ended as {self.status}")
+        self.status = status
+        self.update_ms = now_ms
+
+    def amend(self, seen: Sighting) -> None:
+        """Give the order the total quantity and price of ``seen``, which is kept as part of its history."""
+        self.price_ticks = seen.price_ticks
+        self.lots = seen.lots
+        self.update_ms = seen.time_ms
+        self.modify_count += 1
+        self.amendments.append(seen)

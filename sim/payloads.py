@@ -1,0 +1,366 @@
+"""JSON of replies and events, field by field as Binance sends it.
+
+The simulated exchange writes its own wire form and shares no code with the clients that read it.
+
+Source: facts section 3 (replies), 6 (market streams), 7 (user data).
+"""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sim.account import MAX_NOTIONAL, Account, OpenInterest, maintenance_rate
+from sim.instrument import Instrument
+from sim.mark import next_funding_ms
+from sim.market import BookTicker, Trade
+from sim.money import EXACT, ZERO, booked
+from sim.orders import ExpiryReason, Order
+from sim.record import CashRecord, FillRecord
+from sim.rules import SymbolRules, plain
+
+Json = dict[str, Any]
+
+
+def encode(value: object) -> str:
+    """Return compact JSON text."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def order_reply(order: Order, rules: SymbolRules) -> Json:
+    """Return the order as place, modify and cancel reply with it: without average price and value since 2026-06-30."""
+    return {
+        "orderId": order.order_id,
+        "symbol": order.symbol,
+        "status": order.status.value,
+        "clientOrderId": order.client_order_id,
+        "price": rules.price_text(order.price_ticks),
+        "origQty": rules.quantity_text(order.lots),
+        "executedQty": rules.quantity_text(order.executed_lots),
+        "cumQty": rules.quantity_text(order.executed_lots),
+        **_order_traits(order),
+        "updateTime": order.update_ms,
+    }
+
+
+def order_query(order: Order, instrument: Instrument) -> Json:
+    """Return the order as GET order, openOrders and allOrders show it."""
+    rules = instrument.rules
+    return {
+        "orderId": order.order_id,
+        "symbol": order.symbol,
+        "status": order.status.value,
+        "clientOrderId": order.client_order_id,
+        "price": rules.price_text(order.price_ticks),
+        "avgPrice": plain(average_price(order, rules)),
+        "origQty": rules.quantity_text(order.lots),
+        "executedQty": rules.quantity_text(order.executed_lots),
+        "cumQuote": plain(instrument.value(order.traded_tick_lots)),
+        **_order_traits(order),
+        "time": order.time_ms,
+        "updateTime": order.update_ms,
+    }
+
+
+def _order_traits(order: Order) -> Json:
+    return {
+        "timeInForce": order.time_in_force.value,
+        "type": order.type.value,
+        "origType": order.type.value,
+        "side": order.side.value,
+        "positionSide": "BOTH",
+        "reduceOnly": order.reduce_only,
+        "closePosition": False,
+        "stopPrice": "0",
+        "workingType": "CONTRACT_PRICE",
+        "priceProtect": False,
+        "priceMatch": "NONE",
+        "selfTradePreventionMode": order.stp.value,
+        "goodTillDate": 0,
+    }
+
+
+def average_price(order: Order, rules: SymbolRules) -> Decimal:
+    """Return the average fill price of the order, zero before its first fill."""
+    if not order.executed_lots:
+        return ZERO
+    total = EXACT.multiply(Decimal(order.traded_tick_lots), rules.tick_size)
+    return booked(EXACT.divide(total, Decimal(order.executed_lots)))
+
+
+def order_event(
+    order: Order,
+    instrument: Instrument,
+    execution: str,
+    now_ms: int,
+    *,
+    fill: FillRecord | None = None,
+    reason: ExpiryReason = ExpiryReason.NONE,
+    modify_id: str = "",
+) -> Json:
+    """Return ORDER_TRADE_UPDATE; ``execution`` is its ``x``. ``N`` and ``n`` are there on fills only."""
+    rules, interest = instrument.rules, instrument.open_interest()
+    body: Json = {
+        "s": order.symbol,
+        "c": order.client_order_id,
+        "S": order.side.value,
+        "o": order.type.value,
+        "f": order.time_in_force.value,
+        "q": rules.quantity_text(order.lots),
+        "p": rules.price_text(order.price_ticks),
+        "ap": plain(average_price(order, rules)),
+        "sp": "0",
+        "x": execution,
+        "X": order.status.value,
+        "i": order.order_id,
+        "l": rules.quantity_text(fill.lots if fill else 0),
+        "z": rules.quantity_text(order.executed_lots),
+        "L": rules.price_text(fill.price_ticks if fill else 0),
+        "T": now_ms,
+        "t": fill.trade_id if fill else 0,
+        "b": plain(interest.bids),
+        "a": plain(interest.asks),
+        "m": fill.maker if fill else False,
+        "R": order.reduce_only,
+        "wt": "CONTRACT_PRICE",
+        "ot": order.type.value,
+        "ps": "BOTH",
+        "cp": False,
+        "rp": plain(fill.realised if fill else ZERO),
+        "pP": False,
+        "si": 0,
+        "ss": 0,
+        "V": order.stp.value,
+        "pm": "NONE",
+        "gtd": 0,
+        "er": str(int(reason)),
+    }
+    if fill:
+        body |= {"N": rules.quote_asset, "n": plain(fill.fee)}
+    if modify_id:
+        body["M"] = modify_id
+    return {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": now_ms, "o": body}
+
+
+def trade_lite(order: Order, rules: SymbolRules, fill: FillRecord) -> Json:
+    """Return TRADE_LITE of a fill."""
+    return {
+        "e": "TRADE_LITE",
+        "E": fill.time_ms,
+        "T": fill.time_ms,
+        "s": order.symbol,
+        "q": rules.quantity_text(order.lots),
+        "p": rules.price_text(order.price_ticks),
+        "m": fill.maker,
+        "c": order.client_order_id,
+        "S": order.side.value,
+        "L": rules.price_text(fill.price_ticks),
+        "l": rules.quantity_text(fill.lots),
+        "t": fill.trade_id,
+        "i": order.order_id,
+    }
+
+
+def fill_account_update(account: Account, instrument: Instrument, now_ms: int) -> Json:
+    """Return ACCOUNT_UPDATE after a fill: the wallet and the one position that changed."""
+    rules, position = instrument.rules, account.positions[instrument.symbol]
+    entry = {
+        "s": instrument.symbol,
+        "pa": rules.quantity_text(position.lots),
+        "ep": plain(position.entry_price(rules)),
+        "bep": plain(position.break_even_price(rules)),
+        "cr": plain(position.realised),
+        "up": plain(position.unrealised(rules, instrument.mark.mark)),
+        "mt": "cross",
+        "iw": "0",
+        "ps": "BOTH",
+        "ma": rules.quote_asset,
+    }
+    return _account_update("ORDER", account, rules, ZERO, now_ms, {"P": [entry]})
+
+
+def funding_account_update(account: Account, instrument: Instrument, amount: Decimal, now_ms: int) -> Json:
+    """Return ACCOUNT_UPDATE after funding of a cross position: the wallet only, and the symbol in ``S``."""
+    extra: Json = {"P": [], "S": instrument.symbol}
+    return _account_update("FUNDING_FEE", account, instrument.rules, amount, now_ms, extra)
+
+
+def _account_update(
+    reason: str, account: Account, rules: SymbolRules, change: Decimal, now_ms: int, extra: Json
+) -> Json:
+    wallet = plain(account.wallet)
+    balance = {"a": rules.quote_asset, "wb": wallet, "cw": wallet, "bc": plain(change)}
+    body = {"m": reason, "B": [balance], **extra}
+    return {"e": "ACCOUNT_UPDATE", "E": now_ms, "T": now_ms, "a": body}
+
+
+def leverage_event(symbol: str, leverage: int, now_ms: int) -> Json:
+    """Return ACCOUNT_CONFIG_UPDATE after a change of leverage."""
+    return {"e": "ACCOUNT_CONFIG_UPDATE", "E": now_ms, "T": now_ms, "ac": {"s": symbol, "l": leverage}}
+
+
+def book_event(event: BookTicker, rules: SymbolRules) -> str:
+    """Return the bookTicker payload as text; written by hand because it is the most frequent one."""
+    return (
+        f'{{"e":"bookTicker","u":{event.update_id},"E":{event.time_ms},"T":{event.time_ms},"s":"{event.symbol}",'
+        f'"ps":"{event.symbol}","b":"{rules.price_text(event.bid_ticks)}","B":"{rules.quantity_text(event.bid_lots)}",'
+        f'"a":"{rules.price_text(event.ask_ticks)}","A":"{rules.quantity_text(event.ask_lots)}","st":1}}'
+    )
+
+
+def trade_event(event: Trade, rules: SymbolRules) -> str:
+    """Return the aggTrade payload as text."""
+    quantity = rules.quantity_text(event.lots)
+    return (
+        f'{{"e":"aggTrade","E":{event.time_ms},"s":"{event.symbol}","a":{event.trade_id},'
+        f'"p":"{rules.price_text(event.price_ticks)}","q":"{quantity}","nq":"{quantity}","f":{event.first_id},'
+        f'"l":{event.last_id},"T":{event.time_ms},"m":{"true" if event.buyer_is_maker else "false"},"st":1}}'
+    )
+
+
+def mark_event(instrument: Instrument, funding_rate: Decimal, now_ms: int) -> str:
+    """Return the markPriceUpdate payload as text."""
+    mark, index = plain(instrument.mark.mark), plain(instrument.mark.index)
+    return encode(
+        {
+            "e": "markPriceUpdate",
+            "E": now_ms,
+            "s": instrument.symbol,
+            "p": mark,
+            "ap": mark,
+            "i": index,
+            "P": mark,
+            "r": plain(funding_rate),
+            "T": next_funding_ms(now_ms),
+            "st": 1,
+        }
+    )
+
+
+def premium_index(instrument: Instrument, funding_rate: Decimal, now_ms: int) -> Json:
+    """Return the reply of GET premiumIndex for one symbol."""
+    mark = plain(instrument.mark.mark)
+    return {
+        "symbol": instrument.symbol,
+        "markPrice": mark,
+        "indexPrice": plain(instrument.mark.index),
+        "estimatedSettlePrice": mark,
+        "lastFundingRate": plain(funding_rate),
+        "interestRate": "0.00010000",
+        "nextFundingTime": next_funding_ms(now_ms),
+        "time": now_ms,
+    }
+
+
+def book_ticker(instrument: Instrument) -> Json:
+    """Return the reply of GET ticker/bookTicker for one symbol; zeros before the first quote."""
+    rules = instrument.rules
+    quote = instrument.quote or BookTicker(0, instrument.symbol, 0, 0, 0, 0, 0)
+    return {
+        "symbol": instrument.symbol,
+        "bidPrice": rules.price_text(quote.bid_ticks),
+        "bidQty": rules.quantity_text(quote.bid_lots),
+        "askPrice": rules.price_text(quote.ask_ticks),
+        "askQty": rules.quantity_text(quote.ask_lots),
+        "time": quote.time_ms,
+        "lastUpdateId": quote.update_id,
+    }
+
+
+def depth(instrument: Instrument, limit: int, now_ms: int) -> Json:
+    """Return the reply of GET depth: the touch, and the levels that are modelled behind it."""
+    rules, quote = instrument.rules, instrument.quote
+
+    def side(levels: list[tuple[int, int]]) -> list[list[str]]:
+        return [[rules.price_text(ticks), rules.quantity_text(lots)] for ticks, lots in levels]
+
+    return {
+        "lastUpdateId": quote.update_id if quote else 0,
+        "E": now_ms,
+        "T": quote.time_ms if quote else now_ms,
+        "bids": side(list(instrument.matcher.bids.levels(limit))),
+        "asks": side(list(instrument.matcher.asks.levels(limit))),
+    }
+
+
+def position_risk(account: Account, instrument: Instrument, marks: Mapping[str, Decimal]) -> Json:
+    """Return an element of GET v3 positionRisk."""
+    symbol, rules, mark = instrument.symbol, instrument.rules, marks[instrument.symbol]
+    position, interest = account.positions[symbol], instrument.open_interest()
+    margins = _margins(account, symbol, mark, interest)
+    return {
+        "symbol": symbol,
+        "positionSide": "BOTH",
+        "positionAmt": rules.quantity_text(position.lots),
+        "entryPrice": plain(position.entry_price(rules)),
+        "breakEvenPrice": plain(position.break_even_price(rules)),
+        "markPrice": plain(mark),
+        "unRealizedProfit": plain(position.unrealised(rules, mark)),
+        "liquidationPrice": plain(account.liquidation_price(symbol, marks)),
+        "isolatedMargin": "0",
+        "notional": plain(position.notional(rules, mark)),
+        "marginAsset": rules.quote_asset,
+        "isolatedWallet": "0",
+        **margins,
+        "adl": 0,
+        "bidNotional": plain(interest.bids),
+        "askNotional": plain(interest.asks),
+        "updateTime": position.update_ms,
+    }
+
+
+def _margins(account: Account, symbol: str, mark: Decimal, interest: OpenInterest) -> Json:
+    initial = account.initial_margin(symbol, mark, interest)
+    held = account.position_margin(symbol, mark)
+    return {
+        "initialMargin": plain(initial),
+        "maintMargin": plain(account.maintenance_margin(symbol, mark)),
+        "positionInitialMargin": plain(held),
+        "openOrderInitialMargin": plain(max(initial - held, ZERO)),
+    }
+
+
+def user_trade(fill: FillRecord, instrument: Instrument) -> Json:
+    """Return an element of GET userTrades."""
+    rules = instrument.rules
+    return {
+        "id": fill.trade_id,
+        "orderId": fill.order_id,
+        "symbol": fill.symbol,
+        "pair": fill.symbol,
+        "side": fill.side.value,
+        "positionSide": "BOTH",
+        "price": rules.price_text(fill.price_ticks),
+        "qty": rules.quantity_text(fill.lots),
+        "quoteQty": plain(instrument.value(fill.price_ticks * fill.lots)),
+        "baseQty": "0",
+        "commission": plain(fill.fee),
+        "commissionAsset": rules.quote_asset,
+        "marginAsset": rules.quote_asset,
+        "realizedPnl": plain(fill.realised),
+        "buyer": fill.side.value == "BUY",
+        "maker": fill.maker,
+        "time": fill.time_ms,
+    }
+
+
+def income(row: CashRecord, asset: str) -> Json:
+    """Return an element of GET income."""
+    return {
+        "symbol": row.symbol,
+        "incomeType": row.kind,
+        "income": plain(row.amount),
+        "asset": asset,
+        "info": row.trade_id or row.kind,
+        "time": row.time_ms,
+        "tranId": row.transaction_id,
+        "tradeId": row.trade_id,
+    }
+
+
+def leverage_bracket(rules: SymbolRules) -> str:
+    """Return an element of GET leverageBracket as text: the one bracket that is modelled, its ratio a JSON number."""
+    return (
+        f'{{"symbol":"{rules.symbol}","brackets":[{{"bracket":1,"initialLeverage":{rules.max_leverage},'
+        f'"notionalCap":{MAX_NOTIONAL},"notionalFloor":0,"maintMarginRatio":{maintenance_rate(rules)},"cum":0}}]}}'
+    )

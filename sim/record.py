@@ -1,0 +1,109 @@
+"""The exchange's own record: every order, fill, cash movement and refusal, for queries and for whoever audits a client.
+
+All of it is bounded: the newest ``HISTORY`` closed orders, fills and cash movements are kept, and the newest
+``REFUSALS`` refused requests; open orders are always kept.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sim.orders import Order, Side
+
+HISTORY = 100_000
+REFUSALS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillRecord:
+    """One fill of one of our orders; ``fee`` positive is a cost, ``realised`` is before it."""
+
+    trade_id: int
+    order_id: int
+    client_order_id: str
+    symbol: str
+    side: Side
+    price_ticks: int
+    lots: int
+    fee: Decimal
+    realised: Decimal
+    maker: bool
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashRecord:
+    """One movement of the wallet: a row of ``GET /fapi/v1/income``."""
+
+    transaction_id: int
+    symbol: str
+    kind: str
+    amount: Decimal
+    time_ms: int
+    trade_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One request that was refused."""
+
+    time_ms: int
+    endpoint: str
+    symbol: str
+    client_order_id: str
+    code: int
+    message: str
+
+
+class Ledger:
+    """Keeps the records and finds orders in them."""
+
+    def __init__(self, history: int = HISTORY) -> None:
+        self._history = history
+        self._orders: dict[int, Order] = {}
+        self._closed: deque[int] = deque()
+        self._by_client: dict[tuple[str, str], Order] = {}
+        self.fills: deque[FillRecord] = deque(maxlen=history)
+        self.cash: deque[CashRecord] = deque(maxlen=history)
+        self.refusals: deque[Refusal] = deque(maxlen=REFUSALS)
+        self.requests: Counter[str] = Counter()
+        self._cash_count = 0
+
+    def add(self, order: Order) -> None:
+        """Keep a new order; its client id now names it."""
+        self._orders[order.order_id] = order
+        self._by_client[order.symbol, order.client_order_id] = order
+
+    def close(self, order: Order) -> None:
+        """Note that the order has ended; the oldest closed order gives way if there are too many."""
+        self._closed.append(order.order_id)
+        if len(self._closed) > self._history:
+            old = self._orders.pop(self._closed.popleft())
+            if self._by_client.get((old.symbol, old.client_order_id)) is old:
+                del self._by_client[old.symbol, old.client_order_id]
+
+    def find(self, symbol: str, order_id: int | None, client_order_id: str) -> Order | None:
+        """Return the order by its id, or without one by its client id; None if it is not known."""
+        if order_id is None:
+            return self._by_client.get((symbol, client_order_id))
+        order = self._orders.get(order_id)
+        return order if order and order.symbol == symbol else None
+
+    def orders(self, symbol: str = "") -> Iterator[Order]:
+        """Yield the orders of a symbol (of all if it is empty), oldest first."""
+        return (order for order in self._orders.values() if symbol in ("", order.symbol))
+
+    def add_cash(self, symbol: str, kind: str, amount: Decimal, time_ms: int, trade_id: str = "") -> None:
+        """Keep a movement of the wallet."""
+        self._cash_count += 1
+        self.cash.append(
+            CashRecord(
+                transaction_id=self._cash_count,
+                symbol=symbol,
+                kind=kind,
+                amount=amount,
+                time_ms=time_ms,
+                trade_id=trade_id,
+            )
+        )

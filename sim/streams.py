@@ -1,0 +1,281 @@
+"""Streams: sessions, what they have subscribed to, and who hears what.
+
+A stream belongs to a route. Subscribing it elsewhere is acknowledged like any other subscription and stays silent, as
+at Binance; un-routed sessions hear public streams only, as on demo. User data is heard on `/private` under a listen key.
+
+Source: facts section 1 (routes, wrapping), 6 (control messages), 7.1 (listen keys, URL forms).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from sim.errors import UnknownRoute, refusal
+from sim.params import decode_json
+
+KEY_LIFE_MS = 60 * 60 * 1000
+MESSAGES_PER_SECOND = 10
+MAX_STREAMS = 1024
+
+Deliver = Callable[[str], None]
+
+_ROUTES = ("public", "market", "private")
+_PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
+
+
+@dataclass(slots=True)
+class Channel:
+    """The listeners of one stream; whoever publishes looks here first, so that nothing is built for nobody."""
+
+    name: str
+    kind: str
+    sessions: list["Session"] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stream URL taken apart: route ("" un-routed), wrapping, streams, and listen keys with their event filters."""
+
+    route: str
+    combined: bool
+    streams: tuple[str, ...] = ()
+    keys: tuple[tuple[str, frozenset[str] | None], ...] = ()
+
+
+def parse_target(target: str) -> Target:
+    """Return what a stream URL asks for; raises UnknownRoute if no stream endpoint lives there."""
+    path, _, query = target.partition("?")
+    parts = path.split("/")[1:]
+    route = parts.pop(0) if parts and parts[0] in _ROUTES else ""
+    door = parts.pop(0) if parts else ""
+    if door not in ("ws", "stream") or "" in parts or (door == "stream" and parts):
+        raise UnknownRoute(target)
+    streams: list[str] = list(parts)
+    keys: list[tuple[str, frozenset[str] | None]] = []
+    for name, value in parse_qsl(query):
+        if name == "streams" and door == "stream":
+            streams += [stream for stream in value.split("/") if stream]
+        elif name == "listenKey" and route == "private":
+            keys.append((value, None))
+        elif name == "events" and keys:
+            keys[-1] = (keys[-1][0], frozenset(value.split("/")))
+    return Target(route, door == "stream", tuple(streams), tuple(keys))
+
+
+class Session:
+    """One socket: its subscriptions and the way out."""
+
+    __slots__ = ("_burst", "_burst_s", "_hub", "combined", "deliver", "keys", "route", "streams")
+
+    def __init__(self, hub: "Hub", target: Target, deliver: Deliver) -> None:
+        self._hub = hub
+        self._burst = 0
+        self._burst_s = 0
+        self.route = target.route
+        self.combined = target.combined
+        self.deliver = deliver
+        self.streams: dict[str, None] = {}
+        self.keys: dict[str, frozenset[str] | None] = dict(target.keys)
+
+    def receive(self, text: str, now_ms: int) -> bool:
+        """Handle a control message; returns False if the exchange drops the connection for it."""
+        second = now_ms // 1000
+        self._burst = self._burst + 1 if second == self._burst_s else 1
+        self._burst_s = second
+        if self._burst > MESSAGES_PER_SECOND:
+            return False
+        message = decode_json(text)
+        if not isinstance(message, dict):
+            self._answer({"error": {"code": 3, "msg": "Invalid JSON: expected value"}})
+            return False
+        self._answer({**self._control(message), "id": _id(message.get("id"))})
+        return True
+
+    def closed(self, now_ms: int) -> None:  # noqa: ARG002  the seam passes the time
+        """Forget the session: nothing is delivered to it any more."""
+        self._hub.forget(self)
+
+    def subscribe(self, stream: str) -> None:
+        """Add a stream; on `/private` it is a listen key."""
+        if self.route == "private":
+            self.keys.setdefault(stream, None)
+        self.streams[stream] = None
+        self._hub.join(self, stream)
+
+    def unsubscribe(self, stream: str) -> None:
+        """Drop a stream, if it was there."""
+        self.streams.pop(stream, None)
+        self.keys.pop(stream, None)
+        self._hub.leave(self, stream)
+
+    def send(self, stream: str, payload: str) -> None:
+        """Deliver a payload, wrapped if this is a combined session."""
+        self.deliver(f'{{"stream":"{stream}","data":{payload}}}' if self.combined else payload)
+
+    def _control(self, message: dict[str, object]) -> dict[str, object]:
+        method, params = message.get("method"), message.get("params", [])
+        if method == "LIST_SUBSCRIPTIONS":
+            return {"result": list(self.streams)}
+        if not isinstance(params, list):
+            return _fault(1, "Invalid value type: expected list of strings")
+        if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
+            return self._change(str(method), params)
+        if (
+            method == "SET_PROPERTY"
+            and len(params) == 2
+            and params[0] == "combined"
+            and isinstance(params[1], bool)
+        ):
+            self.combined = params[1]
+            return {"result": None}
+        if method == "GET_PROPERTY" and params == ["combined"]:
+            return {"result": self.combined}
+        return _fault(2, "Invalid request: unknown variant")
+
+    def _change(self, method: str, params: list[object]) -> dict[str, object]:
+        names = [name for name in params if isinstance(name, str)]
+        if not names or len(names) != len(params):
+            return _fault(1, "Invalid value type: expected list of strings")
+        if method == "SUBSCRIBE" and len({*self.streams, *names}) > MAX_STREAMS:
+            return _fault(2, "Invalid request: too many streams")
+        for name in names:
+            if method == "SUBSCRIBE":
+                self.subscribe(name)
+            else:
+                self.unsubscribe(name)
+        return {"result": None}
+
+    def _answer(self, message: dict[str, object]) -> None:
+        self.deliver(json.dumps(message, separators=(",", ":")))
+
+
+class Hub:
+    """All sessions, and the channels of the streams that exist."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, Channel] = {}
+        self._silent_until_ms: dict[str, int] = {}
+        self.sessions: list[Session] = []
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel of a stream, made if need be; streams without a channel are acknowledged and silent."""
+        kind = name.partition("@")[2].partition("@")[0]
+        return self._channels.setdefault(name, Channel(name, kind))
+
+    def open(self, target: Target, deliver: Deliver) -> Session:
+        """Return a new session with the subscriptions of its URL."""
+        session = Session(self, target, deliver)
+        self.sessions.append(session)
+        for stream in target.streams:
+            session.subscribe(stream)
+        return session
+
+    def join(self, session: Session, stream: str) -> None:
+        """Let the session hear the stream if it exists and belongs to the session's route."""
+        channel = self._channels.get(stream)
+        if channel and session not in channel.sessions and session.route in _routes_of(channel.kind):
+            channel.sessions.append(session)
+
+    def leave(self, session: Session, stream: str) -> None:
+        """Let the session no longer hear the stream."""
+        channel = self._channels.get(stream)
+        if channel and session in channel.sessions:
+            channel.sessions.remove(session)
+
+    def forget(self, session: Session) -> None:
+        """Drop the session everywhere."""
+        for stream in list(session.streams):
+            self.leave(session, stream)
+        if session in self.sessions:
+            self.sessions.remove(session)
+
+    def silence(self, kind: str, until_ms: int) -> None:
+        """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user stream)."""
+        self._silent_until_ms[kind] = until_ms
+
+    def is_silent(self, kind: str, now_ms: int) -> bool:
+        """Tell whether payloads of ``kind`` are withheld."""
+        return now_ms < self._silent_until_ms.get(kind, 0)
+
+    def publish(self, channel: Channel, payload: str, now_ms: int) -> None:
+        """Deliver a payload to all who hear the channel, unless it is silenced."""
+        if self._silent_until_ms and self.is_silent(channel.kind, now_ms):
+            return
+        for session in tuple(channel.sessions):
+            session.send(channel.name, payload)
+
+
+class UserStream:
+    """The account's listen key and the delivery of its events."""
+
+    def __init__(self, hub: Hub, seed: str) -> None:
+        self._hub = hub
+        self._seed = seed
+        self._made = 0
+        self._key = ""
+        self.expires_ms: int | None = None
+
+    def open(self, now_ms: int) -> str:
+        """Return the listen key, valid for 60 minutes from now: the present one if there is one."""
+        if self.expires_ms is None:
+            self._made += 1
+            text = f"{self._seed}/{self._made}/{now_ms}"
+            self._key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        self.expires_ms = now_ms + KEY_LIFE_MS
+        return self._key
+
+    def keep_alive(self, now_ms: int) -> str:
+        """Extend the listen key; raises -1125 if there is none."""
+        if self.expires_ms is None:
+            raise refusal(-1125)
+        return self.open(now_ms)
+
+    def close(self, now_ms: int) -> None:
+        """End the listen key: its sockets are told and hear nothing any more."""
+        if self.expires_ms is not None:
+            self.expires_ms = None
+            payload = {"e": "listenKeyExpired", "E": now_ms, "listenKey": self._key}
+            self._deliver("listenKeyExpired", json.dumps(payload, separators=(",", ":")), now_ms)
+
+    def expire(self, now_ms: int) -> None:
+        """End the listen key if its time is over."""
+        if self.expires_ms is not None and self.expires_ms <= now_ms:
+            self.close(now_ms)
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether events can reach anybody."""
+        return self.expires_ms is not None
+
+    def publish(self, event: str, payload: str, now_ms: int) -> None:
+        """Deliver an event to the sockets of the listen key whose filter lets it pass."""
+        if self.is_open:
+            self._deliver(event, payload, now_ms)
+
+    def _deliver(self, event: str, payload: str, now_ms: int) -> None:
+        if self._hub.is_silent(event, now_ms) or self._hub.is_silent("userData", now_ms):
+            return
+        for session in tuple(self._hub.sessions):
+            if self._hears(session, event):
+                session.send(self._key, payload)
+
+    def _hears(self, session: Session, event: str) -> bool:
+        if session.route != "private" or self._key not in session.keys:
+            return False
+        wanted: Iterable[str] | None = session.keys[self._key]
+        return wanted is None or event in wanted
+
+
+def _routes_of(kind: str) -> tuple[str, ...]:
+    return ("public", "") if kind in _PUBLIC_KINDS else ("market",)
+
+
+def _fault(code: int, text: str) -> dict[str, object]:
+    return {"error": {"code": code, "msg": text}}
+
+
+def _id(value: object) -> object:
+    """Return what may be echoed as an id: a whole number, a string or null."""
+    return value if isinstance(value, str | int) else None

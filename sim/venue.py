@@ -1,0 +1,65 @@
+"""Everything that the endpoints of the simulated exchange share: instruments, account, desk, records, streams, limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from sim.account import Account
+from sim.desk import Desk
+from sim.errors import refusal
+from sim.instrument import Instrument
+from sim.limits import Limits, LimitSizes
+from sim.matching import Thinning
+from sim.params import Params
+from sim.record import HISTORY, Ledger
+from sim.rules import SymbolRules
+from sim.streams import Hub, UserStream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may be chosen about the exchange. ``funding_rate`` is the fraction that longs pay every 8 hours.
+
+    ``amend_refuses_crossing``: the undocumented reply when a post-only order is amended into the market. False: HTTP 200
+    with the order as EXPIRED; True: error -5022. The order ends either way.
+    """
+
+    thinning: Thinning = Thinning.FROM_BEHIND
+    limits: LimitSizes = field(default_factory=LimitSizes)
+    funding_rate: Decimal = Decimal("0.00010000")
+    leverage: int = 20
+    history: int = HISTORY
+    can_withdraw: bool = False
+    hedge_mode: bool = False
+    amend_refuses_crossing: bool = False
+
+
+class Venue:
+    """The exchange without its doors."""
+
+    def __init__(
+        self, rules: Mapping[str, SymbolRules], wallet_quote: Decimal, options: Options, seed: str
+    ) -> None:
+        self.options = options
+        self.hub = Hub()
+        self.user = UserStream(self.hub, seed)
+        self.ledger = Ledger(options.history)
+        self.limits = Limits(options.limits)
+        self.account = Account(rules, wallet_quote, options.leverage)
+        self.instruments = {
+            symbol: Instrument(symbol_rules, self.hub, options.thinning)
+            for symbol, symbol_rules in rules.items()
+        }
+        self.desk = Desk(self.instruments, self.account, self.ledger, self.user)
+        self.hedge_mode = options.hedge_mode
+
+    def instrument(self, params: Params) -> Instrument:
+        """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that name."""
+        found = self.instruments.get(params.text("symbol"))
+        if found is None:
+            raise refusal(-1121)
+        return found
+
+    def chosen(self, params: Params) -> list[Instrument]:
+        """Return the instrument that ``symbol`` names, or all of them if it was not sent."""
+        return [self.instrument(params)] if "symbol" in params else list(self.instruments.values())
