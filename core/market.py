@@ -141,7 +141,6 @@ class MarketDataWorker:
         context.state.book_proven_ns = at_ns
         if context.state.mark_price > 0 and context.gate.open(GATE_KEY):
             self._bus.publish(ConnectionEvent("book", ConnectionKind.FRESH, symbol=context.symbol))
-            log.info("%s: market data is fresh", context.symbol)
 
     def _on_mark(self, message: str | bytes) -> None:
         try:

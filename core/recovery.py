@@ -128,13 +128,12 @@ class RecoveryManager:
     async def _reconcile_when_due(self) -> None:
         while True:
             await self._due.wait()
-            if not self.stream.is_up:
-                await asyncio.sleep(self.TURN_S)
-                continue
             self._due.clear()
+            if not self.stream.is_up:
+                continue  # it asks again when it is up
             if not await self._reconcile_all():
-                self._due.set()
                 await asyncio.sleep(self.RETRY_S)
+                self._due.set()
             elif not self._due.is_set() and self.stream.is_up:
                 self._gate.open(RECONCILE_KEY)
 

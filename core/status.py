@@ -7,7 +7,16 @@ from decimal import Decimal
 from functools import partial
 
 from core.context import SymbolContext
-from core.events import ConnectionEvent, EngineEvent, EngineKind, EventBus, Fact, OrderEvent, OrderKind
+from core.events import (
+    ConnectionEvent,
+    ConnectionKind,
+    EngineEvent,
+    EngineKind,
+    EventBus,
+    Fact,
+    OrderEvent,
+    OrderKind,
+)
 from core.model import Side
 from core.settings import Settings
 from utils.clock import Clock
@@ -142,8 +151,10 @@ class StatusReporter:
                     fact.quantity,
                     fact.price,
                 )
-            case ConnectionEvent():
-                log.info("%s: %s %s", fact.name, fact.kind, fact.details)
+            case ConnectionEvent(kind=ConnectionKind.UP):
+                log.info("%s stream connected", fact.name)
+            case ConnectionEvent(kind=ConnectionKind.DEAD_MAN | ConnectionKind.FRESH):
+                log.info("%s %s", fact.name, fact.details or fact.kind)
 
     def log_result(self, *, verified: bool) -> None:
         """Say how the run ended."""

@@ -128,7 +128,7 @@ class Stream:
 
     ``target`` is asked before each attempt for the path and query (the user stream makes a listen key there).
     ``on_message`` gets each payload and must not block. ``on_up`` is called once a connection is open, ``on_down`` with
-    the reason when it has ended. Every connection is a fresh one; it is given up after ``max_age_s``, before the
+    the reason when it has ended, except by cancelling ``run``. Every connection is a fresh one; it is given up after ``max_age_s``, before the
     exchange's own 24 h cut.
     """
 
@@ -186,13 +186,17 @@ class Stream:
         self._dropped.clear()
         self.connects += 1
         self.is_up = True
-        reason = "cancelled"
+        reason = "its reader failed"
         try:
             self._on_up()
             reason = await self._until_ended(connection)
+        except asyncio.CancelledError:
+            self.is_up = False  # whoever cancels knows that the stream is down
+            raise
         finally:
-            self.is_up = False
-            self._on_down(reason)
+            if self.is_up:
+                self.is_up = False
+                self._on_down(reason)
             await connection.close()
         return reason
 
