@@ -160,7 +160,9 @@ class AccountEndpoints:
         }
 
     def set_margin_type(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
-        """Refuse: CROSSED is what it is (-4046), ISOLATED is blocked by orders or position, or not simulated (-1020)."""
+        """Refuse: CROSSED is in force (-4046); ISOLATED is blocked (-4047, -4048) or not simulated
+        (-1020).
+        """
         instrument = self._venue.instrument(params)
         kind = params.text("marginType")
         if kind == "CROSSED":

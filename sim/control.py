@@ -3,8 +3,6 @@
 They ask for no key and cost no weight; they are for the tests and people on this machine.
 """
 
-from dataclasses import asdict
-
 from sim import payloads
 from sim.auth import Security
 from sim.errors import refusal
@@ -34,7 +32,9 @@ class ControlEndpoints:
         }
 
     def record(self, params: Params, now_ms: int) -> Json:
-        """Return everything that the exchange knows of one symbol (of all without ``symbol``) and of the account."""
+        """Return everything that the exchange knows of one symbol (of all without ``symbol``) and of the
+        account.
+        """
         venue = self._venue
         account, ledger, instruments = venue.account, venue.ledger, venue.chosen(params)
         symbols = {instrument.symbol for instrument in instruments}
@@ -72,7 +72,9 @@ class ControlEndpoints:
         }
 
     def fill(self, params: Params, now_ms: int) -> Json:
-        """Let a taker fill from elsewhere happen to the account, at the touch; -4131 while there is no quote."""
+        """Let a taker fill from elsewhere happen to the account, at the touch; -4131 while there is no
+        quote.
+        """
         side = params.choice("side", Side, -1117)
         quantity = params.decimal("quantity")
         instrument = self._venue.instrument(params)
@@ -83,7 +85,9 @@ class ControlEndpoints:
         return payloads.order_query(order, instrument)
 
     def silence(self, params: Params, now_ms: int) -> Json:
-        """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or userData."""
+        """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or
+        userData.
+        """
         stream, seconds = params.text("stream"), params.decimal("seconds")
         until_ms = now_ms + int(seconds * 1000)
         self._venue.hub.silence(stream.rpartition("@")[2], until_ms)
@@ -92,8 +96,12 @@ class ControlEndpoints:
 
 def _recorded_order(order: Order, instrument: Instrument) -> Json:
     ahead_lots = instrument.matcher.ahead_lots(order.order_id) if order.is_open else None
+    arrival = _seen(order.arrival, instrument)
     return payloads.order_query(order, instrument) | {
-        "arrival": _seen(order.arrival, instrument),
+        "bid": arrival["bid"],
+        "ask": arrival["ask"],
+        "mid": arrival["mid"],
+        "arrival": arrival,
         "amendments": [_seen(seen, instrument) for seen in order.amendments],
         "wouldCross": order.arrival.would_cross or any(seen.would_cross for seen in order.amendments),
         "queueAhead": None if ahead_lots is None else instrument.rules.quantity_text(ahead_lots),
@@ -102,9 +110,8 @@ def _recorded_order(order: Order, instrument: Instrument) -> Json:
 
 def _seen(seen: Sighting, instrument: Instrument) -> Json:
     rules = instrument.rules
-    values = asdict(seen)
     return {
-        "time": values["time_ms"],
+        "time": seen.time_ms,
         "price": rules.price_text(seen.price_ticks),
         "origQty": rules.quantity_text(seen.lots),
         "bid": rules.price_text(seen.bid_ticks),

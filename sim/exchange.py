@@ -1,7 +1,8 @@
 """The simulated exchange: requests and sessions in, replies and payloads out, time passed in from outside.
 
-Nothing here reads a clock, opens a socket or waits. ``advance`` brings the exchange to a time: it lets the market's events
-happen in order, and what is due of its own (mark price every second, funding, dead-man countdowns, the listen key's end).
+Nothing here reads a clock, opens a socket or waits. ``advance`` brings the exchange to a time: the market's
+events happen in order, and so does what is due of its own (mark price every second, funding, dead-man
+countdowns, the end of the listen key).
 """
 
 from decimal import Decimal
@@ -30,8 +31,8 @@ _SLOW_MARK_MS = 3000
 class Exchange:
     """One account on one market.
 
-    ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens. Time that steps
-    back is read as no time having passed.
+    ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens.
+    Time that steps back is read as no time having passed.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Request limits: fixed windows that count weight and orders, refusals, and the ban of a client that does not stop.
+"""Request limits: fixed windows that count weight and orders, refusals, and the ban of a client that does not
+stop.
 
 Source: facts section 5 (pools, fixed windows, headers, 429 and 418).
 """
@@ -13,7 +14,9 @@ TEN_SECONDS_MS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSizes:
-    """How much each pool holds; ``patience`` is the number of 429 replies in a minute before the ban of ``ban_ms``."""
+    """How much each pool holds; ``patience`` is the number of 429 replies in a minute before the ban of
+    ``ban_ms``.
+    """
 
     weight_per_minute: int = 2400
     orders_per_ten_seconds: int = 300
@@ -124,7 +127,10 @@ class Limits:
 
     def _ban(self, now_ms: int) -> ApiError:
         until_ms = self._banned_until_ms
-        text = f"Way too many requests; IP(127.0.0.1) banned until {until_ms}. Please use the websocket for live updates."
+        text = (
+            f"Way too many requests; IP(127.0.0.1) banned until {until_ms}. "
+            "Please use the websocket for live updates to avoid bans."
+        )
         return ApiError(-1003, text, 418, -((now_ms - until_ms) // 1000))
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request: ``query`` and ``body`` exactly as sent (the signature covers them), header names in lower case."""
+    """One HTTP request, header names in lower case; query and body exactly as sent, for the signature's
+    sake.
+    """
 
     method: str
     path: str

@@ -1,4 +1,5 @@
-"""From the parameters of a request to a validated order: what the exchange checks before the book and the account.
+"""From the parameters of a request to a validated order: what the exchange checks before the book and the
+account.
 
 Source: facts section 3.3 (parameters), 3.2 (filters), 4.3 (modify), 12 (order of the checks).
 """
@@ -40,7 +41,9 @@ class Wish:
 
 
 def read_new_order(venue: Venue, params: Params) -> tuple[Instrument, OrderSpec]:
-    """Return the instrument and the order that the parameters describe; raises ApiError for the first thing wrong."""
+    """Return the instrument and the order that the parameters describe; raises ApiError for the first thing
+    wrong.
+    """
     wish = _read_wish(params)
     instrument = venue.instrument(params)
     _check_position_mode(venue, params)
@@ -61,7 +64,7 @@ def read_new_order(venue: Venue, params: Params) -> tuple[Instrument, OrderSpec]
 
 
 def read_amendment(instrument: Instrument, order: Order, params: Params) -> tuple[int, int]:
-    """Return price in ticks and total lots of an amendment of ``order``; raises ApiError and the order stays as it is."""
+    """Return price in ticks and total lots of an amendment; raises ApiError for what is wrong with it."""
     side = params.choice("side", Side, -1117)
     quantity, price = params.decimal("quantity"), params.decimal("price")
     if "priceMatch" in params:
@@ -81,7 +84,9 @@ def read_amendment(instrument: Instrument, order: Order, params: Params) -> tupl
 
 
 def find_order(venue: Venue, instrument: Instrument, params: Params) -> Order | None:
-    """Return the order that ``orderId`` or ``origClientOrderId`` names (the former wins); -1102 if neither was sent."""
+    """Return the order that ``orderId`` or ``origClientOrderId`` names (the former wins); -1102 if neither
+    was sent.
+    """
     if "orderId" not in params and "origClientOrderId" not in params:
         raise refusal(-1102, "origClientOrderId")
     order_id = params.optional_integer("orderId")

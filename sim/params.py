@@ -1,4 +1,5 @@
-"""Parameters of a request: parsed once, read by type, refused with Binance's code for what is wrong with them.
+"""Parameters of a request: parsed once, read by type, refused with Binance's code for what is wrong with
+them.
 
 Source: facts section 2 (query wins over body, empty values are refused), section 9 (-1100 to -1130).
 """
@@ -20,7 +21,9 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
-    """Return the pairs of a query string or form body, percent-decoded, and what is wrong with them if anything is."""
+    """Return the pairs of a query string or form body, percent-decoded, and what is wrong with them if
+    anything is.
+    """
     found: dict[str, str] = {}
     fault: ApiError | None = None
     for pair in text.split("&"):
@@ -38,7 +41,9 @@ def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
 
 
 class Params:
-    """The parameters of one request by name; every reader raises ApiError for what is missing or malformed."""
+    """The parameters of one request by name; every reader raises ApiError for what is missing or
+    malformed.
+    """
 
     __slots__ = ("_fault", "_values")
 
@@ -87,7 +92,9 @@ class Params:
         return self.integer(name) if name in self._values else None
 
     def decimal(self, name: str) -> Decimal:
-        """Return the parameter as an exact Decimal; -1102 if missing, -1100 unless it is plain decimal text."""
+        """Return the parameter as an exact Decimal; -1102 if missing, -1100 unless it is plain decimal
+        text.
+        """
         value = self.text(name)
         if not _DECIMAL.match(value):
             raise refusal(-1100, name)
@@ -133,7 +140,9 @@ def decode_json(text: str) -> Any:
 
 
 def params_of_object(value: Any) -> Params:
-    """Return the parameters of one object in a JSON list, values as the text that a query would have; -1130 if not one."""
+    """Return the parameters of one object in a JSON list, as the text that a query would have; -1130 if it is
+    none.
+    """
     if not isinstance(value, dict):
         raise refusal(-1130, "batchOrders")
     return Params({name: _as_text(item) for name, item in value.items() if item not in (None, "")})

@@ -1,7 +1,8 @@
 """Streams: sessions, what they have subscribed to, and who hears what.
 
-A stream belongs to a route. Subscribing it elsewhere is acknowledged like any other subscription and stays silent, as
-at Binance; un-routed sessions hear public streams only, as on demo. User data is heard on `/private` under a listen key.
+A stream belongs to a route. Subscribing it elsewhere is acknowledged like any other subscription and stays
+silent, as at Binance; un-routed sessions hear public streams only, as on demo. User data is heard on
+``/private`` under a listen key; connecting with one that does not exist is silent too.
 
 Source: facts section 1 (routes, wrapping), 6 (control messages), 7.1 (listen keys, URL forms).
 """
@@ -10,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from sim.errors import UnknownRoute, refusal
 from sim.params import decode_json
@@ -27,7 +28,9 @@ _PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
 
 @dataclass(slots=True)
 class Channel:
-    """The listeners of one stream; whoever publishes looks here first, so that nothing is built for nobody."""
+    """The listeners of one stream; whoever publishes looks here first, so that nothing is built for
+    nobody.
+    """
 
     name: str
     kind: str
@@ -36,7 +39,9 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A stream URL taken apart: route ("" un-routed), wrapping, streams, and listen keys with their event filters."""
+    """A stream URL taken apart: route ("" un-routed), wrapping, streams, and listen keys with their event
+    filters.
+    """
 
     route: str
     combined: bool
@@ -47,7 +52,7 @@ class Target:
 def parse_target(target: str) -> Target:
     """Return what a stream URL asks for; raises UnknownRoute if no stream endpoint lives there."""
     path, _, query = target.partition("?")
-    parts = path.split("/")[1:]
+    parts = [unquote(part) for part in path.split("/")[1:]]
     route = parts.pop(0) if parts and parts[0] in _ROUTES else ""
     door = parts.pop(0) if parts else ""
     if door not in ("ws", "stream") or "" in parts or (door == "stream" and parts):
@@ -160,7 +165,9 @@ class Hub:
         self.sessions: list[Session] = []
 
     def channel(self, name: str) -> Channel:
-        """Return the channel of a stream, made if need be; streams without a channel are acknowledged and silent."""
+        """Return the channel of a stream, made if need be; streams without a channel are acknowledged and
+        silent.
+        """
         kind = name.partition("@")[2].partition("@")[0]
         return self._channels.setdefault(name, Channel(name, kind))
 
@@ -192,7 +199,9 @@ class Hub:
             self.sessions.remove(session)
 
     def silence(self, kind: str, until_ms: int) -> None:
-        """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user stream)."""
+        """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user
+        stream).
+        """
         self._silent_until_ms[kind] = until_ms
 
     def is_silent(self, kind: str, now_ms: int) -> bool:

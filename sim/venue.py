@@ -1,4 +1,4 @@
-"""Everything that the endpoints of the simulated exchange share: instruments, account, desk, records, streams, limits."""
+"""Everything that the endpoints share: instruments, account, desk, records, streams, limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ from sim.streams import Hub, UserStream
 class Options:
     """What may be chosen about the exchange. ``funding_rate`` is the fraction that longs pay every 8 hours.
 
-    ``amend_refuses_crossing``: the undocumented reply when a post-only order is amended into the market. False: HTTP 200
-    with the order as EXPIRED; True: error -5022. The order ends either way.
+    ``amend_refuses_crossing`` chooses the undocumented reply when a post-only order is amended into the
+    market. False: HTTP 200 with the order as EXPIRED; True: error -5022. The order ends either way.
     """
 
     thinning: Thinning = Thinning.FROM_BEHIND
@@ -54,7 +54,9 @@ class Venue:
         self.hedge_mode = options.hedge_mode
 
     def instrument(self, params: Params) -> Instrument:
-        """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that name."""
+        """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that
+        name.
+        """
         found = self.instruments.get(params.text("symbol"))
         if found is None:
             raise refusal(-1121)
