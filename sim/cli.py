@@ -1,0 +1,207 @@
+"""The simulated exchange as a program of its own: `python -m sim`."""
+
+import argparse
+import asyncio
+import logging
+import re
+import signal
+import sys
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+from typing import NoReturn
+
+from sim.clockwork import drive
+from sim.exchange import Exchange
+from sim.feeds import KINDS, RECORDING, SYNTHETIC, FeedSettings, open_market
+from sim.market import MarketError
+from sim.server import ServerRefused, start_server
+from utils.clock import Clock, SystemClock
+
+DEFAULT_API_KEY = "paper-key"
+DEFAULT_API_SECRET = "paper-secret"  # noqa: S105  # the secret of an exchange made of paper
+EXIT_FAULT = 1
+EXIT_USAGE = 2
+# Binance's own keys are 64 letters and digits.
+_REAL_KEY = re.compile(r"[A-Za-z0-9]{64}")
+_MAX_PORT = 65535
+_MAX_SPEED = 10_000
+_MAX_LATENCY_MS = 10_000
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"python -m sim: {message} (--help lists the options)\n")
+        raise SystemExit(EXIT_USAGE)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exchange has run until SIGINT or SIGTERM; the exit code is returned."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_serve(options, SystemClock()))
+    except (MarketError, ServerRefused) as error:
+        sys.stderr.write(f"python -m sim: {error}\n")
+        return EXIT_USAGE
+    except _MarketBroke as error:
+        sys.stderr.write(f"python -m sim: {error}\n")
+        return EXIT_FAULT
+    return 0
+
+
+class _MarketBroke(Exception):
+    """The market failed after the exchange had begun to run."""
+
+
+async def _serve(options: argparse.Namespace, clock: Clock) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    settings = _feed_settings(options)
+    exchange = Exchange(
+        open_market(settings, clock.time_ms()),
+        api_key=options.api_key,
+        api_secret=options.api_secret,
+        now_ms=clock.time_ms(),
+        wallet_quote=options.wallet,
+    )
+    server = await start_server(exchange, clock, options.host, options.port, options.latency_ms)
+    try:
+        sys.stdout.write(f"simulated exchange on {server.url}\n{_summary(settings, options)}\n")
+        sys.stdout.flush()
+        await _drive_until(stopped, exchange, clock)
+    finally:
+        await server.close()
+
+
+async def _drive_until(stopped: asyncio.Event, exchange: Exchange, clock: Clock) -> None:
+    """Time has passed for the exchange until `stopped` was set. A market that ends does not end the
+    exchange.
+    """
+    driving = asyncio.ensure_future(drive(exchange, clock))
+    stopping = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({driving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if driving.done():
+            driving.result()
+        await stopping
+    except MarketError as error:
+        raise _MarketBroke(str(error)) from error
+    finally:
+        for task in (driving, stopping):
+            task.cancel()
+        await asyncio.gather(driving, stopping, return_exceptions=True)
+
+
+def _summary(settings: FeedSettings, options: argparse.Namespace) -> str:
+    if settings.kind == RECORDING:
+        source = f"recording {settings.recording}, {'in a loop' if settings.loop else 'once'}"
+    else:
+        source = f"synthetic, seed {settings.seed}"
+    lines = (
+        ("symbol", ", ".join(settings.symbols)),
+        ("market", source),
+        ("speed", f"{float(settings.speed):g}x"),
+        ("wallet", f"{options.wallet} USDT"),
+        ("latency", f"{options.latency_ms:g} ms each way"),
+        ("keys", f"{options.api_key} / {options.api_secret}" if _is_default(options) else "as given"),
+        ("stop", "Ctrl-C"),
+    )
+    return "\n".join(f"  {name:<8}{value}" for name, value in lines)
+
+
+def _is_default(options: argparse.Namespace) -> bool:
+    return bool(options.api_key == DEFAULT_API_KEY and options.api_secret == DEFAULT_API_SECRET)
+
+
+def _feed_settings(options: argparse.Namespace) -> FeedSettings:
+    names = ",".join(options.symbol or ["BTCUSDT"]).upper().split(",")
+    return FeedSettings(
+        kind=options.market or (RECORDING if options.recording else SYNTHETIC),
+        symbols=tuple(dict.fromkeys(name.strip() for name in names if name.strip())),
+        recording=options.recording,
+        speed=options.speed,
+        seed=options.seed,
+        loop=options.loop,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m sim",
+        description="A simulated Binance USDⓈ-M futures exchange on this machine: REST and streams under one URL.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on; loopback only")
+    add("--port", type=_port, default=0, help="port to listen on; 0, the default, takes any free one")
+    add("--market", choices=KINDS, help="where prices come from; synthetic unless --recording is given")
+    add("--recording", type=Path, metavar="DIR", help="folder with Binance's public data files")
+    add(
+        "--symbol",
+        action="append",
+        metavar="S",
+        help="symbol, or several with commas; BTCUSDT",
+    )
+    add("--speed", type=_speed, default=Fraction(1), help="market seconds in one second; 1")
+    add("--seed", type=int, default=1, help="number that makes a synthetic market repeatable; 1")
+    add(
+        "--loop",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start a recording again at its end",
+    )
+    add("--wallet", type=_amount, default=Decimal(5000), metavar="USDT", help="wallet at the start; 5000")
+    add("--latency-ms", type=_latency, default=0.0, help="one-way latency of requests and streams in ms; 0")
+    add("--api-key", type=_made_up_key, default=DEFAULT_API_KEY, help=f"key; {DEFAULT_API_KEY}")
+    add(
+        "--api-secret",
+        type=_made_up_key,
+        default=DEFAULT_API_SECRET,
+        help=f"secret; {DEFAULT_API_SECRET}",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is no port: use 0 to {_MAX_PORT}")
+    return int(text)
+
+
+def _speed(text: str) -> Fraction:
+    try:
+        speed = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        speed = Fraction(0)
+    if not 0 < speed <= _MAX_SPEED:
+        raise argparse.ArgumentTypeError(f"{text} is no speed: use a number above 0, at most {_MAX_SPEED}")
+    return speed
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or amount <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no amount: use a number of USDT above 0")
+    return amount
+
+
+def _latency(text: str) -> float:
+    try:
+        latency_ms = float(text)
+    except ValueError:
+        latency_ms = -1.0
+    if not 0 <= latency_ms <= _MAX_LATENCY_MS:
+        raise argparse.ArgumentTypeError(f"{text} is no latency: use 0 to {_MAX_LATENCY_MS} ms")
+    return latency_ms
+
+
+def _made_up_key(text: str) -> str:
+    if not text or _REAL_KEY.fullmatch(text):
+        raise argparse.ArgumentTypeError("it is empty or looks real: use a made-up one, or leave it out")
+    return text

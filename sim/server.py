@@ -1,0 +1,293 @@
+"""The simulated exchange on sockets: a thin HTTP and WebSocket shell on loopback around `sim.exchange`.
+
+It carries bytes and knows nothing of trading. Paths, queries and bodies reach the exchange as they came,
+because signatures are made over the raw text.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections import deque
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import WSMsgType, web
+
+from sim.delay import DelayLine
+from sim.exchange import Exchange, Request, Session, UnknownRoute
+from utils.clock import Clock
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
+PING_EVERY_S = 180.0
+PONG_WITHIN_S = 600.0
+# About a quarter of an hour of one busy stream; a reader that far behind is not going to catch up.
+MAX_QUEUED_CHARACTERS = 8_000_000
+MAX_OUTAGE_S = 3600.0
+_CLOSE_WITHIN_S = 1.0
+_POLICY_VIOLATION = 1008
+
+AnyRequest = web.BaseRequest
+Reply = web.StreamResponse
+
+
+class ServerRefused(Exception):
+    """The server cannot be started like this; the text is one sentence with the remedy."""
+
+
+class RunningServer:
+    """A simulated exchange that listens at `url` until `close`."""
+
+    def __init__(self, exchange: Exchange, clock: Clock, latency_ms: float) -> None:
+        self._exchange = exchange
+        self._clock = clock
+        self._latency_ms = latency_ms
+        self._sockets: dict[_StreamSocket, None] = {}
+        self._runner = web.ServerRunner(
+            web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSE_WITHIN_S
+        )
+        self._reservation: socket.socket | None = None
+        self._site: web.SockSite | None = None
+        self._outage: asyncio.Task[None] | None = None
+        self._address = ("", 0)
+        self.url = ""
+
+    async def listen(self, host: str, port: int) -> None:
+        """Connections are accepted at `host`, which is loopback, and at `port` (0 for any free one).
+
+        Raises:
+            ServerRefused: the host is not loopback, or the port is taken.
+        """
+        address = LOOPBACK.get(host)
+        if address is None:
+            raise ServerRefused(
+                f"The simulated exchange listens on loopback only, not on {host}: use --host 127.0.0.1."
+            )
+        try:
+            self._reservation = _bound_socket(address, port)
+            port = self._reservation.getsockname()[1]
+            self._address = (address, port)
+            self.url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+            await self._runner.setup()
+            await self._accept()
+        except OSError as error:
+            await self.close()
+            raise ServerRefused(
+                f"Port {port} on {host} cannot be used ({error.strerror}): choose another one, or --port 0."
+            ) from error
+
+    async def _accept(self) -> None:
+        self._site = web.SockSite(self._runner, _bound_socket(*self._address))
+        await self._site.start()
+
+    async def close(self) -> None:
+        """Every connection has been closed and the port is free again."""
+        if self._outage is not None:
+            self._outage.cancel()
+        for stream in list(self._sockets):
+            await stream.close()
+        await self._runner.cleanup()
+        if self._reservation is not None:
+            self._reservation.close()
+
+    def start_outage(self, seconds: float) -> None:
+        """Every connection is dropped, and new ones are refused for `seconds` from now."""
+        if self._outage is not None:
+            self._outage.cancel()
+        self._outage = asyncio.get_running_loop().create_task(self._be_out(seconds), name="sim outage")
+
+    async def _be_out(self, seconds: float) -> None:
+        if self._site is not None:
+            site, self._site = self._site, None
+            await site.stop()
+        self._drop_connections()
+        await asyncio.sleep(seconds)
+        await self._accept()
+
+    def _drop_connections(self) -> None:
+        server = self._runner.server
+        for connection in server.connections if server is not None else []:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def _answer(self, request: AnyRequest) -> Reply:
+        path, _, query = request.raw_path.partition("?")
+        if path.startswith("/sim/"):
+            if (refusal := _control_refusal(request)) is not None:
+                return refusal
+            if path == "/sim/outage":
+                return await self._answer_outage(request, query)
+        await asyncio.sleep(self._latency_ms / 1000)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._answer_socket(request)
+        return await self._answer_rest(request, path, query)
+
+    async def _answer_rest(self, request: AnyRequest, path: str, query: str) -> Reply:
+        body = (await request.read()).decode("utf-8", "replace")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = Request(request.method, path, query, headers, body)
+        response = self._exchange.handle(asked, self._clock.time_ms())
+        await asyncio.sleep(self._latency_ms / 1000)
+        return web.Response(status=response.status, headers=response.headers, body=response.body)
+
+    async def _answer_outage(self, request: AnyRequest, query: str) -> Reply:
+        seconds = _outage_seconds(request.method, query)
+        if seconds is None:
+            return _json({"code": -1102, "msg": f"POST with seconds=1 to {MAX_OUTAGE_S:.0f}."}, 400)
+        reply = _json({"seconds": seconds})
+        await reply.prepare(request)
+        await reply.write_eof()
+        self.start_outage(seconds)
+        return reply
+
+    async def _answer_socket(self, request: AnyRequest) -> Reply:
+        stream = _StreamSocket(request, self._clock, self._latency_ms)
+        try:
+            stream.session = self._exchange.open_session(
+                request.raw_path, stream.outgoing.put, self._clock.time_ms()
+            )
+        except UnknownRoute as error:
+            return _json({"code": -1000, "msg": str(error)}, 404)
+        self._sockets[stream] = None
+        try:
+            return await stream.run()
+        finally:
+            self._sockets.pop(stream, None)
+            stream.session.closed(self._clock.time_ms())
+
+
+class _StreamSocket:
+    """One WebSocket: what the exchange delivers goes out in order by one writer, what comes in reaches the
+    session.
+    """
+
+    session: Session
+
+    def __init__(self, request: AnyRequest, clock: Clock, latency_ms: float) -> None:
+        self._request = request
+        self._clock = clock
+        self._socket = web.WebSocketResponse(autoping=False, compress=False, timeout=_CLOSE_WITHIN_S)
+        self._outbox: deque[str | None] = deque()
+        self._queued_characters = 0
+        self._wake = asyncio.Event()
+        self._ponged_s = asyncio.get_running_loop().time()
+        self.outgoing: DelayLine[str | None] = DelayLine(latency_ms, self._post)
+        self._incoming: DelayLine[str] = DelayLine(latency_ms, self._tell_session)
+
+    async def run(self) -> Reply:
+        """The handshake has been made and the socket has ended."""
+        await self._socket.prepare(self._request)
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(work()) for work in (self._write, self._ping)]
+            try:
+                await self._read()
+            finally:
+                self.outgoing.clear()
+                self._incoming.clear()
+                for helper in helpers:
+                    helper.cancel()
+        return self._socket
+
+    async def close(self) -> None:
+        """The client has been told that the exchange goes away; the socket is closed."""
+        await self._socket.close(code=1001, message=b"the simulated exchange is stopping")
+
+    def _post(self, text: str | None) -> None:
+        """`text` will be written behind all before it; None ends the socket there."""
+        self._queued_characters += len(text or "")
+        if self._queued_characters > MAX_QUEUED_CHARACTERS:
+            self._abort("it reads too slowly")
+            return
+        self._outbox.append(text)
+        self._wake.set()
+
+    async def _write(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                while self._outbox:
+                    text = self._outbox.popleft()
+                    if text is None:
+                        await self._socket.close(code=_POLICY_VIOLATION)
+                        return
+                    await self._socket.send_str(text)
+                    self._queued_characters -= len(text)
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while asyncio.get_running_loop().time() - self._ponged_s < PONG_WITHIN_S:
+                await asyncio.sleep(PING_EVERY_S)
+                await self._socket.ping()
+            self._abort("it answered no ping")
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type is WSMsgType.TEXT:
+                self._incoming.put(message.data)
+            elif message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.PONG:
+                self._ponged_s = asyncio.get_running_loop().time()
+
+    def _tell_session(self, text: str) -> None:
+        if not self.session.receive(text, self._clock.time_ms()):
+            self.outgoing.put(None)
+
+    def _abort(self, reason: str) -> None:
+        transport = self._request.transport
+        if transport is not None and not transport.is_closing():
+            log.warning("dropping the WebSocket %s: %s", self._request.raw_path.partition("?")[0], reason)
+            transport.abort()
+
+
+async def start_server(
+    exchange: Exchange, clock: Clock, host: str = "127.0.0.1", port: int = 0, latency_ms: float = 0
+) -> RunningServer:
+    """The exchange answers at the returned server's `url`; `latency_ms` is added each way.
+
+    The server does not make time pass for the exchange: run `sim.clockwork.drive` beside it.
+
+    Raises:
+        ServerRefused: the host is not loopback, or the port is taken.
+    """
+    server = RunningServer(exchange, clock, latency_ms)
+    await server.listen(host, port)
+    return server
+
+
+def _bound_socket(address: str, port: int) -> socket.socket:
+    """A socket bound to the port; the port stays ours while one such socket is open, also when none of them
+    listens.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _control_refusal(request: AnyRequest) -> Reply | None:
+    """A refusal for a control request that a page in a browser could have caused; None for any other."""
+    named = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+    if named in LOOPBACK and "Origin" not in request.headers:
+        return None
+    return _json({"code": -2015, "msg": "Control requests from web pages are refused."}, 403)
+
+
+def _outage_seconds(method: str, query: str) -> float | None:
+    try:
+        seconds = float(dict(parse_qsl(query)).get("seconds", ""))
+    except ValueError:
+        return None
+    return seconds if method == "POST" and 0 < seconds <= MAX_OUTAGE_S else None
+
+
+def _json(value: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, body=json.dumps(value).encode(), content_type="application/json")

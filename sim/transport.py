@@ -1,0 +1,311 @@
+"""The wire in memory: requests and streams reach the simulated exchange without sockets, with latency and
+failures.
+
+The bytes, statuses and headers are those that `sim.server` would put on a socket. On a virtual-time loop
+everything here is deterministic.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from sim.delay import DelayLine
+from sim.exchange import Exchange, Request, Response, Session, UnknownRoute
+from utils.clock import Clock
+from utils.errors import Disconnected, NotSent, OutcomeUnknown
+from utils.http import HttpResponse
+
+# A reader that lets this many messages pile up loses its connection, as it would at the real exchange.
+MAX_QUEUED_MESSAGES = 20_000
+# What WebSocket clients usually allow for the opening handshake.
+HANDSHAKE_TIMEOUT_S = 10.0
+
+
+class LinkState(Enum):
+    """Whether messages pass, and whether the ends notice if not."""
+
+    UP = "up"
+    CUT = "cut"
+    HALF_OPEN = "half-open"
+
+
+class Link:
+    """The network between clients and the exchange, `latency_ms` long each way; both ways keep the order of
+    sending.
+
+    What was sent before a failure may have been executed; what was on its way back is lost.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        clock: Clock,
+        latency_ms: float = 0,
+        *,
+        max_queued_messages: int = MAX_QUEUED_MESSAGES,
+    ) -> None:
+        self.exchange = exchange
+        self.clock = clock
+        self.max_queued_messages = max_queued_messages
+        self._state = LinkState.UP
+        self._uplink: DelayLine[Callable[[], None]] = DelayLine(latency_ms, _run)
+        self._downlink: DelayLine[Callable[[], None]] = DelayLine(latency_ms, _run)
+        self._awaited: dict[asyncio.Future[Any], str] = {}
+        self._sockets: dict[InMemoryConnection, None] = {}
+
+    @property
+    def state(self) -> LinkState:
+        """Up, cut or half-open."""
+        return self._state
+
+    def cut(self) -> None:
+        """Every connection is reset and new ones are refused until `restore`."""
+        self._fail(LinkState.CUT)
+        for reply, what in self._awaited.items():
+            if not reply.done():
+                reply.set_exception(OutcomeUnknown(f"{what}: connection reset"))
+        for socket in list(self._sockets):
+            socket.drop("connection reset")
+
+    def half_open(self) -> None:
+        """Nothing passes any more and nobody is told: requests run into their timeouts, sockets are silent.
+
+        Sockets that are open now stay silent for good, as their other end is gone; after `restore` new ones
+        work.
+        """
+        self._fail(LinkState.HALF_OPEN)
+        for socket in list(self._sockets):
+            socket.lose()
+
+    def restore(self) -> None:
+        """New requests and new sockets get through again."""
+        self._state = LinkState.UP
+
+    def _fail(self, state: LinkState) -> None:
+        self._state = state
+        self._uplink.clear()
+        self._downlink.clear()
+
+    def send_up(self, action: Callable[[], None]) -> None:
+        """`action` happens at the exchange a latency later, unless the link fails before."""
+        if self._state is LinkState.UP:
+            self._uplink.put(action)
+
+    def send_down(self, action: Callable[[], None]) -> None:
+        """`action` happens at the client a latency later, unless the link fails before."""
+        if self._state is LinkState.UP:
+            self._downlink.put(action)
+
+    def expect(self, what: str) -> asyncio.Future[Any]:
+        """A future is returned that the other end will settle, and a cut of the link will break."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._awaited[reply] = what
+        reply.add_done_callback(lambda done: self._awaited.pop(done, None))
+        return reply
+
+    def attach(self, socket: "InMemoryConnection") -> None:
+        """`socket` fails when the link does."""
+        self._sockets[socket] = None
+
+    def detach(self, socket: "InMemoryConnection") -> None:
+        """`socket` has no more to do with the link."""
+        self._sockets.pop(socket, None)
+
+
+class InMemoryHttp:
+    """Requests that cross a `Link`; an `HttpTransport`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        """The exchange has executed the request and its reply is returned.
+
+        Raises:
+            NotSent: the link is cut.
+            OutcomeUnknown: no reply within `timeout_s`, or the link was cut after sending.
+        """
+        what = f"{method} {path}"
+        if self._link.state is LinkState.CUT:
+            raise NotSent(f"{what}: connection refused")
+        reply = self._link.expect(what)
+        lower_case = {name.lower(): value for name, value in headers.items()}
+        request = Request(method, path, query, lower_case, "")
+        self._link.send_up(partial(self._execute, request, reply))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.sleep(0)  # like a socket, let others run even if the reply is there already
+                response: Response = await reply
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"{what}: no reply within {timeout_s:g} s") from error
+        return HttpResponse(response.status, dict(response.headers), response.body)
+
+    def _execute(self, request: Request, reply: asyncio.Future[Response]) -> None:
+        try:
+            response = self._link.exchange.handle(request, self._link.clock.time_ms())
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the reply
+            _settle(reply, error)
+            return
+        self._link.send_down(partial(_settle, reply, response))
+
+    async def close(self) -> None:
+        """Nothing is left open: requests in memory hold no connection."""
+
+
+class InMemoryWs:
+    """Streams that cross a `Link`; a `WsTransport`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def connect(self, target: str) -> "InMemoryConnection":
+        """The socket for `target` (path and query) is open.
+
+        Raises:
+            Disconnected: the link is down, or the exchange has no such route.
+        """
+        if self._link.state is LinkState.CUT:
+            raise Disconnected(f"{target}: connection refused")
+        connection = InMemoryConnection(self._link, target)
+        handshake = self._link.expect(target)
+        self._link.send_up(partial(connection.open_at_exchange, handshake))
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                await asyncio.sleep(0)
+                await handshake
+        except TimeoutError as error:
+            connection.drop("handshake failed")
+            raise Disconnected(f"{target}: no handshake within {HANDSHAKE_TIMEOUT_S:g} s") from error
+        except BaseException as error:
+            connection.drop("handshake failed")
+            if isinstance(error, OutcomeUnknown):
+                raise Disconnected(str(error)) from error
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Nothing is left to release: each connection is closed by the one who opened it."""
+
+
+class InMemoryConnection:
+    """The client's end of one socket; a `WsConnection`. Messages arrive in the order in which they were
+    sent.
+    """
+
+    def __init__(self, link: Link, target: str) -> None:
+        self._link = link
+        self._target = target
+        self._inbox: deque[str] = deque()
+        self._arrived = asyncio.Event()
+        self._queued = 0
+        self._session: Session | None = None
+        self._lost = False
+        self._ended: str | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether either end, or the network, has ended it."""
+        return self._ended is not None
+
+    def open_at_exchange(self, handshake: asyncio.Future[None]) -> None:
+        """The exchange has opened its session and its answer is on the way."""
+        try:
+            self._session = self._link.exchange.open_session(
+                self._target, self._push, self._link.clock.time_ms()
+            )
+        except UnknownRoute as error:
+            self._link.send_down(
+                partial(_settle, handshake, Disconnected(f"{self._target}: HTTP 404 {error}"))
+            )
+            return
+        self._link.attach(self)
+        self._link.send_down(partial(_settle, handshake, None))
+
+    def _push(self, text: str) -> None:
+        if self._lost or self.closed:
+            return
+        self._queued += 1
+        if self._queued > self._link.max_queued_messages:
+            self.drop("dropped by the exchange: messages were not read fast enough")
+            return
+        self._link.send_down(partial(self._receive, text))
+
+    def _receive(self, text: str) -> None:
+        self._inbox.append(text)
+        self._arrived.set()
+
+    async def receive(self) -> str | bytes:
+        """The next message is returned, also after the end as long as one is left.
+
+        Raises:
+            Disconnected: the socket has ended.
+        """
+        while not self._inbox:
+            if self._ended is not None:
+                raise Disconnected(f"{self._target}: {self._ended}")
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._queued -= 1
+        return self._inbox.popleft()
+
+    async def send(self, text: str) -> None:
+        """`text` is on its way to the exchange.
+
+        Raises:
+            Disconnected: the socket has ended.
+        """
+        if self._ended is not None:
+            raise Disconnected(f"{self._target}: {self._ended}")
+        if not self._lost:
+            self._link.send_up(partial(self._tell_session, text))
+        await asyncio.sleep(0)
+
+    def _tell_session(self, text: str) -> None:
+        if self._session is not None and not self._session.receive(text, self._link.clock.time_ms()):
+            self._close_session()
+            self._link.send_down(partial(self._end, "closed by the exchange"))
+
+    async def close(self) -> None:
+        """The socket has ended; the exchange learns of it a latency later."""
+        if self._ended is None:
+            self._end("closed by the client")
+            self._link.send_up(self._close_session)
+
+    def drop(self, reason: str) -> None:
+        """The socket has ended at both sides, at once."""
+        self._end(reason)
+        self._close_session()
+
+    def lose(self) -> None:
+        """The exchange's end is gone and this end does not know."""
+        self._lost = True
+        self._link.detach(self)
+        self._close_session()
+
+    def _end(self, reason: str) -> None:
+        self._ended = self._ended or reason
+        self._link.detach(self)
+        self._arrived.set()
+
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.closed(self._link.clock.time_ms())
+
+
+def _run(action: Callable[[], None]) -> None:
+    action()
+
+
+def _settle(future: asyncio.Future[Any], outcome: object) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
