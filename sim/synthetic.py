@@ -15,7 +15,7 @@ import heapq
 import math
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from operator import attrgetter
@@ -51,33 +51,33 @@ class Profile:
     """
 
     start_price: str
-    burst_gap_ms: float = 50.0
+    burst_gap_ms: float = 53.0
     burst_length: float = 2.2
     same_ms: float = 0.6
     step_ms: float = 3.0
-    activity_sigma: float = 1.35
-    activity_ms: float = 1_000.0
-    order_share: float = 0.072
+    activity_sigma: float = 1.5
+    activity_ms: float = 1800.0
+    order_share: float = 0.07
     sweep_share: float = 0.0006
-    cancel_share: float = 0.0004
-    pull_share: float = 0.016
-    move_power: float = 1.0
-    move_ticks: float = 4.5
-    move_sigma: float = 1.2
+    cancel_share: float = 0.0005
+    pull_share: float = 0.024
+    move_power: float = 1.25
+    move_ticks: float = 5.0
+    move_sigma: float = 1.3
     refill_share: float = 0.2
     lazy_share: float = 0.1
-    mood_gain: float = 0.5
+    mood_gain: float = 0.6
     mood_ms: float = 11_000.0
-    same_side: float = 0.2
-    order_base: float = 0.02
+    same_side: float = 0.14
+    order_base: float = 0.022
     order_sigma: float = 2.3
-    goal_base: float = 16.0
+    goal_base: float = 18.0
     goal_sigma: float = 0.6
-    fresh_base: float = 2.0
+    fresh_base: float = 1.6
     fresh_sigma: float = 1.7
     deep_base: float = 0.1
     deep_sigma: float = 1.5
-    change_base: float = 0.10
+    change_base: float = 0.15
     change_sigma: float = 2.0
 
 
@@ -87,14 +87,83 @@ _MAX_BURST = 500
 _MAX_LEVELS = 400
 _MAX_MOVE_SHARE = 0.2
 _QUIET = 0.6
+_MAX_HEAT = 16.0
 # How many of the levels that a sweep passes hold orders.
 _FILLED_LEVELS = 0.25
 # Rate of the exponential number of single trades beyond the first in an aggregate one.
 _MORE_SINGLES = 1.0
 
 _BTC = Profile(start_price="64000.00")
+_ETH = replace(
+    _BTC,
+    start_price="3420.00",
+    same_ms=0.5,
+    move_ticks=3.0,
+    order_base=0.145,
+    goal_base=125.0,
+    fresh_base=6.0,
+    deep_base=0.7,
+    change_base=1.1,
+    move_sigma=1.25,
+    order_sigma=2.45,
+)
+# A tick is worth so much here that the touch is deep and moves by one tick at a time.
+_LARGE_TICK = replace(
+    _BTC, move_ticks=0.4, move_sigma=0.6, pull_share=0.004, fresh_sigma=1.0, refill_share=0.55, mood_gain=0.2
+)
 PROFILES: Mapping[str, Profile] = {
     "BTCUSDT": _BTC,
+    "ETHUSDT": _ETH,
+    "SOLUSDT": replace(
+        _LARGE_TICK,
+        start_price="170.0000",
+        order_base=8.0,
+        goal_base=1_200.0,
+        fresh_base=300.0,
+        deep_base=300.0,
+        change_base=20.0,
+    ),
+    "XRPUSDT": replace(
+        _LARGE_TICK,
+        start_price="0.5700",
+        sweep_share=0.0001,
+        cancel_share=0.0001,
+        order_base=2_200.0,
+        goal_base=500_000.0,
+        fresh_base=150_000.0,
+        deep_base=150_000.0,
+        change_base=8_000.0,
+    ),
+    "DOGEUSDT": replace(
+        _LARGE_TICK,
+        start_price="0.125000",
+        order_base=9_000.0,
+        goal_base=1_500_000.0,
+        fresh_base=400_000.0,
+        deep_base=400_000.0,
+        change_base=30_000.0,
+    ),
+    "NEXOUSDT": replace(
+        _LARGE_TICK,
+        start_price="1.215",
+        burst_gap_ms=5_000.0,
+        burst_length=0.6,
+        step_ms=400.0,
+        activity_ms=30_000.0,
+        mood_ms=300_000.0,
+        order_share=0.16,
+        sweep_share=0.002,
+        cancel_share=0.006,
+        lazy_share=0.9,
+        refill_share=0.6,
+        order_base=33.0,
+        order_sigma=1.6,
+        goal_base=300.0,
+        fresh_base=60.0,
+        deep_base=390.0,
+        change_base=69.0,
+        change_sigma=1.2,
+    ),
 }
 
 
@@ -177,7 +246,7 @@ class _SymbolTape:
 
     def _heat(self) -> float:
         """How many times the median activity it is; quiet times are less quiet than busy ones are busy."""
-        return math.exp(self._activity if self._activity > 0 else _QUIET * self._activity)
+        return min(_MAX_HEAT, math.exp(self._activity if self._activity > 0 else _QUIET * self._activity))
 
     def _relax(self, value: float, relaxation_times: float, sigma: float) -> float:
         kept = math.exp(-relaxation_times)

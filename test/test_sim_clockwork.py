@@ -1,0 +1,99 @@
+"""The clockwork advances what is due, when it is due, and lets others run meanwhile."""
+
+import asyncio
+from itertools import pairwise
+
+from sim.clockwork import MAX_NAP_MS, SLICE_MS, drive
+from sim.virtual_time import VirtualClock, run_virtual
+
+
+class DueList:
+    """Something with a list of due times, which notes at which times it was advanced."""
+
+    def __init__(self, due_ms: list[int]) -> None:
+        self.due_ms = sorted(due_ms)
+        self.advanced_to_ms: list[int] = []
+
+    def advance(self, now_ms: int) -> None:
+        """Everything up to now is done."""
+        self.advanced_to_ms.append(now_ms)
+        self.due_ms = [due_ms for due_ms in self.due_ms if due_ms > now_ms]
+
+    def next_due_ms(self) -> int | None:
+        """The first that is left."""
+        return self.due_ms[0] if self.due_ms else None
+
+
+def test_each_due_time_is_met_exactly_on_an_idle_machine() -> None:
+    """On virtual time, advancing happens at the due times and at no others."""
+
+    async def main(clock: VirtualClock) -> list[int]:
+        start_ms = clock.time_ms()
+        ticking = DueList([start_ms + due_ms for due_ms in (0, 3, 500, 10_000)])
+        await drive(ticking, clock)
+        return [at_ms - start_ms for at_ms in ticking.advanced_to_ms]
+
+    assert run_virtual(main) == [0, 3, 500, 10_000]
+
+
+def test_driving_ends_when_nothing_is_due() -> None:
+    """With nothing to do it returns at once."""
+
+    async def main(clock: VirtualClock) -> int:
+        await drive(DueList([]), clock)
+        return clock.monotonic_ns()
+
+    assert run_virtual(main) == 0
+
+
+def test_something_that_becomes_due_earlier_is_met_within_a_nap() -> None:
+    """A request may arm a timer that is due before what the clockwork waits for."""
+
+    async def main(clock: VirtualClock) -> int:
+        start_ms = clock.time_ms()
+        ticking = DueList([start_ms + 60_000])
+        driving = asyncio.ensure_future(drive(ticking, clock))
+        await asyncio.sleep(1.001)
+        ticking.due_ms.insert(0, start_ms + 1_010)
+        await asyncio.sleep(1)
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+        return ticking.advanced_to_ms[0] - start_ms
+
+    assert 1_010 <= run_virtual(main) <= 1_010 + MAX_NAP_MS
+
+
+def test_a_backlog_is_caught_up_in_slices_between_which_others_run() -> None:
+    """After a suspended machine no advance covers more than a slice, and other tasks get their turns."""
+
+    async def main(clock: VirtualClock) -> tuple[list[int], int]:
+        start_ms = clock.time_ms()
+        ticking = DueList([start_ms + due_ms for due_ms in range(0, 5_000, 5)])
+        await asyncio.sleep(5)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while ticking.due_ms:
+                turns += 1
+                await asyncio.sleep(0)
+
+        await asyncio.gather(drive(ticking, clock), count_turns())
+        reached = [start_ms, *ticking.advanced_to_ms]
+        return [after - before for before, after in pairwise(reached)], turns
+
+    steps_ms, turns = run_virtual(main)
+    assert max(steps_ms) <= SLICE_MS + 5
+    assert turns > 100
+
+
+def test_due_times_closer_than_a_millisecond_of_work_do_not_keep_the_loop_busy() -> None:
+    """One advance a millisecond at most, however much is due in it."""
+
+    async def main(clock: VirtualClock) -> int:
+        start_ms = clock.time_ms()
+        ticking = DueList([start_ms + number // 100 for number in range(10_000)])
+        await drive(ticking, clock)
+        return len(ticking.advanced_to_ms)
+
+    assert run_virtual(main) == 100
