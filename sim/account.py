@@ -1,9 +1,7 @@
-"""The account: wallet, positions, fees, funding and margin of a one-way cross account, exact to eight
-decimals.
+"""The account: wallet, positions, fees, funding and margin of a one-way cross account, exact to eight decimals.
 
-A position keeps its lots and the sum of what they cost. Reducing releases the proportional part of that sum,
-rounded once to eight decimals, so that realised profits over a round trip add up exactly to the cash that
-moved.
+A position keeps its lots and the sum of what they cost. Reducing releases the proportional part of that sum, rounded
+once to eight decimals, so that realised profits over a round trip add up exactly to the cash that moved.
 
 Source: facts section 3.4 (margin fields), 7.3 (account events); Binance FAQ on cross margin for the formulas.
 """
@@ -54,9 +52,7 @@ class Position:
         return self._per_unit(self.cost, rules)
 
     def break_even_price(self, rules: SymbolRules) -> Decimal:
-        """Return the price at which closing would bring back entry cost and the fees paid for it, zero when
-        flat.
-        """
+        """Return the price at which closing would bring back entry cost and the fees paid for it, zero when flat."""
         return self._per_unit(self.cost + self.paid, rules)
 
     def notional(self, rules: SymbolRules, mark: Decimal) -> Decimal:
@@ -102,9 +98,7 @@ class Account:
     def book_fill(
         self, symbol: str, signed_lots: int, price_ticks: int, now_ms: int, *, maker: bool
     ) -> Booking:
-        """Book a fill of ``signed_lots`` (negative: sold) at ``price_ticks``: position, fee and wallet
-        follow.
-        """
+        """Book a fill of ``signed_lots`` (negative: sold) at ``price_ticks``: position, fee and wallet follow."""
         rules, position = self.rules[symbol], self.positions[symbol]
         value = product(rules.price(price_ticks), rules.quantity(abs(signed_lots)))
         fee = product(value, rules.maker_fee if maker else rules.taker_fee)
@@ -117,9 +111,7 @@ class Account:
         return Booking(realised, fee)
 
     def book_funding(self, symbol: str, mark: Decimal, rate: Decimal) -> Decimal:
-        """Settle funding of the symbol at ``mark``; longs pay a positive ``rate``. Returns what the wallet
-        received.
-        """
+        """Settle funding of the symbol at ``mark``; longs pay a positive ``rate``. Returns what the wallet received."""
         rules, position = self.rules[symbol], self.positions[symbol]
         received = booked(-EXACT.multiply(position.notional(rules, mark), rate))
         self.wallet += received
@@ -148,9 +140,7 @@ class Account:
     def initial_margin(
         self, symbol: str, mark: Decimal, orders: OpenInterest, leverage: int | None = None
     ) -> Decimal:
-        """Return the initial margin of position and orders: the worse of "all bids fill" and "all asks
-        fill".
-        """
+        """Return the initial margin of position and orders: the worse of "all bids fill" and "all asks fill"."""
         notional = self.positions[symbol].notional(self.rules[symbol], mark)
         worst = max(abs(notional + orders.bids), abs(notional - orders.asks))
         return booked(EXACT.divide(worst, Decimal(leverage or self.leverages[symbol])))
@@ -161,9 +151,7 @@ class Account:
         return product(abs(self.positions[symbol].notional(rules, mark)), maintenance_rate(rules))
 
     def liquidation_price(self, symbol: str, marks: Mapping[str, Decimal]) -> Decimal:
-        """Return the mark at which equity meets maintenance margin, other symbols unchanged; zero if there is
-        none.
-        """
+        """Return the mark at which equity meets maintenance margin, other symbols unchanged; zero if there is none."""
         rules, position = self.rules[symbol], self.positions[symbol]
         if not position.lots:
             return ZERO

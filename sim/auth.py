@@ -1,7 +1,6 @@
 """Who may ask: API key, timestamp and signature of a request, checked in Binance's order.
 
-Source: facts section 2 (security types, HMAC over exactly the bytes sent, recvWindow), section 12 (order of
-checks).
+Source: facts section 2 (security types, HMAC over exactly the bytes sent, recvWindow), section 12 (order of checks).
 """
 
 import hashlib
@@ -71,11 +70,9 @@ def check_timestamp(params: Params, now_ms: int) -> None:
 
 
 def split_signature(query: str, body: str) -> tuple[str, str]:
-    """Return (signed payload, signature): query and body joined as sent, less the trailing ``signature``
-    parameter.
+    """Return (signed payload, signature): query and body joined as sent, less the trailing ``signature`` parameter.
 
-    The signature must end the body or, if the body has none, the query; elsewhere it is not found and "" is
-    returned.
+    The signature must end the body or, if the body has none, the query; elsewhere it is not found and "" is returned.
     """
     for head, tail, rest in ((query, body, ""), ("", query, body)):
         before, mark, signature = tail.rpartition(_MARK)

@@ -32,9 +32,7 @@ class ControlEndpoints:
         }
 
     def record(self, params: Params, now_ms: int) -> Json:
-        """Return everything that the exchange knows of one symbol (of all without ``symbol``) and of the
-        account.
-        """
+        """Return everything that the exchange knows of one symbol (of all without ``symbol``) and of the account."""
         venue = self._venue
         account, ledger, instruments = venue.account, venue.ledger, venue.chosen(params)
         symbols = {instrument.symbol for instrument in instruments}
@@ -72,9 +70,7 @@ class ControlEndpoints:
         }
 
     def fill(self, params: Params, now_ms: int) -> Json:
-        """Let a taker fill from elsewhere happen to the account, at the touch; -4131 while there is no
-        quote.
-        """
+        """Let a taker fill from elsewhere happen to the account, at the touch; -4131 while there is no quote."""
         side = params.choice("side", Side, -1117)
         quantity = params.decimal("quantity")
         instrument = self._venue.instrument(params)
@@ -85,9 +81,7 @@ class ControlEndpoints:
         return payloads.order_query(order, instrument)
 
     def silence(self, params: Params, now_ms: int) -> Json:
-        """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or
-        userData.
-        """
+        """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or userData."""
         stream, seconds = params.text("stream"), params.decimal("seconds")
         until_ms = now_ms + int(seconds * 1000)
         self._venue.hub.silence(stream.rpartition("@")[2], until_ms)

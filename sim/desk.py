@@ -1,8 +1,6 @@
-"""The trading desk: takes validated orders, lets them meet the market, books what happens and tells the
-account.
+"""The trading desk: takes validated orders, lets them meet the market, books what happens and tells the account.
 
-Every change of an order passes through here, in one order: the order, the book, the account, the record, the
-events.
+Every change of an order passes through here, in one order: the order, the book, the account, the record, the events.
 
 Source: facts section 4 (order semantics), 7 (events per fill).
 """
@@ -129,9 +127,7 @@ class Desk:
             self._end(instrument, order, OrderStatus.CANCELED, now_ms)
 
     def foreign_fill(self, instrument: Instrument, side: Side, lots: int, now_ms: int) -> Order:
-        """Let a MARKET order from elsewhere fill on the account, in full and at the touch, past all
-        checks.
-        """
+        """Let a MARKET order from elsewhere fill on the account, in full and at the touch, past all checks."""
         self._foreign_count += 1
         spec = OrderSpec(
             client_order_id=f"sim-fill-{self._foreign_count}",
@@ -361,9 +357,7 @@ class Desk:
         return record
 
     def _sweep_reduce_only(self, instrument: Instrument, now_ms: int) -> None:
-        """Shrink resting reduce-only orders to the position, and expire those that have nothing left to
-        reduce.
-        """
+        """Shrink resting reduce-only orders to the position, and expire those that have nothing left to reduce."""
         for order in [order for order in instrument.open.values() if order.reduce_only]:
             allowed = self._reducible(instrument, order.side)
             if not allowed:

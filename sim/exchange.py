@@ -31,8 +31,8 @@ _SLOW_MARK_MS = 3000
 class Exchange:
     """One account on one market.
 
-    ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens.
-    Time that steps back is read as no time having passed.
+    ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens. Time
+    that steps back is read as no time having passed.
     """
 
     def __init__(

@@ -1,5 +1,4 @@
-"""The exchange's filters: whether a price and a quantity are allowed, in the order in which Binance refuses
-them.
+"""The exchange's filters: whether a price and a quantity are allowed, in the order in which Binance refuses them.
 
 Source: facts section 3.2 (filters and their codes), section 9 (texts).
 """

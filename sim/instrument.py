@@ -1,6 +1,4 @@
-"""One symbol as the exchange runs it: rules, book, mark price, open orders and the channels of its
-streams.
-"""
+"""One symbol as the exchange runs it: rules, book, mark price, open orders and the channels of its streams."""
 
 from decimal import Decimal
 
@@ -58,9 +56,7 @@ class Instrument:
         return self.rules.price(quote.bid_ticks + quote.ask_ticks) / 2
 
     def touch(self, *, is_buy: bool) -> int:
-        """Return the best price in ticks that an incoming order meets (less what we have taken), 0 if there
-        is none.
-        """
+        """Return the best price in ticks that an incoming order meets (less what we have taken), 0 if there is none."""
         side = self.matcher.asks if is_buy else self.matcher.bids
         return next((price_ticks for price_ticks, _ in side.levels(1)), 0)
 

@@ -1,5 +1,4 @@
-"""Request limits: fixed windows that count weight and orders, refusals, and the ban of a client that does not
-stop.
+"""Request limits: fixed windows that count weight and orders, refusals, and the ban of a client that does not stop.
 
 Source: facts section 5 (pools, fixed windows, headers, 429 and 418).
 """
@@ -14,9 +13,7 @@ TEN_SECONDS_MS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSizes:
-    """How much each pool holds; ``patience`` is the number of 429 replies in a minute before the ban of
-    ``ban_ms``.
-    """
+    """How much each pool holds; ``patience`` is the number of 429 replies in a minute before the ban of ``ban_ms``."""
 
     weight_per_minute: int = 2400
     orders_per_ten_seconds: int = 300

@@ -1,7 +1,7 @@
 """Mark and index price: the mid and a slowly following average of it.
 
-Rule: at every whole second the index becomes the mid, and the mark moves a fifth of its distance to the index
-(a time constant of about 4.5 s). The first quote sets both. Both are rounded half to even to eight decimals.
+Rule: at every whole second the index becomes the mid, and the mark moves a fifth of its distance to the index (a time
+constant of about 4.5 s). The first quote sets both. Both are rounded half to even to eight decimals.
 
 Binance's own mark price weighs several venues and the premium; for one recorded market this keeps the two
 properties that clients depend on: it follows the market, and a single print does not move it.

@@ -3,17 +3,18 @@
 The recorded market does not know of our orders; this model says how it would have met them, and leans to our
 disadvantage wherever the recording leaves a choice:
 
-- An order that joins the touch stands behind the whole size shown. Deeper, its place is unknown until the
-touch comes to its level; the size then shown is taken to be ahead of it. Inside the spread nothing is ahead.
-- A trade at our price eats the queue ahead, then fills us with what is left of it. Where the place is unknown
-it fills nothing. - Size that vanishes from our level without a trade is taken to have stood behind us
-(``Thinning.FROM_BEHIND``); what is ahead is only capped by what is still shown. ``Thinning.PROPORTIONAL``
-spreads it evenly instead. - A trade through our price, or an opposite touch at or through it, fills us fully,
-at our price, as maker. - A taker walks the touch and then modelled levels: every further tick shows the
-touch's size. What it has taken stays taken until the next quote.
+- An order that joins the touch stands behind the whole size shown. Deeper, its place is unknown until the touch
+  comes to its level; the size then shown is taken to be ahead of it. Inside the spread nothing is ahead.
+- A trade at our price eats the queue ahead, then fills us with what is left of it. Where the place is unknown it
+  fills nothing.
+- Size that vanishes from our level without a trade is taken to have stood behind us (``Thinning.FROM_BEHIND``);
+  what is ahead is only capped by what is still shown. ``Thinning.PROPORTIONAL`` spreads it evenly instead.
+- A trade through our price, or an opposite touch at or through it, fills us fully, at our price, as maker.
+- A taker walks the touch and then modelled levels: every further tick shows the touch's size. What it has taken stays
+  taken until the next quote.
 
-Prices are ticks, sizes are lots. "Toward" is +1 for bids and -1 for asks: ``toward × price`` is higher where
-a price is better for its side, which lets one class serve both sides.
+Prices are ticks, sizes are lots. "Toward" is +1 for bids and -1 for asks: ``toward × price`` is higher where a price
+is better for its side, which lets one class serve both sides.
 
 Source: design section 6; facts section 4.1, 4.4 (time in force, self-trade prevention).
 """
@@ -50,9 +51,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """What an incoming order met: fills in their order, own makers to expire, and whether it expires
-    itself.
-    """
+    """What an incoming order met: fills in their order, own makers to expire, and whether it expires itself."""
 
     fills: Sequence[Fill]
     expired_makers: Sequence[int]
@@ -87,9 +86,7 @@ class _Walk:
 
 
 class BookSide:
-    """One side: the touch as shown, what we have taken from it, and our resting orders, best and oldest
-    first.
-    """
+    """One side: the touch as shown, what we have taken from it, and our resting orders, best and oldest first."""
 
     __slots__ = (
         "best_ticks",
@@ -140,9 +137,7 @@ class BookSide:
         return self.touch_lots if price_ticks == self.touch_ticks else 0
 
     def requote(self, was_ticks: int, was_lots: int, opposite_ticks: int, opposite_lots: int) -> list[Fill]:
-        """Follow the new touch (already set): queues thin, and orders that the opposite touch reaches are
-        filled.
-        """
+        """Follow the new touch (already set): queues thin, and orders that the opposite touch reaches are filled."""
         toward, touch = self.toward, self.toward * self.touch_ticks
         reach = toward * opposite_ticks
         fills: list[Fill] = []
@@ -198,9 +193,7 @@ class BookSide:
                 return
 
     def levels(self, limit: int) -> Iterator[tuple[int, int]]:
-        """Yield (price_ticks, lots) from the touch outwards, less what we have taken, at most ``limit``
-        levels.
-        """
+        """Yield (price_ticks, lots) from the touch outwards, less what we have taken, at most ``limit`` levels."""
         if not self.shown:
             return
         gone, rest = divmod(self.taken_lots, self.touch_lots)
@@ -211,9 +204,7 @@ class BookSide:
             yield price_ticks, self.touch_lots - (rest if step == gone else 0)
 
     def reachable_lots(self, limit_ticks: int | None, enough: int) -> int:
-        """Return how many lots an incoming order could trade within its limit, counting no further than
-        ``enough``.
-        """
+        """Return how many lots an incoming order could trade within its limit, counting no further than ``enough``."""
         found = 0
         for price_ticks, available in self._meetings(limit_ticks):
             found += available + sum(order.lots for order in self.orders if order.price_ticks == price_ticks)
@@ -226,9 +217,7 @@ class BookSide:
         return any(True for _ in self._meetings(price_ticks))
 
     def _meetings(self, limit_ticks: int | None) -> Iterator[tuple[int, int]]:
-        """Yield (price, lots of others) of every price, best first, where the market or one of ours
-        stands.
-        """
+        """Yield (price, lots of others) of every price, best first, where the market or one of ours stands."""
         own = [order.price_ticks for order in self.orders]
         toward = self.toward
         for price_ticks, available in self.levels(MODEL_LEVELS):
@@ -353,9 +342,7 @@ class Matcher:
     def take(
         self, order_id: int, limit_ticks: int | None, lots: int, *, is_buy: bool, stp: StpMode
     ) -> Taking:
-        """Let an incoming order trade at once as far as its limit allows (None: no limit); nothing comes to
-        rest.
-        """
+        """Let an incoming order trade at once as far as its limit allows (None: no limit); nothing comes to rest."""
         walk = _Walk(order_id, lots, stp)
         (self.asks if is_buy else self.bids).walk(walk, limit_ticks)
         return Taking(walk.fills, walk.expired, walk.stopped)
@@ -376,9 +363,7 @@ class Matcher:
                 order.lots = min(order.lots, lots)
 
     def ahead_lots(self, order_id: int) -> int | None:
-        """Return the lots of others before the order, None where that is unknown or the order does not
-        rest.
-        """
+        """Return the lots of others before the order, None where that is unknown or the order does not rest."""
         for order in (*self.bids.orders, *self.asks.orders):
             if order.order_id == order_id:
                 return order.ahead_lots

@@ -2,8 +2,7 @@
 
 Every amount that is booked is a whole multiple of 1e-8, so sums of amounts are exact in any order.
 
-Source: the eight decimals of commission, realizedPnl and wallet balance in the user data stream; facts
-section 7.
+Source: the eight decimals of commission, realizedPnl and wallet balance in the user data stream; facts section 7.
 """
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal

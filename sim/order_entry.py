@@ -1,5 +1,4 @@
-"""From the parameters of a request to a validated order: what the exchange checks before the book and the
-account.
+"""From the parameters of a request to a validated order: what the exchange checks before the book and the account.
 
 Source: facts section 3.3 (parameters), 3.2 (filters), 4.3 (modify), 12 (order of the checks).
 """
@@ -41,9 +40,7 @@ class Wish:
 
 
 def read_new_order(venue: Venue, params: Params) -> tuple[Instrument, OrderSpec]:
-    """Return the instrument and the order that the parameters describe; raises ApiError for the first thing
-    wrong.
-    """
+    """Return the instrument and the order that the parameters describe; raises ApiError for the first thing wrong."""
     wish = _read_wish(params)
     instrument = venue.instrument(params)
     _check_position_mode(venue, params)
@@ -84,9 +81,7 @@ def read_amendment(instrument: Instrument, order: Order, params: Params) -> tupl
 
 
 def find_order(venue: Venue, instrument: Instrument, params: Params) -> Order | None:
-    """Return the order that ``orderId`` or ``origClientOrderId`` names (the former wins); -1102 if neither
-    was sent.
-    """
+    """Return the order that ``orderId`` or ``origClientOrderId`` names (the former wins); -1102 if neither was sent."""
     if "orderId" not in params and "origClientOrderId" not in params:
         raise refusal(-1102, "origClientOrderId")
     order_id = params.optional_integer("orderId")

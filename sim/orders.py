@@ -5,8 +5,8 @@
     (none) ── NEW ──> NEW ── TRADE ──> PARTIALLY_FILLED ── TRADE ──> FILLED
                        │                      │
                        ├── CANCELED ──────────┴──> CANCELED
-                       ├── EXPIRED ────────────┴──> EXPIRED            (rest of IOC and MARKET, reduce-only
-                       knocked out) ├── EXPIRED ────────────┴──> EXPIRED_IN_MATCH   (self-trade prevention)
+                       ├── EXPIRED ────────────┴──> EXPIRED            (rest of IOC and MARKET, reduce-only knocked out)
+                       ├── EXPIRED ────────────┴──> EXPIRED_IN_MATCH   (self-trade prevention)
                        └── AMENDMENT: back to NEW or PARTIALLY_FILLED, by what has been executed
 
 Source: facts section 4.2 (status machine), 7.2 (expiry reasons).

@@ -1,5 +1,4 @@
-"""Parameters of a request: parsed once, read by type, refused with Binance's code for what is wrong with
-them.
+"""Parameters of a request: parsed once, read by type, refused with Binance's code for what is wrong with them.
 
 Source: facts section 2 (query wins over body, empty values are refused), section 9 (-1100 to -1130).
 """
@@ -21,9 +20,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
-    """Return the pairs of a query string or form body, percent-decoded, and what is wrong with them if
-    anything is.
-    """
+    """Return the pairs of a query string or form body, percent-decoded, and what is wrong with them if anything is."""
     found: dict[str, str] = {}
     fault: ApiError | None = None
     for pair in text.split("&"):
@@ -41,9 +38,7 @@ def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
 
 
 class Params:
-    """The parameters of one request by name; every reader raises ApiError for what is missing or
-    malformed.
-    """
+    """The parameters of one request by name; every reader raises ApiError for what is missing or malformed."""
 
     __slots__ = ("_fault", "_values")
 
@@ -92,9 +87,7 @@ class Params:
         return self.integer(name) if name in self._values else None
 
     def decimal(self, name: str) -> Decimal:
-        """Return the parameter as an exact Decimal; -1102 if missing, -1100 unless it is plain decimal
-        text.
-        """
+        """Return the parameter as an exact Decimal; -1102 if missing, -1100 unless it is plain decimal text."""
         value = self.text(name)
         if not _DECIMAL.match(value):
             raise refusal(-1100, name)

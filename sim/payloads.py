@@ -28,9 +28,7 @@ def encode(value: object) -> str:
 
 
 def order_reply(order: Order, rules: SymbolRules) -> Json:
-    """Return the order as place, modify and cancel reply with it: without average price and value since
-    2026-06-30.
-    """
+    """Return the order as place, modify and cancel reply with it: without average price and value since 2026-06-30."""
     return {
         "orderId": order.order_id,
         "symbol": order.symbol,
@@ -361,9 +359,7 @@ def income(row: CashRecord, asset: str) -> Json:
 
 
 def leverage_bracket(rules: SymbolRules) -> str:
-    """Return an element of GET leverageBracket as text: the one bracket that is modelled, its ratio a JSON
-    number.
-    """
+    """Return an element of GET leverageBracket as text: the one bracket that is modelled, its ratio a JSON number."""
     return (
         f'{{"symbol":"{rules.symbol}","brackets":[{{"bracket":1,"initialLeverage":{rules.max_leverage},'
         f'"notionalCap":{MAX_NOTIONAL},"notionalFloor":0,"maintMarginRatio":{maintenance_rate(rules)},"cum":0}}]}}'

@@ -17,9 +17,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Rows wanted: from an id on, or within times; the oldest ``limit`` of them, or the newest if no start is
-    given.
-    """
+    """Rows wanted: from an id on, or within times; the oldest ``limit`` of them, or the newest if no start is given."""
 
     from_id: int | None
     start_ms: int | None
@@ -28,9 +26,7 @@ class Span:
 
     @classmethod
     def of(cls, params: Params, id_name: str, now_ms: int, *, default: int, most: int) -> "Span":
-        """Return the span that the parameters ask for; raises -1130 (limit) or -1128 (ids with times, over 7
-        days).
-        """
+        """Return the span that the parameters ask for; raises -1130 (limit) or -1128 (ids with times, over 7 days)."""
         from_id = params.optional_integer(id_name) if id_name else None
         start_ms, end_ms = params.optional_integer("startTime"), params.optional_integer("endTime")
         limit = params.integer_or("limit", default)

@@ -1,5 +1,4 @@
-"""The exchange's own record: every order, fill, cash movement and refusal, for queries and for whoever audits
-a client.
+"""The exchange's own record: every order, fill, cash movement and refusal, for queries and for whoever audits a client.
 
 All of it is bounded: the newest ``HISTORY`` closed orders, fills and cash movements are kept, and the newest
 ``REFUSALS`` refused requests; open orders are always kept.

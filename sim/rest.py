@@ -1,5 +1,4 @@
-"""The REST door: finds the endpoint, checks limits, key, time and signature, and puts the outcome into HTTP's
-form.
+"""The REST door: finds the endpoint, checks limits, key, time and signature, and puts the outcome into HTTP's form.
 
 Source: facts section 2 and 5, and section 12 for the order of the checks.
 """
@@ -25,8 +24,8 @@ CONTENT = {"content-type": "application/json"}
 class Endpoint:
     """One call: who answers it, who may ask, what it costs.
 
-    ``handle(params, now_ms)`` returns what becomes the JSON body, or finished JSON text. An endpoint with
-    ``is_order`` hides the weight (-1 in the header), as Binance does there.
+    ``handle(params, now_ms)`` returns what becomes the JSON body, or finished JSON text. An endpoint with ``is_order``
+    hides the weight (-1 in the header), as Binance does there.
     """
 
     handle: Handler

@@ -1,7 +1,6 @@
 """What may be traded and in which steps: the rules of one symbol, as the exchange knows and publishes them.
 
-Prices count in ticks and quantities in lots, both whole numbers; these rules are the only bridge to decimal
-text.
+Prices count in ticks and quantities in lots, both whole numbers; these rules are the only bridge to decimal text.
 """
 
 from dataclasses import dataclass, field
@@ -21,8 +20,7 @@ def plain(value: Decimal) -> str:
 class SymbolRules:
     """Filters, precisions and fees of one symbol.
 
-    ``tick_size`` and ``step_size`` are Decimals in quote and base units; fees are fractions of the traded
-    value.
+    ``tick_size`` and ``step_size`` are Decimals in quote and base units; fees are fractions of the traded value.
 
     Source: ``GET /fapi/v1/exchangeInfo``; facts section 3.2 and 10.
     """
@@ -78,9 +76,7 @@ class SymbolRules:
         return _text(lots, self._lot_scale)
 
     def as_exchange_info(self) -> dict[str, Any]:
-        """Return the element of ``symbols`` in exchangeInfo, keys in the order in which Binance sends
-        them.
-        """
+        """Return the element of ``symbols`` in exchangeInfo, keys in the order in which Binance sends them."""
         return {
             "symbol": self.symbol,
             "pair": self.symbol,

@@ -28,9 +28,7 @@ _PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
 
 @dataclass(slots=True)
 class Channel:
-    """The listeners of one stream; whoever publishes looks here first, so that nothing is built for
-    nobody.
-    """
+    """The listeners of one stream; whoever publishes looks here first, so that nothing is built for nobody."""
 
     name: str
     kind: str
@@ -39,9 +37,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A stream URL taken apart: route ("" un-routed), wrapping, streams, and listen keys with their event
-    filters.
-    """
+    """A stream URL taken apart: route ("" un-routed), wrapping, streams, and listen keys with their event filters."""
 
     route: str
     combined: bool
@@ -165,9 +161,7 @@ class Hub:
         self.sessions: list[Session] = []
 
     def channel(self, name: str) -> Channel:
-        """Return the channel of a stream, made if need be; streams without a channel are acknowledged and
-        silent.
-        """
+        """Return the channel of a stream, made if need be; streams without a channel are acknowledged and silent."""
         kind = name.partition("@")[2].partition("@")[0]
         return self._channels.setdefault(name, Channel(name, kind))
 
@@ -199,9 +193,7 @@ class Hub:
             self.sessions.remove(session)
 
     def silence(self, kind: str, until_ms: int) -> None:
-        """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user
-        stream).
-        """
+        """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user stream)."""
         self._silent_until_ms[kind] = until_ms
 
     def is_silent(self, kind: str, now_ms: int) -> bool:

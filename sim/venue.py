@@ -54,9 +54,7 @@ class Venue:
         self.hedge_mode = options.hedge_mode
 
     def instrument(self, params: Params) -> Instrument:
-        """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that
-        name.
-        """
+        """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that name."""
         found = self.instruments.get(params.text("symbol"))
         if found is None:
             raise refusal(-1121)
