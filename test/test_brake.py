@@ -1,0 +1,71 @@
+"""The brake on repeating what was refused for good."""
+
+import pytest
+
+from core.brake import POST_ONLY_WOULD_TAKE, PROBE_EVERY_S, STRIKES, RefusalBrake
+from core.model import Side
+
+SLOT = (Side.BUY, 1)
+MARGIN_IS_INSUFFICIENT = -2019
+PROBE_NS = int(PROBE_EVERY_S * 1e9)
+
+
+def gripped(now_ns: int = 0) -> RefusalBrake:
+    """A brake that has just gripped at `now_ns`."""
+    brake = RefusalBrake()
+    for _ in range(STRIKES):
+        brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, now_ns)
+    return brake
+
+
+def test_slot_that_was_never_refused_may_be_tried() -> None:
+    """Nothing is braked from the start."""
+    assert RefusalBrake().allows(SLOT, 0)
+
+
+def test_brake_grips_at_the_third_refusal_and_says_so_once() -> None:
+    """The fourth is no news."""
+    brake = RefusalBrake()
+    assert [brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, 0) for _ in range(4)] == [False, False, True, False]
+    assert not brake.allows(SLOT, 1)
+
+
+def test_braked_slot_is_tried_once_a_minute() -> None:
+    """A refused probe starts the next minute."""
+    brake = gripped()
+    assert not brake.allows(SLOT, PROBE_NS - 1)
+    assert brake.allows(SLOT, PROBE_NS)
+    brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, PROBE_NS)
+    assert not brake.allows(SLOT, 2 * PROBE_NS - 1)
+    assert brake.allows(SLOT, 2 * PROBE_NS)
+
+
+def test_accepted_order_releases_the_brake() -> None:
+    """And the count begins anew."""
+    brake = gripped()
+    brake.accepted(SLOT)
+    assert brake.allows(SLOT, 1)
+    assert not brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, 1)
+
+
+def test_another_code_begins_a_new_count() -> None:
+    """Three refusals for three reasons are not a wall."""
+    brake = RefusalBrake()
+    for code in (-2019, -4164, -2019, -4164):
+        assert not brake.refused(SLOT, code, 0)
+    assert brake.allows(SLOT, 1)
+
+
+@pytest.mark.parametrize("code", [0, POST_ONLY_WOULD_TAKE])
+def test_refusal_that_says_nothing_of_the_next_attempt_never_brakes(code: int) -> None:
+    """The market had moved, or nothing was sent."""
+    brake = RefusalBrake()
+    assert not any(brake.refused(SLOT, code, 0) for _ in range(10))
+    assert brake.allows(SLOT, 1)
+
+
+def test_slots_are_braked_one_by_one() -> None:
+    """The other side and the other levels go on."""
+    brake = gripped()
+    assert brake.allows((Side.SELL, 1), 1)
+    assert brake.allows((Side.BUY, 2), 1)

@@ -1,0 +1,176 @@
+"""Limits: worst case, breach, and a trim that can only subtract."""
+
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.model import Quote, Side
+from core.order import LiveOrders
+from core.risk import is_breach, last_objection, position_notional_quote, trim, worst_case_quote
+from core.settings import RiskSettings
+
+from .examples import BOOK, BTC, MARK, QUOTES, RISK, quote, report
+
+QUANTITIES = st.decimals(-2, 2, places=3)
+PRICES = st.decimals(1_000, 200_000, places=1)
+QUOTE_LISTS = st.lists(
+    st.builds(
+        Quote, st.sampled_from(Side), st.integers(1, 10), st.integers(1, 2_000_000), st.integers(1, 500)
+    ),
+    max_size=12,
+    unique_by=lambda wanted: wanted.slot,
+)
+LIMITS = st.builds(
+    lambda capital, leverage, percent, buffer: replace(
+        RISK,
+        capital_quote=Decimal(capital),
+        leverage=leverage,
+        max_net_position_ratio=Decimal(percent) / 100,
+        drift_buffer_percent=Decimal(buffer),
+    ),
+    st.integers(1, 100_000),
+    st.integers(1, 125),
+    st.integers(1, 100),
+    st.integers(0, 50),
+)
+
+
+def resting(quotes: list[Quote]) -> LiveOrders:
+    """Living orders for these quotes, none of them confirmed."""
+    orders = LiveOrders()
+    for number, wanted in enumerate(quotes):
+        orders.register(f"qpmm-{number}", wanted, 0)
+    return orders
+
+
+def exposure(
+    side: Side, quantity: Decimal, price: Decimal, quotes: list[Quote], settings: RiskSettings
+) -> Fraction:
+    """The worst case in exact arithmetic of another kind: what is held with the buffer, and all quotes filled."""
+    held = side.sign * Fraction(quantity) * Fraction(price)
+    if held > 0:
+        held *= 1 + Fraction(settings.drift_buffer_percent) / 100
+    lot_value = Fraction(BTC.tick_size) * Fraction(BTC.step_size)
+    return held + sum(
+        wanted.price_ticks * wanted.lots * lot_value for wanted in quotes if wanted.side is side
+    )
+
+
+@given(wanted=QUOTE_LISTS, live=QUOTE_LISTS, quantity=QUANTITIES, price=PRICES, settings=LIMITS)
+def test_trim_only_subtracts(
+    wanted: list[Quote], live: list[Quote], quantity: Decimal, price: Decimal, settings: RiskSettings
+) -> None:
+    """What is kept was asked for, unchanged and in order; what is not kept is named; nothing is added."""
+    trimmed = trim(wanted, quantity, price, resting(live), BTC, settings)
+    assert list(trimmed.kept) == [one for one in wanted if one in trimmed.kept]
+    assert list(trimmed.left_out) == [one for one in wanted if one in trimmed.left_out]
+    assert len(trimmed.kept) + len(trimmed.left_out) == len(wanted)
+
+
+@given(wanted=QUOTE_LISTS, live=QUOTE_LISTS, quantity=QUANTITIES, price=PRICES, settings=LIMITS)
+def test_worst_case_of_a_side_with_a_kept_quote_is_within_the_limit(
+    wanted: list[Quote], live: list[Quote], quantity: Decimal, price: Decimal, settings: RiskSettings
+) -> None:
+    """Position with its buffer, everything that rests or may rest, and everything kept, all filled at once."""
+    kept = trim(wanted, quantity, price, resting(live), BTC, settings).kept
+    for side in {one.side for one in kept}:
+        worst = exposure(side, quantity, price, [*live, *kept], settings)
+        assert worst <= Fraction(settings.position_limit_quote)
+
+
+@given(wanted=QUOTE_LISTS, live=QUOTE_LISTS, quantity=QUANTITIES, price=PRICES, settings=LIMITS)
+def test_quote_is_left_out_only_if_it_would_not_fit(
+    wanted: list[Quote], live: list[Quote], quantity: Decimal, price: Decimal, settings: RiskSettings
+) -> None:
+    """Beside everything that is kept, each one left out would break the limit."""
+    trimmed = trim(wanted, quantity, price, resting(live), BTC, settings)
+    for missing in trimmed.left_out:
+        worst = exposure(missing.side, quantity, price, [*live, *trimmed.kept, missing], settings)
+        assert worst > Fraction(settings.position_limit_quote)
+
+
+def test_trim_keeps_the_nearest_levels() -> None:
+    """A limit of 500 holds two bids of 240 beside nothing held."""
+    wanted = [quote(Side.BUY, level, 800_000, 3) for level in (1, 2, 3)]
+    small = replace(RISK, capital_quote=Decimal(500))
+    trimmed = trim(wanted, Decimal(0), MARK, LiveOrders(), BTC, small)
+    assert [one.level for one in trimmed.kept] == [1, 2]
+    assert [one.level for one in trimmed.left_out] == [3]
+
+
+def test_quotes_that_reduce_a_full_position_are_kept() -> None:
+    """At the limit long, no bid fits and every ask does."""
+    wanted = [quote(side, 1, 800_000, 3) for side in Side]
+    trimmed = trim(wanted, Decimal("0.025"), MARK, LiveOrders(), BTC, RISK)
+    assert [one.side for one in trimmed.kept] == [Side.SELL]
+
+
+def test_order_in_doubt_counts_at_full_size() -> None:
+    """1920 that may rest leave room for 80 of the limit of 2000, not for 240."""
+    orders = resting([quote(Side.BUY, 1, 800_000, 24)])
+    orders.doubt(orders.living()[0], "timeout")
+    assert trim([quote(Side.BUY, 2, 800_000, 3)], Decimal(0), MARK, orders, BTC, RISK).kept == ()
+    assert len(trim([quote(Side.BUY, 2, 800_000, 1)], Decimal(0), MARK, orders, BTC, RISK).kept) == 1
+
+
+def test_filled_part_of_an_order_counts_once() -> None:
+    """What was executed is in the position and no longer in what rests."""
+    orders = resting([quote(Side.BUY, 1, 800_000, 24)])
+    orders.apply(
+        orders.living()[0], report(client_id="qpmm-0", price_ticks=800_000, lots=24, executed_lots=4), 0
+    )
+    assert orders.resting_notional_quote(Side.BUY, BTC) == Decimal(1600)
+
+
+def test_worst_case_values_a_held_position_with_the_drift_buffer() -> None:
+    """800 long is 816 with 2 percent on top; on the other side it only reduces, and has no buffer."""
+    held = Decimal("0.01")
+    assert worst_case_quote(Side.BUY, held, MARK, Decimal(100), RISK) == Decimal(916)
+    assert worst_case_quote(Side.SELL, held, MARK, Decimal(100), RISK) == Decimal(-700)
+    assert worst_case_quote(Side.SELL, -held, MARK, Decimal(100), RISK) == Decimal(916)
+
+
+def test_breach_is_over_the_limit_and_not_at_it() -> None:
+    """2000 is allowed on both sides, one lot more is not."""
+    for sign in (1, -1):
+        assert not is_breach(sign * Decimal("0.025"), MARK, RISK)
+        assert is_breach(sign * Decimal("0.026"), MARK, RISK)
+
+
+def test_size_of_a_position_has_no_sign() -> None:
+    """Long and short weigh the same."""
+    assert (
+        position_notional_quote(Decimal("-0.5"), MARK)
+        == position_notional_quote(Decimal("0.5"), MARK)
+        == 40_000
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "price_ticks"),
+    [(Side.BUY, 800_001), (Side.BUY, 800_002), (Side.SELL, 799_999), (Side.SELL, 799_998)],
+)
+def test_quote_that_would_take_is_objected_to(side: Side, price_ticks: int) -> None:
+    """A bid at or above the best ask, an ask at or below the best bid."""
+    assert last_objection(quote(side, 1, price_ticks), BOOK, MARK, BTC, QUOTES) == "price crosses the book"
+
+
+@pytest.mark.parametrize(("side", "price_ticks"), [(Side.BUY, 800_000), (Side.SELL, 800_000)])
+def test_quote_inside_of_the_spread_is_not_objected_to(side: Side, price_ticks: int) -> None:
+    """It would rest."""
+    assert last_objection(quote(side, 1, price_ticks), BOOK, MARK, BTC, QUOTES) == ""
+
+
+def test_quote_bigger_than_configured_is_objected_to() -> None:
+    """320 USDT where 250 are configured, however the quote was made."""
+    assert last_objection(quote(lots=4), BOOK, MARK, BTC, QUOTES) == "size is over the configured 250 USDT"
+
+
+def test_quote_that_breaks_a_filter_is_objected_to() -> None:
+    """The exchange's rules are the last thing asked."""
+    objection = last_objection(quote(lots=0), BOOK, MARK, BTC, QUOTES)
+    assert objection == "size is below the minimum of 0.001 BTC"
