@@ -1,0 +1,179 @@
+"""The books: each fill once, from whichever channel, to the last digit."""
+
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.ledger import Ledger
+from core.model import Fill, Position, Side
+
+from .examples import fill
+
+FLAT = Position.flat("BTCUSDT")
+FILLS = st.lists(
+    st.builds(
+        fill,
+        trade_id=st.integers(1, 10**12),
+        side=st.sampled_from(Side),
+        price=st.decimals(1, 200_000, places=2),
+        quantity=st.decimals(Decimal("0.001"), 1000, places=3),
+        commission=st.decimals(-10, 100, places=8),
+        commission_asset=st.sampled_from(["USDT", "BNB"]),
+        realized_pnl_quote=st.decimals(-1000, 1000, places=8),
+        is_maker=st.booleans(),
+    ),
+    max_size=12,
+    unique_by=lambda trade: trade.trade_id,
+)
+
+
+def opened(quantity: str = "0", entry: str = "0", last_trade_id: int = 0) -> Ledger:
+    """Books that begin with this position."""
+    books = Ledger()
+    books.open(replace(FLAT, quantity=Decimal(quantity), entry_price=Decimal(entry)), last_trade_id)
+    return books
+
+
+def sums(books: Ledger) -> tuple[object, ...]:
+    """Everything that does not depend on the order of trades."""
+    return (
+        books.position_quantity,
+        books.realized_pnl_quote,
+        books.fees,
+        books.fill_count,
+        books.maker_fill_count,
+        books.bought_quantity,
+        books.sold_quantity,
+        books.traded_quote,
+    )
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[Fill], list[Fill]]:
+    """Trades, and the same trades as two channels may bring them: in any order, any of them twice."""
+    trades = draw(FILLS)
+    twice = draw(st.lists(st.sampled_from(trades), max_size=6)) if trades else []
+    return trades, draw(st.permutations(trades + twice))
+
+
+@given(deliveries())
+def test_fills_in_any_order_and_twice_equal_each_of_them_once(case: tuple[list[Fill], list[Fill]]) -> None:
+    """Every sum is the same, digit for digit."""
+    trades, delivered = case
+    straight, mixed = opened(), opened()
+    assert all(straight.apply(one) for one in trades)
+    assert sum(mixed.apply(one) for one in delivered) == len(trades)
+    assert sums(mixed) == sums(straight)
+
+
+@given(FILLS)
+def test_position_is_the_signed_sum_of_the_fills(trades: list[Fill]) -> None:
+    """Exactly, and so are the fees of each asset and the traded volume."""
+    books = opened("1.5", "100")
+    for one in trades:
+        books.apply(one)
+    assert books.position_quantity == Decimal("1.5") + sum(one.side.sign * one.quantity for one in trades)
+    assert books.position_quantity == Decimal("1.5") + books.bought_quantity - books.sold_quantity
+    assert books.traded_quote == sum(one.price * one.quantity for one in trades)
+    for asset in ("USDT", "BNB"):
+        paid = sum(one.commission for one in trades if one.commission_asset == asset)
+        assert books.fees_in(asset) == paid
+
+
+@given(FILLS, st.decimals(1, 200_000, places=2))
+def test_profit_at_average_cost_equals_the_cash_that_moved(trades: list[Fill], mark: Decimal) -> None:
+    """Whatever the way there: realised against the entry, plus open against the mark, is the cash flow."""
+    books, realized, cash = opened(), Fraction(0), Fraction(0)
+    for one in trades:
+        before, entry = Fraction(books.position_quantity), Fraction(books.entry_price)
+        books.apply(one)
+        change = one.side.sign * Fraction(one.quantity)
+        if before * change < 0:
+            closed = min(abs(before), abs(change))
+            realized += closed * (Fraction(one.price) - entry) * (1 if before > 0 else -1)
+        cash -= change * Fraction(one.price)
+    total = realized + Fraction(books.unrealized_pnl_quote(mark))
+    exact = cash + Fraction(books.position_quantity) * Fraction(mark)
+    assert abs(total - exact) < Fraction(1, 10**12)
+
+
+@pytest.mark.parametrize(
+    ("start", "side", "quantity", "position", "entry"),
+    [
+        (("0", "0"), Side.BUY, "2", "2", "200"),
+        (("0", "0"), Side.SELL, "2", "-2", "200"),
+        (("2", "100"), Side.BUY, "2", "4", "150"),
+        (("-2", "100"), Side.SELL, "2", "-4", "150"),
+        (("2", "100"), Side.SELL, "1", "1", "100"),
+        (("-2", "100"), Side.BUY, "1", "-1", "100"),
+        (("2", "100"), Side.SELL, "2", "0", "0"),
+        (("2", "100"), Side.SELL, "3", "-1", "200"),
+        (("-2", "100"), Side.BUY, "3", "1", "200"),
+    ],
+)
+def test_entry_is_averaged_kept_renewed_or_gone(
+    start: tuple[str, str], side: Side, quantity: str, position: str, entry: str
+) -> None:
+    """Adding averages, reducing keeps, crossing zero starts anew, closing leaves none; the trade is at 200."""
+    books = opened(*start)
+    books.apply(fill(1, side, quantity, price=Decimal(200)))
+    assert (books.position_quantity, books.entry_price) == (Decimal(position), Decimal(entry))
+
+
+def test_trades_that_the_opening_position_holds_are_not_counted_again() -> None:
+    """Up to and with the last id that was known when the position was read."""
+    books = opened("1", "100", last_trade_id=50)
+    assert not books.apply(fill(49))
+    assert not books.apply(fill(50))
+    assert books.apply(fill(51, Side.BUY, "0.5"))
+    assert books.position_quantity == Decimal("1.5")
+    assert books.checkpoint_id == 50
+
+
+def test_fills_before_the_opening_are_kept_for_it() -> None:
+    """They are handed out once; those that the position holds already do not count."""
+    books = Ledger()
+    assert not books.apply(fill(50))
+    assert not books.apply(fill(51))
+    assert sums(books) == sums(Ledger())
+    early = books.open(FLAT, 50)
+    assert [one.trade_id for one in early] == [50, 51]
+    assert [books.apply(one) for one in early] == [False, True]
+    assert books.fill_count == 1
+
+
+def test_adopted_position_replaces_position_and_entry_and_nothing_else() -> None:
+    """What no trade explained makes no profit, no fee and no fill."""
+    books = opened("1", "100")
+    before = (books.realized_pnl_quote, books.fees, books.fill_count)
+    books.adopt(replace(FLAT, quantity=Decimal(-3), entry_price=Decimal(70)))
+    assert (books.position_quantity, books.entry_price) == (-3, 70)
+    assert (books.realized_pnl_quote, books.fees, books.fill_count) == before
+
+
+def test_memory_of_trade_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only as many are remembered as could be told twice."""
+    monkeypatch.setattr(Ledger, "REMEMBERED", 3)
+    books = opened()
+    for trade_id in (1, 2, 3, 4):
+        books.apply(fill(trade_id))
+    assert not books.apply(fill(2))
+    assert len(books._seen) == 3
+
+
+def test_profit_is_realised_and_open_less_fees_with_funding() -> None:
+    """Fees in another asset are not mixed into money of this one."""
+    books = opened("2", "100")
+    books.funding_quote = Decimal("-0.25")
+    books.apply(
+        fill(1, Side.SELL, "1", price=Decimal(110), realized_pnl_quote=Decimal(10), commission=Decimal("0.5"))
+    )
+    books.apply(fill(2, Side.BUY, "1", price=Decimal(100), commission=Decimal(3), commission_asset="BNB"))
+    assert books.unrealized_pnl_quote(Decimal(105)) == 10
+    assert books.pnl_quote(Decimal(105), "USDT") == Decimal("19.25")
+    assert books.fees_in("BNB") == 3
+    assert books.fees_in("ETH") == 0

@@ -1,0 +1,340 @@
+"""Our orders: knowledge that only grows, whatever order the exchange's reports come in."""
+
+import re
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.model import OrderReport, OrderStatus, Side
+from core.order import (
+    PREFIX,
+    ClientIds,
+    LiveOrder,
+    LiveOrders,
+    absence_is_proof,
+    is_ours,
+    plan_replace,
+)
+
+from .examples import BTC, quote, report
+
+ENDS = [OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED]
+START_MS = 1_790_000_000_000
+
+
+def registered() -> tuple[LiveOrders, LiveOrder]:
+    """One order that is on its way."""
+    orders = LiveOrders()
+    return orders, orders.register("qpmm-mm1-1-1", quote(lots=10), 5)
+
+
+def facts(order: LiveOrder) -> tuple[object, ...]:
+    """Everything that the exchange's reports decide."""
+    return order.status, order.executed_lots, order.order_id, order.price_ticks, order.lots, order.update_ms
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[OrderReport]:
+    """What the exchange reports of one order's life: accepted, then fills and amendments, and perhaps an end."""
+    story = [report(update_ms=START_MS)]
+    price_ticks, lots, executed = 799_000, 10, 0
+    for step in range(1, draw(st.integers(0, 6)) + 1):
+        if draw(st.booleans()) and executed < lots - 1:
+            executed = draw(st.integers(executed + 1, lots - 1))
+        else:
+            price_ticks, lots = draw(st.integers(700_000, 799_999)), draw(st.integers(executed + 1, 40))
+        status = OrderStatus.PARTIALLY_FILLED if executed else OrderStatus.ACTIVE
+        story.append(
+            report(
+                status=status,
+                executed_lots=executed,
+                price_ticks=price_ticks,
+                lots=lots,
+                update_ms=START_MS + step,
+            )
+        )
+    end = draw(st.sampled_from([None, *ENDS]))
+    if end is not None:
+        executed = lots if end is OrderStatus.FILLED else executed
+        story.append(replace(story[-1], status=end, executed_lots=executed, update_ms=START_MS + 99))
+    return story
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[OrderReport], list[OrderReport]]:
+    """A history, and the same reports as two channels may bring them: in any order, any of them twice."""
+    story = draw(histories())
+    twice = draw(st.lists(st.sampled_from(story), max_size=6))
+    return story, draw(st.permutations(story + twice))
+
+
+ANY_REPORT = st.builds(
+    report,
+    status=st.sampled_from(sorted(set(OrderStatus) - {OrderStatus.PENDING_CANCEL})),
+    order_id=st.integers(1, 3),
+    price_ticks=st.integers(0, 1000),
+    lots=st.integers(1, 20),
+    executed_lots=st.integers(0, 20),
+    update_ms=st.integers(START_MS - 5, START_MS + 5),
+)
+"""Anything at all, possible or not."""
+
+
+@given(deliveries())
+def test_any_order_of_reports_ends_in_the_same_knowledge(
+    case: tuple[list[OrderReport], list[OrderReport]],
+) -> None:
+    """Permuted and duplicated, the reports of one life lead to what they lead to in their own order."""
+    story, delivered = case
+    (_, straight), (_, mixed) = registered(), registered()
+    orders, other = LiveOrders(), LiveOrders()
+    for one in story:
+        orders.apply(straight, one, 9)
+    for one in delivered:
+        other.apply(mixed, one, 9)
+    assert facts(mixed) == facts(straight)
+
+
+@given(st.lists(ANY_REPORT, max_size=20))
+def test_executed_never_falls_and_an_end_is_never_undone(reports: list[OrderReport]) -> None:
+    """Whatever is reported: the executed quantity grows, and the first end stands."""
+    orders, order = registered()
+    for one in reports:
+        executed, status = order.executed_lots, order.status
+        orders.apply(order, one, 9)
+        assert order.executed_lots >= executed
+        assert order.status is status or not status.is_terminal
+        assert (order in orders.living()) is not order.status.is_terminal
+
+
+@given(st.lists(ANY_REPORT, min_size=1, max_size=20))
+def test_knowing_it_already_is_no_change(reports: list[OrderReport]) -> None:
+    """The same report, a second time in a row, says that nothing changed."""
+    orders, order = registered()
+    for one in reports:
+        orders.apply(order, one, 9)
+        assert not orders.apply(order, one, 9)
+
+
+@pytest.mark.parametrize(
+    ("known", "reported", "after"),
+    [
+        (OrderStatus.PENDING_NEW, OrderStatus.ACTIVE, OrderStatus.ACTIVE),
+        (OrderStatus.IN_DOUBT, OrderStatus.ACTIVE, OrderStatus.ACTIVE),
+        (OrderStatus.ACTIVE, OrderStatus.IN_DOUBT, OrderStatus.ACTIVE),
+        (OrderStatus.PARTIALLY_FILLED, OrderStatus.ACTIVE, OrderStatus.PARTIALLY_FILLED),
+        (OrderStatus.PENDING_NEW, OrderStatus.IN_DOUBT, OrderStatus.IN_DOUBT),
+        *((OrderStatus.ACTIVE, end, end) for end in ENDS),
+        *((end, OrderStatus.ACTIVE, end) for end in ENDS),
+        *((end, OrderStatus.FILLED, end) for end in ENDS),
+    ],
+)
+def test_status_moves_forward_only(known: OrderStatus, reported: OrderStatus, after: OrderStatus) -> None:
+    """A late "new" or an unheard status takes nothing back."""
+    orders, order = registered()
+    if known.is_terminal:
+        orders.end(order, known)
+    else:
+        order.status = known
+    orders.apply(order, report(status=reported), 9)
+    assert order.status is after
+
+
+def test_late_fill_of_a_cancelled_order_is_counted() -> None:
+    """The end stays, the executed quantity grows, and that is news."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.CANCELLED), 9)
+    assert orders.apply(order, report(status=OrderStatus.PARTIALLY_FILLED, executed_lots=4), 9)
+    assert (order.status, order.executed_lots, order.remaining_lots) == (OrderStatus.CANCELLED, 4, 0)
+
+
+def test_executed_quantity_makes_an_order_partially_filled_whatever_its_report_calls_it() -> None:
+    """A reply that still says "new" after an event told of a fill."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.ACTIVE, executed_lots=3), 9)
+    assert (order.status, order.remaining_lots) == (OrderStatus.PARTIALLY_FILLED, 7)
+
+
+def test_amendment_changes_price_and_size_and_an_older_report_does_not_undo_it() -> None:
+    """The newer time of the exchange wins."""
+    orders, order = registered()
+    orders.apply(order, report(price_ticks=798_000, lots=12, update_ms=START_MS + 5), 9)
+    orders.apply(order, report(price_ticks=799_000, lots=10, update_ms=START_MS), 9)
+    assert (order.price_ticks, order.lots) == (798_000, 12)
+
+
+def test_report_without_a_price_leaves_the_price() -> None:
+    """A market order has none."""
+    orders, order = registered()
+    orders.apply(order, report(price_ticks=0, lots=99, update_ms=START_MS + 5), 9)
+    assert (order.price_ticks, order.lots) == (799_000, 10)
+
+
+def test_first_report_tells_when_an_order_was_accepted() -> None:
+    """Later ones do not move that moment; a report forgets every "not found"."""
+    orders, order = registered()
+    order.not_found = 2
+    orders.apply(order, report(), 30)
+    orders.apply(order, report(executed_lots=1), 40)
+    assert (order.accepted_ns, order.not_found, order.order_id) == (30, 0, 7)
+
+
+def test_client_id_is_never_used_twice() -> None:
+    """Neither while its order lives nor after."""
+    orders, order = registered()
+    with pytest.raises(ValueError, match="qpmm-mm1-1-1 was used before"):
+        orders.register(order.client_id, quote(), 6)
+    orders.end(order, OrderStatus.CANCELLED)
+    with pytest.raises(ValueError, match="qpmm-mm1-1-1 was used before"):
+        orders.register(order.client_id, quote(), 7)
+
+
+def test_order_counts_from_its_registration_on() -> None:
+    """Before anything was sent it fills its slot, at full size."""
+    orders, order = registered()
+    assert order.status is OrderStatus.PENDING_NEW
+    assert not orders.slot_is_free((Side.BUY, 1))
+    assert orders.slot_is_free((Side.SELL, 1))
+    assert orders.resting_notional_quote(Side.BUY, BTC) == Decimal(799)
+    assert orders.resting_notional_quote(Side.SELL, BTC) == 0
+
+
+def test_unknown_outcome_leaves_an_order_in_doubt_at_full_size() -> None:
+    """It may rest, so it does, until the exchange says otherwise."""
+    orders, order = registered()
+    orders.doubt(order, "timeout")
+    assert orders.in_doubt() == [order]
+    assert order.reason == "timeout"
+    assert not orders.slot_is_free(order.slot)
+    assert order.remaining_lots == 10
+
+
+def test_doubt_comes_too_late_when_an_event_has_spoken() -> None:
+    """The reply timed out, but the user stream told of the order before."""
+    orders, order = registered()
+    orders.apply(order, report(), 9)
+    orders.doubt(order, "timeout")
+    assert order.status is OrderStatus.ACTIVE
+    assert orders.in_doubt() == []
+
+
+def test_ended_order_frees_its_slot_and_is_still_found() -> None:
+    """Late fills need it, by either id."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.FILLED, executed_lots=10), 9)
+    assert orders.living() == []
+    assert orders.slot_is_free(order.slot)
+    assert orders.find(order.client_id) is order
+    assert orders.by_order_id(7) is order
+    assert orders.by_order_id(8) is None
+    assert orders.find("qpmm-other") is None
+
+
+def test_reason_of_an_end_is_kept_beside_an_earlier_one() -> None:
+    """An end without a reason keeps the one there is."""
+    orders, order = registered()
+    orders.doubt(order, "timeout")
+    orders.end(order, OrderStatus.REJECTED)
+    assert order.reason == "timeout"
+    orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
+    assert order.reason == "never reached the exchange"
+
+
+def test_memory_of_ended_orders_is_bounded() -> None:
+    """The oldest is forgotten first."""
+    orders = LiveOrders()
+    for number in range(LiveOrders.REMEMBERED + 1):
+        orders.end(orders.register(f"qpmm-{number}", quote(), 0), OrderStatus.CANCELLED)
+    assert orders.find("qpmm-0") is None
+    assert orders.find("qpmm-1") is not None
+
+
+def test_cancel_under_way_is_shown_until_the_end() -> None:
+    """It changes nothing about what may still be filled."""
+    orders, order = registered()
+    orders.apply(order, report(), 9)
+    order.cancel_requested = True
+    assert order.shown_status is OrderStatus.PENDING_CANCEL
+    assert order.remaining_lots == 10
+    orders.apply(order, report(status=OrderStatus.CANCELLED), 9)
+    assert order.shown_status is OrderStatus.CANCELLED
+
+
+def test_order_of_an_earlier_run_is_taken_up_outside_of_any_slot() -> None:
+    """Level 0: it counts as resting and competes with no quote."""
+    orders = LiveOrders()
+    order = orders.adopt(report(client_id="qpmm-old"), 9)
+    assert orders.living() == [order]
+    assert (order.level, order.status, order.echoed, order.order_id) == (0, OrderStatus.ACTIVE, True, 7)
+    assert all(orders.slot_is_free((side, 1)) for side in Side)
+
+
+def test_known_order_is_not_taken_up_a_second_time() -> None:
+    """Its report is applied."""
+    orders, order = registered()
+    assert orders.adopt(report(executed_lots=2), 9) is order
+    assert (order.level, order.executed_lots) == (1, 2)
+    assert orders.living() == [order]
+
+
+@pytest.mark.parametrize(
+    ("not_found", "now_ns", "proven"),
+    [
+        (2, 4_000_000_005, True),
+        (1, 4_000_000_005, False),
+        (2, 4_000_000_004, False),
+        (3, 9_000_000_000, True),
+    ],
+)
+def test_absence_is_proof_after_two_answers_and_a_closed_window(
+    not_found: int, now_ns: int, proven: bool
+) -> None:
+    """A receive window of 2 s and 2 s to settle, counted from sending."""
+    _, order = registered()
+    order.not_found = not_found
+    assert absence_is_proof(order, now_ns, recv_window_ms=2000) is proven
+
+
+def test_replacing_cancels_everything_first_and_places_into_free_slots_only() -> None:
+    """No slot ever holds two orders."""
+    orders, order = registered()
+    desired = [quote(Side.BUY, 1), quote(Side.SELL, 1, 801_000)]
+    first = plan_replace(desired, orders.living())
+    assert first.cancels == (order,)
+    assert [one.side for one in first.places] == [Side.SELL]
+    orders.end(order, OrderStatus.CANCELLED)
+    second = plan_replace(desired, orders.living())
+    assert second.cancels == ()
+    assert list(second.places) == desired
+
+
+def test_client_ids_are_ours_and_allowed_and_never_the_same() -> None:
+    """At most 36 of the characters that the exchange takes, unique over runs and instances."""
+    minted: list[str] = []
+    for instance, boot_ms in (("mm1", START_MS), ("mm1", START_MS + 1), ("abcdefgh", START_MS)):
+        ids = ClientIds(instance, boot_ms)
+        minted += [ids.mint() for _ in range(100)]
+    assert len(set(minted)) == 300
+    assert all(is_ours(one) for one in minted)
+    assert all(re.fullmatch(r"[.A-Z:/a-z0-9_-]{1,36}", one) for one in minted)
+
+
+def test_client_id_leaves_room_for_a_long_life() -> None:
+    """Ten million orders of the longest instance name still fit."""
+    ids = ClientIds("abcdefgh", 4_102_444_800_000)
+    ids._next = 10_000_000  # a life's work, not minted one by one
+    assert len(ids.mint()) <= 36
+
+
+def test_first_moment_has_a_client_id_too() -> None:
+    """The epoch itself is "0"."""
+    assert ClientIds("mm1", 0).mint() == f"{PREFIX}mm1-0-1"
+
+
+@pytest.mark.parametrize("client_id", ["", "web_123", "x-qpmm-1", "QPMM-1", "autoclose-1"])
+def test_orders_of_others_are_not_ours(client_id: str) -> None:
+    """Only the prefix, at the beginning and as we spell it."""
+    assert not is_ours(client_id)
