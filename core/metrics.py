@@ -78,9 +78,9 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
 """One row a second for each symbol: name -> (unit, meaning)."""
 
 QUOTE_METRICS: dict[str, tuple[str, str]] = {
-    "quote_price": (QUOTE, "price of a resting order, with side and level"),
-    "quote_size": (BASE, "remaining quantity of a resting order, with side and level"),
-    "quote_distance_bps": ("bps", "distance of a resting order from the mid, with side and level"),
+    "quote_price": (QUOTE, "price of a resting order"),
+    "quote_size": (BASE, "remaining quantity of a resting order"),
+    "quote_distance_bps": ("bps", "distance of a resting order from the mid"),
 }
 """One row a second for each resting order."""
 
@@ -257,7 +257,7 @@ def _quote_rows(context: SymbolContext) -> Iterator[Row]:
                 _unit(QUOTE_METRICS[name][0], context),
                 context.symbol,
                 order.side.lower(),
-                str(order.level),
+                str(order.level) if order.level else "-",
                 order.shown_status.lower(),
             )
 
