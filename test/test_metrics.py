@@ -1,0 +1,355 @@
+"""The rows of the metrics file: every name with its unit, numbers in plain digits, and a document that is true."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from core.context import SymbolContext
+from core.events import (
+    ConnectionEvent,
+    ConnectionKind,
+    EngineEvent,
+    EngineKind,
+    Fact,
+    FillEvent,
+    OrderEvent,
+    OrderKind,
+    RiskEvent,
+    RiskKind,
+)
+from core.metrics import (
+    ACCOUNT_METRICS,
+    COLUMNS,
+    EVENT_METRICS,
+    QUOTE_METRICS,
+    SYMBOL_METRICS,
+    Counters,
+    Row,
+    account_rows,
+    event_row,
+    symbol_rows,
+    usage_values,
+)
+from core.model import Position, Side
+from utils.http import RequestUsage
+
+from .examples import BTC, context, fill, quote, report
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
+LIMIT = Decimal(2000)
+NOW_NS = 1_250_000_000
+
+
+def documented() -> dict[str, list[list[str]]]:
+    """Return the tables of the document by their headings: the cells of each row that begins with a name."""
+    tables: dict[str, list[list[str]]] = {}
+    heading = ""
+    for line in DOCUMENT.read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            heading = line.strip("# ")
+        elif line.startswith("| `"):
+            tables.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return tables
+
+
+def order_event(kind: OrderKind = OrderKind.PLACED, level: int = 1, details: str = "") -> OrderEvent:
+    """Something that happened to a sell of 0.003 BTC."""
+    return OrderEvent(
+        symbol="BTCUSDT",
+        kind=kind,
+        client_id="qpmm-mm1-1-1",
+        side=Side.SELL,
+        level=level,
+        price=Decimal("80100.0"),
+        quantity=Decimal("0.003"),
+        details=details,
+    )
+
+
+def rows_of(symbol: SymbolContext, counters: Counters | None = None) -> list[Row]:
+    """This second's rows of a symbol."""
+    return list(symbol_rows(symbol, counters or Counters({}), LIMIT, NOW_NS))
+
+
+def values(rows: Iterable[Row]) -> dict[str, str]:
+    """The value of each name; of a name that comes more than once, the last."""
+    return {row.name: row.value for row in rows}
+
+
+def holding() -> SymbolContext:
+    """0.01 BTC long from 79 000, with two quotes that rest and one in doubt."""
+    symbol = context()
+    held = Position("BTCUSDT", Decimal("0.01"), Decimal(79_000), Decimal(80_000), Decimal(10), 0)
+    symbol.ledger.open(held, 0)
+    symbol.state.exchange_position = held
+    symbol.state.book_proven_ns = 1_000_000_000
+    for client_id, wanted in (("a", quote()), ("b", quote(Side.SELL, 1, 801_000))):
+        order = symbol.orders.register(client_id, wanted, 0)
+        symbol.orders.apply(order, report(side=wanted.side, price_ticks=wanted.price_ticks, lots=3), 0)
+    symbol.orders.doubt(symbol.orders.register("c", quote(Side.SELL, 2, 802_000), 0), "timeout")
+    return symbol
+
+
+# --- the document -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("Every second, for each symbol", SYMBOL_METRICS),
+        ("Every second, for each order that rests or may rest", QUOTE_METRICS),
+        ("Every second, for the account and the process", ACCOUNT_METRICS),
+    ],
+)
+def test_document_names_exactly_the_metrics_there_are(
+    heading: str, table: dict[str, tuple[str, str]]
+) -> None:
+    """Names, units and meanings, in the same order."""
+    assert documented()[heading] == [[f"`{name}`", f"`{unit}`", text] for name, (unit, text) in table.items()]
+
+
+def test_document_names_exactly_the_events_there_are() -> None:
+    """With every kind that may stand in sub_type."""
+    listed = {cells[0]: (cells[1], re.findall(r"`([a-z_]+)`", cells[3])) for cells in documented()["Events"]}
+    assert listed == {
+        f"`{name}`": (f"`{unit}`", [str(kind) for kind in kinds])
+        for name, (unit, kinds) in EVENT_METRICS.items()
+    }
+
+
+def test_document_names_exactly_the_columns_there_are() -> None:
+    """In the order of the file."""
+    assert [cells[0].strip("`") for cells in documented()["Metrics"]] == list(COLUMNS)
+
+
+def test_document_has_no_other_table() -> None:
+    """Nothing is documented that is not there."""
+    assert len(documented()) == 5
+
+
+# --- every second -------------------------------------------------------------------------------------------
+
+
+def test_symbol_has_a_row_for_each_of_its_metrics() -> None:
+    """Each once, beside those of its orders."""
+    names = [row.name for row in rows_of(holding()) if row.name not in QUOTE_METRICS]
+    assert sorted(names) == sorted(SYMBOL_METRICS)
+
+
+def test_units_are_the_assets_of_the_symbol() -> None:
+    """No placeholder is left."""
+    units = {row.name: row.unit for row in rows_of(holding())}
+    assert units["mid_price"] == "usdt"
+    assert units["position"] == "btc"
+    assert units["quote_size"] == "btc"
+    assert set(units.values()) <= {"usdt", "btc", "ms", "bps", "count", "bool"}
+
+
+def test_every_value_is_a_number_in_plain_digits() -> None:
+    """No exponent, no True, no NaN."""
+    rows = [*rows_of(holding()), *account_rows(usage_values(RequestUsage(last_round_trip_ms=1e-7)), "USDT")]
+    for row in rows:
+        assert re.fullmatch(r"-?\d+(\.\d+)?", row.value), row
+
+
+def test_market_is_described_by_its_book() -> None:
+    """Mid, both sides, the spread in bps, and how old all that is."""
+    found = values(rows_of(holding()))
+    assert Decimal(found["mid_price"]) == 80_000
+    assert (Decimal(found["best_bid"]), Decimal(found["best_ask"])) == (
+        Decimal("79999.9"),
+        Decimal("80000.1"),
+    )
+    assert Decimal(found["spread_bps"]) == Decimal("0.025")
+    assert found["book_age"] == "250.000"
+
+
+def test_exposure_is_the_position_and_everything_that_may_rest_on_a_side() -> None:
+    """800 held; 239.7 rest to buy; 240.3 rest and 240.6 may rest to sell."""
+    found = values(rows_of(holding()))
+    assert Decimal(found["exposure_buy"]) == Decimal("1039.7")
+    assert Decimal(found["exposure_sell"]) == Decimal("-319.1")
+    assert Decimal(found["position_notional"]) == 800
+    assert Decimal(found["position_limit"]) == 2000
+
+
+def test_books_and_orders_are_counted() -> None:
+    """Position, profit, orders, doubts, and what happened so far."""
+    symbol, counters = holding(), Counters({})
+    symbol.ledger.apply(fill(9, Side.SELL, "0.004", realized_pnl_quote=Decimal("3.6")))
+    for kind in (
+        OrderKind.PLACED,
+        OrderKind.PLACED,
+        OrderKind.CANCELLED,
+        OrderKind.EXPIRED,
+        OrderKind.REJECTED,
+    ):
+        counters.count(order_event(kind))
+    found = values(rows_of(symbol, counters))
+    assert (found["live_orders"], found["orders_in_doubt"]) == ("3", "1")
+    assert (found["orders_placed"], found["orders_cancelled"], found["orders_rejected"]) == ("2", "2", "1")
+    assert (found["fills"], found["fills_maker"]) == ("1", "1")
+    assert Decimal(found["position"]) == Decimal("0.006")
+    assert Decimal(found["exchange_position"]) == Decimal("0.01")
+    assert Decimal(found["net_pnl"]) == Decimal("3.6") + Decimal("0.006") * 1000 - Decimal("0.04794")
+
+
+def test_closed_gate_shows_with_its_reasons() -> None:
+    """In the details of ``quoting``, and nowhere else."""
+    symbol = holding()
+    symbol.gate.close("book", "the book is stale")
+    symbol.gate.close("user", "the account stream is down")
+    symbol.state.strategy_paused = True
+    rows = rows_of(symbol)
+    assert values(rows)["quoting"] == "0"
+    assert values(rows)["paused"] == "1"
+    assert {row.details for row in rows if row.name == "quoting"} == {
+        "the book is stale; the account stream is down"
+    }
+    assert {row.details for row in rows if row.name != "quoting"} == {""}
+
+
+def test_each_order_that_may_rest_has_its_price_size_and_distance() -> None:
+    """With side, level and status."""
+    rows = [row for row in rows_of(holding()) if row.name in QUOTE_METRICS]
+    assert len(rows) == 9
+    assert rows[:3] == [
+        Row("quote_price", "79900.0", "usdt", "BTCUSDT", "buy", "1", "active"),
+        Row("quote_size", "0.003", "btc", "BTCUSDT", "buy", "1", "active"),
+        Row("quote_distance_bps", "12.500", "bps", "BTCUSDT", "buy", "1", "active"),
+    ]
+    assert [(row.side, row.level, row.sub_type) for row in rows[6:]] == [("sell", "2", "in_doubt")] * 3
+
+
+def test_order_without_a_level_has_a_dash_for_it() -> None:
+    """One that an earlier run left: levels begin at 1."""
+    symbol = context()
+    symbol.orders.adopt(report(client_id="qpmm-old"), 0)
+    assert {row.level for row in rows_of(symbol) if row.name in QUOTE_METRICS} == {"-"}
+
+
+def test_market_has_no_rows_before_the_first_book() -> None:
+    """Nothing is invented; what rests has no distance to a mid that is not known."""
+    symbol = context()
+    symbol.state.book = None
+    symbol.state.mark_price = Decimal(0)
+    symbol.orders.register("a", quote(), 0)
+    names = {row.name for row in rows_of(symbol)}
+    assert "mid_price" not in names
+    assert "book_age" not in names
+    assert {"position", "live_orders", "quoting"} <= names
+    assert values(rows_of(symbol))["quote_distance_bps"] == "0"
+
+
+def test_book_that_was_proven_this_moment_has_no_age_below_zero() -> None:
+    """The clock was read before the message came."""
+    symbol = holding()
+    symbol.state.book_proven_ns = NOW_NS + 5
+    assert values(rows_of(symbol))["book_age"] == "0.000"
+
+
+def test_account_rows_are_about_no_symbol() -> None:
+    """Money in the quote asset, the rest in its own unit."""
+    rows = list(account_rows({"equity": Decimal("5001.5"), "uptime": 12.0, "reconnects": 3}, "USDT"))
+    assert rows == [
+        Row("equity", "5001.5", "usdt"),
+        Row("uptime", "12.000", "s"),
+        Row("reconnects", "3", "count"),
+    ]
+
+
+def test_use_of_the_limits_is_told_under_its_own_names() -> None:
+    """All of them are account metrics."""
+    usage = RequestUsage(
+        sent=9,
+        refused=2,
+        unknown=1,
+        used_weight_1m=40,
+        order_count_10s=6,
+        order_count_1m=36,
+        last_round_trip_ms=1.5,
+        round_trips_ms={"POST /fapi/v1/order": 2.5, "DELETE /fapi/v1/batchOrders": 3.5},
+    )
+    found = usage_values(usage)
+    assert set(found) <= set(ACCOUNT_METRICS)
+    assert (found["requests_sent"], found["requests_refused"], found["requests_unknown"]) == (9, 2, 1)
+    assert (found["order_round_trip"], found["cancel_round_trip"], found["request_round_trip"]) == (
+        2.5,
+        3.5,
+        1.5,
+    )
+    assert (found["used_weight_1m"], found["order_count_10s"], found["order_count_1m"]) == (40, 6, 36)
+    assert usage_values(RequestUsage())["order_round_trip"] == 0
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+FACTS: list[Fact] = [
+    *(order_event(kind) for kind in OrderKind),
+    FillEvent(fill(), 1),
+    FillEvent(fill(is_maker=False), 0),
+    *(RiskEvent("BTCUSDT", kind, Decimal(2100), "over") for kind in RiskKind),
+    *(ConnectionEvent("market", kind) for kind in ConnectionKind),
+    *(EngineEvent(kind) for kind in EngineKind),
+]
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=repr)
+def test_every_fact_has_a_row_of_a_documented_name_and_kind(fact: Fact) -> None:
+    """With its unit; nothing is recorded that the document does not list."""
+    row = event_row(fact, {"BTCUSDT": context()})
+    unit, kinds = EVENT_METRICS[row.name]
+    assert row.sub_type in kinds
+    assert row.unit == {"<base>": "btc", "<quote>": "usdt"}.get(unit, unit)
+    assert re.fullmatch(r"\d+(\.\d+)?", row.value)
+
+
+def test_order_event_names_price_id_and_reason() -> None:
+    """The quantity is the value."""
+    row = event_row(order_event(OrderKind.REJECTED, 2, "would take"), {"BTCUSDT": context()})
+    expected = "price=80100.0 id=qpmm-mm1-1-1 would take"
+    assert row == Row("order_event", "0.003", "btc", "BTCUSDT", "sell", "2", "rejected", expected)
+
+
+def test_order_event_without_a_level_or_reason_has_a_dash_and_no_blank() -> None:
+    """An order that an earlier run left."""
+    row = event_row(order_event(OrderKind.ORPHAN, 0), {"BTCUSDT": context()})
+    assert (row.level, row.details) == ("-", "price=80100.0 id=qpmm-mm1-1-1")
+
+
+def test_fill_row_holds_everything_the_exchange_said_of_the_trade() -> None:
+    """Enough to compare with the exchange's record to the last digit."""
+    trade = fill(
+        4567, Side.SELL, "0.004", commission=Decimal("0.00000010"), realized_pnl_quote=Decimal("-1.25")
+    )
+    row = event_row(FillEvent(trade, 3), {"BTCUSDT": context()})
+    expected = "price=79900 trade=4567 order=7 id=qpmm-mm1-1-1 fee=0.00000010 USDT realized=-1.25"
+    assert row == Row("fill", "0.004", "btc", "BTCUSDT", "sell", "3", "maker", expected)
+
+
+def test_fill_by_another_hand_has_no_level() -> None:
+    """A manual or forced trade."""
+    row = event_row(FillEvent(fill(is_maker=False), 0), {"BTCUSDT": context()})
+    assert (row.level, row.sub_type) == ("-", "taker")
+
+
+def test_units_of_an_event_are_those_of_its_own_symbol() -> None:
+    """Two symbols in one file."""
+    other = context(rules=replace(BTC, symbol="ETHUSDC", base_asset="ETH", quote_asset="USDC"))
+    fact = RiskEvent("ETHUSDC", RiskKind.BREACH, Decimal(5), "over")
+    assert event_row(fact, {"BTCUSDT": context(), "ETHUSDC": other}).unit == "usdc"
+
+
+def test_counters_count_restarts_and_keep_symbols_apart() -> None:
+    """Only what is asked for."""
+    counters = Counters({})
+    counters.count(EngineEvent(EngineKind.WORKER_RESTARTED, "orders: ValueError"))
+    counters.count(EngineEvent(EngineKind.STARTED))
+    counters.count(order_event(OrderKind.PLACED))
+    assert counters.restarts == 1
+    assert counters.of("BTCUSDT", OrderKind.PLACED, OrderKind.FILLED) == 1
+    assert counters.of("ETHUSDT", OrderKind.PLACED) == 0
