@@ -217,8 +217,13 @@ class Engine:
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
             for worker in self.workers
         ]
-        code = await self._until_stop(tasks)
-        return await self._end(code, tasks)
+        try:
+            code = await self._until_stop(tasks)
+            return await self._end(code, tasks)
+        finally:  # also when this is cancelled from outside, which ends everything at once
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _halt_stands(self) -> bool:
         halts = [halt for latch in self._latches.values() if (halt := latch.read()) is not None]
@@ -278,10 +283,9 @@ class Engine:
                 await asyncio.wait({work}, timeout=self.HURRIED_S)
             return work.done() and work.result()
         finally:
-            waited: list[asyncio.Future[Any]] = [work, hurrying, *tasks]
-            for task in waited:
+            for task in (work, hurrying):
                 task.cancel()
-            await asyncio.gather(*waited, return_exceptions=True)
+            await asyncio.gather(work, hurrying, return_exceptions=True)
 
     async def _stop_and_withdraw(self, tasks: Sequence[asyncio.Future[None]]) -> bool:
         """Let requests under way come back, stop the workers, and cancel until the exchange confirms no order."""

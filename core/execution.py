@@ -47,6 +47,7 @@ class ExecutionEngine:
         self._bus = bus
         self._ids = ids
         self._recv_window_ms = recv_window_ms
+        self._complained: dict[str, str] = {}
 
     # --- placing ----------------------------------------------------------------------------------------------
 
@@ -57,7 +58,7 @@ class ExecutionEngine:
 
     async def _place_one(self, context: SymbolContext, quote: Quote, book: BookTop) -> LiveOrder:
         now_ns = self._clock.monotonic_ns()
-        order = context.orders.register(self._ids.mint(), quote, now_ns)
+        order = context.orders.register(self._ids.mint(), quote, now_ns, book.mid_half_ticks)
         objection = self._objection(context, quote, book)
         if objection:
             self._end(context, order, OrderStatus.REJECTED, f"not sent: {objection}")
@@ -147,8 +148,9 @@ class ExecutionEngine:
             resting = await self._ours_at_exchange(context)
             await self._look_for_missing(context, resting)
         except ExchangeError as error:
-            log.warning("%s: could not verify that no order rests: %s", context.symbol, error)
+            self._complain(context, type(error).__name__, f"could not verify that no order rests: {error}")
             return False
+        self._complained.pop(context.symbol, None)
         return not resting and not context.orders.living()
 
     async def _ours_at_exchange(self, context: SymbolContext) -> list[str]:
@@ -168,6 +170,12 @@ class ExecutionEngine:
         for order in context.orders.living():
             if order.client_id not in resting:
                 await self.look_up(context, order)
+
+    def _complain(self, context: SymbolContext, kind: str, text: str) -> None:
+        """Log a complaint once for as long as it is of the same kind."""
+        if self._complained.get(context.symbol) != kind:
+            self._complained[context.symbol] = kind
+            log.warning("%s: %s", context.symbol, text)
 
     # --- finding out ------------------------------------------------------------------------------------------
 
@@ -228,6 +236,8 @@ class ExecutionEngine:
         self._publish(context, order, OrderKind.REJECTED, reason)
 
     def _publish(self, context: SymbolContext, order: LiveOrder, kind: OrderKind, details: str = "") -> None:
+        if kind is OrderKind.PLACED and order.decided_mid_half_ticks:
+            details = f"mid={context.rules.tick_size * order.decided_mid_half_ticks / 2:f}"
         self._bus.publish(
             OrderEvent(
                 symbol=context.symbol,

@@ -68,6 +68,8 @@ class LiveOrder:
     price_ticks: int
     lots: int
     sent_ns: int
+    decided_mid_half_ticks: int = 0
+    """The mid on which the order was decided; 0 for an order of an earlier run."""
     status: OrderStatus = OrderStatus.PENDING_NEW
     order_id: int = 0
     executed_lots: int = 0
@@ -76,7 +78,7 @@ class LiveOrder:
     cancel_requested: bool = False
     accepted_ns: int = 0
     echoed: bool = False
-    """The user stream has spoken of this order: the proof that it still reports."""
+    """The user stream has spoken of this order."""
     not_found: int = 0
     refused_code: int = 0
     reason: str = ""
@@ -104,6 +106,8 @@ class LiveOrders:
     REMEMBERED = 5000
 
     def __init__(self) -> None:
+        self.awaiting_echo: dict[str, int] = {}
+        """Monotonic time of acceptance, by client id, of orders that the user stream has not spoken of yet."""
         self._living: dict[str, LiveOrder] = {}
         self._ended: OrderedDict[str, LiveOrder] = OrderedDict()
 
@@ -128,11 +132,14 @@ class LiveOrders:
         """Return the orders of which nobody here knows whether they exist."""
         return [order for order in self._living.values() if order.status is OrderStatus.IN_DOUBT]
 
-    def register(self, client_id: str, quote: Quote, now_ns: int) -> LiveOrder:
+    def register(
+        self, client_id: str, quote: Quote, now_ns: int, decided_mid_half_ticks: int = 0
+    ) -> LiveOrder:
         """Return a new order that counts as resting from now on. Call this before sending."""
         if self.find(client_id) is not None:
             raise ValueError(f"client id {client_id} was used before")
         order = LiveOrder(client_id, quote.side, quote.level, quote.price_ticks, quote.lots, now_ns)
+        order.decided_mid_half_ticks = decided_mid_half_ticks
         self._living[client_id] = order
         return order
 
@@ -154,6 +161,8 @@ class LiveOrders:
         before = _facts(order)
         order.order_id = report.order_id
         order.not_found = 0
+        if not order.accepted_ns and not order.echoed:
+            self.awaiting_echo[order.client_id] = now_ns
         order.accepted_ns = order.accepted_ns or now_ns
         order.executed_lots = max(order.executed_lots, report.executed_lots)
         if not order.status.is_terminal:
@@ -170,6 +179,11 @@ class LiveOrders:
             order.status = OrderStatus.PARTIALLY_FILLED
         elif _RANK[report.status] >= _RANK[order.status]:
             order.status = report.status
+
+    def echo(self, order: LiveOrder) -> None:
+        """Note that the user stream has spoken of this order: the proof that it still reports."""
+        order.echoed = True
+        self.awaiting_echo.pop(order.client_id, None)
 
     def doubt(self, order: LiveOrder, reason: str) -> None:
         """Note that the outcome of placing this order is unknown; it counts as resting until the exchange says."""

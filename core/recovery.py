@@ -118,6 +118,7 @@ class RecoveryManager:
         self._due.set()
 
     def _stream_up(self) -> None:
+        self._forget_echoes()
         self._bus.publish(ConnectionEvent("account", ConnectionKind.UP))
         self.request_reconcile("the account stream is up")
 
@@ -256,11 +257,17 @@ class RecoveryManager:
         while True:
             await asyncio.sleep(self.TURN_S)
             overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
-            for context in self._contexts:
-                for order in context.orders.living():
-                    if not order.echoed and 0 < order.accepted_ns < overdue_ns and self.stream.is_up:
-                        order.echoed = True  # one complaint an order
-                        self.stream.drop("silent about our orders")
+            accepted_ns = [
+                accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
+            ]
+            if self.stream.is_up and accepted_ns and min(accepted_ns) < overdue_ns:
+                self._forget_echoes()
+                self.stream.drop("silent about our orders")
+
+    def _forget_echoes(self) -> None:
+        """Expect nothing of a new connection that only the old one could have told."""
+        for context in self._contexts:
+            context.orders.awaiting_echo.clear()
 
     async def _keep_clock(self) -> None:
         """Measure the offset to the exchange's clock now and then, and at once when a timestamp was refused."""

@@ -37,6 +37,8 @@ class RiskController:
     FLATTEN_ATTEMPTS = 5
     FLATTEN_PAUSE_S = 0.2
     UNCONFIRMED_AFTER_S = 3.0
+    SPACING_S = 0.4
+    """However many fills come, checks are at least so far apart: each costs request weight."""
 
     def __init__(
         self,
@@ -89,8 +91,10 @@ class RiskController:
         while True:
             wake.clear()
             await self.check(context)
+            spacing_s = min(self.SPACING_S, self._settings.check_interval_s)
+            await asyncio.sleep(spacing_s)
             try:
-                async with asyncio.timeout(self._settings.check_interval_s):
+                async with asyncio.timeout(self._settings.check_interval_s - spacing_s):
                     await wake.wait()
             except TimeoutError:
                 pass

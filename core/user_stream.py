@@ -113,7 +113,7 @@ class UserEvents:
     def _update_order(self, context: SymbolContext, update: dict[str, Any]) -> None:
         order = context.orders.find(update["c"])
         if order is not None:
-            order.echoed = True
+            context.orders.echo(order)
             self._execution.report(context, order, wire.order_event_report(update, context.rules))
         elif is_ours(update["c"]) and not update.get("R"):
             report = wire.order_event_report(update, context.rules)
