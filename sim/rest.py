@@ -40,6 +40,8 @@ class Endpoint:
 
 
 Routes = Mapping[tuple[str, str], Endpoint]
+OWN_DOORS = "/sim/"
+"""The exchange's own doors, beside Binance's: no limit holds there, not even a ban."""
 
 
 class Router:
@@ -69,7 +71,8 @@ class Router:
         return _reply(200, result, self._headers(endpoint, now_ms))
 
     def _admit(self, endpoint: Endpoint, request: Request, params: Params, now_ms: int) -> None:
-        self._limits.charge_weight(endpoint.weigh(params), now_ms)
+        if not request.path.startswith(OWN_DOORS):
+            self._limits.charge_weight(endpoint.weigh(params), now_ms)
         if endpoint.security is not Security.NONE:
             self._gatekeeper.check_key(request.headers)
         if endpoint.security is Security.SIGNED:
