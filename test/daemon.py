@@ -1,0 +1,254 @@
+"""The whole daemon against the simulated exchange, in memory and in virtual time: what the scenario tests share."""
+
+import asyncio
+import csv
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from core.engine import ExitCode, Wiring, run_engine
+from core.settings import Settings, settings_from
+from core.shutdown import StopRequest
+from core.state import SharedState
+from sim.clockwork import drive
+from sim.exchange import Exchange, Request
+from sim.feeds import FeedSettings, open_market
+from sim.orders import Order
+from sim.transport import InMemoryHttp, InMemoryWs, Link
+from sim.virtual_time import VirtualClock, run_virtual
+from utils.clock import Clock
+from utils.config_loader import get_config
+from utils.errors import OutcomeUnknown
+from utils.http import BinanceRest, HttpResponse, HttpTransport
+
+KEY, SECRET = "paper-key", "paper-secret"
+
+
+class LossyHttp:
+    """A transport that loses what it is told to lose: ``lose(method, path)`` returns "request", "reply" or "".
+
+    A lost request never reaches the exchange, a lost reply comes from one that was executed; the caller sees the same.
+    """
+
+    def __init__(self, inner: HttpTransport, lose: Callable[[str, str], str]) -> None:
+        self._inner = inner
+        self.lose = lose
+
+    async def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        """Return the reply, unless it or the request is lost."""
+        lost = self.lose(method, path)
+        if lost != "request":
+            reply = await self._inner.request(method, path, query, headers, timeout_s)
+            if not lost:
+                return reply
+        await asyncio.sleep(timeout_s)
+        raise OutcomeUnknown(f"{method} {path}: no answer")
+
+    async def close(self) -> None:
+        """Close the transport underneath."""
+        await self._inner.close()
+
+
+class SkewedClock:
+    """A clock whose wall time is wrong by ``skew_ms``."""
+
+    def __init__(self, clock: Clock, skew_ms: int) -> None:
+        self._clock = clock
+        self.skew_ms = skew_ms
+
+    def time_ms(self) -> int:
+        """Return the wrong wall time."""
+        return self._clock.time_ms() + self.skew_ms
+
+    def monotonic_ns(self) -> int:
+        """Return the right monotonic time."""
+        return self._clock.monotonic_ns()
+
+
+class World:
+    """One simulated exchange and the daemons that run on it, one after the other."""
+
+    def __init__(self, exchange: Exchange, clock: VirtualClock, folder: Path, symbol: str) -> None:
+        self.exchange = exchange
+        self.clock = clock
+        self.link = Link(exchange, clock, latency_ms=2)
+        self.folder = folder
+        self.symbol = symbol
+        self.lose: Callable[[str, str], str] = lambda _method, _path: ""
+        self.skew_ms = 0
+        self.state = SharedState()
+        self.stop = StopRequest()
+        self.running: asyncio.Task[ExitCode] | None = None
+
+    # --- the daemon -------------------------------------------------------------------------------------------
+
+    def start(self, *, key: str = KEY, secret: str = SECRET, **config: Any) -> "asyncio.Task[ExitCode]":
+        """Start a daemon with these configuration keys; return its task."""
+        settings = self.settings(**config)
+        self.state, self.stop = SharedState(), StopRequest()
+        clock = SkewedClock(self.clock, self.skew_ms)
+        http = LossyHttp(InMemoryHttp(self.link), lambda method, path: self.lose(method, path))
+        wiring = Wiring(
+            state=self.state,
+            rest=BinanceRest(
+                http, clock, api_key=key, api_secret=secret, timeout_s=settings.safety.request_timeout_s
+            ),
+            wallet=None,
+            streams=InMemoryWs(self.link),
+            clock=clock,
+            rng=random.Random(7),
+            run_blocking=asyncio.to_thread,
+            account="paper-test",
+            has_keys=True,
+            live_confirmed=False,
+        )
+        self.running = asyncio.get_running_loop().create_task(run_engine(settings, wiring, self.stop))
+        return self.running
+
+    def settings(self, **config: Any) -> Settings:
+        """Return settings made of the shipped defaults, these keys, and this world's folder."""
+        given = {
+            "symbol": self.symbol,
+            "state_directory": str(self.folder / "state"),
+            **config,
+        }
+        given["logging"] = {"log_directory": str(self.folder / "logs"), **config.get("logging", {})}
+        path = self.folder / "config.yaml"
+        path.write_text(json.dumps(given), encoding="utf-8")
+        environment = self.folder / "empty.env"
+        environment.touch()
+        return settings_from(get_config(environment, path))
+
+    async def end(self, within_s: float = 5.0) -> ExitCode:
+        """Ask the daemon to stop; return its exit code, which must be there in time."""
+        assert self.running is not None
+        self.stop.ask("the test is over")
+        async with asyncio.timeout(within_s):
+            return await self.running
+
+    async def vanish(self) -> None:
+        """End the daemon as ``kill -9`` does: its sockets close, and nothing more is sent."""
+        assert self.running is not None
+        self.link.cut()
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        self.link.restore()
+
+    async def until(self, condition: Callable[[], bool], within_s: float, what: str = "") -> float:
+        """Wait until the condition holds; return the seconds it took. Fails when it takes too long."""
+        started_ns = self.clock.monotonic_ns()
+        while not condition():
+            waited_s = (self.clock.monotonic_ns() - started_ns) / 1e9
+            assert waited_s < within_s, f"{what or 'the condition'} did not come within {within_s} s"
+            if self.running is not None and self.running.done():
+                self.running.result()
+            await asyncio.sleep(0.02)
+        return (self.clock.monotonic_ns() - started_ns) / 1e9
+
+    async def until_quoting(self, within_s: float = 10.0, orders: int = 6) -> float:
+        """Wait until that many orders of ours rest; return the seconds it took."""
+        return await self.until(lambda: len(self.ours()) == orders, within_s, f"{orders} orders")
+
+    # --- the exchange -----------------------------------------------------------------------------------------
+
+    def control(self, method: str, path: str, **params: str | int) -> Any:
+        """Return what one of the exchange's own doors answers."""
+        request = Request(method, path, urlencode(params), {}, "")
+        response = self.exchange.handle(request, self.clock.time_ms())
+        assert response.status == 200, response.body
+        return json.loads(response.body)
+
+    def record(self, symbol: str = "") -> dict[str, Any]:
+        """Return the exchange's own record of everything."""
+        found: dict[str, Any] = self.control("GET", "/sim/record", symbol=symbol or self.symbol)
+        return found
+
+    def open_orders(self, symbol: str = "") -> list[Order]:
+        """Return the orders that rest at the exchange, whoever placed them: a look inside, which costs nothing."""
+        instrument = self.exchange._venue.instruments[symbol or self.symbol]
+        return list(instrument.open.values())
+
+    def ours(self, symbol: str = "") -> list[Order]:
+        """Return the daemon's orders that rest at the exchange."""
+        return [order for order in self.open_orders(symbol) if order.client_order_id.startswith("qpmm-")]
+
+    def count(self, what: str) -> int:
+        """Return how many "orders" or "fills" the exchange has recorded."""
+        ledger = self.exchange._venue.ledger
+        return len(ledger.fills) if what == "fills" else sum(1 for _ in ledger.orders())
+
+    def position(self, symbol: str = "") -> Decimal:
+        """Return the position at the exchange."""
+        return Decimal(self.record(symbol)["positions"][0]["positionAmt"])
+
+    async def other_client(self, method: str, path: str, **params: str | int) -> Any:
+        """Return the answer to a request of another program with the same account."""
+        from utils.http import Security
+
+        rest = BinanceRest(InMemoryHttp(self.link), self.clock, api_key=KEY, api_secret=SECRET)
+        return await rest.call(method, path, params, Security.SIGNED)
+
+    # --- what the daemon wrote --------------------------------------------------------------------------------
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return all rows of all metrics files."""
+        rows: list[dict[str, str]] = []
+        for path in sorted((self.folder / "logs").glob("metrics-*.csv")):
+            with path.open(newline="", encoding="utf-8") as file:
+                rows.extend(csv.DictReader(file, strict=True))
+        return rows
+
+    def events(self, name: str) -> list[str]:
+        """Return the sub types of all rows of an event metric, in order."""
+        return [row["sub_type"] for row in self.rows() if row["metric_name"] == name]
+
+
+def in_a_world(
+    folder: Path,
+    story: Callable[[World], Awaitable[None]],
+    *,
+    symbol: str = "BTCUSDT",
+    symbols: tuple[str, ...] = (),
+    recording: Path | None = None,
+    speed: int = 1,
+    seed: int = 1,
+    wallet: int = 5000,
+) -> World:
+    """Let a story happen on an exchange of its own, in virtual time; return the world as it was left."""
+
+    async def play(clock: VirtualClock) -> World:
+        feed = FeedSettings(
+            kind="recording" if recording is not None else "synthetic",
+            symbols=symbols or (symbol,),
+            recording=recording,
+            speed=Fraction(speed),
+            seed=seed,
+        )
+        exchange = Exchange(
+            open_market(feed, clock.time_ms()),
+            api_key=KEY,
+            api_secret=SECRET,
+            now_ms=clock.time_ms(),
+            wallet_quote=Decimal(wallet),
+        )
+        world = World(exchange, clock, folder, symbol)
+        driving = asyncio.get_running_loop().create_task(drive(exchange, clock))
+        try:
+            await story(world)
+        finally:
+            for task in (driving, world.running):
+                if task is not None:
+                    task.cancel()
+            await asyncio.gather(driving, return_exceptions=True)
+            if world.running is not None:
+                await asyncio.gather(world.running, return_exceptions=True)
+        return world
+
+    return run_virtual(play)

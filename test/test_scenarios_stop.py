@@ -1,0 +1,154 @@
+"""However and whenever it ends: nothing of ours rests, and the exit code tells the truth."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.engine import ExitCode
+from test.daemon import World, in_a_world
+
+MOMENTS_S = [0.0, 0.001, 0.004, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 5.02, 5.05, 10.1]
+"""Before, during and after the start, and in the middle of refreshes."""
+
+
+@pytest.mark.parametrize("moment_s", MOMENTS_S)
+def test_stop_at_any_moment_leaves_no_order(tmp_path: Path, moment_s: float) -> None:
+    """A stop during the start, while quoting or in the middle of a refresh ends verified within five seconds."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await asyncio.sleep(moment_s)
+        assert await world.end(within_s=5) is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_stop_in_the_middle_of_each_request_of_a_refresh_leaves_no_order(tmp_path: Path) -> None:
+    """Wherever between cancel and the last placement the stop comes, nothing rests afterwards."""
+
+    async def story(world: World) -> None:
+        for step in range(12):
+            world.start()
+            await world.until_quoting()
+            world.lose = _stop_at_order_request(world, step + 1)
+            assert world.running is not None
+            async with asyncio.timeout(15):
+                assert await world.running is ExitCode.STOPPED
+            assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def _stop_at_order_request(world: World, number: int) -> Callable[[str, str], str]:
+    """Return a loss function that loses nothing, and asks to stop at that request that changes orders."""
+    left = {"n": number}
+
+    def watch(method: str, path: str) -> str:
+        if path.lower().endswith(("order", "orders")) and method in ("POST", "DELETE"):
+            left["n"] -= 1
+            if left["n"] == 0:
+                world.stop.ask("in the middle")
+        return ""
+
+    return watch
+
+
+def test_stop_while_reconnecting_leaves_no_order(tmp_path: Path) -> None:
+    """A stop while the streams are down and REST works ends verified."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.link.cut()
+        await asyncio.sleep(0.3)
+        world.link.restore()
+        assert await world.end(within_s=5) is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_stop_without_the_exchange_is_not_called_verified(tmp_path: Path) -> None:
+    """With the exchange out of reach the exit code is 3, within the deadline; the dead-man switch does the rest."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.link.cut()
+        assert await world.end(within_s=6) is ExitCode.NOT_VERIFIED
+        await asyncio.sleep(21)
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_second_request_to_stop_hurries(tmp_path: Path) -> None:
+    """Asked twice, the daemon ends within about a second even if the exchange does not answer."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.link.half_open()
+        world.stop.ask("first")
+        await asyncio.sleep(0.1)
+        assert await world.end(within_s=1.5) is ExitCode.NOT_VERIFIED
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_left_by_a_crash_are_cancelled_by_the_dead_man_switch(tmp_path: Path) -> None:
+    """After the daemon has vanished nothing of it rests once the window has passed."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        assert len(world.ours()) == 6
+        await asyncio.sleep(21)
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_orphans_of_a_crash_are_gone_before_the_first_new_quote(tmp_path: Path) -> None:
+    """A restart finds the orders of the run that crashed and cancels them before it quotes."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        orphans = {order.client_order_id for order in world.ours()}
+        assert len(orphans) == 6
+        world.start()
+        await world.until(lambda: bool({order.client_order_id for order in world.ours()} - orphans), 10)
+        assert orphans.isdisjoint(order.client_order_id for order in world.ours())
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("order_event").count("orphan") == 6
+
+    in_a_world(tmp_path, story)
+
+
+def test_spent_restart_budget_stops_with_a_fault_and_no_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that fails for ever ends the daemon with exit code 1, after its quotes are out."""
+    from core.risk_controller import RiskController
+
+    async def story(world: World) -> None:
+        running = world.start()
+        await world.until_quoting()
+
+        async def fail(*_: object) -> None:
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(RiskController, "check", fail)
+        async with asyncio.timeout(60):
+            assert await running is ExitCode.FAULT
+        assert world.open_orders() == []
+        assert "worker_gave_up" in world.events("engine_event")
+
+    in_a_world(tmp_path, story)
