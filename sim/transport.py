@@ -213,7 +213,9 @@ class InMemoryConnection:
         return self._ended is not None
 
     def open_at_exchange(self, handshake: asyncio.Future[None]) -> None:
-        """The exchange has opened its session and its answer is on the way."""
+        """The exchange has opened its session and its answer is on the way, unless the client has given up."""
+        if self.closed:
+            return
         try:
             self._session = self._link.exchange.open_session(
                 self._target, self._push, self._link.clock.time_ms()
