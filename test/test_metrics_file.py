@@ -1,0 +1,283 @@
+"""The metrics file: one a day, one header, whole lines only, whatever the disk, the clock or a kill does."""
+
+import csv
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.metrics import COLUMNS, Row
+from core.metrics_file import HEADER, MetricsFile, csv_line
+
+ROOT = Path(__file__).resolve().parents[1]
+NOON = "2026-11-21T12:00:00.000+00:00"
+NEXT_DAY = "2026-11-22T00:00:00.000+00:00"
+LINE = f"{NOON},mm1,paper,uptime,1,s,-,-,-,-,\n"
+
+
+def row(value: str = "1", details: str = "") -> Row:
+    """A row of the process."""
+    return Row("uptime", value, "s", details=details)
+
+
+def metrics_file(directory: Path) -> MetricsFile:
+    """The file as every run makes it."""
+    return MetricsFile(directory, "mm1", "paper")
+
+
+def text_of(directory: Path, day: str = "20261121") -> str:
+    """What is on the disk."""
+    return (directory / f"metrics-{day}.csv").read_text("utf-8")
+
+
+@contextmanager
+def full_disk(free_bytes: int) -> Iterator[None]:
+    """No file of this process can grow beyond so many bytes; a write that would, ends in part or not at all."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# --- cells --------------------------------------------------------------------------------------------------
+
+HOSTILE = st.text(
+    st.one_of(
+        st.characters(),
+        st.sampled_from(list("\n\r\t\0,\"'=+-@ \x1b\x85\u2028\u2029\ufeff\ud800")),
+    ),
+    max_size=30,
+)
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=11))
+def test_any_cells_are_one_line_that_a_reader_takes_apart_again(cells: list[str]) -> None:
+    """No cell breaks the line, by any reader's idea of a line, and the line can be encoded."""
+    line = csv_line(cells)
+    assert line.endswith("\n")
+    assert len(line.splitlines()) == 1
+    line.encode("utf-8")
+    assert [len(found) for found in csv.reader(io.StringIO(line))] == [len(cells)]
+
+
+@given(
+    st.lists(st.text(st.characters(categories=("L", "N", "P", "S")), max_size=20), min_size=2, max_size=11)
+)
+def test_harmless_cells_come_back_as_they_went(cells: list[str]) -> None:
+    """Except that a text which a spreadsheet would run has a quote before it."""
+    (found,) = csv.reader(io.StringIO(csv_line(cells)))
+    assert [cell.removeprefix("'") for cell in found] == [cell.removeprefix("'") for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-cmd", "'-cmd"),
+        ("-1.50", "-1.50"),
+        ("+3", "+3"),
+        ("-", "-"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_text_that_a_spreadsheet_would_run_is_made_harmless(cell: str, written: str) -> None:
+    """Numbers and the dash stay as they are."""
+    (found,) = csv.reader(io.StringIO(csv_line([cell, "x"])))
+    assert found == [written, "x"]
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\0", "\u2028", "\x85", "\x1b"])
+def test_control_characters_become_blanks(break_: str) -> None:
+    """One blank for each, so that the length says what was there."""
+    assert csv_line([f"a{break_}b", "c"]) == f"a{' ' * len(break_)}b,c\n"
+
+
+# --- header, days, torn lines -------------------------------------------------------------------------------
+
+
+def test_first_rows_come_after_the_header(tmp_path: Path) -> None:
+    """The columns of the contract, then the row; the folder is made."""
+    file = metrics_file(tmp_path / "new" / "logs")
+    file.append([(NOON, row())])
+    file.close()
+    assert csv_line(COLUMNS) == HEADER
+    assert HEADER.rstrip("\n").split(",") == list(COLUMNS)
+    assert text_of(tmp_path / "new" / "logs") == HEADER + LINE
+
+
+def test_header_is_written_once_over_many_batches_and_restarts(tmp_path: Path) -> None:
+    """A second run of the day goes on below the first."""
+    for _ in range(2):
+        file = metrics_file(tmp_path)
+        file.append([(NOON, row())])
+        file.append([(NOON, row())])
+        file.close()
+    assert text_of(tmp_path) == HEADER + 4 * LINE
+
+
+def test_rows_go_to_the_file_of_their_own_day(tmp_path: Path) -> None:
+    """A batch over midnight is parted, each file with its header."""
+    file = metrics_file(tmp_path)
+    file.append([(NOON, row("1")), (NOON, row("2")), (NEXT_DAY, row("3"))])
+    file.append([(NEXT_DAY, row("4"))])
+    file.close()
+    assert [line.split(",")[4] for line in text_of(tmp_path).splitlines()] == ["value", "1", "2"]
+    assert [line.split(",")[4] for line in text_of(tmp_path, "20261122").splitlines()] == ["value", "3", "4"]
+
+
+def test_clock_set_back_over_midnight_goes_on_in_the_old_file(tmp_path: Path) -> None:
+    """Without a second header."""
+    file = metrics_file(tmp_path)
+    for timestamp in (NOON, NEXT_DAY, NOON):
+        file.append([(timestamp, row())])
+    file.close()
+    assert text_of(tmp_path) == HEADER + 2 * LINE
+
+
+@pytest.mark.parametrize("torn", ["2026-11-21T", "x" * 5000, "x" * 4096, "\ufffd" * 3000])
+def test_torn_last_line_of_a_crash_is_cut_off(tmp_path: Path, torn: str) -> None:
+    """However long it is, what was whole stays."""
+    (tmp_path / "metrics-20261121.csv").write_text(HEADER + LINE + torn, "utf-8")
+    file = metrics_file(tmp_path)
+    file.append([(NOON, row())])
+    file.close()
+    assert text_of(tmp_path) == HEADER + 2 * LINE
+
+
+@pytest.mark.parametrize("torn", [HEADER[:10], HEADER[:-1], "x" * 9000])
+def test_torn_header_is_written_anew(tmp_path: Path, torn: str) -> None:
+    """A file without one whole line is as good as none."""
+    (tmp_path / "metrics-20261121.csv").write_text(torn, "utf-8")
+    file = metrics_file(tmp_path)
+    file.append([(NOON, row())])
+    file.close()
+    assert text_of(tmp_path) == HEADER + LINE
+
+
+def test_nothing_to_write_makes_no_file(tmp_path: Path) -> None:
+    """And closing what was never opened is no fault."""
+    file = metrics_file(tmp_path)
+    file.append([])
+    file.close()
+    file.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- full disk ----------------------------------------------------------------------------------------------
+
+
+def test_batch_that_fits_in_part_is_taken_back_whole(tmp_path: Path) -> None:
+    """The caller learns of it, the file holds whole lines, and goes on when there is room again."""
+    file = metrics_file(tmp_path)
+    file.append([(NOON, row())])
+    room = len(HEADER) + 3 * len(LINE) + 7
+    with full_disk(room), pytest.raises(OSError, match=r"no space left|File too large"):
+        file.append([(NOON, row())] * 10)
+    assert text_of(tmp_path) == HEADER + LINE
+    file.append([(NOON, row())])
+    file.close()
+    assert text_of(tmp_path) == HEADER + 2 * LINE
+
+
+def test_disk_that_takes_nothing_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """Not one byte more."""
+    file = metrics_file(tmp_path)
+    file.append([(NOON, row())])
+    with full_disk(len(HEADER) + len(LINE)), pytest.raises(OSError, match="File too large"):
+        file.append([(NOON, row())])
+    file.close()
+    assert text_of(tmp_path) == HEADER + LINE
+
+
+def test_header_that_does_not_fit_is_tried_again(tmp_path: Path) -> None:
+    """The first batch of a day on a full disk leaves an empty file, not half a header."""
+    file = metrics_file(tmp_path)
+    with full_disk(20), pytest.raises(OSError, match=r"no space left|File too large"):
+        file.append([(NOON, row())])
+    assert text_of(tmp_path) == ""
+    file.append([(NOON, row())])
+    file.close()
+    assert text_of(tmp_path) == HEADER + LINE
+
+
+def test_device_without_room_is_an_error(tmp_path: Path) -> None:
+    """What the system says of a full device reaches the caller as OSError."""
+    (tmp_path / "metrics-20261121.csv").symlink_to("/dev/full")
+    file = metrics_file(tmp_path)
+    with pytest.raises(OSError, match=r"No space left|Invalid argument"):
+        file.append([(NOON, row())])
+    file.close()
+
+
+def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """A file in its place, for example."""
+    (tmp_path / "logs").write_text("not a folder")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        metrics_file(tmp_path / "logs").append([(NOON, row())])
+
+
+def test_file_whose_torn_line_cannot_be_cut_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its descriptor is given back."""
+    (tmp_path / "metrics-20261121.csv").write_text(HEADER + "torn", "utf-8")
+
+    def refuse(descriptor: int, length: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    open_before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            metrics_file(tmp_path).append([(NOON, row())])
+    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert text_of(tmp_path) == HEADER + "torn"
+
+
+# --- kill ---------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pathlib import Path
+from core.metrics import Row
+from core.metrics_file import MetricsFile
+file = MetricsFile(Path(sys.argv[1]), "mm1", "paper")
+batch = [("2026-11-21T12:00:00.000+00:00", Row("uptime", str(n), "s", details="x" * 20)) for n in range(40)]
+while True:
+    file.append(batch)
+    print("batch", flush=True)
+"""
+
+
+@pytest.mark.parametrize("batches", [1, 20, 60])
+def test_killed_process_leaves_whole_lines(tmp_path: Path, batches: int) -> None:
+    """kill -9 in the middle of writing: what the next run goes on with are whole rows of eleven cells."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    with writer.stdout:
+        for _ in range(batches):
+            writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(timeout=10)
+    text = text_of(tmp_path)
+    assert text.endswith("\n")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert rows[0] == list(COLUMNS)
+    assert {len(found) for found in rows} == {11}
+    assert len(rows) > 40 * batches
