@@ -38,9 +38,11 @@ class Running:
         self.server = server
         self.client = client
 
-    def stream(self, target: str, **options: Any) -> connect:
-        """A WebSocket to the server."""
-        return connect(f"{self.server.url.replace('http', 'ws')}{target}", proxy=None, **options)
+    def stream(self, target: str) -> connect:
+        """A WebSocket to the server; a client that has stopped reading does not wait long for the closing
+        handshake.
+        """
+        return connect(f"{self.server.url.replace('http', 'ws')}{target}", proxy=None, close_timeout=0.1)
 
     async def get(self, path: str) -> Any:
         """The JSON at a path."""
@@ -281,7 +283,8 @@ async def test_a_client_that_answers_no_ping_is_dropped(monkeypatch: pytest.Monk
     monkeypatch.setattr(server_module, "PING_EVERY_S", 0.05)
     monkeypatch.setattr(server_module, "PONG_WITHIN_S", 0.3)
     async with (
-        served() as running, running.client.ws_connect(f"{running.server.url}/market/ws", autoping=False) as mute,
+        served() as running,
+        running.client.ws_connect(f"{running.server.url}/market/ws", autoping=False) as mute,
         running.stream("/market/ws") as alive,
     ):
         pings = 0
