@@ -12,7 +12,7 @@ from typing import Any
 from core.context import SymbolContext
 from core.events import EngineEvent, EngineKind, EventBus
 from core.execution import ExecutionEngine
-from core.gate import Gate
+from core.gate import STOPPING, Gate
 from core.gateway import Gateway
 from core.halt import HaltLatch
 from core.logger import LoggerWorker, RunBlocking
@@ -254,7 +254,7 @@ class Engine:
 
     async def _end(self, code: ExitCode, tasks: Sequence[asyncio.Future[None]]) -> ExitCode:
         """Close the gate, take the quotes out, verify, say so, flush; a second request to stop bounds all of it."""
-        self.gate.close("stopping", "stopping")
+        self.gate.close(STOPPING, STOPPING)
         self.bus.publish(EngineEvent(EngineKind.STOPPING, self._stop.reason))
         verified = await self._withdraw_for_good(tasks)
         for context in self.contexts:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+STOPPING = "stopping"
+"""Key and reason of the end: no fault, nothing to worry about."""
+
 
 class Gate:
     """Open while there is no reason against quoting.

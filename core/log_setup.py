@@ -23,8 +23,8 @@ _SIGNED = re.compile(r"((?:signature|listenKey)[\"']?[=:]\s*[\"']?)[0-9A-Za-z%+/
 class RedactingFormatter(logging.Formatter):
     """Formats a record, tracebacks included, without the secrets and on one line for each message."""
 
-    def __init__(self, format_text: str, secrets: Iterable[str]) -> None:
-        super().__init__(format_text, TIME_FORMAT)
+    def __init__(self, format_text: str, secrets: Iterable[str], time_format: str = TIME_FORMAT) -> None:
+        super().__init__(format_text, time_format)
         self._secrets = [secret for secret in secrets if len(secret) >= 4]
 
     def format(self, record: logging.LogRecord) -> str:
@@ -84,13 +84,12 @@ class Logs:
         logging.captureWarnings(capture=False)
 
     def _person(self) -> logging.Handler:
-        if not sys.stderr.isatty():
-            handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        else:
+        if sys.stderr.isatty():
             handler = _terminal_handler()
-        handler.setFormatter(
-            RedactingFormatter(FORMAT if not sys.stderr.isatty() else "%(message)s", self._secrets)
-        )
+            handler.setFormatter(RedactingFormatter("%(message)s", self._secrets, "%H:%M:%S"))
+        else:
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(RedactingFormatter(FORMAT, self._secrets))
         return handler
 
     def _file(self) -> logging.Handler:

@@ -8,6 +8,7 @@ from core.brake import RefusalBrake
 from core.context import SymbolContext
 from core.events import EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
+from core.gate import STOPPING
 from core.model import BookTop, OrderStatus, Quote
 from core.order import LiveOrder, Plan, plan_replace
 from core.risk import position_notional_quote, trim
@@ -95,7 +96,8 @@ class OrderManager:
         """Take all quotes out because the gate is closed; what cannot be verified is tried again next turn."""
         if not context.orders.living():
             return
-        log.warning("%s: pulling the quotes: %s", context.symbol, "; ".join(context.gate.reasons))
+        if STOPPING not in context.gate.reasons:
+            log.warning("%s: pulling the quotes: %s", context.symbol, "; ".join(context.gate.reasons))
         async with context.lock:
             if not await self._execution.withdraw(context, self.PULL_DEADLINE_S):
                 log.error("%s: could not verify that the quotes are out; trying again", context.symbol)

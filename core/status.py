@@ -17,6 +17,7 @@ from core.events import (
     OrderEvent,
     OrderKind,
 )
+from core.gate import STOPPING
 from core.model import Side
 from core.settings import Settings
 from utils.clock import Clock
@@ -79,17 +80,19 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     held = f"{context.ledger.position_quantity:f} {rules.base_asset}"
     reasons = "" if context.gate.is_open else f" | NOT QUOTING: {'; '.join(context.gate.reasons)}"
     return (
-        f"{rules.symbol} mid {mid} | bids {_prices(context, Side.BUY)} | asks {_prices(context, Side.SELL)}"
-        f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.4f} {rules.quote_asset}"
+        f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
+        f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f} {rules.quote_asset}"
         f" | data {age_ms:.0f} ms{reasons}"
     )
 
 
-def _prices(context: SymbolContext, side: Side) -> str:
-    orders = sorted(
-        (order for order in context.orders.living() if order.side is side), key=lambda order: order.level
-    )
-    return " ".join(context.rules.price_text(order.price_ticks) for order in orders) or "none"
+def _side(context: SymbolContext, side: Side, name: str) -> str:
+    """Return how many orders rest on a side, and the price of the one nearest to the mid."""
+    prices = [order.price_ticks for order in context.orders.living() if order.side is side]
+    if not prices:
+        return f"no {name}"
+    nearest = max(prices) if side is Side.BUY else min(prices)
+    return f"{len(prices)} {name} from {context.rules.price_text(nearest)}"
 
 
 class StatusReporter:
@@ -137,7 +140,7 @@ class StatusReporter:
         self._bus.publish(EngineEvent(kind, reasons, context.symbol))
         if is_open:
             log.info("%s: quoting", context.symbol)
-        else:
+        elif STOPPING not in context.gate.reasons:
             log.warning("%s: not quoting: %s", context.symbol, reasons)
 
     def _on_fact(self, fact: Fact) -> None:

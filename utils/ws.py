@@ -128,8 +128,8 @@ class Stream:
 
     ``target`` is asked before each attempt for the path and query (the user stream makes a listen key there).
     ``on_message`` gets each payload and must not block. ``on_up`` is called once a connection is open, ``on_down`` with
-    the reason when it has ended, except by cancelling ``run``. Every connection is a fresh one; it is given up after ``max_age_s``, before the
-    exchange's own 24 h cut.
+    the reason when it has ended, except by cancelling ``run``. Every connection is a fresh one; it is given up after
+    ``max_age_s``, before the exchange's own 24 h cut.
     """
 
     HEALTHY_AFTER_S = 10.0
