@@ -55,8 +55,11 @@ class ServerClock:
         self.round_trip_ms = None
 
     def learn(self, *, sent_ms: int, received_ms: int, server_ms: int) -> None:
-        """Take a sample: local times of sending and receiving, and the exchange's time in the reply (all epoch ms)."""
-        round_trip_ms = max(received_ms - sent_ms, 0)
-        if self.round_trip_ms is None or round_trip_ms <= self.round_trip_ms:
+        """Take a sample: local times of sending and receiving, and the exchange's time in the reply (all epoch ms).
+
+        A sample during which the local clock was set back is none: it would look like the best there can be.
+        """
+        round_trip_ms = received_ms - sent_ms
+        if round_trip_ms >= 0 and (self.round_trip_ms is None or round_trip_ms <= self.round_trip_ms):
             self.round_trip_ms = round_trip_ms
             self.offset_ms = server_ms - (sent_ms + round_trip_ms // 2)
