@@ -32,7 +32,11 @@ class ControlEndpoints:
         }
 
     def record(self, params: Params, now_ms: int) -> Json:
-        """Return everything that the exchange knows of one symbol (of all without ``symbol``) and of the account."""
+        """Return what the exchange knows of one symbol (of all without ``symbol``) and of the account.
+
+        ``since`` leaves out orders, fills and refusals that last changed before that epoch time in ms.
+        """
+        since_ms = params.integer_or("since", 0)
         venue = self._venue
         account, ledger, instruments = venue.account, venue.ledger, venue.chosen(params)
         symbols = {instrument.symbol for instrument in instruments}
@@ -41,13 +45,13 @@ class ControlEndpoints:
             "orders": [
                 _recorded_order(order, venue.instruments[order.symbol])
                 for order in ledger.orders()
-                if order.symbol in symbols
+                if order.symbol in symbols and order.update_ms >= since_ms
             ],
             "fills": [
                 payloads.user_trade(fill, venue.instruments[fill.symbol])
                 | {"clientOrderId": fill.client_order_id, "fee": plain(fill.fee)}
                 for fill in ledger.fills
-                if fill.symbol in symbols
+                if fill.symbol in symbols and fill.time_ms >= since_ms
             ],
             "rejected": [
                 {
@@ -59,7 +63,7 @@ class ControlEndpoints:
                     "msg": row.message,
                 }
                 for row in ledger.refusals
-                if row.symbol in symbols or not row.symbol
+                if row.time_ms >= since_ms and (row.symbol in symbols or not row.symbol)
             ],
             "positions": [payloads.position_risk(account, each, venue.desk.marks) for each in instruments],
             "wallet": plain(account.wallet),
@@ -84,7 +88,8 @@ class ControlEndpoints:
         """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or userData."""
         stream, seconds = params.text("stream"), params.decimal("seconds")
         until_ms = now_ms + int(seconds * 1000)
-        self._venue.hub.silence(stream.rpartition("@")[2], until_ms)
+        kind = stream.split("@")[1] if "@" in stream else stream
+        self._venue.hub.silence(kind, until_ms, now_ms)
         return {"stream": stream, "until": until_ms}
 
 

@@ -62,6 +62,8 @@ TEXTS: dict[int, str] = {
     -4028: "Leverage {} is not valid.",
     -4032: "Exceed maximum cancel order size.",
     -4046: "No need to change margin type.",
+    -4047: "Margin type cannot be changed if there exists open orders.",
+    -4048: "Margin type cannot be changed if there exists position.",
     -4059: "No need to change position side.",
     -4060: "Invalid position side.",
     -4061: "Order's position side does not match user's setting.",

@@ -109,37 +109,53 @@ def order_event(
         "q": rules.quantity_text(order.lots),
         "p": rules.price_text(order.price_ticks),
         "ap": plain(average_price(order, rules)),
-        "sp": "0",
         "x": execution,
         "X": order.status.value,
         "i": order.order_id,
-        "l": rules.quantity_text(fill.lots if fill else 0),
         "z": rules.quantity_text(order.executed_lots),
-        "L": rules.price_text(fill.price_ticks if fill else 0),
         "T": now_ms,
-        "t": fill.trade_id if fill else 0,
         "b": plain(interest.bids),
         "a": plain(interest.asks),
-        "m": fill.maker if fill else False,
+        **_fill_part(fill, rules),
+        **_event_traits(order),
+        "er": str(int(reason)),
+    }
+    if modify_id:
+        body["M"] = modify_id
+    return {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": now_ms, "o": body}
+
+
+def _fill_part(fill: FillRecord | None, rules: SymbolRules) -> Json:
+    """Return what an order event says of its fill; without one there is no commission at all."""
+    if fill is None:
+        nothing = rules.quantity_text(0)
+        return {"l": nothing, "L": rules.price_text(0), "t": 0, "m": False, "rp": plain(ZERO)}
+    return {
+        "l": rules.quantity_text(fill.lots),
+        "L": rules.price_text(fill.price_ticks),
+        "N": rules.quote_asset,
+        "n": plain(fill.fee),
+        "t": fill.trade_id,
+        "m": fill.maker,
+        "rp": plain(fill.realised),
+    }
+
+
+def _event_traits(order: Order) -> Json:
+    return {
+        "sp": "0",
         "R": order.reduce_only,
         "wt": "CONTRACT_PRICE",
         "ot": order.type.value,
         "ps": "BOTH",
         "cp": False,
-        "rp": plain(fill.realised if fill else ZERO),
         "pP": False,
         "si": 0,
         "ss": 0,
         "V": order.stp.value,
         "pm": "NONE",
         "gtd": 0,
-        "er": str(int(reason)),
     }
-    if fill:
-        body |= {"N": rules.quote_asset, "n": plain(fill.fee)}
-    if modify_id:
-        body["M"] = modify_id
-    return {"e": "ORDER_TRADE_UPDATE", "E": now_ms, "T": now_ms, "o": body}
 
 
 def trade_lite(order: Order, rules: SymbolRules, fill: FillRecord) -> Json:

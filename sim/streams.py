@@ -192,9 +192,10 @@ class Hub:
         if session in self.sessions:
             self.sessions.remove(session)
 
-    def silence(self, kind: str, until_ms: int) -> None:
+    def silence(self, kind: str, until_ms: int, now_ms: int) -> None:
         """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user stream)."""
-        self._silent_until_ms[kind] = until_ms
+        still = {name: end_ms for name, end_ms in self._silent_until_ms.items() if end_ms > now_ms}
+        self._silent_until_ms = {**still, kind: until_ms}
 
     def is_silent(self, kind: str, now_ms: int) -> bool:
         """Tell whether payloads of ``kind`` are withheld."""

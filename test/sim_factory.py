@@ -25,20 +25,25 @@ class ScriptedMarket:
         self.events: deque[MarketEvent] = deque()
 
     def peek_ms(self) -> int | None:
+        """Return the time of the next event, None if none is scripted."""
         return self.events[0].time_ms if self.events else None
 
     def take(self) -> MarketEvent:
+        """Return the next event."""
         return self.events.popleft()
 
 
 @dataclass(frozen=True)
 class Reply:
+    """What came back, decoded."""
+
     status: int
     headers: Mapping[str, str]
     body: Any
 
     @property
     def code(self) -> int:
+        """Return the error code."""
         return int(self.body["code"])
 
 
@@ -119,9 +124,7 @@ class Rig:
     def place(self, side: str, price: str, qty: str, tif: str = "GTX", **more: object) -> Reply:
         """Place a LIMIT order on BTCUSDT."""
         more = {"symbol": "BTCUSDT", "timeInForce": tif, **more}
-        return self.call(
-            "POST", "/fapi/v1/order", side=side, type="LIMIT", price=price, quantity=qty, **more
-        )
+        return self.call("POST", "/fapi/v1/order", side=side, type="LIMIT", price=price, quantity=qty, **more)
 
     def take(self, side: str, qty: str, **more: object) -> Reply:
         """Place a MARKET order on BTCUSDT and see how it ended."""

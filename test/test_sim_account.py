@@ -16,10 +16,12 @@ MARKS = {"BTCUSDT": Decimal(50_000), "ETHUSDT": Decimal(3_000)}
 
 
 def account(wallet: str = "1000") -> Account:
+    """Return an account in two symbols."""
     return Account({name: MAINNET[name] for name in MARKS}, Decimal(wallet))
 
 
 def fill(acc: Account, lots: int, price: str, *, maker: bool = True) -> Decimal:
+    """Book a fill in BTCUSDT and return what it realised."""
     return acc.book_fill("BTCUSDT", lots, RULES.price_ticks(Decimal(price)), 7, maker=maker).realised
 
 

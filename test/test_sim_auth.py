@@ -10,7 +10,10 @@ from sim.params import Params
 from test.sim_factory import SECRET, START_MS, Rig
 
 DOC_SECRET = "2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9"
-PLAIN = "symbol=BTCUSDT&side=BUY&type=LIMIT&quantity=1&price=9000&timeInForce=GTC&recvWindow=5000&timestamp=1591702613943"
+PLAIN = (
+    "symbol=BTCUSDT&side=BUY&type=LIMIT&quantity=1&price=9000&timeInForce=GTC"
+    "&recvWindow=5000&timestamp=1591702613943"
+)
 SPLIT = (
     "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC",
     "quantity=1&price=9000&recvWindow=5000&timestamp=1591702613943",
@@ -69,9 +72,9 @@ def test_bare_signature_leaves_an_empty_payload() -> None:
     assert split_signature("signature=ff", "") == ("", "ff")
 
 
-def ask(query: str, key: str = "paper-key", now_ms: int = START_MS) -> tuple[int, int]:
+def ask(query: str, key: str = "paper-key") -> tuple[int, int]:
+    """Send a query, signed unless it brings a signature; return status and code."""
     rig = Rig(quoted=False)
-    rig.now_ms = now_ms
     signed = f"{query}&signature={sign(SECRET, query)}" if "signature" not in query else query
     reply = rig.send("GET", "/fapi/v3/balance", signed, key=key)
     return reply.status, 0 if reply.status == 200 else reply.code

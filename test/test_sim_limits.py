@@ -9,6 +9,7 @@ MINUTE_START_MS = 1_700_000_040_000  # a multiple of 60 s
 
 
 def refused(limits: Limits, weight: int, now_ms: int) -> ApiError:
+    """Return the refusal that the weight earns."""
     with pytest.raises(ApiError) as caught:
         limits.charge_weight(weight, now_ms)
     return caught.value

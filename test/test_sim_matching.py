@@ -9,18 +9,25 @@ from sim.orders import StpMode
 
 
 def book(
-    bid: int = 100, bid_lots: int = 50, ask: int = 101, ask_lots: int = 40, thinning: Thinning = Thinning.FROM_BEHIND
+    bid: int = 100,
+    bid_lots: int = 50,
+    ask: int = 101,
+    ask_lots: int = 40,
+    thinning: Thinning = Thinning.FROM_BEHIND,
 ) -> Matcher:
+    """Return a book that shows these."""
     matcher = Matcher(thinning)
     matcher.on_quote(bid, bid_lots, ask, ask_lots)
     return matcher
 
 
 def sold(matcher: Matcher, price: int, lots: int) -> list[Fill]:
+    """Let a taker sell."""
     return list(matcher.on_trade(price, lots, buyer_is_maker=True))
 
 
 def bought(matcher: Matcher, price: int, lots: int) -> list[Fill]:
+    """Let a taker buy."""
     return list(matcher.on_trade(price, lots, buyer_is_maker=False))
 
 
@@ -307,10 +314,12 @@ class Watched:
         self.count = 0
 
     def step(self, kind: str, a: int, b: int, c: int) -> None:
+        """Do one thing and look at the whole book."""
         getattr(self, kind)(a, b, c)
         self.check_order_of_the_queue()
 
     def rest(self, price: int, lots: int, is_buy: bool) -> None:
+        """Put an order to rest unless it would take."""
         if self.matcher.would_take(price, is_buy=is_buy):
             return
         self.count += 1
@@ -318,6 +327,7 @@ class Watched:
         self.matcher.rest(self.count, price, lots, is_buy=is_buy)
 
     def quote(self, bid: int, bid_lots: int, ask_lots: int) -> None:
+        """Only an opposite touch at or through our price fills, and fully."""
         for fill in self.matcher.on_quote(bid, bid_lots, bid + 1, ask_lots):
             price, is_buy = self.price[fill.order_id]
             assert bid + 1 <= price if is_buy else bid >= price
@@ -325,6 +335,7 @@ class Watched:
             self.settle(fill)
 
     def trade(self, price: int, lots: int, sold: bool) -> None:
+        """At our price at most volume less queue fills, through our price everything."""
         sides = {True: self.matcher.bids, False: self.matcher.asks}
         ahead = {i: self.matcher.ahead_lots(i) for i in self.left}
         at_price = 0
@@ -347,6 +358,7 @@ class Watched:
             assert (order.ahead_lots or 0) >= (before or 0) - lots
 
     def take(self, price: int, lots: int, is_buy: bool) -> None:
+        """A taker gets no more than it asked for, within its limit, best price first."""
         self.count += 1
         taking = self.matcher.take(self.count, price, lots, is_buy=is_buy, stp=StpMode.EXPIRE_MAKER)
         assert sum(fill.lots for fill in taking.fills) <= lots
@@ -359,9 +371,11 @@ class Watched:
             del self.left[order_id]
 
     def remove(self, order_id: int, _lots: int, _flag: bool) -> None:
+        """What rests can be removed once."""
         assert self.matcher.remove(order_id) is (self.left.pop(order_id, None) is not None)
 
     def settle(self, fill: Fill) -> None:
+        """Book a fill: at our price, as maker, within what is left."""
         assert fill.maker
         assert fill.price_ticks == self.price[fill.order_id][0]
         assert 0 < fill.lots <= self.left[fill.order_id]
@@ -370,6 +384,7 @@ class Watched:
             del self.left[fill.order_id]
 
     def check_order_of_the_queue(self) -> None:
+        """Orders stand by price, then age, and exactly those that should."""
         seen: dict[int, int] = {}
         for side in (self.matcher.bids, self.matcher.asks):
             scores = [side.toward * order.price_ticks for order in side.orders]
@@ -379,6 +394,7 @@ class Watched:
         assert seen == self.left
 
     def check_level(self, side: BookSide) -> None:
+        """Within a price the older stands before the younger."""
         for older, younger in zip(side.orders, side.orders[1:], strict=False):
             if older.price_ticks == younger.price_ticks:
                 assert older.order_id < younger.order_id
@@ -390,7 +406,9 @@ class Watched:
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(Thinning), st.lists(STEP, max_size=40))
-def test_no_sequence_of_events_flatters_us(thinning: Thinning, steps: list[tuple[str, int, int, int]]) -> None:
+def test_no_sequence_of_events_flatters_us(
+    thinning: Thinning, steps: list[tuple[str, int, int, int]]
+) -> None:
     """Fills need a cause, never exceed the volume less the queue, keep price-time priority and conserve lots."""
     watched = Watched(thinning)
     for kind, a, b, c in steps:
@@ -398,7 +416,9 @@ def test_no_sequence_of_events_flatters_us(thinning: Thinning, steps: list[tuple
 
 
 @given(st.integers(min_value=0, max_value=60), LOTS, st.lists(LOTS, max_size=10))
-def test_fills_at_a_level_are_what_the_volume_leaves_after_the_queue(ahead: int, lots: int, trades: list[int]) -> None:
+def test_fills_at_a_level_are_what_the_volume_leaves_after_the_queue(
+    ahead: int, lots: int, trades: list[int]
+) -> None:
     """Over any trades at our price we receive min(our lots, volume - queue), to the lot."""
     side = BookSide(1, Thinning.FROM_BEHIND)
     side.insert(Resting(1, 100, lots, ahead))

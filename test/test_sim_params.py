@@ -11,6 +11,7 @@ from sim.params import Params, decode_json, params_of_object
 
 
 def code_of(action: Callable[[], object]) -> int:
+    """Return the code with which the action is refused."""
     with pytest.raises(ApiError) as caught:
         action()
     return caught.value.code

@@ -1,0 +1,401 @@
+"""Streams: routes, wrapping, control messages, listen keys and who hears what."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sim.errors import UnknownRoute
+from sim.streams import MAX_STREAMS, parse_target
+from test.sim_factory import START_MS, Rig, executions
+
+MINUTE_MS = 60_000
+
+
+def kinds(heard: list[Any]) -> list[str]:
+    """Return the event names."""
+    return [event["e"] for event in heard]
+
+
+@pytest.mark.parametrize(
+    ("target", "hears"),
+    [
+        ("/public/ws/btcusdt@bookTicker", ["bookTicker"]),
+        ("/ws/btcusdt@bookTicker", ["bookTicker"]),
+        ("/ws/btcusdt%40bookTicker", ["bookTicker"]),
+        ("/market/ws/btcusdt@bookTicker", []),
+        ("/private/ws/btcusdt@bookTicker", []),
+        ("/market/ws/btcusdt@aggTrade", ["aggTrade"]),
+        ("/public/ws/btcusdt@aggTrade", []),
+        ("/ws/btcusdt@aggTrade", []),
+        ("/public/ws/btcusdt@bookticker", []),
+        ("/public/ws/BTCUSDT@bookTicker", []),
+        ("/public/ws", []),
+        ("/market/ws/btcusdt@aggTrade/btcusdt@markPrice@1s", ["aggTrade", "markPriceUpdate"]),
+    ],
+)
+def test_stream_is_heard_on_its_route_only(target: str, hears: list[str]) -> None:
+    """A wrong route or name connects and stays silent; un-routed sessions hear public streams (facts 1, 11.1)."""
+    rig = Rig()
+    _, heard = rig.listen(target)
+    rig.quote("50000.0", "50000.1", "9")
+    rig.trade("50000.0", "1")
+    rig.wait(1000)
+    assert kinds(heard) == hears
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "", "/foo/ws", "/public", "/public/ws/", "/public/stream/x", "/ws-fapi/v1"]
+)
+def test_unknown_target_is_no_stream_endpoint(target: str) -> None:
+    """The handshake is refused where no endpoint lives (facts 1)."""
+    with pytest.raises(UnknownRoute):
+        Rig().listen(target)
+
+
+def test_new_subscriber_hears_the_next_change_first() -> None:
+    """There is no snapshot: bookTicker is pushed on change only (facts 6)."""
+    rig = Rig()
+    _, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    assert heard == []
+
+
+def test_combined_endpoint_wraps_its_payloads() -> None:
+    """/stream wraps even a single stream (facts 1)."""
+    rig = Rig()
+    _, heard = rig.listen("/public/stream?streams=btcusdt@bookTicker/ethusdt@bookTicker")
+    rig.quote("50000.0", "50000.2")
+    assert [message["stream"] for message in heard] == ["btcusdt@bookTicker"]
+    assert heard[0]["data"]["a"] == "50000.20"
+
+
+def test_book_payload_has_the_documented_fields() -> None:
+    """bookTicker as in facts 6: ids and times ints, decimals strings."""
+    rig = Rig()
+    _, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    rig.quote("49999.9", "50000.2", "4.218", "6.128")
+    assert heard == [
+        {
+            "e": "bookTicker",
+            "u": 2,
+            "E": START_MS + 2,
+            "T": START_MS + 2,
+            "s": "BTCUSDT",
+            "ps": "BTCUSDT",
+            "b": "49999.90",
+            "B": "4.218",
+            "a": "50000.20",
+            "A": "6.128",
+            "st": 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize("sold", [True, False])
+def test_trade_payload_has_the_documented_fields(sold: bool) -> None:
+    """aggTrade as in facts 6; m tells that the buyer was the maker."""
+    rig = Rig()
+    _, heard = rig.listen("/market/ws/btcusdt@aggTrade")
+    rig.trade("50000.1", "0.5", sold=sold)
+    assert heard == [
+        {
+            "e": "aggTrade",
+            "E": START_MS + 2,
+            "s": "BTCUSDT",
+            "a": 2,
+            "p": "50000.10",
+            "q": "0.500",
+            "nq": "0.500",
+            "f": 1,
+            "l": 2,
+            "T": START_MS + 2,
+            "m": sold,
+            "st": 1,
+        }
+    ]
+
+
+def test_mark_price_is_pushed_every_second_or_third_second() -> None:
+    """markPrice@1s at whole seconds, markPrice at every third (facts 6); T is the next funding time."""
+    rig = Rig()
+    _, fast = rig.listen("/market/ws/btcusdt@markPrice@1s")
+    _, slow = rig.listen("/market/ws/btcusdt@markPrice")
+    rig.wait(9000)
+    assert [event["E"] % 1000 for event in fast] == [0] * 9
+    assert [event["E"] % 3000 for event in slow] == [0] * 3
+    assert fast[0]["p"] == "50000.05000000"
+    assert fast[0]["T"] == 1_700_006_400_000
+
+
+def ask(session: Any, heard: list[Any], message: object) -> Any:
+    """Send a control message and return the answer."""
+    session.receive(json.dumps(message), START_MS)
+    return heard[-1]
+
+
+def test_subscriptions_are_changed_and_listed() -> None:
+    """SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS answer under the request's id (facts 6)."""
+    rig = Rig()
+    session, heard = rig.listen("/public/ws")
+    subscribe = {"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker", "nonsense"], "id": 1}
+    assert ask(session, heard, subscribe) == {"result": None, "id": 1}
+    listing = {"method": "LIST_SUBSCRIPTIONS", "id": "x"}
+    assert ask(session, heard, listing) == {"result": ["btcusdt@bookTicker", "nonsense"], "id": "x"}
+    rig.quote("50000.0", "50000.2")
+    assert heard[-1]["e"] == "bookTicker"
+    gone = {"method": "UNSUBSCRIBE", "params": ["btcusdt@bookTicker", "other"], "id": 3}
+    assert ask(session, heard, gone) == {"result": None, "id": 3}
+    rig.quote("50000.0", "50000.3")
+    assert heard[-1] == {"result": None, "id": 3}
+
+
+def test_subscribing_twice_delivers_once() -> None:
+    """A stream is heard once however often it was asked for."""
+    rig = Rig()
+    session, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    ask(session, heard, {"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 1})
+    heard.clear()
+    rig.quote("50000.0", "50000.2")
+    assert kinds(heard) == ["bookTicker"]
+
+
+def test_wrapping_can_be_switched() -> None:
+    """SET_PROPERTY and GET_PROPERTY of "combined" (facts 6)."""
+    rig = Rig()
+    session, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    assert ask(session, heard, {"method": "SET_PROPERTY", "params": ["combined", True], "id": 1}) == {
+        "result": None,
+        "id": 1,
+    }
+    assert ask(session, heard, {"method": "GET_PROPERTY", "params": ["combined"], "id": 2})["result"] is True
+    rig.quote("50000.0", "50000.2")
+    assert heard[-1]["stream"] == "btcusdt@bookTicker"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"method": "DANCE", "id": 1},
+        {"method": "SUBSCRIBE", "params": "x", "id": 1},
+        {"method": "SUBSCRIBE", "params": [1], "id": 1},
+        {"method": "SUBSCRIBE", "params": [], "id": 1},
+        {"method": "SUBSCRIBE", "params": [f"s{n}" for n in range(MAX_STREAMS + 1)], "id": 1},
+        {"method": "SET_PROPERTY", "params": ["combined", "yes"], "id": 1},
+        {"method": ["odd"], "id": 1},
+    ],
+)
+def test_faulty_control_message_is_answered_with_an_error(message: object) -> None:
+    """What is not understood gets code and text under its id, and the socket stays open (facts 6)."""
+    session, heard = Rig().listen("/public/ws")
+    assert session.receive(json.dumps(message), START_MS)
+    assert heard[-1]["id"] == 1
+    assert set(heard[-1]["error"]) == {"code", "msg"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7"])
+def test_invalid_json_drops_the_connection(text: str) -> None:
+    """Error code 3, then disconnect (facts 6)."""
+    session, heard = Rig().listen("/public/ws")
+    assert not session.receive(text, START_MS)
+    assert heard[-1]["error"]["code"] == 3
+
+
+def test_eleventh_message_in_a_second_drops_the_connection() -> None:
+    """At most 10 messages a second (facts 6)."""
+    session, _ = Rig().listen("/public/ws")
+    text = json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": 1})
+    assert [session.receive(text, START_MS) for _ in range(11)] == [True] * 10 + [False]
+    assert session.receive(text, START_MS + 1000)
+
+
+def test_closed_session_hears_nothing() -> None:
+    """After closed() nothing is delivered, and closing twice does no harm."""
+    rig = Rig()
+    session, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    session.closed(rig.now_ms)
+    session.closed(rig.now_ms)
+    rig.quote("50000.0", "50000.2")
+    assert heard == []
+
+
+# User data
+
+
+def key_of(rig: Rig) -> str:
+    """Return the account's listen key."""
+    return str(rig.call("POST", "/fapi/v1/listenKey").body["listenKey"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "/private/ws/{key}",
+        "/private/ws?listenKey={key}",
+        "/private/ws?listenKey={key}&events=ORDER_TRADE_UPDATE/TRADE_LITE",
+    ],
+)
+def test_user_data_is_heard_under_the_listen_key(form: str) -> None:
+    """The documented URL forms deliver (facts 7.1)."""
+    rig = Rig()
+    _, heard = rig.listen(form.format(key=key_of(rig)))
+    rig.place("BUY", "49000", "0.010", newClientOrderId="q1")
+    assert executions(heard) == [("q1", "NEW")]
+
+
+@pytest.mark.parametrize(
+    "form", ["/ws/{key}", "/private/ws/unknown", "/private/ws?listenKey=unknown", "/public/ws/{key}"]
+)
+def test_user_data_is_silent_elsewhere(form: str) -> None:
+    """Unknown keys and unrouted URLs complete the handshake and stay silent (facts 7.1)."""
+    rig = Rig()
+    _, heard = rig.listen(form.format(key=key_of(rig)))
+    rig.place("BUY", "49000", "0.010")
+    assert heard == []
+
+
+def test_event_filter_is_a_filter() -> None:
+    """Only the named events arrive; a misspelt one never does (facts 7.1)."""
+    rig = Rig()
+    key = key_of(rig)
+    _, heard = rig.listen(f"/private/stream?listenKey={key}&events=ACCOUNT_UPDATE/ORDER_TRADE_UPDAT")
+    rig.take("BUY", "0.010")
+    assert [(message["stream"], message["data"]["e"]) for message in heard] == [(key, "ACCOUNT_UPDATE")]
+
+
+def test_key_may_be_subscribed_on_a_private_socket() -> None:
+    """The official SDK connects to /private/stream and subscribes the key itself (facts 7.1)."""
+    rig = Rig()
+    key = key_of(rig)
+    session, heard = rig.listen("/private/stream")
+    session.receive(json.dumps({"method": "SUBSCRIBE", "params": [key], "id": 1}), rig.now_ms)
+    rig.place("BUY", "49000", "0.010")
+    assert heard[-1]["stream"] == key
+    session.receive(json.dumps({"method": "UNSUBSCRIBE", "params": [key], "id": 2}), rig.now_ms)
+    rig.place("BUY", "49000", "0.010")
+    assert heard[-1] == {"result": None, "id": 2}
+
+
+def test_listen_key_is_one_per_account() -> None:
+    """POST while active returns the same 64 characters and extends them (facts 7.1)."""
+    rig = Rig()
+    key = key_of(rig)
+    rig.wait(50 * MINUTE_MS)
+    assert key_of(rig) == key
+    assert len(key) == 64
+    rig.wait(50 * MINUTE_MS)
+    assert rig.call("PUT", "/fapi/v1/listenKey").body == {"listenKey": key}
+
+
+def test_listen_key_dies_after_an_hour() -> None:
+    """The socket gets listenKeyExpired and then silence; PUT gives -1125; the next key is another (facts 7.1)."""
+    rig = Rig()
+    key = key_of(rig)
+    due_ms = rig.now_ms + 60 * MINUTE_MS
+    _, heard = rig.listen(f"/private/ws/{key}")
+    rig.wait(60 * MINUTE_MS - 1)
+    assert heard == []
+    rig.wait(1)
+    assert heard == [{"e": "listenKeyExpired", "E": due_ms, "listenKey": key}]
+    reply = rig.call("PUT", "/fapi/v1/listenKey")
+    assert (reply.status, reply.code) == (400, -1125)
+    rig.place("BUY", "49000", "0.010")
+    assert len(heard) == 1
+    assert key_of(rig) != key
+
+
+def test_deleted_listen_key_ends_for_everybody() -> None:
+    """DELETE answers {}, also when there is none any more (facts 3.4, 7.1)."""
+    rig = Rig()
+    heard = rig.listen_to_user()
+    assert rig.call("DELETE", "/fapi/v1/listenKey").body == {}
+    assert rig.call("DELETE", "/fapi/v1/listenKey").body == {}
+    assert kinds(heard) == ["listenKeyExpired"]
+
+
+def test_fill_is_told_in_three_events() -> None:
+    """TRADE_LITE, ORDER_TRADE_UPDATE and ACCOUNT_UPDATE share trade id and money (facts 7.2, 7.3)."""
+    rig = Rig()
+    rig.take("BUY", "0.010")
+    rig.place("SELL", "50000.1", "0.010", newClientOrderId="q1")
+    heard = rig.listen_to_user()
+    rig.trade("50000.2", "1", sold=False)
+    lite, order, account = heard
+    assert lite == {
+        "e": "TRADE_LITE",
+        "E": rig.now_ms,
+        "T": rig.now_ms,
+        "s": "BTCUSDT",
+        "q": "0.010",
+        "p": "50000.10",
+        "m": True,
+        "c": "q1",
+        "S": "SELL",
+        "L": "50000.10",
+        "l": "0.010",
+        "t": 2,
+        "i": 2,
+    }
+    assert order["o"] == {
+        "s": "BTCUSDT",
+        "c": "q1",
+        "S": "SELL",
+        "o": "LIMIT",
+        "f": "GTX",
+        "q": "0.010",
+        "p": "50000.10",
+        "ap": "50000.10000000",
+        "sp": "0",
+        "x": "TRADE",
+        "X": "FILLED",
+        "i": 2,
+        "l": "0.010",
+        "z": "0.010",
+        "L": "50000.10",
+        "N": "USDT",
+        "n": "0.10000020",
+        "T": rig.now_ms,
+        "t": 2,
+        "b": "0.00000000",
+        "a": "0.00000000",
+        "m": True,
+        "R": False,
+        "wt": "CONTRACT_PRICE",
+        "ot": "LIMIT",
+        "ps": "BOTH",
+        "cp": False,
+        "rp": "0.00000000",
+        "pP": False,
+        "si": 0,
+        "ss": 0,
+        "V": "EXPIRE_MAKER",
+        "pm": "NONE",
+        "gtd": 0,
+        "er": "0",
+    }
+    body = account["a"]
+    assert (body["m"], body["B"][0]["wb"], body["B"][0]["bc"]) == ("ORDER", "99999.64999930", "0.00000000")
+    assert (body["P"][0]["s"], body["P"][0]["pa"], body["P"][0]["ep"]) == ("BTCUSDT", "0.000", "0.00000000")
+
+
+def test_order_event_without_fill_has_no_commission() -> None:
+    """N and n are absent where there is none (facts 7.2)."""
+    rig = Rig()
+    heard = rig.listen_to_user()
+    rig.place("BUY", "49000", "0.010")
+    assert {"N", "n"}.isdisjoint(heard[0]["o"])
+
+
+def test_new_and_cancelled_orders_move_no_balance() -> None:
+    """ACCOUNT_UPDATE is not sent for them (facts 7.3)."""
+    rig = Rig()
+    heard = rig.listen_to_user()
+    rig.place("BUY", "49000", "0.010")
+    rig.call("DELETE", "/fapi/v1/order", symbol="BTCUSDT", orderId=1)
+    assert kinds(heard) == ["ORDER_TRADE_UPDATE", "ORDER_TRADE_UPDATE"]
+
+
+def test_filter_belongs_to_the_key_before_it() -> None:
+    """Several keys in one URL, each with its own events (facts 7.1)."""
+    target = parse_target("/private/stream?events=X&listenKey=a&events=A/B&listenKey=b")
+    assert target.keys == (("a", frozenset({"A", "B"})), ("b", None))
+    assert parse_target("/public/ws?listenKey=a&streams=x").keys == ()
