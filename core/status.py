@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 
 from core.context import SymbolContext
 from core.events import (
@@ -56,20 +57,28 @@ def log_summary(settings: Settings, contexts: Sequence[SymbolContext]) -> None:
             risk.leverage,
         )
     log.info(
-        "limits: position %s (capital %s × leverage %d × ratio %s), checked every %g s;"
-        " book at most %d ms old; dead-man switch %g s",
-        f"{risk.position_limit_quote:f}",
+        "position limit %s = capital %s × leverage %d × ratio %s, checked every %g s",
+        f"{risk.position_limit_quote.normalize():f}",
         f"{risk.capital_quote:f}",
         risk.leverage,
         f"{risk.max_net_position_ratio:f}",
         risk.check_interval_s,
+    )
+    log.info(
+        "quotes go out when the book is older than %d ms; the exchange cancels them when it misses us for %g s",
         safety.max_book_age_ms,
         safety.dead_man_window_s,
     )
     if settings.logs.log_to_csv:
-        log.info("metrics: %s", settings.logs.directory / "metrics-YYYYMMDD.csv")
+        log.info("metrics: %s", _short(settings.logs.directory / "metrics-YYYYMMDD.csv"))
     else:
         log.info("metrics: none (logging.log_to_csv is false)")
+
+
+def _short(path: Path) -> Path:
+    """Return the path as a person in the present folder would type it."""
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> str:
@@ -77,11 +86,11 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     state, rules = context.state, context.rules
     age_ms = (now_ns - state.book_proven_ns) / 1e6 if state.book is not None else -1.0
     mid = f"{state.mid(rules):f}" if state.book is not None else "-"
-    held = f"{context.ledger.position_quantity:f} {rules.base_asset}"
+    held = f"{context.ledger.position_quantity:f}"
     reasons = "" if context.gate.is_open else f" | NOT QUOTING: {'; '.join(context.gate.reasons)}"
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
-        f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f} {rules.quote_asset}"
+        f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
         f" | data {age_ms:.0f} ms{reasons}"
     )
 
