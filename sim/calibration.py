@@ -64,11 +64,12 @@ class Observations:
                 self.quotes.append(event)
             else:
                 self.trades.append(event)
+        self.times_ms = [quote.time_ms for quote in self.quotes]
 
     @property
     def seconds(self) -> float:
         """Time between the first quote and the last."""
-        return (self.quotes[-1].time_ms - self.quotes[0].time_ms) / _MS_PER_S
+        return (self.times_ms[-1] - self.times_ms[0]) / _MS_PER_S
 
     def orders(self) -> list[TakerOrder]:
         """The trades, put together to takers' orders."""
@@ -82,14 +83,10 @@ class Observations:
         return orders
 
     def mids_every(self, step_ms: int, from_ms: int) -> list[int]:
-        """Twice the mid price in ticks at regular times."""
-        mids: list[int] = []
-        due_ms = self.quotes[0].time_ms + from_ms
-        for quote, following in pairwise(self.quotes):
-            while quote.time_ms <= due_ms < following.time_ms:
-                mids.append(quote.bid_ticks + quote.ask_ticks)
-                due_ms += step_ms
-        return mids
+        """Twice the mid price in ticks at regular times, the first of them `from_ms` after the first quote."""
+        due = range(self.times_ms[0] + from_ms, self.times_ms[-1], step_ms)
+        in_force = (self.quotes[bisect_right(self.times_ms, due_ms) - 1] for due_ms in due)
+        return [quote.bid_ticks + quote.ask_ticks for quote in in_force]
 
 
 def measure(seen: Observations) -> list[Figure]:
@@ -100,7 +97,7 @@ def measure(seen: Observations) -> list[Figure]:
 
 
 def _quote_figures(seen: Observations) -> list[Figure]:
-    gaps_ms = [after.time_ms - before.time_ms for before, after in pairwise(seen.quotes)]
+    gaps_ms = [after_ms - before_ms for before_ms, after_ms in pairwise(seen.times_ms)]
     counts = _per_second(seen.quotes, seen)
     return [
         Figure("quotes per s", len(seen.quotes) / seen.seconds, 1.2),
@@ -202,11 +199,10 @@ def _share_of_time_at_one_tick(seen: Observations) -> float:
 
 def _share_that_moves_the_touch(seen: Observations, orders: Sequence[TakerOrder]) -> float:
     """Orders after whose millisecond the touch that they took is worse than before it."""
-    times = [quote.time_ms for quote in seen.quotes]
     moved: list[bool] = []
     for order in orders:
-        before_at = bisect_left(times, order.time_ms) - 1
-        after_at = bisect_right(times, order.time_ms) - 1
+        before_at = bisect_left(seen.times_ms, order.time_ms) - 1
+        after_at = bisect_right(seen.times_ms, order.time_ms) - 1
         if before_at >= 0:
             before, after = seen.quotes[before_at], seen.quotes[after_at]
             worse_bid, worse_ask = after.bid_ticks < before.bid_ticks, after.ask_ticks > before.ask_ticks
@@ -249,7 +245,7 @@ def main() -> None:
     """The table has been printed."""
     parser = argparse.ArgumentParser(prog="python -m sim.calibration", description=__doc__)
     parser.add_argument("data", type=Path, help="folder with the folders of the recordings")
-    parser.add_argument("--minutes", type=int, default=120, help="length of the synthetic market; 120")
+    parser.add_argument("--minutes", type=int, default=60, help="length of the synthetic market; 60")
     options = parser.parse_args()
     sys.stdout.write(f"{compare(options.data, options.minutes)}\n")
 
