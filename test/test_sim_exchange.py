@@ -477,44 +477,40 @@ def test_forgotten_order_gives_up_its_client_id() -> None:
     assert list(ledger.orders()) == []
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD"]),
-    st.sampled_from(
-        [
-            "/fapi/v1/order",
-            "/fapi/v1/batchOrders",
-            "/fapi/v1/depth",
-            "/fapi/v1/userTrades",
-            "/fapi/v1/listenKey",
-            "/sim/fill",
-            "/sim/silence",
-            "",
-        ]
-    ),
-    st.lists(
-        st.tuples(
-            st.sampled_from(
-                ["symbol", "side", "price", "quantity", "batchOrders", "limit", "stream", "seconds", "fromId"]
-            ),
-            st.one_of(
-                st.text(max_size=8), st.sampled_from(["BTCUSDT", "BUY", "1", "[{}]", "50000", "%ff", "+"])
-            ),
-        ),
-        max_size=6,
-    ),
-    st.booleans(),
-)
-def test_no_request_raises(method: str, path: str, pairs: list[tuple[str, str]], signed: bool) -> None:
-    """Whatever is asked, the answer is JSON with a status; errors have code and msg."""
+NAMES = (
+    "symbol side type timeInForce price quantity reduceOnly newClientOrderId origClientOrderId orderId batchOrders "
+    "orderIdList origClientOrderIdList limit stream seconds fromId startTime endTime leverage marginType countdownTime "
+    "dualSidePosition modifyId since positionSide selfTradePreventionMode newOrderRespType recvWindow"
+).split()  # noqa: SIM905  forty quoted words would hide the test
+VALUES = (
+    "BTCUSDT BUY SELL LIMIT MARKET GTX GTC IOC FOK 1 0.010 50000 50000.1 49999.9 true false q1 q2 [1] [{}] "
+    '["q1"] [{"symbol":"BTCUSDT","side":"BUY"}] 999999999999999999 99999999999999999999.99999999999999999999 0 %ff +'
+).split()  # noqa: SIM905
+ROUTES = sorted(Rig().exchange._router._routes)
+PAIRS = st.tuples(st.sampled_from(NAMES), st.one_of(st.sampled_from(VALUES), st.text(max_size=8)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([*ROUTES, ("HEAD", "")]), st.lists(PAIRS, max_size=9)), max_size=6))
+def test_no_request_raises(requests: list[tuple[tuple[str, str], list[tuple[str, str]]]]) -> None:
+    """Whatever is asked, signed as it should be, the answer is JSON with a status; errors have code and msg."""
     rig = Rig()
-    query = "&".join(f"{name}={value}" for name, value in pairs)
-    if signed:
-        query = f"{query}&timestamp={rig.now_ms}"
-        query = f"{query}&signature={sign(SECRET, query)}"
-    reply = rig.send(method, path, query)
-    if reply.status != 200:
-        assert set(reply.body) == {"code", "msg"}
+    for (method, path), pairs in requests:
+        query = "&".join([f"{name}={value}" for name, value in pairs] + [f"timestamp={rig.now_ms}"])
+        reply = rig.send(method, path, f"{query}&signature={sign(SECRET, query)}")
+        if reply.status != 200:
+            assert set(reply.body) == {"code", "msg"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES)), min_size=1, max_size=6))
+def test_no_order_raises(orders: list[dict[str, str]]) -> None:
+    """Nearly sound orders, each off in its own way, are placed or refused."""
+    rig = Rig()
+    for changes in orders:
+        base = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "price": "50000.1"}
+        reply = rig.call("POST", f"{V1}/order", **{**base, "quantity": "0.010", **changes})
+        assert reply.status in (200, 400)
 
 
 @given(st.text(max_size=60))
