@@ -70,17 +70,30 @@ class MarketError(Exception):
 
 
 class StreamMarket:
-    """A market whose events come from an iterator, which is read one event ahead."""
+    """A market whose events come from an iterator, which is read one event ahead.
+
+    If reading fails, the events read before are still handed out; from then on every question gets the failure.
+
+    Raises:
+        MarketError: there is no first event to be had.
+    """
 
     def __init__(self, rules: Mapping[str, SymbolRules], events: Iterator[MarketEvent]) -> None:
         self.rules = dict(rules)
         self._events = events
-        self._next = next(events, None)
+        self._failure: MarketError | None = None
+        self._next: MarketEvent | None = None
+        self._read()
+        self.peek_ms()
 
     def peek_ms(self) -> int | None:
-        """The exchange time of the next event in epoch milliseconds is returned; None once the market has
-        ended.
+        """The exchange time of the next event in epoch milliseconds is returned; None once the market has ended.
+
+        Raises:
+            MarketError: the next event cannot be read.
         """
+        if self._failure is not None:
+            raise self._failure
         return None if self._next is None else self._next.time_ms
 
     def take(self) -> MarketEvent:
@@ -88,8 +101,19 @@ class StreamMarket:
 
         Raises:
             StopIteration: the market has ended.
+            MarketError: the next event cannot be read.
         """
+        if self._failure is not None:
+            raise self._failure
         if self._next is None:
             raise StopIteration("the market has ended")
-        event, self._next = self._next, next(self._events, None)
+        event = self._next
+        self._read()
         return event
+
+    def _read(self) -> None:
+        self._next = None
+        try:
+            self._next = next(self._events, None)
+        except MarketError as error:
+            self._failure = error

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 
 from sim.delay import DelayLine
 from sim.exchange import Exchange, Request, Session, UnknownRoute
+from sim.market import MarketError
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,10 @@ class RunningServer:
         body = (await request.read()).decode("utf-8", "replace")
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Request(request.method, path, query, headers, body)
-        response = self._exchange.handle(asked, self._clock.time_ms())
+        try:
+            response = self._exchange.handle(asked, self._clock.time_ms())
+        except MarketError as error:
+            return _json({"code": -1000, "msg": str(error)}, 500)
         await asyncio.sleep(self._latency_ms / 1000)
         return web.Response(status=response.status, headers=response.headers, body=response.body)
 
@@ -149,8 +153,8 @@ class RunningServer:
             stream.session = self._exchange.open_session(
                 request.raw_path, stream.outgoing.put, self._clock.time_ms()
             )
-        except UnknownRoute as error:
-            return _json({"code": -1000, "msg": str(error)}, 404)
+        except (UnknownRoute, MarketError) as error:
+            return _json({"code": -1000, "msg": str(error)}, 404 if isinstance(error, UnknownRoute) else 500)
         self._sockets[stream] = None
         try:
             return await stream.run()

@@ -245,6 +245,18 @@ def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, kind: str, line: s
     assert str(caught.value).count("\n") == 0
 
 
+def test_a_failure_comes_after_what_was_read_before_and_stays(tmp_path: Path) -> None:
+    """Events in front of a bad line are handed out, and a broken market never looks like one that has ended."""
+    write_day(tmp_path, quotes=[*QUOTES, "20,64000.45,1,64000.60,1,3100,1"])
+    market = replay(tmp_path)
+    assert [market.take() for _ in EXPECTED] == EXPECTED
+    for _ in range(2):
+        with pytest.raises(MarketError, match="csv:5"):
+            market.peek_ms()
+        with pytest.raises(MarketError, match="csv:5"):
+            market.take()
+
+
 def test_a_header_without_a_needed_column_is_named(tmp_path: Path) -> None:
     """The missing column is in the sentence."""
     write_day(tmp_path)

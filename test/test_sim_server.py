@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from sim import server as server_module
 from sim.auth import sign
 from sim.clockwork import drive
 from sim.exchange import Exchange
+from sim.recording import RecordedMarket
 from sim.rules import MAINNET
 from sim.server import RunningServer, ServerRefused, start_server
 from sim.synthetic import SyntheticMarket
@@ -25,6 +27,8 @@ from sim.transport import InMemoryHttp, InMemoryWs, Link
 from utils.clock import SystemClock
 from utils.errors import NotSent
 from utils.http import AiohttpTransport
+
+from .test_sim_recording import write_day
 
 KEY, SECRET = "key", "secret"
 CLOCK = SystemClock()
@@ -339,6 +343,23 @@ async def test_a_client_that_goes_away_is_forgotten() -> None:
             assert len(sessions) == 2
             vanishing.transport.abort()
         await eventually(lambda: not sessions)
+
+
+async def test_a_market_that_breaks_is_told_to_whoever_asks(tmp_path: Path) -> None:
+    """Requests and handshakes get a server error with the sentence, not a traceback."""
+    write_day(
+        tmp_path, quotes=["10,64000.00,1,64000.10,1,1000,1", "11,64000.05,1,64000.10,1,1001,1"], trades=[]
+    )
+    now_ms = CLOCK.time_ms()
+    market = RecordedMarket(tmp_path, {"BTCUSDT": MAINNET["BTCUSDT"]}, now_ms)
+    exchange = Exchange(market, api_key=KEY, api_secret=SECRET, now_ms=now_ms)
+    server = await start_server(exchange, CLOCK)
+    async with aiohttp.ClientSession() as client:
+        for path, headers in (("/fapi/v1/ping", {}), ("/ws", {"Upgrade": "websocket"})):
+            async with client.get(f"{server.url}{path}", headers=headers) as reply:
+                assert reply.status == 500
+                assert "csv:3: price 64000.05 is not a multiple" in (await reply.json())["msg"]
+    await server.close()
 
 
 async def test_a_body_that_is_no_text_is_refused_like_any_other_bad_request() -> None:
