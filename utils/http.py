@@ -122,6 +122,8 @@ _UNKNOWN_CODES = frozenset({-1000, -1006, -1007})
 _CLOCK_CODES = frozenset({-1021, -5028})
 _AUTH_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
 _DEFAULT_RETRY_AFTER_S = 10.0
+_FIREWALL_RETRY_AFTER_S = 120.0
+"""A 403 without a code comes from the firewall before the exchange, which wants minutes of silence."""
 
 
 class BinanceRest:
@@ -252,7 +254,7 @@ def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: 
     """
     status = response.status
     code, message = _code_and_message(body)
-    if status in (418, 429):
+    if status in (418, 429) or (status == 403 and code == 0):
         return RateLimited(
             code,
             message,
@@ -294,7 +296,9 @@ def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
     if banned_until:
         return max((int(banned_until.group(1)) - now_ms) / 1000, 1.0)
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else _DEFAULT_RETRY_AFTER_S
+    if text.isdecimal():
+        return float(text)
+    return _FIREWALL_RETRY_AFTER_S if response.status == 403 else _DEFAULT_RETRY_AFTER_S
 
 
 async def with_retries(
