@@ -150,7 +150,7 @@ class AccountEndpoints:
         ):
             raise refusal(-2028)
         venue.account.leverages[instrument.symbol] = leverage
-        if changed and venue.user.is_open:
+        if changed and venue.user.is_heard:
             event = payloads.leverage_event(instrument.symbol, leverage, now_ms)
             venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
         return {

@@ -167,7 +167,7 @@ class Desk:
                 continue
             amount = self._account.book_funding(instrument.symbol, instrument.mark.mark, rate)
             self._ledger.add_cash(instrument.symbol, "FUNDING_FEE", amount, now_ms)
-            if self._user.is_open:
+            if self._user.is_heard:
                 update = payloads.funding_account_update(self._account, instrument, amount, now_ms)
                 self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)
 
@@ -378,14 +378,14 @@ class Desk:
         reason: ExpiryReason = ExpiryReason.NONE,
         modify_id: str = "",
     ) -> None:
-        if self._user.is_open:
+        if self._user.is_heard:
             event = payloads.order_event(
                 order, instrument, execution, now_ms, reason=reason, modify_id=modify_id
             )
             self._user.publish("ORDER_TRADE_UPDATE", payloads.encode(event), now_ms)
 
     def _announce_fill(self, instrument: Instrument, order: Order, fill: FillRecord) -> None:
-        if not self._user.is_open:
+        if not self._user.is_heard:
             return
         now_ms = fill.time_ms
         lite = payloads.trade_lite(order, instrument.rules, fill)

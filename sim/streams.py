@@ -247,13 +247,15 @@ class UserStream:
             self.close(now_ms)
 
     @property
-    def is_open(self) -> bool:
-        """Tell whether events can reach anybody."""
-        return self.expires_ms is not None
+    def is_heard(self) -> bool:
+        """Tell whether a socket listens under a living key, so that no event is built for nobody."""
+        return self.expires_ms is not None and any(
+            self._key in session.keys for session in self._hub.sessions
+        )
 
     def publish(self, event: str, payload: str, now_ms: int) -> None:
         """Deliver an event to the sockets of the listen key whose filter lets it pass."""
-        if self.is_open:
+        if self.expires_ms is not None:
             self._deliver(event, payload, now_ms)
 
     def _deliver(self, event: str, payload: str, now_ms: int) -> None:

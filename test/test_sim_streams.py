@@ -394,6 +394,21 @@ def test_new_and_cancelled_orders_move_no_balance() -> None:
     assert kinds(heard) == ["ORDER_TRADE_UPDATE", "ORDER_TRADE_UPDATE"]
 
 
+def test_events_are_built_only_while_somebody_listens() -> None:
+    """A key alone is no listener; neither is a socket whose key has ended."""
+    rig = Rig()
+    user = rig.exchange._venue.user
+    key = key_of(rig)
+    assert not user.is_heard
+    session, _ = rig.listen(f"/private/ws/{key}")
+    assert user.is_heard
+    session.closed(rig.now_ms)
+    assert not user.is_heard
+    rig.listen(f"/private/ws/{key}")
+    rig.call("DELETE", "/fapi/v1/listenKey")
+    assert not user.is_heard
+
+
 def test_filter_belongs_to_the_key_before_it() -> None:
     """Several keys in one URL, each with its own events (facts 7.1)."""
     target = parse_target("/private/stream?events=X&listenKey=a&events=A/B&listenKey=b")
