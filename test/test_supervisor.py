@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_worker_that_works_is_left_alone() -> None:
 def test_failed_worker_is_restarted_after_growing_waits() -> None:
     """A quarter of a second, then twice as long each time, 4 s at most."""
     _, worker, _ = supervised([0] * 7, 100, budget=7)
-    waits_s = [after - before for before, after in zip(worker.started_s, worker.started_s[1:], strict=False)]
+    waits_s = [after - before for before, after in pairwise(worker.started_s)]
     assert waits_s == [0.25, 0.5, 1, 2, 4, 4, 4]
 
 

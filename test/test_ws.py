@@ -1,0 +1,412 @@
+"""Streams: one that comes back by itself, says when it is up and down, and a real socket under it."""
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.datastructures import Headers
+
+from sim.virtual_time import VirtualClock, run_virtual
+from utils.errors import Disconnected, NotSent
+from utils.ws import Backoff, SocketTransport, Stream, WsConnection
+
+END = "end"
+"""In a script: the other side closes."""
+
+
+class ScriptedConnection:
+    """A connection that brings what its script says, each after so many seconds, and is silent after it."""
+
+    def __init__(self, script: list[tuple[float, str]], diary: list[str]) -> None:
+        self.script = list(script)
+        self.diary = diary
+
+    async def receive(self) -> str:
+        """The next message of the script."""
+        if not self.script:
+            await asyncio.sleep(10**9)
+        wait_s, message = self.script.pop(0)
+        await asyncio.sleep(wait_s)
+        if message == END:
+            raise Disconnected("closed by the other side")
+        return message
+
+    async def send(self, text: str) -> None:
+        """Nothing is sent in these scripts."""
+        raise AssertionError(text)
+
+    async def close(self) -> None:
+        """The end of it."""
+        self.diary.append("closed")
+
+
+class ScriptedTransport:
+    """Connections by their scripts, one after the other; None is an attempt that fails."""
+
+    def __init__(
+        self, clock: VirtualClock, scripts: list[list[tuple[float, str]] | None], diary: list[str]
+    ) -> None:
+        self.clock = clock
+        self.scripts = list(scripts)
+        self.diary = diary
+        self.attempts_s: list[float] = []
+        self.targets: list[str] = []
+
+    async def connect(self, target: str) -> WsConnection:
+        """The next connection."""
+        self.attempts_s.append(self.clock.monotonic_ns() / 1e9)
+        self.targets.append(target)
+        script = self.scripts.pop(0) if self.scripts else []
+        if script is None:
+            raise Disconnected("no connection (refused)")
+        return ScriptedConnection(script, self.diary)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Bench:
+    """A stream with everything around it, and a diary of what it said."""
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        *scripts: list[tuple[float, str]] | None,
+        max_age_s: float = 1000,
+        target: Callable[[], Awaitable[str]] | None = None,
+        on_message: Callable[[str | bytes], None] | None = None,
+    ) -> None:
+        self.diary: list[str] = []
+        self.transport = ScriptedTransport(clock, list(scripts), self.diary)
+        self.stream = Stream(
+            "market",
+            self.transport,
+            clock,
+            Backoff(random.Random(1)),
+            target=target or self.target,
+            on_message=on_message or (lambda message: self.diary.append(f"message {message!s}")),
+            on_up=lambda: self.diary.append(f"up {self.stream.is_up}"),
+            on_down=lambda reason: self.diary.append(f"down: {reason}"),
+            max_age_s=max_age_s,
+        )
+
+    @staticmethod
+    async def target() -> str:
+        """Where the market's streams are."""
+        return "/public/stream?streams=btcusdt@bookTicker"
+
+    async def run(self, seconds: float) -> None:
+        """Let the stream run for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stream.run()
+        except TimeoutError:
+            pass
+
+
+def ran(*scripts: list[tuple[float, str]] | None, seconds: float, max_age_s: float = 1000) -> Bench:
+    """Return everything after the stream ran for so long over these connections."""
+
+    async def main(clock: VirtualClock) -> Bench:
+        bench = Bench(clock, *scripts, max_age_s=max_age_s)
+        await bench.run(seconds)
+        return bench
+
+    return run_virtual(main)
+
+
+# --- backoff ------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(), first_s=st.floats(0.01, 2), cap_s=st.floats(2, 60))
+def test_waits_double_up_to_the_cap_with_half_of_each_drawn(seed: int, first_s: float, cap_s: float) -> None:
+    """Each lies between half and the whole of its ceiling."""
+    backoff = Backoff(random.Random(seed), first_s=first_s, cap_s=cap_s)
+    ceiling = first_s
+    for _ in range(12):
+        assert ceiling / 2 <= backoff.next_s() <= ceiling
+        ceiling = min(ceiling * 2, cap_s)
+    backoff.reset()
+    assert backoff.next_s() <= first_s
+
+
+def test_waits_are_repeated_by_their_seed() -> None:
+    """And differ with another, so that many clients do not knock together."""
+    first, same, other = (Backoff(random.Random(seed)) for seed in (1, 1, 2))
+    waits = [[backoff.next_s() for _ in range(4)] for backoff in (first, same, other)]
+    assert waits[0] == waits[1] != waits[2]
+
+
+# --- stream -------------------------------------------------------------------------------------------------
+
+
+def test_stream_says_up_then_delivers_then_says_down_and_closes() -> None:
+    """In this order, and again for the next connection."""
+    bench = ran([(1, "a"), (1, "b"), (1, END)], [(1, "c")], seconds=6)
+    assert bench.diary == [
+        "up True",
+        "message a",
+        "message b",
+        "down: closed by the other side",
+        "closed",
+        "up True",
+        "message c",
+        "closed",
+    ]
+    assert bench.stream.connects == 2
+    assert not bench.stream.is_up
+    assert bench.transport.targets == ["/public/stream?streams=btcusdt@bookTicker"] * 2
+
+
+def test_failed_attempts_are_repeated_with_growing_waits_and_no_word() -> None:
+    """A stream that was never up does not go down."""
+    bench = ran(*[None] * 8, [(1, "a")], seconds=30)
+    waits_s = [after - before for before, after in pairwise(bench.transport.attempts_s)]
+    for wait_s, ceiling_s in zip(waits_s, [0.25, 0.5, 1, 2, 4, 4, 4, 4], strict=True):
+        assert ceiling_s / 2 <= wait_s <= ceiling_s
+    assert bench.diary[:2] == ["up True", "message a"]
+    assert bench.stream.connects == 1
+
+
+def test_connection_that_held_makes_the_next_wait_short_again() -> None:
+    """Ten seconds are health; less is not."""
+
+    def wait_after(held_s: float) -> float:
+        bench = ran(*[None] * 5, [(held_s, END)], seconds=60)
+        return bench.transport.attempts_s[6] - bench.transport.attempts_s[5] - held_s
+
+    assert wait_after(10) <= 0.25
+    assert wait_after(9) >= 2
+
+
+def test_reason_of_a_lost_stream_is_logged_with_the_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each loss."""
+    with caplog.at_level(logging.WARNING, "utils.ws"):
+        ran([(1, END)], seconds=3)
+    assert "market stream ended: closed by the other side; reconnecting in 0." in caplog.text
+
+
+def test_drop_ends_the_connection_with_its_reason() -> None:
+    """And a new one is opened."""
+
+    async def main(clock: VirtualClock) -> Bench:
+        bench = Bench(clock, [(100, "never")], [(1, "a")])
+        running = asyncio.ensure_future(bench.run(20))
+        await asyncio.sleep(5)
+        bench.stream.drop("silent for too long")
+        await running
+        return bench
+
+    assert run_virtual(main).diary[:5] == [
+        "up True",
+        "down: silent for too long",
+        "closed",
+        "up True",
+        "message a",
+    ]
+
+
+def test_drop_without_a_connection_does_not_end_the_next_one() -> None:
+    """It was about the one before."""
+
+    async def main(clock: VirtualClock) -> Bench:
+        bench = Bench(clock, [(1, END)], [(5, "a")])
+        running = asyncio.ensure_future(bench.run(10))
+        await asyncio.sleep(1.05)
+        assert not bench.stream.is_up
+        bench.stream.drop("too late")
+        await running
+        return bench
+
+    assert run_virtual(main).diary[3:] == ["up True", "message a", "closed"]
+
+
+def test_old_connection_is_replaced_before_the_exchange_cuts_it() -> None:
+    """After its greatest age, though it is alive."""
+    bench = ran([(7, str(number)) for number in range(100)], [(1, "new")], seconds=70, max_age_s=60)
+    assert "down: connection is old, making a new one" in bench.diary
+    assert bench.diary[-3:] == ["up True", "message new", "closed"]
+    assert 60 < bench.transport.attempts_s[1] < 61
+
+
+def test_target_is_asked_before_every_attempt() -> None:
+    """A listen key is made there; that it cannot be made is a failed attempt."""
+    asked: list[int] = []
+
+    async def target() -> str:
+        asked.append(len(asked))
+        if len(asked) == 2:
+            raise NotSent("POST /fapi/v1/listenKey: no connection")
+        return f"/private/ws?listenKey={len(asked)}"
+
+    async def main(clock: VirtualClock) -> Bench:
+        bench = Bench(clock, [(1, END)], [(1, "a")], target=target)
+        await bench.run(10)
+        return bench
+
+    bench = run_virtual(main)
+    assert bench.transport.targets == ["/private/ws?listenKey=1", "/private/ws?listenKey=3"]
+    assert "message a" in bench.diary
+
+
+def test_reader_that_fails_ends_the_stream_with_its_own_fault() -> None:
+    """It is the supervisor's business; the connection is closed all the same."""
+
+    def fail(message: str | bytes) -> None:
+        raise ValueError("cannot read this")
+
+    async def main(clock: VirtualClock) -> Bench:
+        bench = Bench(clock, [(1, "a")], on_message=fail)
+        with pytest.raises(ValueError, match="cannot read this"):
+            await bench.run(10)
+        return bench
+
+    bench = run_virtual(main)
+    assert bench.diary == ["up True", "down: its reader failed", "closed"]
+    assert not bench.stream.is_up
+
+
+def test_cancelled_stream_closes_its_connection() -> None:
+    """The end of the daemon leaves no socket; whoever cancels knows that the stream is down."""
+    assert ran([(100, "never")], seconds=5).diary == ["up True", "closed"]
+
+
+# --- sockets ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(
+    talk: Callable[[ServerConnection], Awaitable[None]],
+    refuse: Callable[[ServerConnection, Request], Response | None] | None = None,
+) -> AsyncIterator[SocketTransport]:
+    """A WebSocket server on loopback, and a transport to it."""
+    async with serve(talk, "127.0.0.1", 0, process_request=refuse, close_timeout=0.1) as server:
+        port = server.sockets[0].getsockname()[1]
+        transport = SocketTransport(f"ws://127.0.0.1:{port}/")
+        yield transport
+        await transport.close()
+
+
+async def test_socket_carries_messages_both_ways_and_the_target() -> None:
+    """What is sent arrives, what comes is delivered; path and query are those that were asked for."""
+    paths: list[str] = []
+
+    async def talk(server: ServerConnection) -> None:
+        assert server.request is not None
+        paths.append(server.request.path)
+        await server.send(f"you said {await server.recv()!s}")
+        await server.wait_closed()
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/public/stream?streams=btcusdt@bookTicker")
+        await connection.send("hello")
+        assert await connection.receive() == b"you said hello"
+        await connection.close()
+    assert paths == ["/public/stream?streams=btcusdt@bookTicker"]
+
+
+async def test_refused_socket_is_a_disconnect() -> None:
+    """Nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(Disconnected, match="no connection"):
+        await SocketTransport(f"ws://127.0.0.1:{port}").connect("/ws")
+
+
+async def test_refused_handshake_is_a_disconnect() -> None:
+    """A wrong route, or a limit."""
+
+    async def talk(server: ServerConnection) -> None:
+        """Never reached."""
+
+    def refuse(server: ServerConnection, request: Request) -> Response:
+        return Response(429, "Too Many Requests", Headers(), b"")
+
+    async with serving(talk, refuse) as transport:
+        with pytest.raises(Disconnected, match=r"no connection \(InvalidStatus\)"):
+            await transport.connect("/ws")
+
+
+async def test_farewell_of_the_other_side_is_a_disconnect() -> None:
+    """What was sent before it is still delivered."""
+
+    async def talk(server: ServerConnection) -> None:
+        await server.send("last")
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        assert await connection.receive() == b"last"
+        with pytest.raises(Disconnected, match="closed by the other side or lost"):
+            await connection.receive()
+        with pytest.raises(Disconnected, match="closed while sending"):
+            await connection.send("anybody there?")
+        await connection.close()
+
+
+async def test_torn_socket_is_a_disconnect() -> None:
+    """Without a farewell."""
+
+    async def talk(server: ServerConnection) -> None:
+        server.transport.abort()
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        with pytest.raises(Disconnected, match="ConnectionClosedError"):
+            await connection.receive()
+        await connection.close()
+
+
+async def test_message_beyond_all_measure_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded."""
+    monkeypatch.setattr(SocketTransport, "MAX_MESSAGE_BYTES", 1000)
+
+    async def talk(server: ServerConnection) -> None:
+        await server.send("x" * 1001)
+        await server.wait_closed()
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        with pytest.raises(Disconnected, match="closed by the other side or lost"):
+            await connection.receive()
+        await connection.close()
+
+
+async def test_server_that_never_answers_the_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to open is bounded."""
+    monkeypatch.setattr(SocketTransport, "OPEN_TIMEOUT_S", 0.05)
+    never = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await never.wait()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Disconnected, match=r"no connection \(TimeoutError\)"):
+            await SocketTransport(f"ws://127.0.0.1:{port}").connect("/ws")
+        never.set()
+
+
+async def test_proxy_variables_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads along by setting a variable."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "ws_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    async def talk(server: ServerConnection) -> None:
+        await server.send("direct")
+        await server.wait_closed()
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        assert await connection.receive() == b"direct"
+        await connection.close()
