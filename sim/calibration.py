@@ -1,6 +1,4 @@
-"""Figures of a market, so that a synthetic one can be held against recordings: `python -m
-sim.calibration`.
-"""
+"""Figures of a market, so that a synthetic one can be held against recordings."""
 
 import argparse
 import math
@@ -90,9 +88,7 @@ class Observations:
 
 
 def measure(seen: Observations) -> list[Figure]:
-    """The figures of what was seen are returned, each with the tolerance that the synthetic market is held
-    to.
-    """
+    """The figures of what was seen are returned, each with the tolerance that the synthetic market is held to."""
     return [*_quote_figures(seen), *_price_figures(seen), *_trade_figures(seen), *_size_figures(seen)]
 
 

@@ -78,9 +78,7 @@ async def _serve(options: argparse.Namespace, clock: Clock) -> None:
 
 
 async def _drive_until(stopped: asyncio.Event, exchange: Exchange, clock: Clock) -> None:
-    """Time has passed for the exchange until `stopped` was set. A market that ends does not end the
-    exchange.
-    """
+    """Time has passed for the exchange until `stopped` was set, also beyond the end of the market."""
     driving = asyncio.ensure_future(drive(exchange, clock))
     stopping = asyncio.ensure_future(stopped.wait())
     try:

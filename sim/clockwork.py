@@ -1,6 +1,4 @@
-"""What makes the exchange tick: it is advanced whenever something of it is due, without starving the event
-loop.
-"""
+"""What makes the exchange tick: it is advanced whenever something is due, and the event loop never starves."""
 
 import asyncio
 from typing import Protocol
@@ -26,8 +24,7 @@ class Advanceable(Protocol):
 
 
 async def drive(exchange: Advanceable, clock: Clock) -> None:
-    """The exchange has been advanced at each of its due times until nothing was due any more, or until
-    cancelled.
+    """The exchange has been advanced at each of its due times until nothing was due, or until cancelled.
 
     It is advanced in steps of at least a millisecond. Being late (after a busy stretch or a suspended
     machine) it is caught up in slices, between which the event loop runs.

@@ -11,8 +11,7 @@ _TIMER_TOLERANCE_S = 1e-6
 
 
 class DelayLine(Generic[T]):
-    """Items put in come out at `deliver` in the same order, each `latency_ms` later on the running loop's
-    time.
+    """Items put in come out at `deliver` in the same order, each `latency_ms` later on the running loop's time.
 
     Without latency they come out at once, inside `put`.
     """

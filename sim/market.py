@@ -53,9 +53,7 @@ class Market(Protocol):
         """The rules of each symbol that the market carries."""
 
     def peek_ms(self) -> int | None:
-        """The exchange time of the next event in epoch milliseconds is returned; None once the market has
-        ended.
-        """
+        """The exchange time of the next event in epoch milliseconds is returned; None once the market has ended."""
 
     def take(self) -> MarketEvent:
         """The next event is returned and consumed; its time is what `peek_ms` has said.

@@ -1,5 +1,4 @@
-"""A recording of a real market, replayed: its times begin at a given moment and run at a given speed, in a
-loop if wanted.
+"""A recording of a real market, replayed from a given moment at a given speed, in a loop if wanted.
 
 Each pass of a loop is stitched to the one before: its prices are shifted by whole ticks so that it begins at
 the mid price where the last one ended, and its ids go on counting. Spreads, sizes and time gaps are those of
@@ -151,9 +150,7 @@ class _Stitch:
             following.sign, following.offset_ticks = 1, 0
 
     def _leaves_the_market(self, following: "_Stitch") -> bool:
-        """Whether a price would fall to zero; such a wild recording starts again at its own prices
-        instead.
-        """
+        """Whether a price would fall to zero; such a wild recording starts again at its own prices instead."""
         extreme = self.lowest_ticks if following.sign > 0 else self.highest_ticks
         return following.offset_ticks + following.sign * extreme <= 0
 

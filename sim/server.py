@@ -164,9 +164,7 @@ class RunningServer:
 
 
 class _StreamSocket:
-    """One WebSocket: what the exchange delivers goes out in order by one writer, what comes in reaches the
-    session.
-    """
+    """One WebSocket: one writer sends in order what the exchange delivers; what comes in reaches the session."""
 
     session: Session
 
@@ -264,9 +262,7 @@ async def start_server(
 
 
 def _bound_socket(address: str, port: int) -> socket.socket:
-    """A socket bound to the port; the port stays ours while one such socket is open, also when none of them
-    listens.
-    """
+    """A socket bound to the port, which stays ours while one such socket is open, even if none listens."""
     bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,5 +1,4 @@
-"""The wire in memory: requests and streams reach the simulated exchange without sockets, with latency and
-failures.
+"""The wire in memory: requests and streams reach the exchange without sockets, with latency and failures.
 
 The bytes, statuses and headers are those that `sim.server` would put on a socket. On a virtual-time loop
 everything here is deterministic.
@@ -33,8 +32,7 @@ class LinkState(Enum):
 
 
 class Link:
-    """The network between clients and the exchange, `latency_ms` long each way; both ways keep the order of
-    sending.
+    """The network between clients and the exchange, `latency_ms` long each way; either way keeps the order.
 
     What was sent before a failure may have been executed; what was on its way back is lost.
     """
@@ -193,9 +191,7 @@ class InMemoryWs:
 
 
 class InMemoryConnection:
-    """The client's end of one socket; a `WsConnection`. Messages arrive in the order in which they were
-    sent.
-    """
+    """The client's end of one socket; a `WsConnection`. Messages arrive in the order in which they were sent."""
 
     def __init__(self, link: Link, target: str) -> None:
         self._link = link

@@ -34,9 +34,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         self._jump = jump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Ready descriptors are returned at once; if there are none, the clock has jumped by `timeout`
-        seconds.
-        """
+        """Ready descriptors are returned at once; if there are none, the clock has jumped by `timeout` seconds."""
         ready = super().select(0)
         if not ready and timeout != 0:
             self._jump(timeout)
@@ -80,9 +78,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         func: Callable[[*Ts], T],
         *args: *Ts,
     ) -> asyncio.Future[T]:
-        """`func(*args)` has been called; the future returned holds its result or exception. `executor` is not
-        used.
-        """
+        """`func(*args)` has been called; the future returned holds its result or exception. `executor` is not used."""
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))

@@ -344,9 +344,7 @@ def test_the_real_recordings_are_read_whole_and_looped_smoothly(
 
 @pytest.mark.parametrize(("folder", "symbol", "least"), [(*row[:2], 0.998) for row in RECORDED[:3]])
 def test_trades_agree_with_the_quote_in_force(data_dir: Path, folder: str, symbol: str, least: float) -> None:
-    """With trades before quotes at equal times, nearly all trades are at the touch before them or beyond
-    it.
-    """
+    """With trades before quotes at equal times, nearly all trades are at the touch before them or beyond it."""
     market = RecordedMarket(data_dir / folder, {symbol: MAINNET[symbol]}, START_MS, loop=False)
     agree = total = 0
     quote: BookTicker | None = None

@@ -43,9 +43,7 @@ class Running:
         self.client = client
 
     def stream(self, target: str) -> connect:
-        """A WebSocket to the server; a client that has stopped reading does not wait long for the closing
-        handshake.
-        """
+        """A WebSocket to the server, whose client does not wait long for the closing handshake."""
         return connect(f"{self.server.url.replace('http', 'ws')}{target}", proxy=None, close_timeout=0.1)
 
     async def get(self, path: str) -> Any:

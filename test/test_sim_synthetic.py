@@ -13,9 +13,10 @@ import pytest
 
 from sim.calibration import RECORDINGS, Observations, compare, measure
 from sim.market import BookTicker, MarketError, MarketEvent, Trade
+from sim.profiles import PROFILES
 from sim.recording import RecordedMarket
 from sim.rules import MAINNET
-from sim.synthetic import PROFILES, SyntheticMarket
+from sim.synthetic import SyntheticMarket
 
 from .conftest import ROOT
 
@@ -54,9 +55,7 @@ def test_a_symbol_is_not_changed_by_the_others_beside_it() -> None:
 
 @pytest.mark.parametrize("symbol", list(MAINNET))
 def test_every_known_symbol_has_a_market_that_keeps_its_own_rules(symbol: str, seed: int) -> None:
-    """Quotes never cross or change nothing, ids and times increase, sizes are positive, prices stay in
-    bounds.
-    """
+    """Quotes never cross or change nothing, ids and times increase, sizes are positive, prices stay in bounds."""
     rules = MAINNET[symbol]
     quote: BookTicker | None = None
     last: MarketEvent | None = None

@@ -25,9 +25,7 @@ def test_an_hour_of_waiting_passes_at_once() -> None:
 
 
 def test_time_starts_at_zero_and_steps_exactly_by_milliseconds() -> None:
-    """Ten thousand sleeps of a millisecond add up to ten seconds to the nanosecond, also late in a long
-    run.
-    """
+    """Ten thousand sleeps of a millisecond add up to ten seconds to the nanosecond, also late in a long run."""
 
     async def main(clock: VirtualClock) -> tuple[int, int]:
         before_ns = clock.monotonic_ns()
