@@ -2,21 +2,24 @@
 
 import signal
 
-_early_signals: list[int] = []
-"""Signals that came before the event loop could take them: a stop during the start is a stop."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_untold_signals: list[int] = []
+"""Signals that came when nobody could take them: one during the start is a stop, one after the end changes nothing."""
 
 if __name__ == "__main__":
-    for _number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(_number, lambda number, _frame: _early_signals.append(number))
+    for _number in STOP_SIGNALS:
+        signal.signal(_number, lambda number, _frame: _untold_signals.append(number))
 
 import argparse  # noqa: E402 - the signal handlers come first
 import asyncio  # noqa: E402
 import logging  # noqa: E402
 import random  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import AsyncIterator, Callable, Sequence  # noqa: E402
-from contextlib import asynccontextmanager  # noqa: E402
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: E402
+from contextlib import asynccontextmanager, contextmanager  # noqa: E402
 from fractions import Fraction  # noqa: E402
+from types import FrameType  # noqa: E402
 
 from core.engine import ExitCode, Wiring, run_engine  # noqa: E402
 from core.gateway import Gateway  # noqa: E402
@@ -108,19 +111,33 @@ def _run(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
 
 async def _run_until_stopped(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
     stop = StopRequest()
-    _take_signals(stop)
     if parsed.duration is not None:
         asyncio.get_running_loop().call_later(parsed.duration, stop.ask, f"{parsed.duration:g} s have passed")
-    async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
-        return await run_engine(settings, wiring, stop)
+    with _signals_go_to(stop.ask):
+        async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
+            return await run_engine(settings, wiring, stop)
 
 
-def _take_signals(stop: StopRequest) -> None:
+@contextmanager
+def _signals_go_to(ask: Callable[[str], None]) -> Iterator[None]:
+    """Have ``ask`` called on the event loop for each signal to stop, the first untold one included.
+
+    The loop's own handlers would not do: closing the loop puts the system's back, which kill a daemon that has stopped
+    well on its last few lines.
+    """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.ask, f"{number.name} received")
-    if _early_signals:
-        stop.ask(f"{signal.Signals(_early_signals[0]).name} received")
+
+    def tell(number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(ask, f"{signal.Signals(number).name} received")
+
+    before = {number: signal.signal(number, tell) for number in STOP_SIGNALS}
+    if _untold_signals:
+        tell(_untold_signals[0], None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @asynccontextmanager
@@ -262,4 +279,7 @@ def _resume(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _code = main()
+    for _number in STOP_SIGNALS:  # Python puts the system's handlers back on its way out, but not over these
+        signal.signal(_number, signal.SIG_IGN)
+    sys.exit(_code)
