@@ -295,12 +295,12 @@ class Stage:
         return daemon
 
     def quoting(self, exchange: Exchange, folder: Folder, orders: int = 6, symbol: str = "BTCUSDT") -> Daemon:
-        """Return a daemon whose orders rest on the exchange."""
+        """Return a daemon whose orders rest on the exchange, and nobody's besides; ``orders`` counts all."""
         daemon = self.daemon(folder)
 
         def rest() -> bool:
             assert daemon.is_running, f"ended with {daemon.wait(0)}: {daemon.err}"
-            return len(exchange.open_orders(symbol)) == orders
+            return "first quote rests" in daemon.err and len(exchange.open_orders(symbol)) == orders
 
         eventually(rest, START_WITHIN_S, f"there were never {orders} orders")
         return daemon
