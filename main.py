@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, contextmanager  # noqa: E402
 from fractions import Fraction  # noqa: E402
 from types import FrameType  # noqa: E402
 
-from core.engine import ExitCode, Wiring, run_engine  # noqa: E402
+from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E402
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
 from core.log_setup import Logs  # noqa: E402
@@ -233,29 +233,36 @@ def paper_account(paper_url: str) -> str:
 
 
 def _check(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
-    async def ask() -> Preflight:
-        async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
-            return await preflight(
-                settings,
-                Gateway(wiring.rest, wiring.clock),
-                wiring.wallet,
-                has_keys=wiring.has_keys,
-                confirmed=parsed.live,
-            )
-
     try:
-        found = asyncio.run(ask())
+        found = asyncio.run(_ask(settings, config, parsed))
     except StartRefused as refusal:
         print(f"FAIL  {refusal}")
         return ExitCode.REFUSED
     except ExchangeError as error:
         print(f"FAIL  the checks could not be finished: {error}; try again")
         return ExitCode.FAULT
+    if found is None:
+        print("FAIL  the checks were broken off")
+        return ExitCode.FAULT
     _print_checks(found)
     failed = [check for check in found.checks if not check.passed]
     if not failed:
         return ExitCode.STOPPED
     return ExitCode.FAULT if failed[0].is_fault else ExitCode.REFUSED
+
+
+async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -> Preflight | None:
+    stop = StopRequest()
+    with _signals_go_to(stop.ask):
+        async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
+            checks = preflight(
+                settings,
+                Gateway(wiring.rest, wiring.clock),
+                wiring.wallet,
+                has_keys=wiring.has_keys,
+                confirmed=parsed.live,
+            )
+            return await unless_stopped(stop, checks)
 
 
 def _print_checks(found: Preflight) -> None:

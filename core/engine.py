@@ -73,7 +73,7 @@ async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> E
     could not be asked. In both cases nothing was sent that could rest.
     """
     gateway = Gateway(wiring.rest, wiring.clock)
-    prepared = await _unless_stopped(stop, _prepare(settings, wiring, gateway))
+    prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
     if prepared is None:
         log.info("stopped before the start was complete; no order was sent")
         return ExitCode.STOPPED
@@ -90,7 +90,7 @@ async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Pref
     return found
 
 
-async def _unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, Preflight]) -> Preflight | None:
+async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, Preflight]) -> Preflight | None:
     """Return the result of the work, or None if a stop was asked for before it was done."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wanted())
