@@ -94,6 +94,7 @@ class UserEvents:
             TypeError,
             ValueError,
             InvalidOperation,
+            RecursionError,
         ) as error:
             log.warning(
                 "an account message could not be read (%s); asking the exchange", type(error).__name__
@@ -126,7 +127,7 @@ class UserEvents:
         account = event["a"]
         if account["m"] != "FUNDING_FEE":
             return
-        context = self._contexts.get(account.get("S", "")) or self._only_context()
+        context = self._contexts.get(account["S"]) if account.get("S") else self._only_context()
         if context is None:
             return
         for balance in account["B"]:
