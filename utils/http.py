@@ -232,12 +232,15 @@ class BinanceRest:
     def _decode(self, method: str, path: str, response: HttpResponse) -> Any:
         try:
             body = msgspec.json.decode(response.body) if response.body else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = None
         if response.status == 200 and body is not None:
             return body
-        self.usage.refused += 1
         error = classify(method, path, response, body, self._clock.time_ms())
+        if isinstance(error, OutcomeUnknown):
+            self.usage.unknown += 1
+        else:
+            self.usage.refused += 1
         if isinstance(error, RateLimited):
             self._banned = error.banned
             self._blocked_until_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
