@@ -60,6 +60,14 @@ def _plain(text: str) -> Decimal:
     return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
 
 
+def _finite(text: str) -> Decimal:
+    """Return the number; ValueError if it is none that can be summed up: one NaN would spoil the books for good."""
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError(f"{text} is not a number to count with")
+    return number
+
+
 def order_report(order: Json, rules: SymbolRules) -> OrderReport:
     """Return what an order object of a REST reply says."""
     return OrderReport(
@@ -104,11 +112,11 @@ def order_event_fill(order: Json, quote_asset: str) -> Fill | None:
         order_id=order["i"],
         client_id=order["c"],
         side=Side(order["S"]),
-        price=Decimal(order["L"]),
-        quantity=Decimal(order["l"]),
-        commission=Decimal(order.get("n") or "0"),
+        price=_finite(order["L"]),
+        quantity=_finite(order["l"]),
+        commission=_finite(order.get("n") or "0"),
         commission_asset=order.get("N") or quote_asset,
-        realized_pnl_quote=Decimal(order.get("rp", "0")),
+        realized_pnl_quote=_finite(order.get("rp", "0")),
         is_maker=order["m"],
         time_ms=order["T"],
     )
@@ -122,11 +130,11 @@ def user_trade_fill(trade: Json, client_id: str) -> Fill:
         order_id=trade["orderId"],
         client_id=client_id,
         side=Side(trade["side"]),
-        price=Decimal(trade["price"]),
-        quantity=Decimal(trade["qty"]),
-        commission=Decimal(trade["commission"]),
+        price=_finite(trade["price"]),
+        quantity=_finite(trade["qty"]),
+        commission=_finite(trade["commission"]),
         commission_asset=trade["commissionAsset"],
-        realized_pnl_quote=Decimal(trade["realizedPnl"]),
+        realized_pnl_quote=_finite(trade["realizedPnl"]),
         is_maker=trade["maker"],
         time_ms=trade["time"],
     )
@@ -136,10 +144,10 @@ def position(entry: Json) -> Position:
     """Return one entry of positionRisk v3."""
     return Position(
         symbol=entry["symbol"],
-        quantity=Decimal(entry["positionAmt"]),
-        entry_price=Decimal(entry["entryPrice"]),
-        mark_price=Decimal(entry["markPrice"]),
-        unrealized_pnl_quote=Decimal(entry["unRealizedProfit"]),
+        quantity=_finite(entry["positionAmt"]),
+        entry_price=_finite(entry["entryPrice"]),
+        mark_price=_finite(entry["markPrice"]),
+        unrealized_pnl_quote=_finite(entry["unRealizedProfit"]),
         update_ms=entry["updateTime"],
     )
 
