@@ -347,7 +347,7 @@ async def test_success_is_the_decoded_body(body: bytes, value: Any) -> None:
     assert await rest_on(Tape(reply(body))).call("GET", "/x") == value
 
 
-@pytest.mark.parametrize("body", [b"", b"null", HTML, b'{"orderId":1', b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"", b"null", HTML, b'{"orderId":1', b"\xff\xfe", b"[" * 100_000], ids=len)
 async def test_success_that_cannot_be_read_is_an_unknown_outcome(body: bytes) -> None:
     """The order may rest."""
     with pytest.raises(OutcomeUnknown, match="POST /fapi/v1/order: HTTP 200"):
@@ -374,6 +374,15 @@ async def test_headers_of_a_refusal_count_too() -> None:
     with pytest.raises(Refused):
         await rest.call("POST", "/x")
     assert (rest.usage.order_count_10s, rest.usage.refused, rest.usage.unknown) == (9, 1, 0)
+
+
+async def test_reply_that_leaves_the_outcome_open_counts_as_unknown() -> None:
+    """Not as refused: the order may rest."""
+    rest = rest_on(Tape(reply(UNKNOWN_ERROR, 503), reply(HTML)))
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            await rest.call("POST", "/x")
+    assert (rest.usage.sent, rest.usage.refused, rest.usage.unknown) == (2, 0, 2)
 
 
 async def test_round_trips_are_measured_by_endpoint() -> None:

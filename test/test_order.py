@@ -182,6 +182,39 @@ def test_first_report_tells_when_an_order_was_accepted() -> None:
     assert (order.accepted_ns, order.not_found, order.order_id) == (30, 0, 7)
 
 
+def test_accepted_order_waits_for_the_word_of_the_account_stream() -> None:
+    """From its acceptance until the stream speaks of it; after that it waits no more."""
+    orders, order = registered()
+    assert orders.awaiting_echo == {}
+    orders.apply(order, report(), 30)
+    orders.apply(order, report(), 40)
+    assert orders.awaiting_echo == {order.client_id: 30}
+    orders.echo(order)
+    assert orders.awaiting_echo == {}
+
+
+def test_order_of_which_the_stream_spoke_first_waits_for_nothing() -> None:
+    """The event overtook the reply."""
+    orders, order = registered()
+    orders.echo(order)
+    orders.apply(order, report(), 30)
+    assert order.echoed
+    assert orders.awaiting_echo == {}
+
+
+def test_order_of_an_earlier_run_waits_for_nothing() -> None:
+    """The stream of this run never saw it placed."""
+    orders = LiveOrders()
+    orders.adopt(report(client_id="qpmm-old"), 9)
+    assert orders.awaiting_echo == {}
+
+
+def test_order_remembers_the_mid_on_which_it_was_decided() -> None:
+    """Exact, in half ticks."""
+    order = LiveOrders().register("qpmm-mm1-1-1", quote(), 5, decided_mid_half_ticks=1_600_001)
+    assert order.decided_mid_half_ticks == 1_600_001
+
+
 def test_client_id_is_never_used_twice() -> None:
     """Neither while its order lives nor after."""
     orders, order = registered()
