@@ -47,6 +47,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line; a bad one ends the program with exit code 2."""
     parser = argparse.ArgumentParser(
         prog="main.py",
+        allow_abbrev=False,  # --live is said in full
         description="A passive market maker for Binance USDⓈ-M futures; paper trading by default.",
     )
     parser.add_argument(
