@@ -220,12 +220,13 @@ class Folder:
 
     def rows(self, name: str = "", sub_type: str = "") -> list[dict[str, str]]:
         """Return the metrics of this name and kind; a line that is not of the columns fails."""
-        rows = [row for path in self._metrics() for row in read_metrics(path)]
+        rows = [row for path in self._metrics() if path.stat().st_size for row in read_metrics(path)]
         return [row for row in rows if name in ("", row["metric_name"]) and sub_type in ("", row["sub_type"])]
 
     def last(self, name: str) -> str:
-        """Return the last value of a metric."""
-        return self.rows(name)[-1]["value"]
+        """Return the last value of a metric, nothing if there is none yet."""
+        rows = self.rows(name)
+        return rows[-1]["value"] if rows else ""
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,248 @@
+"""What the daemon refuses, and how: the right exit code, one sentence with the remedy, nothing sent."""
+
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from test.process import Daemon, Exchange, Folder, Stage, eventually
+
+REFUSED, FAULT = 2, 1
+MVP_DOCUMENT = {
+    "initial_capital": 200,
+    "leverage": 5,
+    "order_config": {"levels": 3, "quantity_per_order_usdt": 10, "price_offset_percent": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A place for the processes of this module."""
+    with Stage(tmp_path_factory.mktemp("refusals")) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def exchange(stage: Stage) -> Exchange:
+    """One exchange for all: nobody gets as far as an order."""
+    return stage.exchange()
+
+
+def refusal(daemon: Daemon, code: int) -> str:
+    """Return the one sentence on stderr with which the daemon ended; fail if it is anything else."""
+    assert daemon.wait(8) == code, daemon.err
+    lines = daemon.err.splitlines()
+    assert len(lines) == 1, daemon.err
+    assert daemon.out == ""
+    assert "Traceback" not in lines[0]
+    return lines[0]
+
+
+def with_variables(folder: Folder, **variables: str) -> Folder:
+    """Return the folder, with this in its .env instead."""
+    (folder.path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    return folder
+
+
+def test_unknown_symbol_is_refused_with_a_known_one(stage: Stage, exchange: Exchange) -> None:
+    """The exchange is asked, and the remedy names a symbol that it has."""
+    line = refusal(stage.daemon(stage.folder(exchange, symbol="BTCUSDC")), REFUSED)
+    assert "BTCUSDC is not known to the exchange; set symbol in config.yaml, for example to BTCUSDT" in line
+
+
+def test_numbers_of_the_mvp_document_are_refused_with_the_smallest_that_work(
+    stage: Stage, exchange: Exchange
+) -> None:
+    """10 USDT is below what BTCUSDT takes; the values that the message names pass, and so do start and check agree."""
+    folder = stage.folder(exchange, **MVP_DOCUMENT)
+    line = refusal(stage.daemon(folder), REFUSED)
+    check = stage.daemon(folder, "check")
+    assert check.wait(8) == REFUSED
+    size, capital = _smallest(line)
+    assert (size, capital) == _smallest(check.out)
+    assert size >= 50
+
+    folder.write_config(initial_capital=capital, order_config={"quantity_per_order_usdt": size})
+    passed = stage.daemon(folder, "check")
+    assert passed.wait(8) == 0, passed.out
+
+
+def _smallest(text: str) -> tuple[int, int]:
+    flat = " ".join(text.split())
+    size = re.search(r"order_config\.quantity_per_order_usdt to at least (\d+)", flat)
+    capital = re.search(r"initial_capital to at least (\d+)", flat)
+    assert size is not None, text
+    assert capital is not None, text
+    return int(size[1]), int(capital[1])
+
+
+def test_position_limit_below_one_side_is_refused(stage: Stage, exchange: Exchange) -> None:
+    """Sizes that work one by one, but not all of a side at once."""
+    line = refusal(stage.daemon(stage.folder(exchange, initial_capital=100)), REFUSED)
+    assert "set initial_capital to at least 750" in line
+
+
+@pytest.mark.parametrize("environment", ["testnet", "live"])
+def test_environment_with_keys_is_refused_without_them(stage: Stage, environment: str) -> None:
+    """Before anything is sent anywhere."""
+    folder = with_variables(stage.folder(live={"max_capital_usdt": 2000}), EXCHANGE_ENV=environment)
+    line = refusal(stage.daemon(folder, "--live"), REFUSED)
+    assert f"none for {environment}; put BINANCE_API_KEY and BINANCE_SECRET_KEY into .env" in line
+
+
+def test_live_is_refused_without_each_confirmation(stage: Stage) -> None:
+    """The command line and the capital must say so, too."""
+    keys = {"BINANCE_API_KEY": "a" * 64, "BINANCE_SECRET_KEY": "b" * 64}
+    folder = with_variables(stage.folder(), EXCHANGE_ENV="live", **keys)
+    unasked, unpaid = stage.daemon(folder), stage.daemon(folder, "--live")
+    assert "add --live to the command line" in refusal(unasked, REFUSED)
+    assert "set live.max_capital_usdt in config.yaml to at least initial_capital" in refusal(unpaid, REFUSED)
+
+
+def test_wrong_keys_are_refused(stage: Stage) -> None:
+    """An exchange that was started with other keys."""
+    exchange = stage.exchange("--api-key", "another-key", "--api-secret", "another-secret")
+    line = refusal(stage.daemon(stage.folder(exchange)), REFUSED)
+    assert "not accepted by the exchange" in line
+    assert "start the simulated exchange with --api-key and --api-secret" in line
+
+
+def test_wrong_secret_is_refused(stage: Stage) -> None:
+    """The key is right, the signature is not."""
+    exchange = stage.exchange("--api-key", "paper-key", "--api-secret", "another-secret")
+    line = refusal(stage.daemon(stage.folder(exchange)), REFUSED)
+    assert "not accepted by the exchange" in line
+
+
+def test_hedge_mode_is_refused(stage: Stage) -> None:
+    """With two positions a symbol, nothing of ours would hold."""
+    exchange = stage.exchange()
+    assert exchange.ask_signed("POST", "/fapi/v1/positionSide/dual", dualSidePosition="true")["code"] == 200
+    line = refusal(stage.daemon(stage.folder(exchange)), REFUSED)
+    assert "position mode: hedge mode; switch the account to one-way mode" in line
+
+
+def test_wallet_too_small_is_refused(stage: Stage) -> None:
+    """The margin of one side must be there."""
+    exchange = stage.exchange("--wallet", "100")
+    assert "margin: wallet 100" in refusal(stage.daemon(stage.folder(exchange)), REFUSED)
+
+
+def test_exchange_that_nobody_runs_is_a_fault_with_a_remedy(stage: Stage) -> None:
+    """Nothing in the configuration is wrong: exit code 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        line = refusal(stage.daemon(with_variables(stage.folder(), PAPER_URL=url)), FAULT)
+    assert f"PAPER_URL={url} cannot be reached" in line
+    assert "start it with `python -m sim`" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("symbol: [BTC", "line 1 is not valid YAML"),
+        ("order_config:\n  levls: 3\n", "unknown key order_config.levls; the nearest known key is"),
+        ("leverage: 126\n", "leverage"),
+        ("initial_capital: nan\n", "initial_capital"),
+        ("refresh_config: 5\n", "refresh_config"),
+    ],
+)
+def test_configuration_that_is_wrong_is_refused(stage: Stage, text: str, said: str) -> None:
+    """The sentence names the file, the line and the key."""
+    folder = stage.folder()
+    (folder.path / "config.yaml").write_text(text)
+    line = refusal(stage.daemon(folder), REFUSED)
+    assert line.startswith(f"configuration: {folder.path / 'config.yaml'}")
+    assert said in line
+
+
+def test_configuration_that_is_missing_is_refused(stage: Stage) -> None:
+    """A file that was named has to be there."""
+    folder = stage.folder()
+    (folder.path / "config.yaml").unlink()
+    assert str(folder.path / "config.yaml") in refusal(stage.daemon(folder), REFUSED)
+
+
+def test_paper_url_elsewhere_is_refused(stage: Stage) -> None:
+    """Paper trading talks to this machine only."""
+    folder = with_variables(stage.folder(), PAPER_URL="http://192.0.2.1:8000")
+    assert "PAPER_URL" in refusal(stage.daemon(folder), REFUSED)
+
+
+def test_recording_that_is_missing_is_refused(stage: Stage) -> None:
+    """The embedded market cannot be opened."""
+    folder = stage.folder(paper={"market": "recording", "recording": str(stage.path / "nowhere")})
+    assert "nowhere" in refusal(stage.daemon(folder), REFUSED)
+
+
+@pytest.mark.parametrize("arguments", [("--duration", "soon"), ("--duration", "-1"), ("--liv",), ("fly",)])
+def test_command_line_that_is_wrong_is_refused(stage: Stage, arguments: tuple[str, ...]) -> None:
+    """Usage and one line, as command lines do."""
+    daemon = stage.daemon(stage.folder(), *arguments)
+    assert daemon.wait(8) == REFUSED
+    assert daemon.err.startswith("usage: main.py")
+    assert daemon.err.splitlines()[-1].startswith("main.py: error: ")
+    assert "Traceback" not in daemon.err
+
+
+def test_check_passes_on_the_shipped_configuration_and_places_nothing(stage: Stage) -> None:
+    """A table with a line for each question, all passed, on an exchange that then has no trace of orders."""
+    exchange = stage.exchange()
+    daemon = stage.daemon(stage.folder(exchange), "check")
+    assert (daemon.wait(8), daemon.err) == (0, "")
+    lines = daemon.out.splitlines()
+    assert all(line.startswith("pass  ") for line in lines)
+    names = {line[6:].split("  ")[0] for line in lines}
+    assert names >= {"exchange", "symbol", "order size", "price band", "position limit", "number of orders"}
+    assert names >= {"trading", "position mode", "asset mode", "margin", "leverage", "API keys"}
+    record = exchange.record()
+    assert record["orders"] == []
+    assert not [name for name in record["requests"] if not name.startswith("GET ")]
+
+
+def test_check_of_what_fails_names_the_remedy(stage: Stage) -> None:
+    """The table marks it, and the exit code is that of the start."""
+    exchange = stage.exchange("--wallet", "100")
+    daemon = stage.daemon(stage.folder(exchange), "check")
+    assert (daemon.wait(8), daemon.err) == (REFUSED, "")
+    [failed] = [line for line in daemon.out.splitlines() if line.startswith("FAIL  ")]
+    assert "margin" in failed
+    assert "remedy: transfer USDT into the futures wallet" in daemon.out
+
+
+def test_check_can_be_broken_off(stage: Stage) -> None:
+    """Ctrl-C during a check of an exchange that does not answer ends it at once."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        folder = with_variables(stage.folder(), PAPER_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        daemon = stage.daemon(folder, "check")
+        silent.settimeout(5)
+        connection, _ = silent.accept()
+        with connection:
+            assert daemon.end(signal.SIGINT, within_s=2) == FAULT
+    assert daemon.out == "FAIL  the checks were broken off\n"
+    assert daemon.err == ""
+
+
+def test_log_folder_that_cannot_be_made_costs_the_logs_and_not_the_run(
+    stage: Stage, exchange: Exchange
+) -> None:
+    """It says so; quotes go out all the same."""
+    blocked = stage.path / "file"
+    blocked.write_text("in the way")
+    folder = stage.folder(exchange, logging={"log_directory": str(blocked / "logs")})
+    daemon = stage.quoting(exchange, folder)
+    eventually(lambda: "metrics are not being written" in daemon.err, 4, "it said nothing")
+    assert daemon.end() == 0
+    assert "no log file" in daemon.err
+    assert "Traceback" not in daemon.err
+
+
+def test_help_explains_every_command(stage: Stage, tmp_path: Path) -> None:
+    """And what each option does, from anywhere."""
+    daemon = stage.daemon(stage.folder(), "--help", cwd=tmp_path)
+    assert (daemon.wait(5), daemon.err) == (0, "")
+    assert all(word in daemon.out for word in ("check", "resume", "--duration", "--live", "--config"))
