@@ -4,9 +4,9 @@ Each check says what it found and, where it fails, what to do. The daemon's star
 same questions; only the start changes anything (the leverage).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from difflib import get_close_matches
 
 from core.gateway import AccountModes, Gateway
@@ -90,23 +90,37 @@ def smallest_capital_quote(levels: int, size_quote: Decimal, risk: RiskSettings)
 
 
 def _order_size(
-    wanted: Iterable[Quote], quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts
+    wanted: Sequence[Quote], quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts
 ) -> Check:
     rules, asset = facts.rules, facts.rules.quote_asset
     name, size = "order size", f"{quotes.size_quote:f} {asset} an order"
     objections = [text for quote in wanted if (text := size_objection(quote, rules))]
     if not objections:
         return Check(name, size)
-    smallest = smallest_size_quote(quotes, facts)
-    capital = smallest_capital_quote(quotes.levels, smallest, risk)
     return Check(
         name,
         f"{size} on {rules.symbol} at {facts.mark_price:f}: {objections[0]}"
         f" (minimum notional {rules.min_notional_quote:f} {asset},"
         f" smallest step {rules.step_size:f} {rules.base_asset})",
+        _size_remedy(wanted, quotes, risk, facts),
+    )
+
+
+def _size_remedy(
+    wanted: Sequence[Quote], quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts
+) -> str:
+    smallest = smallest_size_quote(quotes, facts)
+    if quotes.size_quote >= smallest:
+        rules = facts.rules
+        largest = min(rules.notional_quote(quote.price_ticks, rules.max_lots) for quote in wanted)
+        return (
+            f"set order_config.quantity_per_order_usdt to at most {largest.to_integral_value(ROUND_FLOOR):f}"
+        )
+    capital = smallest_capital_quote(quotes.levels, smallest, risk)
+    return (
         f"set order_config.quantity_per_order_usdt to at least {smallest:f} and, for {quotes.levels} levels a side at"
         f" leverage {risk.leverage} and max_net_position_ratio {risk.max_net_position_ratio:f},"
-        f" initial_capital to at least {max(capital, risk.capital_quote):f}",
+        f" initial_capital to at least {max(capital, risk.capital_quote):f}"
     )
 
 
