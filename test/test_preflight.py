@@ -277,8 +277,8 @@ def test_start_is_not_refused_where_everything_passed() -> None:
 
 
 # --- asking -------------------------------------------------------------------------------------------------
-# The answers are those of the documentation, for accounts and symbols that the simulated exchange does not have (keys that may
-# withdraw, halted symbols). How the daemon starts on the simulated exchange is in test_scenarios_start.
+# The answers are those of the documentation, for accounts and symbols that the simulated exchange does not have (keys
+# that may withdraw, halted symbols). How the daemon starts on the simulated exchange is in test_scenarios_start.
 
 ANSWERS: dict[str, Any] = {
     "GET /fapi/v1/exchangeInfo": {
