@@ -85,12 +85,12 @@ def test_position_limit_below_one_side_is_refused(stage: Stage, exchange: Exchan
     assert "set initial_capital to at least 750" in line
 
 
-@pytest.mark.parametrize("environment", ["testnet", "live"])
-def test_environment_with_keys_is_refused_without_them(stage: Stage, environment: str) -> None:
+def test_environments_with_keys_are_refused_without_them(stage: Stage) -> None:
     """Before anything is sent anywhere."""
-    folder = with_variables(stage.folder(live={"max_capital_usdt": 2000}), EXCHANGE_ENV=environment)
-    line = refusal(stage.daemon(folder, "--live"), REFUSED)
-    assert f"none for {environment}; put BINANCE_API_KEY and BINANCE_SECRET_KEY into .env" in line
+    for environment in ("testnet", "live"):
+        folder = with_variables(stage.folder(live={"max_capital_usdt": 2000}), EXCHANGE_ENV=environment)
+        line = refusal(stage.daemon(folder, "--live"), REFUSED)
+        assert f"none for {environment}; put BINANCE_API_KEY and BINANCE_SECRET_KEY into .env" in line
 
 
 def test_live_is_refused_without_each_confirmation(stage: Stage) -> None:
@@ -103,18 +103,16 @@ def test_live_is_refused_without_each_confirmation(stage: Stage) -> None:
 
 
 def test_wrong_keys_are_refused(stage: Stage) -> None:
-    """An exchange that was started with other keys."""
-    exchange = stage.exchange("--api-key", "another-key", "--api-secret", "another-secret")
-    line = refusal(stage.daemon(stage.folder(exchange)), REFUSED)
-    assert "not accepted by the exchange" in line
-    assert "start the simulated exchange with --api-key and --api-secret" in line
-
-
-def test_wrong_secret_is_refused(stage: Stage) -> None:
-    """The key is right, the signature is not."""
-    exchange = stage.exchange("--api-key", "paper-key", "--api-secret", "another-secret")
-    line = refusal(stage.daemon(stage.folder(exchange)), REFUSED)
-    assert "not accepted by the exchange" in line
+    """An exchange that was started with another key, and one with another secret."""
+    others = [
+        stage.exchange("--api-key", key, "--api-secret", "another-secret")
+        for key in ("another-key", "paper-key")
+    ]
+    daemons = [stage.daemon(stage.folder(exchange)) for exchange in others]
+    for daemon in daemons:
+        line = refusal(daemon, REFUSED)
+        assert "not accepted by the exchange" in line
+        assert "start the simulated exchange with --api-key and --api-secret" in line
 
 
 def test_hedge_mode_is_refused(stage: Stage) -> None:
@@ -125,10 +123,15 @@ def test_hedge_mode_is_refused(stage: Stage) -> None:
     assert "position mode: hedge mode; switch the account to one-way mode" in line
 
 
-def test_wallet_too_small_is_refused(stage: Stage) -> None:
-    """The margin of one side must be there."""
+def test_wallet_too_small_is_refused_alike_by_start_and_check(stage: Stage) -> None:
+    """The margin of one side must be there; the table of the check marks it, with the remedy."""
     exchange = stage.exchange("--wallet", "100")
-    assert "margin: wallet 100" in refusal(stage.daemon(stage.folder(exchange)), REFUSED)
+    daemon, check = stage.daemon(stage.folder(exchange)), stage.daemon(stage.folder(exchange), "check")
+    assert "margin: wallet 100" in refusal(daemon, REFUSED)
+    assert (check.wait(8), check.err) == (REFUSED, "")
+    [failed] = [line for line in check.out.splitlines() if line.startswith("FAIL  ")]
+    assert "margin" in failed
+    assert "remedy: transfer USDT into the futures wallet" in check.out
 
 
 def test_exchange_that_nobody_runs_is_a_fault_with_a_remedy(stage: Stage) -> None:
@@ -141,23 +144,23 @@ def test_exchange_that_nobody_runs_is_a_fault_with_a_remedy(stage: Stage) -> Non
     assert "start it with `python -m sim`" in line
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("symbol: [BTC", "line 1 is not valid YAML"),
-        ("order_config:\n  levls: 3\n", "unknown key order_config.levls; the nearest known key is"),
-        ("leverage: 126\n", "leverage"),
-        ("initial_capital: nan\n", "initial_capital"),
-        ("refresh_config: 5\n", "refresh_config"),
-    ],
-)
-def test_configuration_that_is_wrong_is_refused(stage: Stage, text: str, said: str) -> None:
-    """The sentence names the file, the line and the key."""
-    folder = stage.folder()
-    (folder.path / "config.yaml").write_text(text)
-    line = refusal(stage.daemon(folder), REFUSED)
-    assert line.startswith(f"configuration: {folder.path / 'config.yaml'}")
-    assert said in line
+def test_configuration_that_is_wrong_is_refused(stage: Stage) -> None:
+    """The sentence names the file, and the key or the line."""
+    wrong = {
+        "symbol: [BTC": "line 1 is not valid YAML",
+        "order_config:\n  levls: 3\n": "unknown key order_config.levls; the nearest known key is",
+        "leverage: 126\n": "leverage",
+        "initial_capital: nan\n": "initial_capital",
+        "refresh_config: 5\n": "refresh_config",
+    }
+    folders = [stage.folder() for _ in wrong]
+    for folder, text in zip(folders, wrong, strict=True):
+        (folder.path / "config.yaml").write_text(text)
+    daemons = [stage.daemon(folder) for folder in folders]
+    for daemon, said in zip(daemons, wrong.values(), strict=True):
+        line = refusal(daemon, REFUSED)
+        assert line.startswith(f"configuration: {daemon.folder.path / 'config.yaml'}")
+        assert said in line
 
 
 def test_configuration_that_is_missing_is_refused(stage: Stage) -> None:
@@ -179,14 +182,16 @@ def test_recording_that_is_missing_is_refused(stage: Stage) -> None:
     assert "nowhere" in refusal(stage.daemon(folder), REFUSED)
 
 
-@pytest.mark.parametrize("arguments", [("--duration", "soon"), ("--duration", "-1"), ("--liv",), ("fly",)])
-def test_command_line_that_is_wrong_is_refused(stage: Stage, arguments: tuple[str, ...]) -> None:
-    """Usage and one line, as command lines do."""
-    daemon = stage.daemon(stage.folder(), *arguments)
-    assert daemon.wait(8) == REFUSED
-    assert daemon.err.startswith("usage: main.py")
-    assert daemon.err.splitlines()[-1].startswith("main.py: error: ")
-    assert "Traceback" not in daemon.err
+def test_command_line_that_is_wrong_is_refused(stage: Stage) -> None:
+    """Usage and one line, as command lines do; real money is confirmed in full or not at all."""
+    for daemon in [
+        stage.daemon(stage.folder(), *arguments)
+        for arguments in (("--duration", "soon"), ("--duration", "-1"), ("--liv",), ("fly",))
+    ]:
+        assert daemon.wait(8) == REFUSED
+        assert daemon.err.startswith("usage: main.py")
+        assert daemon.err.splitlines()[-1].startswith("main.py: error: ")
+        assert "Traceback" not in daemon.err
 
 
 def test_check_passes_on_the_shipped_configuration_and_places_nothing(stage: Stage) -> None:
@@ -202,16 +207,6 @@ def test_check_passes_on_the_shipped_configuration_and_places_nothing(stage: Sta
     record = exchange.record()
     assert record["orders"] == []
     assert not [name for name in record["requests"] if not name.startswith("GET ")]
-
-
-def test_check_of_what_fails_names_the_remedy(stage: Stage) -> None:
-    """The table marks it, and the exit code is that of the start."""
-    exchange = stage.exchange("--wallet", "100")
-    daemon = stage.daemon(stage.folder(exchange), "check")
-    assert (daemon.wait(8), daemon.err) == (REFUSED, "")
-    [failed] = [line for line in daemon.out.splitlines() if line.startswith("FAIL  ")]
-    assert "margin" in failed
-    assert "remedy: transfer USDT into the futures wallet" in daemon.out
 
 
 def test_check_can_be_broken_off(stage: Stage) -> None:

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -80,6 +80,31 @@ def test_resume_while_the_daemon_runs_lets_it_quote_again(tmp_path: Path) -> Non
         _assert_closing_was_reduce_only(exchange, "BUY")
 
 
+def test_keys_are_nowhere_to_be_seen(tmp_path: Path) -> None:
+    """Not in log, metrics, output or process list, in the most talkative mode, with errors in between."""
+    key, secret = "canary-key-7f3a9c", "canary-secret-e81b64"
+    with Stage(tmp_path) as stage:
+        exchange = stage.exchange("--api-key", key, "--api-secret", secret)
+        folder = stage.folder(
+            exchange, logging={"log_level": "DEBUG"}, refresh_config={"orderbook_refresh_interval": 1}
+        )
+        with (folder.path / ".env").open("a") as file:
+            file.write(f"BINANCE_API_KEY={key}\nBINANCE_SECRET_KEY={secret}\n")
+        daemon = stage.quoting(exchange, folder)
+        command_line = Path(f"/proc/{daemon.pid}/cmdline").read_text()
+        exchange.outage(1)
+        connected = "account stream connected"
+        eventually(lambda: daemon.err.count(connected) == 2, 8, "it did not reconnect")
+        check = stage.daemon(folder, "check")
+        assert check.wait(5) == 0
+        assert daemon.end(signal.SIGTERM) == 0
+        metrics = "".join(path.read_text() for path in folder.logs.glob("*.csv"))
+        for text in (command_line, folder.log, metrics, daemon.out, daemon.err, check.out, check.err):
+            assert "canary" not in text
+            assert "signature=" not in text.replace("signature=***", "")
+        assert "python" in command_line
+
+
 @dataclass(frozen=True)
 class Trouble:
     """A run that went through one trouble; times are seconds since the epoch."""
@@ -92,13 +117,22 @@ class Trouble:
     back_s: float
 
 
-@pytest.fixture(scope="module")
-def troubles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Trouble]]:
-    """Two runs at the same time: a stream that goes silent, and an exchange that cannot be reached."""
+@pytest.fixture(scope="module", autouse=True)
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Trouble]]]:
+    """Two runs beside the other tests: a stream that goes silent, and an exchange that cannot be reached."""
     with Stage(tmp_path_factory.mktemp("safety")) as stage, ThreadPoolExecutor(2) as pool:
-        silence = pool.submit(_trouble, stage, lambda exchange: exchange.silence("bookTicker", TROUBLE_S))
-        outage = pool.submit(_trouble, stage, lambda exchange: exchange.outage(TROUBLE_S))
-        yield {"silence": silence.result(), "outage": outage.result()}
+        yield {
+            "silence": pool.submit(
+                _trouble, stage, lambda exchange: exchange.silence("bookTicker", TROUBLE_S)
+            ),
+            "outage": pool.submit(_trouble, stage, lambda exchange: exchange.outage(TROUBLE_S)),
+        }
+
+
+@pytest.fixture(scope="module")
+def troubles(beside: dict[str, Future[Trouble]]) -> dict[str, Trouble]:
+    """Both runs, once they have ended."""
+    return {name: run.result() for name, run in beside.items()}
 
 
 def _trouble(stage: Stage, make: Callable[[Exchange], None]) -> Trouble:
@@ -185,28 +219,3 @@ def test_metrics_have_a_row_each_second_all_through_the_trouble(trouble: Trouble
 
 def _time(row: dict[str, str]) -> float:
     return datetime.fromisoformat(row["timestamp"]).timestamp()
-
-
-def test_keys_are_nowhere_to_be_seen(tmp_path: Path) -> None:
-    """Not in log, metrics, output or process list, in the most talkative mode, with errors in between."""
-    key, secret = "canary-key-7f3a9c", "canary-secret-e81b64"
-    with Stage(tmp_path) as stage:
-        exchange = stage.exchange("--api-key", key, "--api-secret", secret)
-        folder = stage.folder(
-            exchange, logging={"log_level": "DEBUG"}, refresh_config={"orderbook_refresh_interval": 1}
-        )
-        with (folder.path / ".env").open("a") as file:
-            file.write(f"BINANCE_API_KEY={key}\nBINANCE_SECRET_KEY={secret}\n")
-        daemon = stage.quoting(exchange, folder)
-        command_line = Path(f"/proc/{daemon.pid}/cmdline").read_text()
-        exchange.outage(1)
-        connected = "account stream connected"
-        eventually(lambda: daemon.err.count(connected) == 2, 8, "it did not reconnect")
-        check = stage.daemon(folder, "check")
-        assert check.wait(5) == 0
-        assert daemon.end(signal.SIGTERM) == 0
-        metrics = "".join(path.read_text() for path in folder.logs.glob("*.csv"))
-        for text in (command_line, folder.log, metrics, daemon.out, daemon.err, check.out, check.err):
-            assert "canary" not in text
-            assert "signature=" not in text.replace("signature=***", "")
-        assert "python" in command_line

@@ -1,9 +1,11 @@
 """A stop that can be trusted: signals at every moment of a run, and kills that nobody can catch."""
 
 import random
+import secrets
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
 from itertools import pairwise
 
@@ -26,6 +28,20 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def exchange(stage: Stage) -> Exchange:
     """One exchange for all that leave it as they found it: without orders."""
     return stage.exchange("--latency-ms", "10")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside(stage: Stage) -> Iterator[dict[str, Future[None]]]:
+    """The stories that take long run beside the other tests; their own tests, at the end, wait for how they end."""
+    instants = random.Random(secrets.randbits(32))
+    with ThreadPoolExecutor(3) as pool:
+        yield {
+            "restarts": pool.submit(_kill_and_restart, stage, [instants.uniform(0.2, 1.2) for _ in range(5)]),
+            "refreshes": pool.submit(
+                _stop_amid_refreshes, stage, [instants.uniform(0.2, 0.8) for _ in range(4)]
+            ),
+            "dead man": pool.submit(_kill_and_leave, stage),
+        }
 
 
 def run_of(order: Json) -> str:
@@ -67,16 +83,6 @@ def test_signal_while_quoting_ends_with_zero_and_no_order(
     assert daemon.folder.torn == ""
 
 
-def test_sigterm_amid_refreshes_leaves_no_order(stage: Stage, exchange: Exchange, seed: int) -> None:
-    """At any instant of the half second between two refreshes, while cancels and new orders are under way."""
-    instants = random.Random(seed)
-    for _ in range(4):
-        daemon = stage.quoting(exchange, stage.folder(exchange, refresh_config=BUSY))
-        time.sleep(instants.uniform(0.2, 0.8))
-        assert daemon.end(signal.SIGTERM, STOP_WITHIN_S) == 0, daemon.err
-        assert exchange.open_orders() == []
-
-
 def test_sigterm_while_reconnecting_waits_for_the_exchange(stage: Stage, exchange: Exchange) -> None:
     """The exchange cannot be reached for two seconds; the stop goes on until it has confirmed that nothing rests."""
     daemon = stage.quoting(exchange, stage.folder(exchange))
@@ -112,31 +118,6 @@ def test_signals_without_end_change_nothing_about_the_end(stage: Stage, exchange
     assert "Traceback" not in daemon.err
 
 
-def test_restart_after_a_kill_clears_the_orphans_before_the_first_quote(stage: Stage, seed: int) -> None:
-    """Five times at any instant; no line of the metrics is torn."""
-    exchange, instants = stage.exchange("--latency-ms", "10"), random.Random(seed)
-    folder = stage.folder(exchange, refresh_config=BUSY)
-    for _ in range(5):
-        daemon = stage.quoting(exchange, folder)
-        time.sleep(instants.uniform(0.2, 1.2))
-        daemon.kill()
-        assert folder.torn == ""
-    daemon = stage.quoting(exchange, folder)
-    assert daemon.end(signal.SIGTERM, STOP_WITHIN_S) == 0
-    _assert_runs_do_not_overlap(exchange.record()["orders"])
-    assert exchange.open_orders() == []
-
-
-def _assert_runs_do_not_overlap(orders: list[Json]) -> None:
-    """Every order of a run had ended when the first order of the next run came."""
-    runs = list(dict.fromkeys(run_of(order) for order in orders))
-    assert len(runs) == 6
-    for earlier, later in pairwise(runs):
-        last_end = max(order["updateTime"] for order in orders if run_of(order) == earlier)
-        first_start = min(order["time"] for order in orders if run_of(order) == later)
-        assert last_end <= first_start
-
-
 def test_restart_leaves_the_orders_of_others_alone(stage: Stage) -> None:
     """An order by hand rests before, during and after a run that ends well."""
     exchange = stage.exchange()
@@ -151,8 +132,37 @@ def test_restart_leaves_the_orders_of_others_alone(stage: Stage) -> None:
     assert [order["clientOrderId"] for order in exchange.open_orders()] == ["by-hand"]
 
 
-def test_kill_without_restart_leaves_the_orders_to_the_dead_man_switch(stage: Stage) -> None:
+def test_kill_before_the_first_quote_leaves_nothing(stage: Stage, exchange: Exchange) -> None:
+    """A run that was killed while it started needs no cleaning up by the next."""
+    daemon: Daemon = stage.daemon(stage.folder(exchange))
+    time.sleep(0.3)
+    daemon.kill()
+    assert stage.quoting(exchange, stage.folder(exchange)).end(signal.SIGTERM) == 0
+    assert exchange.open_orders() == []
+
+
+def test_sigterm_amid_refreshes_leaves_no_order(beside: dict[str, Future[None]]) -> None:
+    """At any instant of the half second between two refreshes, while cancels and new orders are under way."""
+    beside["refreshes"].result()
+
+
+def _stop_amid_refreshes(stage: Stage, instants_s: list[float]) -> None:
+    exchange = stage.exchange("--latency-ms", "10")
+    for instant_s in instants_s:
+        daemon = stage.quoting(exchange, stage.folder(exchange, refresh_config=BUSY))
+        time.sleep(instant_s)
+        assert daemon.end(signal.SIGTERM, STOP_WITHIN_S) == 0, f"after {instant_s} s: {daemon.err}"
+        assert exchange.open_orders() == [], f"after {instant_s} s"
+
+
+def test_kill_without_restart_leaves_the_orders_to_the_dead_man_switch(
+    beside: dict[str, Future[None]],
+) -> None:
     """The exchange cancels all of them when it has heard nothing for the window."""
+    beside["dead man"].result()
+
+
+def _kill_and_leave(stage: Stage) -> None:
     exchange, window_s = stage.exchange(), 5
     safety = {"dead_man_window_s": window_s, "dead_man_refresh_s": 1}
     daemon = stage.quoting(exchange, stage.folder(exchange, safety=safety))
@@ -162,10 +172,32 @@ def test_kill_without_restart_leaves_the_orders_to_the_dead_man_switch(stage: St
     eventually(lambda: not exchange.open_orders(), window_s + 0.5, "the dead-man switch did not cancel")
 
 
-def test_kill_before_the_first_quote_leaves_nothing(stage: Stage, exchange: Exchange) -> None:
-    """A run that was killed while it started needs no cleaning up by the next."""
-    daemon: Daemon = stage.daemon(stage.folder(exchange))
-    time.sleep(0.3)
-    daemon.kill()
-    assert stage.quoting(exchange, stage.folder(exchange)).end(signal.SIGTERM) == 0
+def test_restart_after_a_kill_clears_the_orphans_before_the_first_quote(
+    beside: dict[str, Future[None]],
+) -> None:
+    """Five times at any instant; no line of the metrics is torn."""
+    beside["restarts"].result()
+
+
+def _kill_and_restart(stage: Stage, instants_s: list[float]) -> None:
+    exchange = stage.exchange("--latency-ms", "10")
+    folder = stage.folder(exchange, refresh_config=BUSY)
+    for instant_s in instants_s:
+        daemon = stage.quoting(exchange, folder)
+        time.sleep(instant_s)
+        daemon.kill()
+        assert folder.torn == "", f"after {instant_s} s"
+    daemon = stage.quoting(exchange, folder)
+    assert daemon.end(signal.SIGTERM, STOP_WITHIN_S) == 0
+    _assert_runs_do_not_overlap(exchange.record()["orders"])
     assert exchange.open_orders() == []
+
+
+def _assert_runs_do_not_overlap(orders: list[Json]) -> None:
+    """Every order of a run had ended when the first order of the next run came."""
+    runs = list(dict.fromkeys(run_of(order) for order in orders))
+    assert len(runs) == 6
+    for earlier, later in pairwise(runs):
+        last_end = max(order["updateTime"] for order in orders if run_of(order) == earlier)
+        first_start = min(order["time"] for order in orders if run_of(order) == later)
+        assert last_end <= first_start
