@@ -103,6 +103,20 @@ TRADE_EVENT: dict[str, Any] = {
 """The ``o`` object of an ORDER_TRADE_UPDATE for a part of a resting sell."""
 
 
+POSITION: dict[str, Any] = {
+    "symbol": "BTCUSDT",
+    "positionSide": "BOTH",
+    "positionAmt": "-0.250",
+    "entryPrice": "80000.5",
+    "breakEvenPrice": "80001",
+    "markPrice": "80010.00000000",
+    "unRealizedProfit": "-2.37500000",
+    "liquidationPrice": "0",
+    "adl": 1,
+    "updateTime": 1790000000000,
+}
+
+
 def test_rules_of_exchange_info_are_read_from_the_filters() -> None:
     """Tick and step come from the filters, never from the precisions."""
     assert wire.symbol_rules(EXCHANGE_INFO_BTC) == BTC
@@ -239,20 +253,7 @@ def test_trade_of_the_account_equals_the_fill_of_its_event() -> None:
 
 def test_short_position_is_below_zero() -> None:
     """positionAmt is signed in one-way mode."""
-    held = wire.position(
-        {
-            "symbol": "BTCUSDT",
-            "positionSide": "BOTH",
-            "positionAmt": "-0.250",
-            "entryPrice": "80000.5",
-            "breakEvenPrice": "80001",
-            "markPrice": "80010.00000000",
-            "unRealizedProfit": "-2.37500000",
-            "liquidationPrice": "0",
-            "adl": 1,
-            "updateTime": 1790000000000,
-        }
-    )
+    held = wire.position(POSITION)
     assert (held.symbol, held.quantity, held.entry_price) == (
         "BTCUSDT",
         Decimal("-0.250"),
@@ -260,6 +261,14 @@ def test_short_position_is_below_zero() -> None:
     )
     assert (held.mark_price, held.unrealized_pnl_quote) == (Decimal(80010), Decimal("-2.375"))
     assert held.update_ms == 1790000000000
+
+
+@pytest.mark.parametrize("name", ["positionAmt", "entryPrice", "markPrice", "unRealizedProfit"])
+@pytest.mark.parametrize("text", ["NaN", "Infinity"])
+def test_position_of_no_number_is_an_error(name: str, text: str) -> None:
+    """It is neither flat nor held."""
+    with pytest.raises(ValueError, match="is not a number to count with"):
+        wire.position({**POSITION, name: text})
 
 
 def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
