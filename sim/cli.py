@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 import sys
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NoReturn
 from sim.clockwork import drive
 from sim.exchange import Exchange
 from sim.feeds import KINDS, RECORDING, SYNTHETIC, FeedSettings, open_market
+from sim.latency import SYNTAX, Latencies, constant, parse_latencies
 from sim.market import MarketError
 from sim.server import ServerRefused, start_server
 from utils.clock import Clock, SystemClock
@@ -68,7 +70,7 @@ async def _serve(options: argparse.Namespace, clock: Clock) -> None:
         now_ms=clock.time_ms(),
         wallet_quote=options.wallet,
     )
-    server = await start_server(exchange, clock, options.host, options.port, options.latency_ms)
+    server = await start_server(exchange, clock, options.host, options.port, _latencies(options))
     try:
         sys.stdout.write(f"simulated exchange on {server.url}\n{_summary(settings, options)}\n")
         sys.stdout.flush()
@@ -104,7 +106,7 @@ def _summary(settings: FeedSettings, options: argparse.Namespace) -> str:
         ("market", source),
         ("speed", f"{float(settings.speed):g}x"),
         ("wallet", f"{options.wallet} USDT"),
-        ("latency", f"{options.latency_ms:g} ms each way"),
+        ("latency", str(_latencies(options))),
         ("keys", f"{options.api_key} / {options.api_secret}" if _is_default(options) else "as given"),
         ("stop", "Ctrl-C"),
     )
@@ -153,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--wallet", type=_amount, default=Decimal(5000), metavar="USDT", help="wallet at the start; 5000")
     add("--latency-ms", type=_latency, default=0.0, help="one-way latency of requests and streams in ms; 0")
+    add("--latency", type=_drawn_latency, metavar="SPEC", help=f"instead, drawn with the seed: {SYNTAX}")
     add("--api-key", type=_made_up_key, default=DEFAULT_API_KEY, help=f"key; {DEFAULT_API_KEY}")
     add(
         "--api-secret",
@@ -197,6 +200,20 @@ def _latency(text: str) -> float:
     if not 0 <= latency_ms <= _MAX_LATENCY_MS:
         raise argparse.ArgumentTypeError(f"{text} is no latency: use 0 to {_MAX_LATENCY_MS} ms")
     return latency_ms
+
+
+def _drawn_latency(text: str) -> Latencies:
+    try:
+        return parse_latencies(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _latencies(options: argparse.Namespace) -> Latencies:
+    drawn: Latencies | None = options.latency
+    if drawn is None:
+        return Latencies(constant(options.latency_ms), constant(options.latency_ms))
+    return replace(drawn, seed=options.seed)
 
 
 def _made_up_key(text: str) -> str:

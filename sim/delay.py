@@ -13,13 +13,15 @@ _TIMER_TOLERANCE_S = 1e-6
 class DelayLine(Generic[T]):
     """Items put in come out at `deliver` in the same order, each `latency_ms` later on the running loop's time.
 
-    Without latency they come out at once, inside `put`.
+    `latency_ms` is a number, or is asked for the latency of each item; an item that would overtake the one before
+    arrives with it. Without latency they come out at once, inside `put`.
     """
 
-    __slots__ = ("_deliver", "_in_flight", "_latency_s", "_timer")
+    __slots__ = ("__weakref__", "_deliver", "_draw_ms", "_in_flight", "_latency_s", "_timer")
 
-    def __init__(self, latency_ms: float, deliver: Callable[[T], None]) -> None:
-        self._latency_s = latency_ms / 1000
+    def __init__(self, latency_ms: float | Callable[[], float], deliver: Callable[[T], None]) -> None:
+        self._draw_ms = latency_ms if callable(latency_ms) else None
+        self._latency_s = 0.0 if callable(latency_ms) else latency_ms / 1000
         self._deliver = deliver
         self._in_flight: deque[tuple[float, T]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -29,13 +31,18 @@ class DelayLine(Generic[T]):
 
     def put(self, item: T) -> None:
         """`item` is on its way, behind all that were put before."""
-        if not self._latency_s:
+        if self._draw_ms is None and not self._latency_s:
             self._deliver(item)
             return
-        due_s = asyncio.get_running_loop().time() + self._latency_s
+        due_s = asyncio.get_running_loop().time() + self._next_latency_s()
+        if self._in_flight:
+            due_s = max(due_s, self._in_flight[-1][0])
         self._in_flight.append((due_s, item))
         if self._timer is None:
             self._arm()
+
+    def _next_latency_s(self) -> float:
+        return self._latency_s if self._draw_ms is None else self._draw_ms() / 1000
 
     def clear(self) -> None:
         """Everything on its way is lost."""

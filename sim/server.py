@@ -10,6 +10,8 @@ import json
 import logging
 import socket
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,6 +19,7 @@ from aiohttp import WSMsgType, web
 
 from sim.delay import DelayLine
 from sim.exchange import Exchange, Request, Session, UnknownRoute
+from sim.latency import Latencies, latencies_of
 from sim.market import MarketError
 from utils.clock import Clock
 
@@ -39,13 +42,30 @@ class ServerRefused(Exception):
     """The server cannot be started like this; the text is one sentence with the remedy."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    """Where the latencies of both directions come from, in ms."""
+
+    up: float | Callable[[], float]
+    down: float | Callable[[], float]
+
+    async def cross_up(self) -> None:
+        """The latency of a request has passed."""
+        await _cross(self.up)
+
+    async def cross_down(self) -> None:
+        """The latency of a reply has passed."""
+        await _cross(self.down)
+
+
 class RunningServer:
     """A simulated exchange that listens at `url` until `close`."""
 
-    def __init__(self, exchange: Exchange, clock: Clock, latency_ms: float) -> None:
+    def __init__(self, exchange: Exchange, clock: Clock, latency_ms: float | Latencies) -> None:
         self._exchange = exchange
         self._clock = clock
-        self._latency_ms = latency_ms
+        latencies = latencies_of(latency_ms)
+        self._wire = _Wire(latencies.source("up"), latencies.source("down"))
         self._sockets: dict[_StreamSocket, None] = {}
         self._runner = web.ServerRunner(
             web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSE_WITHIN_S
@@ -121,7 +141,7 @@ class RunningServer:
                 return refusal
             if path == "/sim/outage":
                 return await self._answer_outage(request, query)
-        await asyncio.sleep(self._latency_ms / 1000)
+        await self._wire.cross_up()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._answer_socket(request)
         return await self._answer_rest(request, path, query)
@@ -134,7 +154,7 @@ class RunningServer:
             response = self._exchange.handle(asked, self._clock.time_ms())
         except MarketError as error:
             return _json({"code": -1000, "msg": str(error)}, 500)
-        await asyncio.sleep(self._latency_ms / 1000)
+        await self._wire.cross_down()
         return web.Response(status=response.status, headers=response.headers, body=response.body)
 
     async def _answer_outage(self, request: AnyRequest, query: str) -> Reply:
@@ -148,7 +168,7 @@ class RunningServer:
         return reply
 
     async def _answer_socket(self, request: AnyRequest) -> Reply:
-        stream = _StreamSocket(request, self._clock, self._latency_ms)
+        stream = _StreamSocket(request, self._clock, self._wire)
         try:
             stream.session = self._exchange.open_session(
                 request.raw_path, stream.outgoing.put, self._clock.time_ms()
@@ -168,7 +188,7 @@ class _StreamSocket:
 
     session: Session
 
-    def __init__(self, request: AnyRequest, clock: Clock, latency_ms: float) -> None:
+    def __init__(self, request: AnyRequest, clock: Clock, wire: _Wire) -> None:
         self._request = request
         self._clock = clock
         self._socket = web.WebSocketResponse(autoping=False, compress=False, timeout=_CLOSE_WITHIN_S)
@@ -176,8 +196,8 @@ class _StreamSocket:
         self._queued_characters = 0
         self._wake = asyncio.Event()
         self._ponged_s = asyncio.get_running_loop().time()
-        self.outgoing: DelayLine[str | None] = DelayLine(latency_ms, self._post)
-        self._incoming: DelayLine[str] = DelayLine(latency_ms, self._tell_session)
+        self.outgoing: DelayLine[str | None] = DelayLine(wire.down, self._post)
+        self._incoming: DelayLine[str] = DelayLine(wire.up, self._tell_session)
 
     async def run(self) -> Reply:
         """The handshake has been made and the socket has ended."""
@@ -247,7 +267,11 @@ class _StreamSocket:
 
 
 async def start_server(
-    exchange: Exchange, clock: Clock, host: str = "127.0.0.1", port: int = 0, latency_ms: float = 0
+    exchange: Exchange,
+    clock: Clock,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    latency_ms: float | Latencies = 0,
 ) -> RunningServer:
     """The exchange answers at the returned server's `url`; `latency_ms` is added each way.
 
@@ -259,6 +283,10 @@ async def start_server(
     server = RunningServer(exchange, clock, latency_ms)
     await server.listen(host, port)
     return server
+
+
+async def _cross(latency_ms: float | Callable[[], float]) -> None:
+    await asyncio.sleep((latency_ms() if callable(latency_ms) else latency_ms) / 1000)
 
 
 def _bound_socket(address: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ everything here is deterministic.
 """
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any
 
 from sim.delay import DelayLine
 from sim.exchange import Exchange, Request, Response, Session, UnknownRoute
+from sim.latency import Latencies, latencies_of
 from utils.clock import Clock
 from utils.errors import Disconnected, NotSent, OutcomeUnknown
 from utils.http import HttpResponse
@@ -31,17 +33,21 @@ class LinkState(Enum):
     HALF_OPEN = "half-open"
 
 
+Lane = DelayLine[Callable[[], None]]
+
+
 class Link:
     """The network between clients and the exchange, `latency_ms` long each way; either way keeps the order.
 
-    What was sent before a failure may have been executed; what was on its way back is lost.
+    With `Latencies` that are drawn, each socket keeps its own order, as a TCP connection does, and requests may
+    overtake each other. What was sent before a failure may have been executed; what was on its way back is lost.
     """
 
     def __init__(
         self,
         exchange: Exchange,
         clock: Clock,
-        latency_ms: float = 0,
+        latency_ms: float | Latencies = 0,
         *,
         max_queued_messages: int = MAX_QUEUED_MESSAGES,
     ) -> None:
@@ -49,8 +55,12 @@ class Link:
         self.clock = clock
         self.max_queued_messages = max_queued_messages
         self._state = LinkState.UP
-        self._uplink: DelayLine[Callable[[], None]] = DelayLine(latency_ms, _run)
-        self._downlink: DelayLine[Callable[[], None]] = DelayLine(latency_ms, _run)
+        latencies = latencies_of(latency_ms)
+        self._shared = latencies.is_constant
+        self._up_ms, self._down_ms = latencies.source("up"), latencies.source("down")
+        self._lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+        self._uplink = self._new_lane(latencies.up.low_ms)
+        self._downlink = self._new_lane(latencies.down.low_ms)
         self._awaited: dict[asyncio.Future[Any], str] = {}
         self._sockets: dict[InMemoryConnection, None] = {}
 
@@ -84,18 +94,24 @@ class Link:
 
     def _fail(self, state: LinkState) -> None:
         self._state = state
-        self._uplink.clear()
-        self._downlink.clear()
+        for lane in list(self._lanes):
+            lane.clear()
 
-    def send_up(self, action: Callable[[], None]) -> None:
-        """`action` happens at the exchange a latency later, unless the link fails before."""
-        if self._state is LinkState.UP:
-            self._uplink.put(action)
+    def lanes(self) -> tuple[Lane, Lane]:
+        """The ways to the exchange and back are returned that one socket, or one request, shall use."""
+        if self._shared:
+            return self._uplink, self._downlink
+        return self._new_lane(self._up_ms), self._new_lane(self._down_ms)
 
-    def send_down(self, action: Callable[[], None]) -> None:
-        """`action` happens at the client a latency later, unless the link fails before."""
+    def _new_lane(self, latency_ms: float | Callable[[], float]) -> Lane:
+        lane: Lane = DelayLine(latency_ms, _run)
+        self._lanes.add(lane)
+        return lane
+
+    def send(self, lane: Lane, action: Callable[[], None]) -> None:
+        """`action` happens at the other end of the lane a latency later, unless the link fails before."""
         if self._state is LinkState.UP:
-            self._downlink.put(action)
+            lane.put(action)
 
     def expect(self, what: str) -> asyncio.Future[Any]:
         """A future is returned that the other end will settle, and a cut of the link will break."""
@@ -134,7 +150,8 @@ class InMemoryHttp:
         reply = self._link.expect(what)
         lower_case = {name.lower(): value for name, value in headers.items()}
         request = Request(method, path, query, lower_case, "")
-        self._link.send_up(partial(self._execute, request, reply))
+        up, down = self._link.lanes()
+        self._link.send(up, partial(self._execute, request, reply, down))
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.sleep(0)  # like a socket, let others run even if the reply is there already
@@ -143,13 +160,13 @@ class InMemoryHttp:
             raise OutcomeUnknown(f"{what}: no reply within {timeout_s:g} s") from error
         return HttpResponse(response.status, dict(response.headers), response.body)
 
-    def _execute(self, request: Request, reply: asyncio.Future[Response]) -> None:
+    def _execute(self, request: Request, reply: asyncio.Future[Response], down: Lane) -> None:
         try:
             response = self._link.exchange.handle(request, self._link.clock.time_ms())
         except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the reply
             _settle(reply, error)
             return
-        self._link.send_down(partial(_settle, reply, response))
+        self._link.send(down, partial(_settle, reply, response))
 
     async def close(self) -> None:
         """Nothing is left open: requests in memory hold no connection."""
@@ -171,7 +188,7 @@ class InMemoryWs:
             raise Disconnected(f"{target}: connection refused")
         connection = InMemoryConnection(self._link, target)
         handshake = self._link.expect(target)
-        self._link.send_up(partial(connection.open_at_exchange, handshake))
+        self._link.send(connection.up, partial(connection.open_at_exchange, handshake))
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 await asyncio.sleep(0)
@@ -196,6 +213,7 @@ class InMemoryConnection:
     def __init__(self, link: Link, target: str) -> None:
         self._link = link
         self._target = target
+        self.up, self._down = link.lanes()
         self._inbox: deque[str] = deque()
         self._arrived = asyncio.Event()
         self._queued = 0
@@ -217,12 +235,12 @@ class InMemoryConnection:
                 self._target, self._push, self._link.clock.time_ms()
             )
         except UnknownRoute as error:
-            self._link.send_down(
-                partial(_settle, handshake, Disconnected(f"{self._target}: HTTP 404 {error}"))
+            self._link.send(
+                self._down, partial(_settle, handshake, Disconnected(f"{self._target}: HTTP 404 {error}"))
             )
             return
         self._link.attach(self)
-        self._link.send_down(partial(_settle, handshake, None))
+        self._link.send(self._down, partial(_settle, handshake, None))
 
     def _push(self, text: str) -> None:
         if self._lost or self.closed:
@@ -231,7 +249,7 @@ class InMemoryConnection:
         if self._queued > self._link.max_queued_messages:
             self.drop("dropped by the exchange: messages were not read fast enough")
             return
-        self._link.send_down(partial(self._receive, text))
+        self._link.send(self._down, partial(self._receive, text))
 
     def _receive(self, text: str) -> None:
         self._inbox.append(text)
@@ -260,19 +278,19 @@ class InMemoryConnection:
         if self._ended is not None:
             raise Disconnected(f"{self._target}: {self._ended}")
         if not self._lost:
-            self._link.send_up(partial(self._tell_session, text))
+            self._link.send(self.up, partial(self._tell_session, text))
         await asyncio.sleep(0)
 
     def _tell_session(self, text: str) -> None:
         if self._session is not None and not self._session.receive(text, self._link.clock.time_ms()):
             self._close_session()
-            self._link.send_down(partial(self._end, "closed by the exchange"))
+            self._link.send(self._down, partial(self._end, "closed by the exchange"))
 
     async def close(self) -> None:
         """The socket has ended; the exchange learns of it a latency later."""
         if self._ended is None:
             self._end("closed by the client")
-            self._link.send_up(self._close_session)
+            self._link.send(self.up, self._close_session)
 
     def drop(self, reason: str) -> None:
         """The socket has ended at both sides, at once."""
