@@ -1,0 +1,196 @@
+"""The metrics worker: every second a row for each metric, and a disk that fails costs metrics and nothing else."""
+
+import asyncio
+import csv
+import logging
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from core.events import ConnectionEvent, ConnectionKind, EngineEvent, EngineKind, EventBus
+from core.gateway import Gateway
+from core.logger import LoggerWorker
+from core.metrics import ACCOUNT_METRICS, SYMBOL_METRICS
+from core.metrics_file import MetricsFile
+from sim.virtual_time import VirtualClock, run_virtual
+from utils.http import BinanceRest
+
+from .examples import context
+from .test_user_stream import NoNetwork
+
+
+class Disk:
+    """Runs what is to be written, in no other thread; or fails, as long as it is full."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.writes = 0
+
+    async def run(self, write: Callable[[], None]) -> None:
+        """Write, or fail."""
+        self.writes += 1
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        write()
+
+
+class Bench:
+    """A metrics worker on a virtual clock."""
+
+    def __init__(self, clock: VirtualClock, folder: Path, *, writes: bool = True) -> None:
+        self.folder = folder
+        self.bus, self.disk = EventBus(), Disk()
+        self.symbol = context()
+        self.worker = LoggerWorker(
+            [self.symbol],
+            Gateway(BinanceRest(NoNetwork(), clock), clock),
+            self.bus,
+            clock,
+            MetricsFile(folder, "mm1", "paper") if writes else None,
+            self.disk.run,
+            limit_quote=Decimal(2000),
+            wallet_quote=Decimal(5000),
+        )
+
+    async def run(self, seconds: float) -> None:
+        """Let it work for so long."""
+        working = asyncio.ensure_future(self.worker.run())
+        await asyncio.sleep(seconds)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+    def rows(self) -> list[dict[str, str]]:
+        """What the files hold."""
+        found: list[dict[str, str]] = []
+        for path in sorted(self.folder.glob("metrics-*.csv")):
+            with path.open(newline="", encoding="utf-8") as file:
+                found += csv.DictReader(file)
+        return found
+
+
+def bench(folder: Path, scene: Callable[[Bench], Awaitable[None]], *, writes: bool = True) -> Bench:
+    """Play a scene on virtual time; return what is left of it."""
+
+    async def main(clock: VirtualClock) -> Bench:
+        made = Bench(clock, folder, writes=writes)
+        await scene(made)
+        return made
+
+    return run_virtual(main)
+
+
+def test_every_second_has_a_row_for_each_metric(tmp_path: Path) -> None:
+    """Of the symbol and of the account, each once a second, with the time of that second."""
+    played = bench(tmp_path, lambda made: made.run(3.5))
+    names = [row["metric_name"] for row in played.rows()]
+    assert {name: names.count(name) for name in names} == dict.fromkeys(
+        [*SYMBOL_METRICS, *ACCOUNT_METRICS], 3
+    )
+    times = sorted({row["timestamp"] for row in played.rows()})
+    assert len(times) == 3
+    assert all(len(time) == len("2026-11-21T12:00:00.000+00:00") for time in times)
+    assert {(row["instance_id"], row["env"]) for row in played.rows()} == {("mm1", "paper")}
+
+
+def test_event_has_a_row_of_its_own(tmp_path: Path) -> None:
+    """With the time at which it happened."""
+
+    async def scene(made: Bench) -> None:
+        made.bus.publish(EngineEvent(EngineKind.STARTED, "paper"))
+        await made.run(1.5)
+
+    (row,) = [row for row in bench(tmp_path, scene).rows() if row["metric_name"] == "engine_event"]
+    assert (row["sub_type"], row["details"], row["symbol"]) == ("started", "paper", "-")
+
+
+def test_equity_is_the_wallet_and_what_was_earned_since(tmp_path: Path) -> None:
+    """5000 and 7 realised."""
+
+    async def scene(made: Bench) -> None:
+        made.symbol.ledger.realized_pnl_quote = Decimal(7)
+        await made.run(1.5)
+
+    values = {row["metric_name"]: row["value"] for row in bench(tmp_path, scene).rows()}
+    assert Decimal(values["equity"]) == 5007
+    assert values["uptime"] == "1.000"
+    assert values["loop_lag"] == "0.000"
+
+
+def test_connections_after_the_first_are_reconnects(tmp_path: Path) -> None:
+    """Each stream's first does not count."""
+
+    async def scene(made: Bench) -> None:
+        for name in ("market", "account", "market", "market"):
+            made.bus.publish(ConnectionEvent(name, ConnectionKind.UP))
+        made.bus.publish(ConnectionEvent("market", ConnectionKind.DOWN))
+
+    assert bench(tmp_path, scene).worker.counters.reconnects == 2
+
+
+def test_rows_wait_for_a_full_disk_and_are_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None is lost, and each of the two turns is said once."""
+
+    async def scene(made: Bench) -> None:
+        made.disk.is_full = True
+        await made.run(3.5)
+        assert made.rows() == []
+        made.disk.is_full = False
+        await made.run(1.5)
+
+    with caplog.at_level(logging.WARNING):
+        played = bench(tmp_path, scene)
+    assert [row["metric_name"] for row in played.rows()].count("uptime") == 4
+    assert played.worker.dropped == 0
+    assert caplog.text.count("metrics are not being written: No space left on device") == 1
+    assert caplog.text.count("metrics are being written again; 0 rows were lost") == 1
+
+
+def test_rows_that_wait_too_long_are_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest first: memory is bounded."""
+    monkeypatch.setattr(LoggerWorker, "MAX_WAITING", 60)
+
+    async def scene(made: Bench) -> None:
+        made.disk.is_full = True
+        await made.run(3.5)
+        made.disk.is_full = False
+        await made.worker.flush()
+
+    played = bench(tmp_path, scene)
+    kept = len(played.rows())
+    assert kept == 60
+    assert played.worker.dropped == 3 * len([*SYMBOL_METRICS, *ACCOUNT_METRICS]) - kept
+
+
+def test_rows_that_come_while_the_disk_is_busy_are_kept_in_order(tmp_path: Path) -> None:
+    """A batch that fails goes back before them."""
+
+    async def scene(made: Bench) -> None:
+        async def busy(write: Callable[[], None]) -> None:
+            made.bus.publish(EngineEvent(EngineKind.STOPPING))
+            raise OSError(5, "Input/output error")
+
+        made.bus.publish(EngineEvent(EngineKind.STARTED))
+        made.worker._run_blocking = busy
+        await made.worker.flush()
+        made.worker._run_blocking = made.disk.run
+        await made.worker.flush()
+
+    assert [row["sub_type"] for row in bench(tmp_path, scene).rows()] == ["started", "stopping"]
+
+
+def test_without_a_file_nothing_is_kept_or_written(tmp_path: Path) -> None:
+    """log_to_csv: false still counts what the status lines need."""
+
+    async def scene(made: Bench) -> None:
+        made.bus.publish(EngineEvent(EngineKind.WORKER_RESTARTED))
+        await made.run(2.5)
+
+    played = bench(tmp_path, scene, writes=False)
+    assert (played.disk.writes, played.worker.dropped, played.worker.counters.restarts) == (0, 0, 1)
+    assert list(tmp_path.iterdir()) == []
