@@ -28,7 +28,7 @@ class AccountEndpoints:
 
     def routes(self) -> Routes:
         """Return the endpoints by method and path."""
-        signed, key = Security.SIGNED, Security.KEY
+        signed, trade, key = Security.SIGNED, Security.TRADE, Security.KEY
         v1, v3 = "/fapi/v1", "/fapi/v3"
         return {
             ("GET", f"{v3}/positionRisk"): Endpoint(self.position_risk, signed, 5),
@@ -37,10 +37,10 @@ class AccountEndpoints:
             ("GET", f"{v3}/account"): Endpoint(self.account, signed, 5),
             ("GET", f"{v1}/accountConfig"): Endpoint(self.account_config, signed, 5),
             ("GET", f"{v1}/symbolConfig"): Endpoint(self.symbol_config, signed, 5),
-            ("POST", f"{v1}/leverage"): Endpoint(self.set_leverage, signed),
-            ("POST", f"{v1}/marginType"): Endpoint(self.set_margin_type, signed),
+            ("POST", f"{v1}/leverage"): Endpoint(self.set_leverage, trade),
+            ("POST", f"{v1}/marginType"): Endpoint(self.set_margin_type, trade),
             ("GET", f"{v1}/positionSide/dual"): Endpoint(self.position_mode, signed, 30),
-            ("POST", f"{v1}/positionSide/dual"): Endpoint(self.set_position_mode, signed),
+            ("POST", f"{v1}/positionSide/dual"): Endpoint(self.set_position_mode, trade),
             ("GET", f"{v1}/commissionRate"): Endpoint(self.commission_rate, signed, 20),
             ("GET", f"{v1}/leverageBracket"): Endpoint(self.leverage_bracket, signed),
             ("GET", f"{v1}/userTrades"): Endpoint(self.user_trades, signed, 5),

@@ -1,15 +1,18 @@
 """Who may ask: API key, timestamp and signature of a request, checked in Binance's order.
 
-Source: facts section 2 (security types, HMAC over exactly the bytes sent, recvWindow), section 12 (order of checks).
+Source: facts section 2 (security types, signature over exactly the bytes sent, recvWindow), 12 (order of checks).
 """
 
-import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from urllib.parse import unquote_plus
 
 from sim.errors import ApiError, refusal
+from sim.keys import ApiKey, as_bytes, sign
 from sim.params import Params
+
+__all__ = ["ApiKey", "Gatekeeper", "Security", "check_timestamp", "sign", "split_signature"]
 
 DEFAULT_WINDOW_MS = 5000
 MAX_WINDOW_MS = 60_000
@@ -18,42 +21,41 @@ _MARK = "signature="
 
 
 class Security(Enum):
-    """What an endpoint asks of its caller."""
+    """What an endpoint asks of its caller; TRADE is SIGNED with a key that may trade."""
 
     NONE = "none"
     KEY = "key"
     SIGNED = "signed"
-
-
-def sign(secret: str, payload: str) -> str:
-    """Return the signature of ``payload``, lower-case hex."""
-    return hmac.new(_bytes(secret), _bytes(payload), hashlib.sha256).hexdigest()
+    TRADE = "trade"
 
 
 class Gatekeeper:
-    """Knows the one key pair of the account."""
+    """Knows the keys of the account."""
 
-    __slots__ = ("_key", "_secret")
+    __slots__ = ("_keys",)
 
-    def __init__(self, api_key: str, api_secret: str) -> None:
-        self._key = api_key
-        self._secret = api_secret
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._keys = tuple(keys)
 
-    def check_key(self, headers: Mapping[str, str]) -> None:
-        """Return if the header carries our key; raises -2014 without one and -2015 with another."""
-        key = headers.get("x-mbx-apikey", "")
-        if not key:
+    def check_key(self, headers: Mapping[str, str]) -> ApiKey:
+        """Return the key that the header carries; raises -2014 without one and -2015 with an unknown one."""
+        return self.find(headers.get("x-mbx-apikey", ""))
+
+    def find(self, name: str) -> ApiKey:
+        """Return the key of that name; raises -2014 if it is empty and -2015 if there is none."""
+        if not name:
             raise refusal(-2014)
-        if not hmac.compare_digest(_bytes(key), _bytes(self._key)):
-            raise refusal(-2015)
+        for key in self._keys:
+            if hmac.compare_digest(as_bytes(name), as_bytes(key.key)):
+                return key
+        raise refusal(-2015)
 
-    def check_signed(self, query: str, body: str, params: Params, now_ms: int) -> None:
+    def check_signed(self, key: ApiKey, query: str, body: str, params: Params, now_ms: int) -> None:
         """Return if timestamp and signature hold; raises -1102, -1021, -1131 or -1022."""
         check_timestamp(params, now_ms)
         params.text("signature")
         payload, signature = split_signature(query, body)
-        expected = sign(self._secret, payload)
-        if not hmac.compare_digest(_bytes(expected), _bytes(signature.lower())):
+        if not key.verifies(payload, unquote_plus(signature)):
             raise refusal(-1022)
 
 
@@ -79,7 +81,3 @@ def split_signature(query: str, body: str) -> tuple[str, str]:
         if mark and "&" not in signature and (not before or before.endswith("&")):
             return head + before.removesuffix("&") + rest, signature
     return query + body, ""
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

@@ -5,11 +5,12 @@ events happen in order, and so does what is due of its own (mark price every sec
 countdowns, the end of the listen key).
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from sim import payloads
 from sim.account_endpoints import AccountEndpoints
-from sim.auth import Gatekeeper
+from sim.auth import ApiKey, Gatekeeper
 from sim.control import ControlEndpoints
 from sim.errors import UnknownRoute
 from sim.instrument import Instrument
@@ -22,7 +23,7 @@ from sim.rest import Router
 from sim.streams import Deliver, Session, parse_target
 from sim.venue import Options, Venue
 
-__all__ = ["Exchange", "Options", "Request", "Response", "Session", "UnknownRoute"]
+__all__ = ["ApiKey", "Exchange", "Options", "Request", "Response", "Session", "UnknownRoute"]
 
 _SECOND_MS = 1000
 _SLOW_MARK_MS = 3000
@@ -32,7 +33,7 @@ class Exchange:
     """One account on one market.
 
     ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens. Time
-    that steps back is read as no time having passed.
+    that steps back is read as no time having passed. ``keys`` are further keys of the account, beside the HMAC pair.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Exchange:
         now_ms: int,
         wallet_quote: Decimal = Decimal(5000),
         options: Options | None = None,
+        keys: Sequence[ApiKey] = (),
     ) -> None:
         self._market = market
         self._now_ms = now_ms
@@ -59,7 +61,7 @@ class Exchange:
                 **AccountEndpoints(venue).routes(),
                 **ControlEndpoints(venue).routes(),
             },
-            Gatekeeper(api_key, api_secret),
+            Gatekeeper([ApiKey(api_key, api_secret), *keys]),
             venue.limits,
             venue.ledger,
         )

@@ -31,20 +31,21 @@ class OrderEndpoints:
 
     def routes(self) -> Routes:
         """Return the endpoints by method and path."""
-        signed, order, batch = Security.SIGNED, "/fapi/v1/order", "/fapi/v1/batchOrders"
+        signed, trade = Security.SIGNED, Security.TRADE
+        order, batch = "/fapi/v1/order", "/fapi/v1/batchOrders"
         return {
-            ("POST", order): Endpoint(self.place, signed, 0, ONE_ORDER, is_order=True),
-            ("PUT", order): Endpoint(self.amend, signed, 0, ONE_ORDER, is_order=True),
-            ("DELETE", order): Endpoint(self.cancel, signed, is_order=True),
+            ("POST", order): Endpoint(self.place, trade, 0, ONE_ORDER, is_order=True),
+            ("PUT", order): Endpoint(self.amend, trade, 0, ONE_ORDER, is_order=True),
+            ("DELETE", order): Endpoint(self.cancel, trade, is_order=True),
             ("GET", order): Endpoint(self.query, signed),
             ("GET", "/fapi/v1/openOrder"): Endpoint(self.query_open, signed),
-            ("POST", batch): Endpoint(self.place_batch, signed, 5, ONE_BATCH, is_order=True),
-            ("PUT", batch): Endpoint(self.amend_batch, signed, 5, ONE_BATCH, is_order=True),
-            ("DELETE", batch): Endpoint(self.cancel_batch, signed, is_order=True),
+            ("POST", batch): Endpoint(self.place_batch, trade, 5, ONE_BATCH, is_order=True),
+            ("PUT", batch): Endpoint(self.amend_batch, trade, 5, ONE_BATCH, is_order=True),
+            ("DELETE", batch): Endpoint(self.cancel_batch, trade, is_order=True),
             ("GET", "/fapi/v1/openOrders"): Endpoint(self.open_orders, signed, _open_orders_weight),
             ("GET", "/fapi/v1/allOrders"): Endpoint(self.all_orders, signed, 5),
-            ("DELETE", "/fapi/v1/allOpenOrders"): Endpoint(self.cancel_all, signed, is_order=True),
-            ("POST", "/fapi/v1/countdownCancelAll"): Endpoint(self.countdown, signed, 10),
+            ("DELETE", "/fapi/v1/allOpenOrders"): Endpoint(self.cancel_all, trade, is_order=True),
+            ("POST", "/fapi/v1/countdownCancelAll"): Endpoint(self.countdown, trade, 10),
         }
 
     def place(self, params: Params, now_ms: int) -> Json:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sim.auth import Gatekeeper, Security
-from sim.errors import ApiError
+from sim.errors import ApiError, refusal
 from sim.limits import Limits, OrderCost
 from sim.messages import Request, Response
 from sim.params import Params
@@ -74,12 +74,18 @@ class Router:
         if not request.path.startswith(OWN_DOORS):
             self._limits.charge_weight(endpoint.weigh(params), now_ms)
         if endpoint.security is not Security.NONE:
-            self._gatekeeper.check_key(request.headers)
-        if endpoint.security is Security.SIGNED:
-            self._gatekeeper.check_signed(request.query, request.body, params, now_ms)
+            self._check_caller(endpoint.security, request, params, now_ms)
         if endpoint.orders:
             self._limits.charge_orders(endpoint.orders, now_ms)
         params.check()
+
+    def _check_caller(self, security: Security, request: Request, params: Params, now_ms: int) -> None:
+        key = self._gatekeeper.check_key(request.headers)
+        if security is Security.KEY:
+            return
+        self._gatekeeper.check_signed(key, request.query, request.body, params, now_ms)
+        if security is Security.TRADE and not key.can_trade:
+            raise refusal(-2015)
 
     def _headers(self, endpoint: Endpoint, now_ms: int) -> dict[str, str]:
         headers = {"x-mbx-used-weight-1m": "-1" if endpoint.is_order else self._limits.weight_header(now_ms)}

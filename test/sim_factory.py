@@ -2,14 +2,14 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
 from sim.auth import sign
-from sim.exchange import Exchange, Options, Request, Session
+from sim.exchange import ApiKey, Exchange, Options, Request, Session
 from sim.market import BookTicker, MarketEvent, Trade
 from sim.rules import MAINNET, SymbolRules
 
@@ -51,7 +51,12 @@ class Rig:
     """An exchange at 50000.00 / 50000.10 in BTCUSDT, one lot step of 0.001, with ten coins shown on each side."""
 
     def __init__(
-        self, *symbols: str, wallet: str = "100000", options: Options | None = None, quoted: bool = True
+        self,
+        *symbols: str,
+        wallet: str = "100000",
+        options: Options | None = None,
+        quoted: bool = True,
+        keys: Sequence[ApiKey] = (),
     ) -> None:
         self.rules = {symbol: MAINNET[symbol] for symbol in symbols or ("BTCUSDT",)}
         self.market = ScriptedMarket(self.rules)
@@ -63,6 +68,7 @@ class Rig:
             now_ms=START_MS,
             wallet_quote=Decimal(wallet),
             options=options,
+            keys=keys,
         )
         self.updates = 0
         if quoted:

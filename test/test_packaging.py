@@ -45,7 +45,7 @@ def test_dev_requirements_start_with_the_runtime_ones() -> None:
 
 def test_runtime_requirements_are_all_imported() -> None:
     """Nothing is installed that nobody uses."""
-    modules = {"aiohttp", "websockets", "yaml", "dotenv", "msgspec", "rich"}
+    modules = {"aiohttp", "websockets", "yaml", "dotenv", "msgspec", "rich", "cryptography"}
     assert len(requirements("requirements.txt")) == len(modules)
     sources = [file for folder in ("", "core", "utils", "sim") for file in (ROOT / folder).glob("*.py")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in sources)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.auth import Gatekeeper, sign, split_signature
+from sim.auth import ApiKey, Gatekeeper, sign, split_signature
 from sim.errors import ApiError
 from sim.params import Params
 from test.sim_factory import SECRET, START_MS, Rig
@@ -38,11 +38,12 @@ def test_signature_matches_the_documented_vector(query: str, body: str, signatur
 @pytest.mark.parametrize(("query", "body", "signature"), VECTORS)
 def test_documented_request_is_let_in(query: str, body: str, signature: str) -> None:
     """The same request with the signature as its last parameter passes, in upper-case hex too (facts 2)."""
-    gate = Gatekeeper("key", DOC_SECRET)
+    key = ApiKey("key", DOC_SECRET)
+    gate = Gatekeeper([key])
     for shown in (signature, signature.upper()):
         tail = f"&signature={shown}"
         sent = (query, body + tail) if body else (query + tail, "")
-        gate.check_signed(*sent, Params.of_request(*sent), 1_591_702_613_943)
+        gate.check_signed(key, *sent, Params.of_request(*sent), 1_591_702_613_943)
 
 
 def test_signature_may_end_the_query_while_a_body_follows() -> None:
@@ -124,9 +125,10 @@ def test_listen_key_asks_for_the_key_only() -> None:
 
 def test_odd_bytes_are_refused_not_raised() -> None:
     """Keys and signatures that are no ASCII at all are simply wrong."""
-    gate = Gatekeeper("key", "secret")
+    key = ApiKey("key", "secret")
+    gate = Gatekeeper([key])
     with pytest.raises(ApiError):
         gate.check_key({"x-mbx-apikey": "schlüssel\ud800"})
     sent = "timestamp=1&signature=ü\ud800"
     with pytest.raises(ApiError):
-        gate.check_signed(sent, "", Params.of_request(sent, ""), 1)
+        gate.check_signed(key, sent, "", Params.of_request(sent, ""), 1)
