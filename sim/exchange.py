@@ -114,6 +114,7 @@ class Exchange:
                 venue.hub.publish(instrument.book_channel, payload, event.time_ms)
             return
         venue.desk.on_trade(instrument, event)
+        instrument.candles.add(event)
         if instrument.trade_channel.sessions:
             payload = payloads.trade_event(event, instrument.rules)
             venue.hub.publish(instrument.trade_channel, payload, event.time_ms)

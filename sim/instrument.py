@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from sim.account import OpenInterest
+from sim.klines import Candles
 from sim.mark import MarkPrice
 from sim.market import BookTicker
 from sim.matching import Matcher, Thinning
@@ -18,6 +19,7 @@ class Instrument:
     __slots__ = (
         "book_channel",
         "by_client",
+        "candles",
         "countdown_due_ms",
         "mark",
         "mark_channel_1s",
@@ -37,6 +39,7 @@ class Instrument:
         self.symbol = rules.symbol
         self.matcher = Matcher(thinning)
         self.mark = MarkPrice()
+        self.candles = Candles()
         self.open: dict[int, Order] = {}
         self.by_client: dict[str, Order] = {}
         self.trade_count = 0
