@@ -38,6 +38,9 @@ COLUMNS = (
     "details",
 )
 
+MAKER_FILL, TAKER_FILL = "maker_fill", "taker_fill"
+"""What ``sub_type`` says of the rows of trades, as against those of an order's life."""
+
 BASE, QUOTE = "<base>", "<quote>"
 """Units that stand for the symbol's assets, in lower case."""
 
@@ -106,8 +109,7 @@ ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
 """One row a second for the account and the process."""
 
 EVENT_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "order_event": (BASE, tuple(OrderKind)),
-    "fill": (BASE, ("maker", "taker")),
+    "order_event": (BASE, (*OrderKind, MAKER_FILL, TAKER_FILL)),
     "risk_event": (QUOTE, tuple(RiskKind)),
     "connection_event": ("count", tuple(ConnectionKind)),
     "engine_event": ("count", tuple(EngineKind)),
@@ -327,12 +329,12 @@ def _fill_row(event: FillEvent, context: SymbolContext) -> Row:
         f" fee={fill.commission:f} {fill.commission_asset} realized={fill.realized_pnl_quote:f}"
     )
     return Row(
-        "fill",
+        "order_event",
         _text(fill.quantity),
         _unit(BASE, context),
         fill.symbol,
         fill.side.lower(),
         str(event.level) if event.level else "-",
-        "maker" if fill.is_maker else "taker",
+        MAKER_FILL if fill.is_maker else TAKER_FILL,
         details,
     )

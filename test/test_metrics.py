@@ -328,13 +328,13 @@ def test_fill_row_holds_everything_the_exchange_said_of_the_trade() -> None:
     )
     row = event_row(FillEvent(trade, 3), {"BTCUSDT": context()})
     expected = "price=79900 trade=4567 order=7 id=qpmm-mm1-1-1 fee=0.00000010 USDT realized=-1.25"
-    assert row == Row("fill", "0.004", "btc", "BTCUSDT", "sell", "3", "maker", expected)
+    assert row == Row("order_event", "0.004", "btc", "BTCUSDT", "sell", "3", "maker_fill", expected)
 
 
 def test_fill_by_another_hand_has_no_level() -> None:
     """A manual or forced trade."""
     row = event_row(FillEvent(fill(is_maker=False), 0), {"BTCUSDT": context()})
-    assert (row.level, row.sub_type) == ("-", "taker")
+    assert (row.level, row.sub_type) == ("-", "taker_fill")
 
 
 def test_units_of_an_event_are_those_of_its_own_symbol() -> None:

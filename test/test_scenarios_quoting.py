@@ -51,7 +51,9 @@ def _assert_books_equal(world: World) -> None:
     assert Decimal(last["fees"]) == sum(Decimal(fill["commission"]) for fill in fills)
     assert Decimal(last["realized_pnl"]) == sum(Decimal(fill["realizedPnl"]) for fill in fills)
     counted = sorted(
-        row["details"].split("trade=")[1].split()[0] for row in world.rows() if row["metric_name"] == "fill"
+        row["details"].split("trade=")[1].split()[0]
+        for row in world.rows()
+        if row["sub_type"].endswith("_fill")
     )
     assert counted == sorted(str(fill["id"]) for fill in fills)
 
