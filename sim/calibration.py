@@ -60,7 +60,7 @@ class Observations:
                 continue
             if isinstance(event, BookTicker):
                 self.quotes.append(event)
-            else:
+            elif isinstance(event, Trade):
                 self.trades.append(event)
         self.times_ms = [quote.time_ms for quote in self.quotes]
 

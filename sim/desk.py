@@ -160,16 +160,16 @@ class Desk:
         if fills:
             self._book_all(instrument, fills, event.time_ms)
 
-    def settle_funding(self, rate: Decimal, now_ms: int) -> None:
-        """Settle funding of every open position at its mark price."""
-        for instrument in self._instruments.values():
-            if not self._account.positions[instrument.symbol].lots:
-                continue
-            amount = self._account.book_funding(instrument.symbol, instrument.mark.mark, rate)
-            self._ledger.add_cash(instrument.symbol, "FUNDING_FEE", amount, now_ms)
-            if self._user.is_heard:
-                update = payloads.funding_account_update(self._account, instrument, amount, now_ms)
-                self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)
+    def settle_funding(self, instrument: Instrument, now_ms: int) -> None:
+        """Settle funding of the symbol's open position at its mark price and the rate in force."""
+        if not self._account.positions[instrument.symbol].lots:
+            return
+        rate = instrument.funding.rate
+        amount = self._account.book_funding(instrument.symbol, instrument.mark.mark, rate)
+        self._ledger.add_cash(instrument.symbol, "FUNDING_FEE", amount, now_ms)
+        if self._user.is_heard:
+            update = payloads.funding_account_update(self._account, instrument, amount, now_ms)
+            self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)
 
     # Checks
 

@@ -14,8 +14,7 @@ from sim.auth import ApiKey, Gatekeeper
 from sim.control import ControlEndpoints
 from sim.errors import UnknownRoute
 from sim.instrument import Instrument
-from sim.mark import next_funding_ms
-from sim.market import BookTicker, Market, MarketEvent
+from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
 from sim.market_endpoints import MarketEndpoints
 from sim.messages import Request, Response
 from sim.order_endpoints import OrderEndpoints
@@ -49,9 +48,10 @@ class Exchange:
     ) -> None:
         self._market = market
         self._now_ms = now_ms
-        self._venue = Venue(market.rules, wallet_quote, options or Options(), seed=f"{api_secret}/{now_ms}")
+        self._venue = Venue(
+            market.rules, wallet_quote, options or Options(), f"{api_secret}/{now_ms}", now_ms
+        )
         self._second_ms = now_ms - now_ms % _SECOND_MS + _SECOND_MS
-        self._funding_ms = next_funding_ms(now_ms)
         self._timer_ms = self._second_ms
         venue = self._venue
         self._router = Router(
@@ -113,6 +113,12 @@ class Exchange:
                 payload = payloads.book_event(event, instrument.rules)
                 venue.hub.publish(instrument.book_channel, payload, event.time_ms)
             return
+        if isinstance(event, DepthChange):
+            instrument.matcher.on_depth(event.bids, event.asks, snapshot=event.snapshot)
+            return
+        if isinstance(event, FundingTerms):
+            instrument.funding.change(event)
+            return
         venue.desk.on_trade(instrument, event)
         instrument.candles.add(event)
         if instrument.trade_channel.sessions:
@@ -135,10 +141,9 @@ class Exchange:
     def _tick(self, now_ms: int) -> None:
         """Do what is due at whole seconds: funding at the mark in force, then new marks and their pushes."""
         venue = self._venue
-        if self._funding_ms <= now_ms:
-            venue.desk.settle_funding(venue.options.funding_rate, now_ms)
-            self._funding_ms = next_funding_ms(now_ms)
         for instrument in venue.instruments.values():
+            if instrument.funding.settles(now_ms):
+                venue.desk.settle_funding(instrument, now_ms)
             if instrument.quote is not None:
                 instrument.mark.sample(instrument.mid)
                 self._push_mark(instrument, now_ms)
@@ -150,7 +155,7 @@ class Exchange:
             channels.append(instrument.mark_channel_3s)
         for channel in channels:
             if channel.sessions:
-                payload = payloads.mark_event(instrument, venue.options.funding_rate, now_ms)
+                payload = payloads.mark_event(instrument, now_ms)
                 venue.hub.publish(channel, payload, now_ms)
 
     def _set_timer(self) -> None:

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from sim.account import OpenInterest
+from sim.funding import Funding
 from sim.klines import Candles
 from sim.mark import MarkPrice
 from sim.market import BookTicker
@@ -21,6 +22,7 @@ class Instrument:
         "by_client",
         "candles",
         "countdown_due_ms",
+        "funding",
         "mark",
         "mark_channel_1s",
         "mark_channel_3s",
@@ -33,7 +35,9 @@ class Instrument:
         "trade_count",
     )
 
-    def __init__(self, rules: SymbolRules, hub: Hub, thinning: Thinning) -> None:
+    def __init__(
+        self, rules: SymbolRules, hub: Hub, thinning: Thinning, funding_rate: Decimal, now_ms: int
+    ) -> None:
         name = rules.symbol.lower()
         self.rules = rules
         self.symbol = rules.symbol
@@ -44,6 +48,7 @@ class Instrument:
         self.by_client: dict[str, Order] = {}
         self.trade_count = 0
         self.countdown_due_ms: int | None = None
+        self.funding = Funding(funding_rate, now_ms)
         self.quote: BookTicker | None = None
         self.book_channel = hub.channel(f"{name}@bookTicker")
         self.trade_channel = hub.channel(f"{name}@aggTrade")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from sim.rules import SymbolRules
@@ -42,7 +43,42 @@ class Trade:
     buyer_is_maker: bool
 
 
-MarketEvent = BookTicker | Trade
+Levels = tuple[tuple[int, int], ...]
+"""Pairs of (price in ticks, lots shown there)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthChange:
+    """From `time_ms` on the levels in `bids` and `asks` show these lots; 0 empties a level.
+
+    `last_id` is the book's update id after the change. With `snapshot` these are all levels that are known, and
+    a level between them and the touch is empty; without any level nothing is known of the book any more. (Market
+    streams, "Diff. Book Depth Streams"; "Order Book".)
+    """
+
+    time_ms: int
+    symbol: str
+    last_id: int
+    bids: Levels
+    asks: Levels
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FundingTerms:
+    """From `time_ms` on the symbol's next funding is at `rate`, a fraction that longs pay if it is positive.
+
+    `next_ms` is its exchange time, None for the exchange's own: 00, 08 and 16 o'clock UTC. (Market streams,
+    "Mark Price Stream".)
+    """
+
+    time_ms: int
+    symbol: str
+    rate: Decimal
+    next_ms: int | None = None
+
+
+MarketEvent = BookTicker | Trade | DepthChange | FundingTerms
 
 
 class Market(Protocol):

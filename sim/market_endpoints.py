@@ -73,10 +73,7 @@ class MarketEndpoints:
 
     def premium_index(self, params: Params, now_ms: int) -> Json | list[Json]:
         """Answer with mark price and funding, of all symbols if none is named."""
-        rate = self._venue.options.funding_rate
-        found = [
-            payloads.premium_index(instrument, rate, now_ms) for instrument in self._venue.chosen(params)
-        ]
+        found = [payloads.premium_index(instrument, now_ms) for instrument in self._venue.chosen(params)]
         return found[0] if "symbol" in params else found
 
 

@@ -3,15 +3,16 @@
 The recorded market does not know of our orders; this model says how it would have met them, and leans to our
 disadvantage wherever the recording leaves a choice:
 
-- An order that joins the touch stands behind the whole size shown. Deeper, its place is unknown until the touch
-  comes to its level; the size then shown is taken to be ahead of it. Inside the spread nothing is ahead.
+- An order that joins the touch stands behind the whole size shown; deeper likewise, where the market shows its
+  depth. Without depth its place there is unknown until the touch comes to its level; the size then shown is taken to
+  be ahead of it. Inside the spread nothing is ahead.
 - A trade at our price eats the queue ahead, then fills us with what is left of it. Where the place is unknown it
   fills nothing.
 - Size that vanishes from our level without a trade is taken to have stood behind us (``Thinning.FROM_BEHIND``);
   what is ahead is only capped by what is still shown. ``Thinning.PROPORTIONAL`` spreads it evenly instead.
 - A trade through our price, or an opposite touch at or through it, fills us fully, at our price, as maker.
-- A taker walks the touch and then modelled levels: every further tick shows the touch's size. What it has taken stays
-  taken until the next quote.
+- A taker walks the touch and then the levels that the market has shown; beyond those, or without depth, modelled ones:
+  every further tick shows the touch's size. What it has taken stays taken until the next quote.
 
 Prices are ticks, sizes are lots. "Toward" is +1 for bids and -1 for asks: ``toward × price`` is higher where a price
 is better for its side, which lets one class serve both sides.
@@ -19,10 +20,12 @@ is better for its side, which lets one class serve both sides.
 Source: design section 6; facts section 4.1, 4.4 (time in force, self-trade prevention).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count, islice
 
+from sim.market import Levels
 from sim.orders import StpMode
 
 MODEL_LEVELS = 1000
@@ -91,6 +94,8 @@ class BookSide:
     __slots__ = (
         "best_ticks",
         "orders",
+        "seen_to_ticks",
+        "shown_lots",
         "taken_lots",
         "thinning",
         "touch_lots",
@@ -108,6 +113,8 @@ class BookSide:
         self.traded_lots = 0
         self.orders: list[Resting] = []
         self.best_ticks = _NO_BID if toward > 0 else _NO_ASK
+        self.shown_lots: dict[int, int] = {}
+        self.seen_to_ticks: int | None = None
 
     @property
     def shown(self) -> bool:
@@ -132,9 +139,49 @@ class BookSide:
 
     def queue_ahead(self, price_ticks: int) -> int | None:
         """Return the lots of others before a newcomer at ``price_ticks``, None where they cannot be seen."""
-        if not self.shown or self.toward * price_ticks < self.toward * self.touch_ticks:
+        if not self.shown:
             return None
+        if self.toward * price_ticks < self.toward * self.touch_ticks:
+            return self._lots_behind_touch(price_ticks)
         return self.touch_lots if price_ticks == self.touch_ticks else 0
+
+    def _lots_behind_touch(self, price_ticks: int) -> int | None:
+        """What a deeper level shows: nothing where all levels so far down are known, None where it was never seen."""
+        shown = self.shown_lots.get(price_ticks)
+        if shown is None and self.seen_to_ticks is not None:
+            return 0 if self.toward * price_ticks >= self.toward * self.seen_to_ticks else None
+        return shown
+
+    def show(self, levels: Levels, *, snapshot: bool) -> None:
+        """Take what the levels show; with ``snapshot`` they are all, down to the worst of them."""
+        was_lots = {order.price_ticks: self.shown_lots.get(order.price_ticks, 0) for order in self.orders}
+        if snapshot:
+            self.shown_lots = {}
+            self.seen_to_ticks = (
+                self.toward * min(self.toward * level[0] for level in levels) if levels else None
+            )
+        for price_ticks, lots in levels:
+            if lots or self.seen_to_ticks is None:
+                self.shown_lots[price_ticks] = lots
+            else:
+                self.shown_lots.pop(price_ticks, None)
+        self._thin_deeper(was_lots, None if snapshot else {price_ticks for price_ticks, _ in levels})
+
+    def _thin_deeper(self, was_lots: Mapping[int, int], changed: Container[int] | None) -> None:
+        """Follow the levels behind the touch; the touch is followed by its quotes, which are ahead of the depth."""
+        for order in self.orders:
+            price_ticks = order.price_ticks
+            if self.toward * price_ticks < self.toward * self.touch_ticks and (
+                changed is None or price_ticks in changed
+            ):
+                now_lots = self._lots_behind_touch(price_ticks)
+                if now_lots is not None:
+                    order.ahead_lots = self._thinned(order.ahead_lots, was_lots[price_ticks], now_lots)
+
+    def leave_touch(self, ticks: int, lots: int) -> None:
+        """Remember what the former touch showed, where depth is known and the new touch is before it."""
+        if self.seen_to_ticks is not None and self.toward * ticks < self.toward * self.touch_ticks:
+            self.shown_lots[ticks] = lots
 
     def requote(self, was_ticks: int, was_lots: int, opposite_ticks: int, opposite_lots: int) -> list[Fill]:
         """Follow the new touch (already set): queues thin, and orders that the opposite touch reaches are filled."""
@@ -150,7 +197,7 @@ class BookSide:
                 order.ahead_lots = 0
             elif score == touch:
                 seen = was_lots - self.traded_lots if was_ticks == self.touch_ticks else 0
-                order.ahead_lots = self._thinned(order.ahead_lots, seen)
+                order.ahead_lots = self._thinned(order.ahead_lots, seen, self.touch_lots)
             else:
                 break
         self.traded_lots = 0
@@ -182,6 +229,8 @@ class BookSide:
         self._eat(price_ticks, eaten)
         if hits and price_ticks == self.touch_ticks:
             self.traded_lots += lots
+        elif hits and price_ticks in self.shown_lots:
+            self.shown_lots[price_ticks] = max(0, self.shown_lots[price_ticks] - lots)
         self._drop_filled(fills)
         return fills
 
@@ -196,12 +245,31 @@ class BookSide:
         """Yield (price_ticks, lots) from the touch outwards, less what we have taken, at most ``limit`` levels."""
         if not self.shown:
             return
-        gone, rest = divmod(self.taken_lots, self.touch_lots)
-        for step in range(gone, min(gone + limit, MODEL_LEVELS)):
-            price_ticks = self.touch_ticks - self.toward * step
-            if price_ticks <= 0:
+        taken_lots = self.taken_lots
+        for price_ticks, lots in islice(self._market_levels(), MODEL_LEVELS):
+            if taken_lots >= lots:
+                taken_lots -= lots
+                continue
+            yield price_ticks, lots - taken_lots
+            taken_lots = 0
+            limit -= 1
+            if not limit:
                 return
-            yield price_ticks, self.touch_lots - (rest if step == gone else 0)
+
+    def _market_levels(self) -> Iterator[tuple[int, int]]:
+        """Yield the touch, the levels shown behind it, and without end the modelled ones behind those."""
+        yield self.touch_ticks, self.touch_lots
+        toward, deepest = self.toward, self.toward * self.touch_ticks
+        if self.seen_to_ticks is not None:
+            floor = toward * self.seen_to_ticks
+            known = (toward * price_ticks for price_ticks in self.shown_lots)
+            for score in sorted((score for score in known if floor <= score < deepest), reverse=True):
+                yield toward * score, self.shown_lots[toward * score]
+            deepest = min(deepest, floor)
+        for score in count(deepest - 1, -1):
+            if toward * score <= 0:
+                return
+            yield toward * score, self.shown_lots.get(toward * score, self.touch_lots)
 
     def reachable_lots(self, limit_ticks: int | None, enough: int) -> int:
         """Return how many lots an incoming order could trade within its limit, counting no further than ``enough``."""
@@ -266,13 +334,13 @@ class BookSide:
             walk.expired.append(order.order_id)
         walk.stopped = walk.stp is not StpMode.EXPIRE_MAKER
 
-    def _thinned(self, ahead_lots: int | None, was_lots: int) -> int:
+    def _thinned(self, ahead_lots: int | None, was_lots: int, now_lots: int) -> int:
         if ahead_lots is None:
-            return self.touch_lots
-        vanished = was_lots - self.touch_lots
+            return now_lots
+        vanished = was_lots - now_lots
         if self.thinning is Thinning.PROPORTIONAL and vanished > 0:
             ahead_lots -= vanished * ahead_lots // max(was_lots, ahead_lots, 1)
-        return min(ahead_lots, self.touch_lots)
+        return min(ahead_lots, now_lots)
 
     def _eat(self, price_ticks: int, eaten: int) -> None:
         for order in self.orders:
@@ -311,6 +379,10 @@ class Matcher:
         was = bids.touch_ticks, bids.touch_lots, asks.touch_ticks, asks.touch_lots
         bids.touch_ticks, bids.touch_lots, bids.taken_lots = bid_ticks, bid_lots, 0
         asks.touch_ticks, asks.touch_lots, asks.taken_lots = ask_ticks, ask_lots, 0
+        if was[0] != bid_ticks:
+            bids.leave_touch(was[0], was[1])
+        if was[2] != ask_ticks:
+            asks.leave_touch(was[2], was[3])
         if (
             bids.best_ticks < bid_ticks
             and bids.best_ticks < ask_ticks
@@ -321,6 +393,11 @@ class Matcher:
             return ()
         fills = bids.requote(was[0], was[1], ask_ticks, ask_lots)
         return fills + asks.requote(was[2], was[3], bid_ticks, bid_lots)
+
+    def on_depth(self, bids: Levels, asks: Levels, *, snapshot: bool) -> None:
+        """Take what levels beyond the touch show: a change, or with ``snapshot`` all that is known."""
+        self.bids.show(bids, snapshot=snapshot)
+        self.asks.show(asks, snapshot=snapshot)
 
     def on_trade(self, price_ticks: int, lots: int, *, buyer_is_maker: bool) -> Sequence[Fill]:
         """Let the market trade; return the fills that this causes to us."""

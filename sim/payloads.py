@@ -12,7 +12,6 @@ from typing import Any
 
 from sim.account import MAX_NOTIONAL, Account, OpenInterest, maintenance_rate
 from sim.instrument import Instrument
-from sim.mark import next_funding_ms
 from sim.market import BookTicker, Trade
 from sim.money import EXACT, ZERO, booked
 from sim.orders import ExpiryReason, Order
@@ -234,7 +233,7 @@ def trade_event(event: Trade, rules: SymbolRules) -> str:
     )
 
 
-def mark_event(instrument: Instrument, funding_rate: Decimal, now_ms: int) -> str:
+def mark_event(instrument: Instrument, now_ms: int) -> str:
     """Return the markPriceUpdate payload as text."""
     mark, index = plain(instrument.mark.mark), plain(instrument.mark.index)
     return encode(
@@ -246,14 +245,14 @@ def mark_event(instrument: Instrument, funding_rate: Decimal, now_ms: int) -> st
             "ap": mark,
             "i": index,
             "P": mark,
-            "r": plain(funding_rate),
-            "T": next_funding_ms(now_ms),
+            "r": plain(instrument.funding.rate),
+            "T": instrument.funding.next_ms,
             "st": 1,
         }
     )
 
 
-def premium_index(instrument: Instrument, funding_rate: Decimal, now_ms: int) -> Json:
+def premium_index(instrument: Instrument, now_ms: int) -> Json:
     """Return the reply of GET premiumIndex for one symbol."""
     mark = plain(instrument.mark.mark)
     return {
@@ -261,9 +260,9 @@ def premium_index(instrument: Instrument, funding_rate: Decimal, now_ms: int) ->
         "markPrice": mark,
         "indexPrice": plain(instrument.mark.index),
         "estimatedSettlePrice": mark,
-        "lastFundingRate": plain(funding_rate),
+        "lastFundingRate": plain(instrument.funding.rate),
         "interestRate": "0.00010000",
-        "nextFundingTime": next_funding_ms(now_ms),
+        "nextFundingTime": instrument.funding.next_ms,
         "time": now_ms,
     }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from sim.market import BookTicker, MarketError, MarketEvent, StreamMarket, Trade
+from sim.market import BookTicker, DepthChange, Levels, MarketError, MarketEvent, StreamMarket, Trade
 from sim.public_files import find_days, read_tape
 from sim.rules import SymbolRules
 
@@ -86,7 +86,13 @@ class _Stitch:
 
     def apply(self, event: MarketEvent, time_ms: int) -> MarketEvent:
         """The event as it happens in this pass is returned."""
-        return self._quote(event, time_ms) if isinstance(event, BookTicker) else self._trade(event, time_ms)
+        if isinstance(event, BookTicker):
+            return self._quote(event, time_ms)
+        if isinstance(event, Trade):
+            return self._trade(event, time_ms)
+        if isinstance(event, DepthChange):
+            return self._depth(event, time_ms)
+        return replace(event, time_ms=time_ms)
 
     def _quote(self, recorded: BookTicker, time_ms: int) -> BookTicker:
         if self.first_quote is None:
@@ -121,6 +127,17 @@ class _Stitch:
             last_id=recorded.last_id + self.single_id_offset,
             buyer_is_maker=recorded.buyer_is_maker == (self.sign > 0),
         )
+
+    def _depth(self, recorded: DepthChange, time_ms: int) -> DepthChange:
+        bids, asks = self._levels(recorded.bids), self._levels(recorded.asks)
+        if self.sign < 0:
+            bids, asks = asks, bids
+        update_id = recorded.last_id + self.update_id_offset
+        return DepthChange(time_ms, recorded.symbol, update_id, bids, asks, recorded.snapshot)
+
+    def _levels(self, recorded: Levels) -> Levels:
+        shifted = ((self.offset_ticks + self.sign * price_ticks, lots) for price_ticks, lots in recorded)
+        return tuple((price_ticks, lots) for price_ticks, lots in shifted if price_ticks > 0)
 
     def following(self) -> "_Stitch":
         """The stitch of the pass after this one, which has been played to its end."""

@@ -38,7 +38,7 @@ class Venue:
     """The exchange without its doors."""
 
     def __init__(
-        self, rules: Mapping[str, SymbolRules], wallet_quote: Decimal, options: Options, seed: str
+        self, rules: Mapping[str, SymbolRules], wallet_quote: Decimal, options: Options, seed: str, now_ms: int
     ) -> None:
         self.options = options
         self.hub = Hub()
@@ -47,7 +47,7 @@ class Venue:
         self.limits = Limits(options.limits)
         self.account = Account(rules, wallet_quote, options.leverage)
         self.instruments = {
-            symbol: Instrument(symbol_rules, self.hub, options.thinning)
+            symbol: Instrument(symbol_rules, self.hub, options.thinning, options.funding_rate, now_ms)
             for symbol, symbol_rules in rules.items()
         }
         self.desk = Desk(self.instruments, self.account, self.ledger, self.user)

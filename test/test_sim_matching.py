@@ -424,3 +424,113 @@ def test_fills_at_a_level_are_what_the_volume_leaves_after_the_queue(
     side.insert(Resting(1, 100, lots, ahead))
     filled = sum(fill.lots for trade in trades for fill in side.trade(100, trade, hits=True))
     assert filled == min(lots, max(0, sum(trades) - ahead))
+
+
+SNAPSHOT = (((100, 50), (99, 7), (97, 20)), ((101, 40), (103, 5)))
+
+
+def test_order_joins_behind_the_size_that_the_depth_shows() -> None:
+    """Where the market shows its levels the place is known at once: 20 at 97, nobody at 98, unknown below the last."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    for order_id, price in enumerate((97, 98, 96), 1):
+        matcher.rest(order_id, price, 5, is_buy=True)
+    assert [matcher.ahead_lots(order_id) for order_id in (1, 2, 3)] == [20, 0, None]
+
+
+def test_level_seen_for_the_first_time_is_taken_to_be_ahead() -> None:
+    """A change below the snapshot tells what stands there; so it does without any snapshot."""
+    matcher = book()
+    matcher.rest(1, 90, 5, is_buy=True)
+    matcher.on_depth(((90, 12),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 12
+
+
+def test_shrinking_level_caps_the_queue_of_a_deeper_order() -> None:
+    """Size that vanishes stood behind us, but what is ahead cannot exceed what is shown; growth is behind us."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    matcher.rest(1, 97, 5, is_buy=True)
+    matcher.on_depth(((97, 33),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 20
+    matcher.on_depth(((97, 8),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 8
+    matcher.on_depth(((97, 0),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 0
+
+
+def test_proportional_thinning_counts_no_traded_size_as_vanished() -> None:
+    """Of 20 shown 10 traded: the depth that then shows 10 has lost nothing; 10 to 5 halves what is left ahead."""
+    matcher = book(thinning=Thinning.PROPORTIONAL)
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    matcher.rest(1, 97, 5, is_buy=True)
+    assert sold(matcher, 97, 10) == []
+    assert matcher.ahead_lots(1) == 10
+    matcher.on_depth(((97, 10),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 10
+    matcher.on_depth(((97, 5),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 5
+
+
+def test_sweep_to_a_deeper_level_eats_its_queue_and_then_fills() -> None:
+    """20 ahead at 97: a print of 22 there fills two of our five before any quote shows it."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    matcher.rest(1, 97, 5, is_buy=True)
+    assert sold(matcher, 97, 22) == [Fill(1, 2, 97, maker=True)]
+
+
+def test_depth_at_the_touch_or_before_it_changes_no_queue() -> None:
+    """Quotes are ahead of the depth (bookTicker is usually ahead), so an older size must not thin the touch's queue."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    matcher.rest(1, 100, 5, is_buy=True)
+    matcher.on_depth(((100, 3),), (), snapshot=False)
+    assert matcher.ahead_lots(1) == 50
+
+
+def test_former_touch_is_remembered_when_a_better_one_comes() -> None:
+    """The quote's size at 100 is newer than the depth's."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    matcher.on_quote(100, 44, 102, 10)
+    matcher.on_quote(101, 5, 102, 10)
+    matcher.rest(1, 100, 5, is_buy=True)
+    assert matcher.ahead_lots(1) == 44
+
+
+def test_taker_walks_the_levels_that_are_shown() -> None:
+    """40 at 101, nothing at 102, 5 at 103, and beyond the last known level the modelled ones."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    taking = matcher.take(9, None, 50, is_buy=True, stp=StpMode.NONE)
+    assert [(fill.price_ticks, fill.lots) for fill in taking.fills] == [(101, 40), (103, 5), (104, 5)]
+    assert next(iter(matcher.asks.levels(1))) == (104, 35)
+
+
+def test_depth_that_is_forgotten_leaves_the_model() -> None:
+    """A snapshot without levels says that nothing is known any more: every tick shows the touch's size again."""
+    matcher = book()
+    matcher.on_depth(*SNAPSHOT, snapshot=True)
+    matcher.rest(1, 97, 5, is_buy=True)
+    matcher.on_depth((), (), snapshot=True)
+    assert matcher.ahead_lots(1) == 20
+    assert list(matcher.bids.levels(3)) == [(100, 50), (99, 50), (98, 50)]
+
+
+@given(
+    st.dictionaries(st.integers(80, 99), st.integers(1, 50), max_size=12),
+    st.lists(st.tuples(st.integers(80, 99), st.integers(0, 50)), max_size=30),
+)
+def test_depth_is_the_snapshot_with_the_changes_applied(
+    start: dict[int, int], changes: list[tuple[int, int]]
+) -> None:
+    """Quantities are absolute and 0 deletes (How to manage a local order book correctly)."""
+    matcher = book()
+    matcher.on_depth(((80, 1), *start.items()), (), snapshot=True)
+    expected = {80: 1, **start}
+    for price, lots in changes:
+        matcher.on_depth(((price, lots),), (), snapshot=False)
+        expected[price] = lots
+    shown = {price: lots for price, lots in matcher.bids.levels(1000) if price >= 80}
+    assert shown == {100: 50, **{price: lots for price, lots in expected.items() if lots}}
