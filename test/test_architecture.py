@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ SEAM_FOR_SIM = {"utils.clock", "utils.errors", "utils.http", "utils.ws"}
 PROTOCOLS_FOR_SIM = {"HttpResponse", "HttpTransport", "WsConnection", "WsTransport"}
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     """The parsed source."""
     return ast.parse((ROOT / path).read_text("utf-8"), str(path))

@@ -26,7 +26,7 @@ FILLS = st.lists(
         realized_pnl_quote=st.decimals(-1000, 1000, places=8),
         is_maker=st.booleans(),
     ),
-    max_size=12,
+    max_size=6,
     unique_by=lambda trade: trade.trade_id,
 )
 

@@ -21,7 +21,7 @@ QUOTE_LISTS = st.lists(
     st.builds(
         Quote, st.sampled_from(Side), st.integers(1, 10), st.integers(1, 2_000_000), st.integers(1, 500)
     ),
-    max_size=12,
+    max_size=6,
     unique_by=lambda wanted: wanted.slot,
 )
 LIMITS = st.builds(
