@@ -17,6 +17,8 @@ from sim.market import BookTicker, Trade
 from sim.matching import Fill
 from sim.money import ZERO
 from sim.orders import (
+    Amendment,
+    Change,
     ExpiryReason,
     Order,
     OrderSpec,
@@ -31,6 +33,7 @@ from sim.record import FillRecord, Ledger
 from sim.streams import UserStream
 
 MAX_AMENDMENTS = 10_000
+GTC_LIFE_MS = 365 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Desk:
         self._user = user
         self._order_count = 0
         self._foreign_count = 0
+        self._amendment_count = 0
 
     @property
     def marks(self) -> dict[str, Decimal]:
@@ -80,20 +84,13 @@ class Desk:
             self._rest(instrument, order)
         return placed
 
-    def amend(
-        self,
-        instrument: Instrument,
-        order: Order,
-        price_ticks: int,
-        lots: int,
-        now_ms: int,
-        modify_id: str = "",
-    ) -> None:
+    def amend(self, instrument: Instrument, order: Order, change: Change, now_ms: int) -> None:
         """Give the order a new price and total quantity, at the tail of its level.
 
         The order ends instead if nothing would remain of it, or if it is post-only and would take.
         Raises ApiError -5027, -5026 or -2019; then the order stays as it was.
         """
+        price_ticks, lots = change.price_ticks, change.lots
         if (price_ticks, lots) == (order.price_ticks, order.lots):
             raise refusal(-5027)
         if order.modify_count >= MAX_AMENDMENTS:
@@ -110,8 +107,8 @@ class Desk:
         else:
             self._check_margin(instrument, order.side, price_ticks, lots - order.executed_lots, order)
         instrument.matcher.remove(order.order_id)
-        order.amend(seen)
-        self._announce(instrument, order, "AMENDMENT", now_ms, modify_id=modify_id)
+        order.amend(replace(seen, amendment=self._amendment(order, change)), change)
+        self._announce(instrument, order, "AMENDMENT", now_ms, modify_id=change.modify_id)
         if seen.would_cross:
             self._take(instrument, order, now_ms)
         else:
@@ -125,6 +122,15 @@ class Desk:
         """Cancel all open orders of the symbol."""
         for order in list(instrument.open.values()):
             self._end(instrument, order, OrderStatus.CANCELED, now_ms)
+
+    def expire_overdue(self, now_ms: int) -> None:
+        """End the orders whose time is over: GTD at their date as EXPIRED, GTC after a year as CANCELED."""
+        for instrument in self._instruments.values():
+            for order in list(instrument.open.values()):
+                if order.good_till_ms and order.good_till_ms <= now_ms:
+                    self._expire(instrument, order, ExpiryReason.NONE, now_ms)
+                elif now_ms - order.time_ms >= GTC_LIFE_MS and order.time_in_force is TimeInForce.GTC:
+                    self._end(instrument, order, OrderStatus.CANCELED, now_ms)
 
     def foreign_fill(self, instrument: Instrument, side: Side, lots: int, now_ms: int) -> Order:
         """Let a MARKET order from elsewhere fill on the account, in full and at the touch, past all checks."""
@@ -256,10 +262,21 @@ class Desk:
             time_ms=seen.time_ms,
             update_ms=seen.time_ms,
             arrival=seen,
+            price_match=spec.price_match,
+            good_till_ms=spec.good_till_ms,
         )
         instrument.add(order)
         self._ledger.add(order)
         return order
+
+    def _amendment(self, order: Order, change: Change) -> Amendment:
+        self._amendment_count += 1
+        return Amendment(
+            amendment_id=self._amendment_count,
+            modify_id=change.modify_id,
+            before_ticks=order.price_ticks,
+            before_lots=order.lots,
+        )
 
     def _rest(self, instrument: Instrument, order: Order) -> None:
         instrument.matcher.rest(order.order_id, order.price_ticks, order.remaining_lots, is_buy=order.is_buy)

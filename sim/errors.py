@@ -22,6 +22,7 @@ class UnknownRoute(Exception):
 TEXTS: dict[int, str] = {
     -1015: "Too many new orders; current limit is {} orders per {}.",
     -1020: "This operation is not supported.",
+    -1023: "Start time is greater than end time.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
     -1100: "Illegal characters found in parameter '{}'.",
@@ -33,6 +34,7 @@ TEXTS: dict[int, str] = {
     -1115: "Invalid timeInForce.",
     -1116: "Invalid orderType.",
     -1117: "Invalid side.",
+    -1120: "Invalid interval.",
     -1121: "Invalid symbol.",
     -1125: "This listenKey does not exist.",
     -1128: "Combination of optional parameters invalid.",
@@ -73,14 +75,22 @@ TEXTS: dict[int, str] = {
     -4116: "ClientOrderId is duplicated.",
     -4120: "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
     -4131: "The counterparty's best price does not meet the PERCENT_PRICE filter limit.",
+    -4165: "Maximum time interval is {} days.",
     -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
     -5021: "Due to the order could not be filled immediately, the FOK order has been rejected. "
     "The order will not be recorded in the order history",
     -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected. "
     "The order will not be recorded in the order history",
+    -5025: "Only limit order is supported.",
     -5026: "Exceed maximum modify order limit.",
     -5027: "No need to modify the order.",
     -5029: "The modified notional must be no smaller than {}.",
+    -5037: "Invalid price match",
+    -5038: "Price match only supports order type: LIMIT, STOP AND TAKE_PROFIT",
+    -5039: "Invalid self trade prevention mode",
+    -5040: "The goodTillDate timestamp must be greater than the current time plus 600 seconds and smaller than "
+    "253402300799000 (UTC 9999-12-31 23:59:59)",
+    -5041: "No depth matches this BBO order",
     -5047: "The original order is not a reduce-only order.",
 }
 

@@ -20,6 +20,7 @@ from sim.messages import Request, Response
 from sim.order_endpoints import OrderEndpoints
 from sim.rest import Router
 from sim.streams import Deliver, Session, parse_target
+from sim.upkeep import Upkeep
 from sim.venue import Options, Venue
 
 __all__ = ["ApiKey", "Exchange", "Options", "Request", "Response", "Session", "UnknownRoute"]
@@ -54,6 +55,7 @@ class Exchange:
         self._second_ms = now_ms - now_ms % _SECOND_MS + _SECOND_MS
         self._timer_ms = self._second_ms
         venue = self._venue
+        self._upkeep = Upkeep(venue)
         self._router = Router(
             {
                 **MarketEndpoints(venue).routes(),
@@ -147,6 +149,7 @@ class Exchange:
             if instrument.quote is not None:
                 instrument.mark.sample(instrument.mid)
                 self._push_mark(instrument, now_ms)
+        self._upkeep.run(now_ms)
 
     def _push_mark(self, instrument: Instrument, now_ms: int) -> None:
         venue = self._venue

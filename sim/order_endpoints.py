@@ -11,7 +11,7 @@ from sim.errors import ApiError, refusal
 from sim.instrument import Instrument
 from sim.limits import ONE_BATCH, ONE_ORDER
 from sim.order_entry import find_order, read_amendment, read_new_order
-from sim.orders import Order, OrderStatus
+from sim.orders import Order, OrderSpec, OrderStatus, OrderType, Sighting
 from sim.params import Params, params_of_object
 from sim.payloads import Json
 from sim.queries import Span, page
@@ -35,9 +35,11 @@ class OrderEndpoints:
         order, batch = "/fapi/v1/order", "/fapi/v1/batchOrders"
         return {
             ("POST", order): Endpoint(self.place, trade, 0, ONE_ORDER, is_order=True),
+            ("POST", f"{order}/test"): Endpoint(self.place_nothing, trade, 0, ONE_ORDER, is_order=True),
             ("PUT", order): Endpoint(self.amend, trade, 0, ONE_ORDER, is_order=True),
             ("DELETE", order): Endpoint(self.cancel, trade, is_order=True),
             ("GET", order): Endpoint(self.query, signed),
+            ("GET", "/fapi/v1/orderAmendment"): Endpoint(self.amendments, signed),
             ("GET", "/fapi/v1/openOrder"): Endpoint(self.query_open, signed),
             ("POST", batch): Endpoint(self.place_batch, trade, 5, ONE_BATCH, is_order=True),
             ("PUT", batch): Endpoint(self.amend_batch, trade, 5, ONE_BATCH, is_order=True),
@@ -50,28 +52,44 @@ class OrderEndpoints:
 
     def place(self, params: Params, now_ms: int) -> Json:
         """Place an order; ACK replies show it as accepted, RESULT replies as it stands after matching."""
-        instrument, spec = read_new_order(self._venue, params)
-        shown = params.text_or("newOrderRespType", "ACK")
-        if shown not in ("ACK", "RESULT"):
-            raise refusal(-1130, "newOrderRespType")
+        instrument, spec = read_new_order(self._venue, params, now_ms)
+        shown = _reply_kind(params)
         placed = self._venue.desk.place(instrument, spec, now_ms)
         return payloads.order_reply(placed.order if shown == "RESULT" else placed.accepted, instrument.rules)
+
+    def place_nothing(self, params: Params, now_ms: int) -> Json:
+        """Check an order as far as parameters and filters go, and show it as accepted under the order id 0."""
+        instrument, spec = read_new_order(self._venue, params, now_ms)
+        _reply_kind(params)
+        return payloads.order_reply(_imagined(instrument.symbol, spec), instrument.rules)
 
     def amend(self, params: Params, now_ms: int) -> Json:
         """Amend an open order; the reply shows it as it stands, which may be ended (facts 4.3)."""
         instrument = self._venue.instrument(params)
         order = find_order(self._venue, instrument, params)
-        if order is None or not order.is_open:
+        if order is None:
             raise refusal(-2013)
-        price_ticks, lots = read_amendment(instrument, order, params)
-        modify_id = params.text_or("modifyId", "")
-        if modify_id:
-            params.integer("modifyId")
-        self._venue.desk.amend(instrument, order, price_ticks, lots, now_ms, modify_id)
+        if order.type is not OrderType.LIMIT:
+            raise refusal(-5025)
+        if not order.is_open:
+            raise refusal(self._venue.options.amend_of_ended_code)
+        change = read_amendment(self._venue, instrument, order, params)
+        self._venue.desk.amend(instrument, order, change, now_ms)
         if order.status is OrderStatus.EXPIRED and self._venue.options.amend_refuses_crossing:
             raise refusal(-5022)
         reply = payloads.order_reply(order, instrument.rules) | {"pair": instrument.symbol}
-        return reply | {"modifyId": int(modify_id)} if modify_id else reply
+        return reply | {"modifyId": int(change.modify_id)} if change.modify_id else reply
+
+    def amendments(self, params: Params, now_ms: int) -> list[Json]:
+        """Return the amendments of an order, oldest first; -2013 if it is unknown."""
+        instrument = self._venue.instrument(params)
+        order = find_order(self._venue, instrument, params)
+        if order is None or _is_forgotten(order, now_ms):
+            raise refusal(-2013)
+        span = Span.of(params, "", now_ms, default=50, most=100)
+        numbers = range(1, len(order.amendments) + 1)
+        found = page(span, numbers, int, lambda number: order.amendments[number - 1].time_ms)
+        return [payloads.order_amendment(order, instrument.rules, number) for number in found]
 
     def cancel(self, params: Params, now_ms: int) -> Json:
         """Cancel an open order; -2011 if it is unknown or has ended."""
@@ -169,6 +187,38 @@ class OrderEndpoints:
                 note_refusal(self._venue.ledger, f"{method} /fapi/v1/batchOrders", params, error, now_ms)
                 replies.append({"code": error.code, "msg": error.message})
         return replies
+
+
+def _reply_kind(params: Params) -> str:
+    kind = params.text_or("newOrderRespType", "ACK")
+    if kind not in ("ACK", "RESULT"):
+        raise refusal(-1130, "newOrderRespType")
+    return kind
+
+
+def _imagined(symbol: str, spec: OrderSpec) -> Order:
+    """Return the order that ``spec`` would become, at no time and in front of no market."""
+    price_ticks = spec.price_ticks or 0
+    nothing = Sighting(
+        time_ms=0, price_ticks=price_ticks, lots=spec.lots, bid_ticks=0, ask_ticks=0, would_cross=False
+    )
+    return Order(
+        order_id=0,
+        client_order_id=spec.client_order_id,
+        symbol=symbol,
+        side=spec.side,
+        type=spec.type,
+        time_in_force=spec.time_in_force,
+        price_ticks=price_ticks,
+        lots=spec.lots,
+        reduce_only=spec.reduce_only,
+        stp=spec.stp,
+        time_ms=0,
+        update_ms=0,
+        arrival=nothing,
+        price_match=spec.price_match,
+        good_till_ms=spec.good_till_ms,
+    )
 
 
 def _is_forgotten(order: Order, now_ms: int) -> bool:

@@ -24,19 +24,35 @@ class Side(StrEnum):
 
 
 class OrderType(StrEnum):
-    """The order types that the simulated exchange matches."""
+    """The order types that the simulated exchange matches; LIQUIDATION is made by the exchange only."""
 
     LIMIT = "LIMIT"
     MARKET = "MARKET"
+    LIQUIDATION = "LIQUIDATION"
 
 
 class TimeInForce(StrEnum):
-    """How long an order may live; GTX is post-only."""
+    """How long an order may live; GTX is post-only, GTD ends at its ``goodTillDate``."""
 
     GTC = "GTC"
     IOC = "IOC"
     FOK = "FOK"
     GTX = "GTX"
+    GTD = "GTD"
+
+
+class PriceMatch(StrEnum):
+    """Which price of the book an order takes instead of one of its own; the number is the level."""
+
+    NONE = "NONE"
+    OPPONENT = "OPPONENT"
+    OPPONENT_5 = "OPPONENT_5"
+    OPPONENT_10 = "OPPONENT_10"
+    OPPONENT_20 = "OPPONENT_20"
+    QUEUE = "QUEUE"
+    QUEUE_5 = "QUEUE_5"
+    QUEUE_10 = "QUEUE_10"
+    QUEUE_20 = "QUEUE_20"
 
 
 class StpMode(StrEnum):
@@ -67,6 +83,7 @@ class ExpiryReason(IntEnum):
     IOC_REST = 2
     IOC_SELF_TRADE = 3
     REDUCE_ONLY = 4
+    LIQUIDATION = 5
     MARKET_REST = 9
 
 
@@ -82,6 +99,19 @@ class OrderSpec:
     lots: int
     reduce_only: bool = False
     stp: StpMode = StpMode.EXPIRE_MAKER
+    price_match: PriceMatch = PriceMatch.NONE
+    good_till_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A validated amendment: price, total quantity, and what the client calls it (``modify_id``, "" if nothing)."""
+
+    price_ticks: int
+    lots: int
+    price_match: PriceMatch = PriceMatch.NONE
+    modify_id: str = ""
+    resets_stp: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +124,17 @@ class Sighting:
     bid_ticks: int
     ask_ticks: int
     would_cross: bool
+    amendment: "Amendment | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amendment:
+    """What an amendment is known by, and what the order was before it."""
+
+    amendment_id: int
+    modify_id: str
+    before_ticks: int
+    before_lots: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,6 +154,8 @@ class Order:
     time_ms: int
     update_ms: int
     arrival: Sighting
+    price_match: PriceMatch = PriceMatch.NONE
+    good_till_ms: int = 0
     status: OrderStatus = OrderStatus.NEW
     executed_lots: int = 0
     traded_tick_lots: int = 0
@@ -150,8 +193,11 @@ class Order:
         self.status = status
         self.update_ms = now_ms
 
-    def amend(self, seen: Sighting) -> None:
+    def amend(self, seen: Sighting, change: Change) -> None:
         """Give the order the total quantity and price of ``seen``, which is kept as part of its history."""
+        self.price_match = change.price_match
+        if change.resets_stp:
+            self.stp = StpMode.NONE
         self.price_ticks = seen.price_ticks
         self.lots = seen.lots
         self.update_ms = seen.time_ms

@@ -73,10 +73,38 @@ def _order_traits(order: Order) -> Json:
         "stopPrice": "0",
         "workingType": "CONTRACT_PRICE",
         "priceProtect": False,
-        "priceMatch": "NONE",
+        "priceMatch": order.price_match.value,
         "selfTradePreventionMode": order.stp.value,
-        "goodTillDate": 0,
+        "goodTillDate": order.good_till_ms,
     }
+
+
+def order_amendment(order: Order, rules: SymbolRules, count: int) -> Json:
+    """Return an element of GET orderAmendment: the order's amendment number ``count``, counted from 1."""
+    seen = order.amendments[count - 1]
+    known = seen.amendment
+    if known is None:
+        raise ValueError(f"amendment {count} of order {order.order_id} was never numbered")
+    change: Json = {
+        "price": _change(rules.price_text(known.before_ticks), rules.price_text(seen.price_ticks)),
+        "origQty": _change(rules.quantity_text(known.before_lots), rules.quantity_text(seen.lots)),
+        "count": count,
+    }
+    if known.modify_id:
+        change["modifyId"] = int(known.modify_id)
+    return {
+        "amendmentId": known.amendment_id,
+        "symbol": order.symbol,
+        "pair": order.symbol,
+        "orderId": order.order_id,
+        "clientOrderId": order.client_order_id,
+        "time": seen.time_ms,
+        "amendment": change,
+    }
+
+
+def _change(before: str, after: str) -> Json:
+    return {"before": before, "after": after}
 
 
 def average_price(order: Order, rules: SymbolRules) -> Decimal:
@@ -152,8 +180,8 @@ def _event_traits(order: Order) -> Json:
         "si": 0,
         "ss": 0,
         "V": order.stp.value,
-        "pm": "NONE",
-        "gtd": 0,
+        "pm": order.price_match.value,
+        "gtd": order.good_till_ms,
     }
 
 

@@ -10,6 +10,7 @@ from sim.errors import refusal
 from sim.instrument import Instrument
 from sim.limits import Limits, LimitSizes
 from sim.matching import Thinning
+from sim.orders import StpMode
 from sim.params import Params
 from sim.record import HISTORY, Ledger
 from sim.rules import SymbolRules
@@ -22,6 +23,9 @@ class Options:
 
     ``amend_refuses_crossing`` chooses the undocumented reply when a post-only order is amended into the
     market. False: HTTP 200 with the order as EXPIRED; True: error -5022. The order ends either way.
+    ``amend_of_ended_code`` chooses between -2013 and -2011 for the amendment of an order that has ended,
+    ``amend_resets_stp`` whether an amendment leaves self-trade prevention at NONE, and ``default_stp`` its mode
+    where an order names none: sources disagree on each (facts 3.3, 4.3).
     """
 
     thinning: Thinning = Thinning.FROM_BEHIND
@@ -32,6 +36,9 @@ class Options:
     can_withdraw: bool = False
     hedge_mode: bool = False
     amend_refuses_crossing: bool = False
+    amend_of_ended_code: int = -2013
+    amend_resets_stp: bool = False
+    default_stp: StpMode = StpMode.EXPIRE_MAKER
 
 
 class Venue:
