@@ -176,10 +176,13 @@ def test_paper_url_elsewhere_is_refused(stage: Stage) -> None:
     assert "PAPER_URL" in refusal(stage.daemon(folder), REFUSED)
 
 
-def test_recording_that_is_missing_is_refused(stage: Stage) -> None:
-    """The embedded market cannot be opened."""
+def test_recording_that_is_missing_is_refused_alike_by_start_and_check(stage: Stage) -> None:
+    """The embedded market cannot be opened, and the folder that is to blame is named."""
     folder = stage.folder(paper={"market": "recording", "recording": str(stage.path / "nowhere")})
-    assert "nowhere" in refusal(stage.daemon(folder), REFUSED)
+    daemon, check = stage.daemon(folder), stage.daemon(folder, "check")
+    assert f"paper market: There is no folder {stage.path / 'nowhere'}" in refusal(daemon, REFUSED)
+    assert (check.wait(8), check.err) == (REFUSED, "")
+    assert check.out.startswith(f"FAIL  paper market: There is no folder {stage.path / 'nowhere'}")
 
 
 def test_command_line_that_is_wrong_is_refused(stage: Stage) -> None:
