@@ -101,12 +101,13 @@ def read_tape(days: Mapping[str, SymbolDays], rules: Mapping[str, SymbolRules]) 
     """
     streams: list[Iterator[MarketEvent]] = []
     for symbol, files in days.items():
-        streams.append(_in_order(_read_trades(files.trades, rules[symbol])))
-        streams.append(_in_order(_read_quotes(files.quotes, rules[symbol])))
+        streams.append(in_order(_read_trades(files.trades, rules[symbol])))
+        streams.append(in_order(_read_quotes(files.quotes, rules[symbol])))
     return heapq.merge(*streams, key=attrgetter("time_ms"))
 
 
-def _in_order(events: Iterable[MarketEvent]) -> Iterator[MarketEvent]:
+def in_order(events: Iterable[MarketEvent]) -> Iterator[MarketEvent]:
+    """The events come without those whose time goes back."""
     latest_ms = 0
     for event in events:
         if event.time_ms >= latest_ms:
@@ -115,7 +116,7 @@ def _in_order(events: Iterable[MarketEvent]) -> Iterator[MarketEvent]:
 
 
 def _read_quotes(paths: Iterable[Path], rules: SymbolRules) -> Iterator[BookTicker]:
-    ticks, lots = _Units(rules.price_ticks), _Units(rules.lots)
+    ticks, lots = Units(rules.price_ticks), Units(rules.lots)
 
     def quote(cells: Cells) -> BookTicker:
         update_id, bid, bid_quantity, ask, ask_quantity, time = cells
@@ -136,7 +137,7 @@ def _read_quotes(paths: Iterable[Path], rules: SymbolRules) -> Iterator[BookTick
 
 
 def _read_trades(paths: Iterable[Path], rules: SymbolRules) -> Iterator[Trade]:
-    ticks, lots = _Units(rules.price_ticks), _Units(rules.lots)
+    ticks, lots = Units(rules.price_ticks), Units(rules.lots)
 
     def trade(cells: Cells) -> Trade:
         trade_id, price, quantity, first_id, last_id, time, buyer_is_maker = cells
@@ -154,7 +155,7 @@ def _read_trades(paths: Iterable[Path], rules: SymbolRules) -> Iterator[Trade]:
     return _parsed(paths, TRADES, trade)
 
 
-class _Units(dict[str, int]):
+class Units(dict[str, int]):
     """Decimal texts by the ticks or lots that they are; each text is converted once."""
 
     def __init__(self, convert: Callable[[Decimal], int]) -> None:
@@ -162,6 +163,8 @@ class _Units(dict[str, int]):
         self._convert = convert
 
     def __missing__(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"{text} is a number and no text")
         if len(self) >= _CACHED_TEXTS:
             self.clear()
         units = self._convert(Decimal(text))

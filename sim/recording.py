@@ -1,17 +1,20 @@
 """A recording of a real market, replayed from a given moment at a given speed, in a loop if wanted.
 
+It is a folder of Binance's public files, or a raw capture with the depth of the book (see `sim.raw_capture`).
+
 Each pass of a loop is stitched to the one before: its prices are shifted by whole ticks so that it begins at
 the mid price where the last one ended, and its ids go on counting. Spreads, sizes and time gaps are those of
 the recording.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from sim.market import BookTicker, DepthChange, Levels, MarketError, MarketEvent, StreamMarket, Trade
 from sim.public_files import find_days, read_tape
+from sim.raw_capture import find_captures, is_capture, read_captures
 from sim.rules import SymbolRules
 
 # Recorded time between the last event of a pass and the first of the next one.
@@ -22,7 +25,7 @@ MAX_DRIFT = Fraction(1, 10)
 
 
 class RecordedMarket(StreamMarket):
-    """The recording in `folder` of the symbols in `rules`, whose first event happens at `start_ms`.
+    """The recording of the symbols in `rules` in `source`, a folder or a capture; it begins at `start_ms`.
 
     `speed` divides the recorded gaps. With `loop` it never ends.
 
@@ -32,26 +35,26 @@ class RecordedMarket(StreamMarket):
 
     def __init__(
         self,
-        folder: Path,
+        source: Path,
         rules: Mapping[str, SymbolRules],
         start_ms: int,
         *,
         speed: Fraction = Fraction(1),
         loop: bool = True,
     ) -> None:
-        self._days = {symbol: find_days(folder, symbol) for symbol in rules}
+        self._read_tape = _tape(source, rules)
         self._start_ms = start_ms
         self._speed = speed
         super().__init__(rules, self._play(rules, loop=loop))
         if self.peek_ms() is None:
-            raise MarketError(f"The recording in {folder} holds no quote: use another one.")
+            raise MarketError(f"The recording in {source} holds no quote: use another one.")
 
     def _play(self, rules: Mapping[str, SymbolRules], *, loop: bool) -> Iterator[MarketEvent]:
         stitches = {symbol: _Stitch() for symbol in rules}
         played_ms = 0
         while True:
             first_ms = last_ms = None
-            for event in read_tape(self._days, rules):
+            for event in self._read_tape():
                 stitch = stitches[event.symbol]
                 if isinstance(event, Trade) and stitch.first_quote is None:
                     continue  # there is no quote yet that it could have happened at
@@ -61,6 +64,9 @@ class RecordedMarket(StreamMarket):
             if not loop or first_ms is None or last_ms is None:
                 return
             played_ms += last_ms - first_ms + SEAM_MS
+            for symbol, stitch in stitches.items():
+                if stitch.has_depth:
+                    yield stitch.forgotten(symbol, self._exchange_ms(played_ms))
             stitches = {symbol: stitch.following() for symbol, stitch in stitches.items()}
 
     def _exchange_ms(self, recorded_ms: int) -> int:
@@ -83,6 +89,7 @@ class _Stitch:
     last_trade: Trade | None = None
     lowest_ticks: int = 0
     highest_ticks: int = 0
+    has_depth: bool = False
 
     def apply(self, event: MarketEvent, time_ms: int) -> MarketEvent:
         """The event as it happens in this pass is returned."""
@@ -129,6 +136,7 @@ class _Stitch:
         )
 
     def _depth(self, recorded: DepthChange, time_ms: int) -> DepthChange:
+        self.has_depth = True
         bids, asks = self._levels(recorded.bids), self._levels(recorded.asks)
         if self.sign < 0:
             bids, asks = asks, bids
@@ -138,6 +146,11 @@ class _Stitch:
     def _levels(self, recorded: Levels) -> Levels:
         shifted = ((self.offset_ticks + self.sign * price_ticks, lots) for price_ticks, lots in recorded)
         return tuple((price_ticks, lots) for price_ticks, lots in shifted if price_ticks > 0)
+
+    def forgotten(self, symbol: str, time_ms: int) -> DepthChange:
+        """The end of all that is known of the book: the pass has ended in another one than the next begins with."""
+        last_id = 0 if self.last_quote is None else self.last_quote.update_id + self.update_id_offset
+        return DepthChange(time_ms, symbol, last_id, (), (), snapshot=True)
 
     def following(self) -> "_Stitch":
         """The stitch of the pass after this one, which has been played to its end."""
@@ -170,6 +183,14 @@ class _Stitch:
         """Whether a price would fall to zero; such a wild recording starts again at its own prices instead."""
         extreme = self.lowest_ticks if following.sign > 0 else self.highest_ticks
         return following.offset_ticks + following.sign * extreme <= 0
+
+
+def _tape(source: Path, rules: Mapping[str, SymbolRules]) -> Callable[[], Iterator[MarketEvent]]:
+    if not is_capture(source):
+        days = {symbol: find_days(source, symbol) for symbol in rules}
+        return lambda: read_tape(days, rules)
+    captures = {symbol: find_captures(source, symbol) for symbol in rules}
+    return lambda: read_captures(captures, rules)
 
 
 def _twice_mid(quote: BookTicker) -> int:

@@ -1,0 +1,265 @@
+"""Raw captures: market streams as they were received, one message a line, with the depth of the book.
+
+A line is the local time of receipt (any unit), a space, and the JSON of a combined stream: ``bookTicker``,
+``aggTrade`` or ``trade``, ``depth`` diffs and ``markPrice`` are used. A line without ``stream`` is the reply of GET
+depth; from it on the diffs keep a book, until one is missing. Files end in ``.jsonl`` or ``.jsonl.gz``.
+
+Source: Market streams; "How to manage a local order book correctly".
+"""
+
+import gzip
+import heapq
+import json
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+
+from sim.market import BookTicker, DepthChange, FundingTerms, MarketError, MarketEvent, Trade
+from sim.public_files import in_order
+from sim.rules import SymbolRules
+from sim.stream_reader import BAD_PAYLOAD, Payload, SingleTrade, StreamReader, aggregated
+
+_ENDINGS = (".jsonl", ".jsonl.gz")
+# Which streams a file holds is told by so many of its first lines.
+_HEAD_LINES = 5_000
+# Diffs that are kept until a snapshot comes: more than a minute of them.
+_WAITING_DIFFS = 10_000
+_US_PER_HOUR = 3_600_000_000
+# Captures of one symbol that begin further apart are not one recording.
+_MAX_APART_US = 25 * _US_PER_HOUR
+_FIRST_MICROSECOND_TIME = 10**14
+_FIRST_NANOSECOND_TIME = 10**17
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One file, the streams in it, and when its first line was received, in microseconds."""
+
+    path: Path
+    streams: frozenset[str]
+    began_us: int
+
+    @property
+    def symbols(self) -> set[str]:
+        """The symbols, in upper case."""
+        return {stream.partition("@")[0].upper() for stream in self.streams}
+
+    def has(self, symbol: str, kind: str) -> bool:
+        """Whether there is a stream of the symbol whose name goes on like this, at any speed."""
+        start = f"{symbol.lower()}@{kind}"
+        return any(stream == start or stream.startswith(f"{start}@") for stream in self.streams)
+
+
+def is_capture(path: Path) -> bool:
+    """Whether the file, or a file in the folder, is a raw capture by its name."""
+    return bool(_capture_paths(path))
+
+
+def find_captures(path: Path, symbol: str) -> Sequence[Capture]:
+    """The captures that hold quotes of the symbol are returned, in the order of their times.
+
+    Raises:
+        MarketError: there is none, one cannot be read, or they are of different days.
+    """
+    captures = [_look_into(each) for each in _capture_paths(path)]
+    found = sorted(
+        (each for each in captures if each.has(symbol, "bookTicker")), key=attrgetter("began_us", "path")
+    )
+    if not found:
+        known = sorted(set().union(*(each.symbols for each in captures)))
+        raise MarketError(f"{path} holds no quotes of {symbol}: it has {', '.join(known) or 'no streams'}.")
+    for earlier, later in pairwise(found):
+        if later.began_us - earlier.began_us > _MAX_APART_US:
+            hours = (later.began_us - earlier.began_us) // _US_PER_HOUR
+            raise MarketError(
+                f"{earlier.path.name} and {later.path.name} begin {hours} hours apart: name one of them."
+            )
+    return found
+
+
+def read_captures(
+    captures: Mapping[str, Sequence[Capture]], rules: Mapping[str, SymbolRules]
+) -> Iterator[MarketEvent]:
+    """The captured events of all symbols come in the order of their exchange times.
+
+    At an equal time trades come before quotes, as in `read_tape`, and quotes before the depth, which is often behind.
+    """
+    streams: list[Iterator[MarketEvent]] = []
+    for symbol, files in captures.items():
+        reading = _SymbolReading(symbol, files, rules[symbol])
+        streams += [
+            in_order(each)
+            for each in (reading.funding(), reading.trades(), reading.quotes(), reading.depth())
+        ]
+    return heapq.merge(*streams, key=attrgetter("time_ms"))
+
+
+class _SymbolReading:
+    """The events of one symbol, kind by kind; each kind reads the files once."""
+
+    def __init__(self, symbol: str, files: Sequence[Capture], rules: SymbolRules) -> None:
+        self._symbol = symbol
+        self._files = files
+        self._reader = StreamReader(rules)
+
+    def quotes(self) -> Iterator[BookTicker]:
+        """Best bids and asks."""
+        for file in self._files:
+            yield from self._parsed(file, "bookTicker", self._reader.quote)
+
+    def trades(self) -> Iterator[Trade]:
+        """Trades on the book, from aggTrade where a file has it."""
+        for file in self._files:
+            if file.has(self._symbol, "aggTrade"):
+                trades = self._parsed(file, "aggTrade", self._reader.trade)
+                yield from (trade for trade in trades if trade is not None)
+            else:
+                yield from aggregated(self._symbol, self._singles(file))
+
+    def _singles(self, file: Capture) -> Iterator[SingleTrade]:
+        singles = self._parsed(file, "trade", self._reader.single)
+        return (single for single in singles if single is not None)
+
+    def funding(self) -> Iterator[FundingTerms]:
+        """Changes of the funding rate. The recorded times are past, so the exchange keeps its own."""
+        rate = None
+        for file in self._files:
+            for terms in self._parsed(file, "markPrice", self._rate):
+                if terms.rate != rate:
+                    rate = terms.rate
+                    yield terms
+
+    def _rate(self, payload: Payload) -> FundingTerms:
+        return self._reader.funding(payload, with_time=False)
+
+    def depth(self) -> Iterator[DepthChange]:
+        """Snapshots and the changes that follow them without a gap."""
+        for file in self._files:
+            # A snapshot does not say of which symbol it is, so it must be the only one in the file.
+            if file.symbols == {self._symbol} and file.has(self._symbol, "depth"):
+                book = _DepthChain(self._symbol, self._reader)
+                parts = self._parsed(file, "depth", book.take, b'"lastUpdateId"')
+                yield from chain.from_iterable(parts)
+
+    def _parsed(
+        self, file: Capture, kind: str, parse: Callable[[Payload], E], other: bytes | None = None
+    ) -> Iterator[E]:
+        needles = [f'"{self._symbol.lower()}@{kind}{end}'.encode() for end in ('"', "@")]
+        if other is not None:
+            needles.append(other)
+        for number, line in enumerate(_lines(file.path), 1):
+            if not any(needle in line for needle in needles):
+                continue
+            try:
+                message = _message(line)
+                event = parse(message["data"] if "stream" in message else message)
+            except BAD_PAYLOAD as error:
+                raise MarketError(f"{file.path.name}:{number}: {_reason(error)}.") from error
+            yield event
+
+
+class _DepthChain:
+    """Turns snapshots and diffs into changes, as a client keeps a local book."""
+
+    def __init__(self, symbol: str, reader: StreamReader) -> None:
+        self._symbol = symbol
+        self._reader = reader
+        self._waiting: deque[Payload] = deque(maxlen=_WAITING_DIFFS)
+        self._last_id: int | None = None
+
+    def take(self, payload: Payload) -> list[DepthChange]:
+        """What the payload changes is returned; before a snapshot, and from a gap to the next one, nothing."""
+        if "lastUpdateId" in payload:
+            return self._begin(payload)
+        if self._last_id is None:
+            self._waiting.append(payload)
+            return []
+        return self._follow(payload)
+
+    def _begin(self, reply: Payload) -> list[DepthChange]:
+        snapshot = self._reader.snapshot(reply)
+        later = [diff for diff in self._waiting if int(diff["u"]) >= snapshot.last_id]
+        self._waiting.clear()
+        if self._last_id is not None or (later and int(later[0]["U"]) > snapshot.last_id):
+            return []  # there is a book already, or the diffs that lead on from this one were missed
+        if not later:
+            self._last_id = snapshot.last_id
+            return [snapshot]
+        changes = [snapshot]
+        for diff in later:
+            changes.append(self._reader.depth(diff))
+            self._last_id = changes[-1].last_id
+        return changes
+
+    def _follow(self, payload: Payload) -> list[DepthChange]:
+        change = self._reader.depth(payload)
+        first_id, before_id, last_id = int(payload["U"]), int(payload["pu"]), self._last_id or 0
+        if change.last_id < last_id:
+            return []
+        if before_id != last_id and not first_id <= last_id <= change.last_id:
+            self._last_id = None
+            self._waiting.append(payload)
+            return [DepthChange(change.time_ms, self._symbol, change.last_id, (), (), snapshot=True)]
+        self._last_id = change.last_id
+        return [change]
+
+
+def _capture_paths(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(each for each in path.iterdir() if each.name.endswith(_ENDINGS) and each.is_file())
+    return [path] if path.name.endswith(_ENDINGS) and path.is_file() else []
+
+
+def _look_into(path: Path) -> Capture:
+    streams: set[str] = set()
+    began_us = 0
+    for number, line in enumerate(islice(_lines(path), _HEAD_LINES), 1):
+        try:
+            began_us = began_us or _received_us(line)
+            streams.add(str(_message(line).get("stream", "")))
+        except BAD_PAYLOAD as error:
+            raise MarketError(f"{path.name}:{number}: {_reason(error)}.") from error
+    return Capture(path, frozenset(streams - {""}), began_us)
+
+
+def _received_us(line: bytes) -> int:
+    time = int(line.partition(b" ")[0])
+    if time >= _FIRST_NANOSECOND_TIME:
+        return time // 1000
+    return time if time >= _FIRST_MICROSECOND_TIME else time * 1000
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    message = json.loads(line.partition(b" ")[2])
+    if not isinstance(message, dict):
+        raise TypeError("the message is no JSON object")
+    return message
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return "the message is no JSON"
+    if isinstance(error, KeyError):
+        return f"the message has no {error.args[0]}"
+    return str(error) if isinstance(error, ValueError | TypeError) else "a value cannot be read"
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with _opened(path) as lines:
+            for line in lines:
+                if line.strip():
+                    yield line
+    except (OSError, EOFError, zlib.error) as error:
+        raise MarketError(f"{path} cannot be read ({error}): use an undamaged capture.") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
