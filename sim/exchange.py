@@ -12,10 +12,12 @@ from sim import payloads
 from sim.account_endpoints import AccountEndpoints
 from sim.auth import ApiKey, Gatekeeper
 from sim.control import ControlEndpoints
+from sim.deployment import deployed
 from sim.errors import UnknownRoute
 from sim.instrument import Instrument
 from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
 from sim.market_endpoints import MarketEndpoints
+from sim.market_streams import MarketStreams
 from sim.messages import Request, Response
 from sim.order_endpoints import OrderEndpoints
 from sim.rest import Router
@@ -47,15 +49,18 @@ class Exchange:
         options: Options | None = None,
         keys: Sequence[ApiKey] = (),
     ) -> None:
+        options = options or Options()
+        market = deployed(market, options.deployment)
         self._market = market
         self._now_ms = now_ms
         self._venue = Venue(
-            market.rules, wallet_quote, options or Options(), f"{api_secret}/{now_ms}", now_ms
+            market.rules, wallet_quote, options, f"{api_secret}/{now_ms}", now_ms
         )
         self._second_ms = now_ms - now_ms % _SECOND_MS + _SECOND_MS
         self._timer_ms = self._second_ms
         venue = self._venue
         self._upkeep = Upkeep(venue)
+        self._streams = MarketStreams(self._venue, lambda: self._now_ms, self._set_timer)
         self._router = Router(
             {
                 **MarketEndpoints(venue).routes(),
@@ -111,18 +116,22 @@ class Exchange:
             venue.desk.on_quote(instrument, event)
             if first:
                 instrument.mark.sample(instrument.mid)
+            if instrument.shown.chains:
+                instrument.shown.note(event.update_id)
             if instrument.book_channel.sessions:
-                payload = payloads.book_event(event, instrument.rules)
+                payload = payloads.book_event(event, instrument.rules, instrument.shown.raised)
                 venue.hub.publish(instrument.book_channel, payload, event.time_ms)
             return
         if isinstance(event, DepthChange):
             instrument.matcher.on_depth(event.bids, event.asks, snapshot=event.snapshot)
+            instrument.shown.note_depth(event.last_id)
             return
         if isinstance(event, FundingTerms):
             instrument.funding.change(event)
             return
         venue.desk.on_trade(instrument, event)
         instrument.candles.add(event)
+        instrument.tape.add(event)
         if instrument.trade_channel.sessions:
             payload = payloads.trade_event(event, instrument.rules)
             venue.hub.publish(instrument.trade_channel, payload, event.time_ms)
@@ -138,6 +147,7 @@ class Exchange:
         if self._second_ms <= now_ms:
             self._tick(self._second_ms)
             self._second_ms += _SECOND_MS
+        self._streams.run(now_ms)
         self._set_timer()
 
     def _tick(self, now_ms: int) -> None:
@@ -169,4 +179,6 @@ class Exchange:
         ]
         if venue.user.expires_ms is not None:
             due.append(venue.user.expires_ms)
+        if self._streams.due_ms is not None:
+            due.append(self._streams.due_ms)
         self._timer_ms = min(due)

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from sim.account import OpenInterest
+from sim.depth import ShownBook
 from sim.funding import Funding
 from sim.klines import Candles
 from sim.mark import MarkPrice
@@ -10,8 +11,10 @@ from sim.market import BookTicker
 from sim.matching import Matcher, Thinning
 from sim.money import product
 from sim.orders import Order
+from sim.regime import Regime
 from sim.rules import SymbolRules
 from sim.streams import Hub
+from sim.tape import Tape
 
 
 class Instrument:
@@ -29,8 +32,11 @@ class Instrument:
         "matcher",
         "open",
         "quote",
+        "regime",
         "rules",
+        "shown",
         "symbol",
+        "tape",
         "trade_channel",
         "trade_count",
     )
@@ -40,10 +46,13 @@ class Instrument:
     ) -> None:
         name = rules.symbol.lower()
         self.rules = rules
+        self.regime = Regime(rules)
         self.symbol = rules.symbol
         self.matcher = Matcher(thinning)
+        self.shown = ShownBook(self.matcher)
         self.mark = MarkPrice()
         self.candles = Candles()
+        self.tape = Tape()
         self.open: dict[int, Order] = {}
         self.by_client: dict[str, Order] = {}
         self.trade_count = 0

@@ -8,6 +8,7 @@ Source: facts section 3 (replies), 6 (market streams), 7 (user data).
 import json
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from sim.account import MAX_NOTIONAL, Account, OpenInterest, maintenance_rate
@@ -242,10 +243,14 @@ def leverage_event(symbol: str, leverage: int, now_ms: int) -> Json:
     return {"e": "ACCOUNT_CONFIG_UPDATE", "E": now_ms, "T": now_ms, "ac": {"s": symbol, "l": leverage}}
 
 
-def book_event(event: BookTicker, rules: SymbolRules) -> str:
-    """Return the bookTicker payload as text; written by hand because it is the most frequent one."""
+def book_event(event: BookTicker, rules: SymbolRules, raised: int) -> str:
+    """Return the bookTicker payload as text; written by hand because it is the most frequent one.
+
+    ``raised`` is what the book's update ids are above the market's.
+    """
     return (
-        f'{{"e":"bookTicker","u":{event.update_id},"E":{event.time_ms},"T":{event.time_ms},"s":"{event.symbol}",'
+        f'{{"e":"bookTicker","u":{event.update_id + raised},"E":{event.time_ms},"T":{event.time_ms},'
+        f'"s":"{event.symbol}",'
         f'"ps":"{event.symbol}","b":"{rules.price_text(event.bid_ticks)}","B":"{rules.quantity_text(event.bid_lots)}",'
         f'"a":"{rules.price_text(event.ask_ticks)}","A":"{rules.quantity_text(event.ask_lots)}","st":1}}'
     )
@@ -306,23 +311,24 @@ def book_ticker(instrument: Instrument) -> Json:
         "askPrice": rules.price_text(quote.ask_ticks),
         "askQty": rules.quantity_text(quote.ask_lots),
         "time": quote.time_ms,
-        "lastUpdateId": quote.update_id,
+        "lastUpdateId": quote.update_id + instrument.shown.raised,
     }
 
 
 def depth(instrument: Instrument, limit: int, now_ms: int) -> Json:
-    """Return the reply of GET depth: the touch, and the levels that are modelled behind it."""
-    rules, quote = instrument.rules, instrument.quote
+    """Return the reply of GET depth: the touch, and the levels that are recorded or modelled behind it."""
+    rules, image = instrument.rules, instrument.shown.look(instrument.quote)
 
-    def side(levels: list[tuple[int, int]]) -> list[list[str]]:
-        return [[rules.price_text(ticks), rules.quantity_text(lots)] for ticks, lots in levels]
+    def side(levels: Mapping[int, int]) -> list[list[str]]:
+        best = islice(levels.items(), limit)
+        return [[rules.price_text(ticks), rules.quantity_text(lots)] for ticks, lots in best]
 
     return {
-        "lastUpdateId": quote.update_id if quote else 0,
+        "lastUpdateId": image.update_id,
         "E": now_ms,
-        "T": quote.time_ms if quote else now_ms,
-        "bids": side(list(instrument.matcher.bids.levels(limit))),
-        "asks": side(list(instrument.matcher.asks.levels(limit))),
+        "T": image.time_ms or now_ms,
+        "bids": side(image.bids),
+        "asks": side(image.asks),
     }
 
 

@@ -9,8 +9,10 @@ Source: facts section 1 (routes, wrapping), 6 (control messages), 7.1 (listen ke
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
 from sim.errors import UnknownRoute, refusal
@@ -24,6 +26,17 @@ Deliver = Callable[[str], None]
 
 _ROUTES = ("public", "market", "private")
 _PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
+_FAMILIES = re.compile(r"(depth|kline_|continuousKline_)[0-9].*\Z")
+
+
+class Watcher(Protocol):
+    """Whoever has to know that a channel is heard."""
+
+    def joined(self) -> None:
+        """A session has begun to hear the channel."""
+
+    def left(self) -> None:
+        """A session hears the channel no more."""
 
 
 @dataclass(slots=True)
@@ -33,6 +46,17 @@ class Channel:
     name: str
     kind: str
     sessions: list["Session"] = field(default_factory=list)
+    watcher: Watcher | None = None
+
+
+def kind_of(stream: str) -> str:
+    """Return what sort of stream this is, or what sort a name without a symbol names.
+
+    All depths are ``depth``, all kline intervals ``kline``; speeds do not count.
+    """
+    symbol, at, rest = stream.partition("@")
+    kind = rest.partition("@")[0] if at and not symbol.startswith("!") else symbol.removeprefix("!")
+    return _FAMILIES.sub(lambda match: match[1].rstrip("_"), kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +186,7 @@ class Hub:
 
     def channel(self, name: str) -> Channel:
         """Return the channel of a stream, made if need be; streams without a channel are acknowledged and silent."""
-        kind = name.partition("@")[2].partition("@")[0]
-        return self._channels.setdefault(name, Channel(name, kind))
+        return self._channels.setdefault(name, Channel(name, kind_of(name)))
 
     def open(self, target: Target, deliver: Deliver) -> Session:
         """Return a new session with the subscriptions of its URL."""
@@ -178,12 +201,16 @@ class Hub:
         channel = self._channels.get(stream)
         if channel and session not in channel.sessions and session.route in _routes_of(channel.kind):
             channel.sessions.append(session)
+            if channel.watcher:
+                channel.watcher.joined()
 
     def leave(self, session: Session, stream: str) -> None:
         """Let the session no longer hear the stream."""
         channel = self._channels.get(stream)
         if channel and session in channel.sessions:
             channel.sessions.remove(session)
+            if channel.watcher:
+                channel.watcher.left()
 
     def forget(self, session: Session) -> None:
         """Drop the session everywhere."""
@@ -193,9 +220,9 @@ class Hub:
             self.sessions.remove(session)
 
     def silence(self, kind: str, until_ms: int, now_ms: int) -> None:
-        """Withhold payloads of a kind (bookTicker, aggTrade, markPrice, or an event name of the user stream)."""
+        """Withhold payloads of a kind (bookTicker, depth, kline, or an event name of the user stream)."""
         still = {name: end_ms for name, end_ms in self._silent_until_ms.items() if end_ms > now_ms}
-        self._silent_until_ms = {**still, kind: until_ms}
+        self._silent_until_ms = {**still, kind_of(kind): until_ms}
 
     def is_silent(self, kind: str, now_ms: int) -> bool:
         """Tell whether payloads of ``kind`` are withheld."""
