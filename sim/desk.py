@@ -132,11 +132,32 @@ class Desk:
                 elif now_ms - order.time_ms >= GTC_LIFE_MS and order.time_in_force is TimeInForce.GTC:
                     self._end(instrument, order, OrderStatus.CANCELED, now_ms)
 
-    def foreign_fill(self, instrument: Instrument, side: Side, lots: int, now_ms: int) -> Order:
+    def expire_all(self, instrument: Instrument, now_ms: int) -> None:
+        """End all open orders of the symbol as EXPIRED_IN_MATCH."""
+        for order in list(instrument.open.values()):
+            self._expire(instrument, order, ExpiryReason.SELF_TRADE, now_ms)
+
+    def fill_resting(self, instrument: Instrument, order: Order, lots: int, now_ms: int) -> None:
+        """Let so many lots of a resting order trade at its price, as maker, whatever the market does."""
+        if lots < order.remaining_lots:
+            instrument.matcher.shrink(order.order_id, order.remaining_lots - lots)
+        self._book(instrument, Fill(order.order_id, lots, order.price_ticks, maker=True), now_ms)
+
+    def forget(self) -> None:
+        """Drop the open orders without an event, and begin anew with their ids."""
+        for instrument in self._instruments.values():
+            for order in list(instrument.open.values()):
+                instrument.drop(order)
+            instrument.trade_count = 0
+        self._order_count = 0
+
+    def foreign_fill(
+        self, instrument: Instrument, side: Side, lots: int, now_ms: int, client_order_id: str = ""
+    ) -> Order:
         """Let a MARKET order from elsewhere fill on the account, in full and at the touch, past all checks."""
         self._foreign_count += 1
         spec = OrderSpec(
-            client_order_id=f"sim-fill-{self._foreign_count}",
+            client_order_id=client_order_id or f"sim-fill-{self._foreign_count}",
             side=side,
             type=OrderType.MARKET,
             time_in_force=TimeInForce.GTC,

@@ -39,7 +39,7 @@ class MarketEndpoints:
 
     def time(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
         """Answer with the exchange's time."""
-        return {"serverTime": now_ms}
+        return {"serverTime": now_ms + self._venue.skew_ms}
 
     def exchange_info(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
         """Answer with the rules of all symbols; ``symbol`` is ignored, as by Binance."""
@@ -54,7 +54,10 @@ class MarketEndpoints:
             "assets": [
                 {"asset": asset, "marginAvailable": True, "autoAssetExchange": "-10000"} for asset in assets
             ],
-            "symbols": [rule.as_exchange_info() for rule in rules],
+            "symbols": [
+                instrument.regime.posted.as_exchange_info() | {"status": instrument.regime.status}
+                for instrument in self._venue.instruments.values()
+            ],
         }
 
     def depth(self, params: Params, now_ms: int) -> Json:

@@ -70,6 +70,11 @@ class Ledger:
         self.requests: Counter[str] = Counter()
         self._cash_count = 0
 
+    def forget(self) -> None:
+        """Drop all orders, fills and cash movements, as an exchange does that is set up anew."""
+        for kept in (self._orders, self._closed, self._by_client, self.fills, self.cash):
+            kept.clear()
+
     def add(self, order: Order) -> None:
         """Keep a new order; its client id now names it."""
         self._orders[order.order_id] = order

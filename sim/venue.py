@@ -59,6 +59,8 @@ class Venue:
         }
         self.desk = Desk(self.instruments, self.account, self.ledger, self.user)
         self.hedge_mode = options.hedge_mode
+        self.skew_ms = 0
+        """By how much the exchange's clock is off where clients see it: /time and timestamps."""
 
     def instrument(self, params: Params) -> Instrument:
         """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that name."""
