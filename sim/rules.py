@@ -44,6 +44,9 @@ class SymbolRules:
     maker_fee: Decimal = Decimal("0.000200")
     taker_fee: Decimal = Decimal("0.000500")
     max_leverage: int = 125
+    trigger_protect: Decimal = Decimal("0.0500")
+    liquidation_fee: Decimal = Decimal("0.012500")
+    market_take_bound: Decimal = Decimal("0.05")
     _price_scale: tuple[int, int, int] = field(init=False, repr=False, compare=False)
     _lot_scale: tuple[int, int, int] = field(init=False, repr=False, compare=False)
 
@@ -95,13 +98,13 @@ class SymbolRules:
             "quotePrecision": 8,
             "underlyingType": "COIN",
             "underlyingSubType": [],
-            "triggerProtect": "0.0500",
-            "liquidationFee": "0.012500",
-            "marketTakeBound": "0.05",
+            "triggerProtect": plain(self.trigger_protect),
+            "liquidationFee": plain(self.liquidation_fee),
+            "marketTakeBound": plain(self.market_take_bound),
             "maxMoveOrderLimit": 10000,
             "filters": self._filters(),
             "orderTypes": ["LIMIT", "MARKET"],
-            "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+            "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
             "permissionSets": ["GRID", "COPY"],
         }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from sim.account import Account
+from sim.deployment import Deployment
 from sim.desk import Desk
 from sim.errors import refusal
 from sim.instrument import Instrument
@@ -25,11 +26,13 @@ class Options:
     market. False: HTTP 200 with the order as EXPIRED; True: error -5022. The order ends either way.
     ``amend_of_ended_code`` chooses between -2013 and -2011 for the amendment of an order that has ended,
     ``amend_resets_stp`` whether an amendment leaves self-trade prevention at NONE, and ``default_stp`` its mode
-    where an order names none: sources disagree on each (facts 3.3, 4.3).
+    where an order names none: sources disagree on each (facts 3.3, 4.3). ``deployment`` chooses filters and
+    request limits, ``limits`` sets the latter apart from it.
     """
 
     thinning: Thinning = Thinning.FROM_BEHIND
-    limits: LimitSizes = field(default_factory=LimitSizes)
+    deployment: Deployment = Deployment.MAINNET
+    limits: LimitSizes | None = None
     funding_rate: Decimal = Decimal("0.00010000")
     leverage: int = 20
     history: int = HISTORY
@@ -51,7 +54,7 @@ class Venue:
         self.hub = Hub()
         self.user = UserStream(self.hub, seed)
         self.ledger = Ledger(options.history)
-        self.limits = Limits(options.limits)
+        self.limits = Limits(options.limits or options.deployment.limits)
         self.account = Account(rules, wallet_quote, options.leverage)
         self.instruments = {
             symbol: Instrument(symbol_rules, self.hub, options.thinning, options.funding_rate, now_ms)
