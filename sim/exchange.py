@@ -21,11 +21,11 @@ from sim.market_streams import MarketStreams
 from sim.messages import Request, Response
 from sim.order_endpoints import OrderEndpoints
 from sim.rest import Router
-from sim.streams import Deliver, Session, parse_target
+from sim.streams import Connection, Deliver, HangUp, parse_target
 from sim.upkeep import Upkeep
 from sim.venue import Options, Venue
 
-__all__ = ["ApiKey", "Exchange", "Options", "Request", "Response", "Session", "UnknownRoute"]
+__all__ = ["ApiKey", "Connection", "Exchange", "Options", "Request", "Response", "UnknownRoute"]
 
 _SECOND_MS = 1000
 _SLOW_MARK_MS = 3000
@@ -53,9 +53,7 @@ class Exchange:
         market = deployed(market, options.deployment)
         self._market = market
         self._now_ms = now_ms
-        self._venue = Venue(
-            market.rules, wallet_quote, options, f"{api_secret}/{now_ms}", now_ms
-        )
+        self._venue = Venue(market.rules, wallet_quote, options, f"{api_secret}/{now_ms}", now_ms)
         self._second_ms = now_ms - now_ms % _SECOND_MS + _SECOND_MS
         self._timer_ms = self._second_ms
         venue = self._venue
@@ -80,13 +78,18 @@ class Exchange:
         self._set_timer()
         return response
 
-    def open_session(self, target: str, deliver: Deliver, now_ms: int) -> Session:
-        """Return the session of a stream connection to ``target``; its payloads go to ``deliver``.
+    def open_session(
+        self, target: str, deliver: Deliver, now_ms: int, hang_up: HangUp = lambda: None
+    ) -> Connection:
+        """Return the session of a connection to ``target``; what it says goes to ``deliver``.
 
-        Raises UnknownRoute if no stream endpoint lives there.
+        ``hang_up`` is called when the exchange ends the connection of itself, after 24 hours.
+        Raises UnknownRoute if no endpoint lives there.
         """
         self.advance(now_ms)
-        return self._venue.hub.open(parse_target(target), deliver)
+        session = self._venue.hub.open(parse_target(target), deliver, hang_up, self._now_ms)
+        self._set_timer()
+        return session
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due up to ``now_ms``, in the order of its times."""
@@ -148,6 +151,7 @@ class Exchange:
             self._tick(self._second_ms)
             self._second_ms += _SECOND_MS
         self._streams.run(now_ms)
+        venue.hub.cut_old(now_ms)
         self._set_timer()
 
     def _tick(self, now_ms: int) -> None:
@@ -179,6 +183,5 @@ class Exchange:
         ]
         if venue.user.expires_ms is not None:
             due.append(venue.user.expires_ms)
-        if self._streams.due_ms is not None:
-            due.append(self._streams.due_ms)
+        due += [ms for ms in (self._streams.due_ms, venue.hub.cut_ms) if ms is not None]
         self._timer_ms = min(due)

@@ -12,13 +12,14 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import WSMsgType, web
 
 from sim.delay import DelayLine
-from sim.exchange import Exchange, Request, Session, UnknownRoute
+from sim.exchange import Connection, Exchange, Request, UnknownRoute
 from sim.latency import Latencies, latencies_of
 from sim.market import MarketError
 from utils.clock import Clock
@@ -171,7 +172,10 @@ class RunningServer:
         stream = _StreamSocket(request, self._clock, self._wire)
         try:
             stream.session = self._exchange.open_session(
-                request.raw_path, stream.outgoing.put, self._clock.time_ms()
+                request.raw_path,
+                stream.outgoing.put,
+                self._clock.time_ms(),
+                partial(stream.outgoing.put, None),
             )
         except (UnknownRoute, MarketError) as error:
             return _json({"code": -1000, "msg": str(error)}, 404 if isinstance(error, UnknownRoute) else 500)
@@ -186,7 +190,7 @@ class RunningServer:
 class _StreamSocket:
     """One WebSocket: one writer sends in order what the exchange delivers; what comes in reaches the session."""
 
-    session: Session
+    session: Connection
 
     def __init__(self, request: AnyRequest, clock: Clock, wire: _Wire) -> None:
         self._request = request
@@ -196,6 +200,7 @@ class _StreamSocket:
         self._queued_characters = 0
         self._wake = asyncio.Event()
         self._ponged_s = asyncio.get_running_loop().time()
+        self._unanswered_pings = 0
         self.outgoing: DelayLine[str | None] = DelayLine(wire.down, self._post)
         self._incoming: DelayLine[str] = DelayLine(wire.up, self._tell_session)
 
@@ -243,6 +248,7 @@ class _StreamSocket:
         with contextlib.suppress(ConnectionError):
             while asyncio.get_running_loop().time() - self._ponged_s < PONG_WITHIN_S:
                 await asyncio.sleep(PING_EVERY_S)
+                self._unanswered_pings += 1
                 await self._socket.ping()
             self._abort("it answered no ping")
 
@@ -251,9 +257,22 @@ class _StreamSocket:
             if message.type is WSMsgType.TEXT:
                 self._incoming.put(message.data)
             elif message.type is WSMsgType.PING:
+                self._count_frame()
                 await self._socket.pong(message.data)
             elif message.type is WSMsgType.PONG:
-                self._ponged_s = asyncio.get_running_loop().time()
+                self._take_pong()
+
+    def _take_pong(self) -> None:
+        self._ponged_s = asyncio.get_running_loop().time()
+        if self._unanswered_pings:
+            self._unanswered_pings -= 1
+        else:
+            self._count_frame()
+
+    def _count_frame(self) -> None:
+        """A ping, or a pong that nobody has asked for, counts like a message."""
+        if not self.session.pinged(self._clock.time_ms()):
+            self.outgoing.put(None)
 
     def _tell_session(self, text: str) -> None:
         if not self.session.receive(text, self._clock.time_ms()):

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -19,14 +20,54 @@ from sim.errors import UnknownRoute, refusal
 from sim.params import decode_json
 
 KEY_LIFE_MS = 60 * 60 * 1000
+SESSION_LIFE_MS = 24 * 60 * 60 * 1000
 MESSAGES_PER_SECOND = 10
 MAX_STREAMS = 1024
 
 Deliver = Callable[[str], None]
+HangUp = Callable[[], None]
 
 _ROUTES = ("public", "market", "private")
 _PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
 _FAMILIES = re.compile(r"(depth|kline_|continuousKline_)[0-9].*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """What may be chosen about streams: their life, and what sources disagree on.
+
+    ``session_life_ms`` is after how long every connection is cut. ``wraps_errors`` chooses the newer form of errors on
+    control messages, under ``error``; otherwise code and text stand beside the id (facts 6). ``unrouted_user_data``
+    lets listen keys be heard without ``/private`` too, as before 2026 (facts 7.1). ``account_update_first`` sends
+    ACCOUNT_UPDATE of a fill before its TRADE_LITE and ORDER_TRADE_UPDATE (facts 7.4). ``api_shares_weight`` counts
+    the WebSocket API's weights on the pool of REST (facts 0, 5). ``margin_call_ratio`` is the part of the margin
+    balance that maintenance margin has to reach for a MARGIN_CALL.
+    """
+
+    session_life_ms: int = SESSION_LIFE_MS
+    wraps_errors: bool = True
+    unrouted_user_data: bool = False
+    account_update_first: bool = False
+    api_shares_weight: bool = False
+    margin_call_ratio: Decimal = Decimal("0.8")
+
+
+class Connection(Protocol):
+    """One socket as the exchange sees it."""
+
+    opened_ms: int
+
+    def receive(self, text: str, now_ms: int) -> bool:
+        """Take a message; False means that the exchange drops the connection for it."""
+
+    def pinged(self, now_ms: int) -> bool:
+        """Take note of a ping or pong frame; False means that the exchange drops the connection for it."""
+
+    def closed(self, now_ms: int) -> None:
+        """Forget the connection."""
+
+    def hang_up(self) -> None:
+        """Let whoever carries the connection close it."""
 
 
 class Watcher(Protocol):
@@ -92,12 +133,23 @@ def parse_target(target: str) -> Target:
 class Session:
     """One socket: its subscriptions and the way out."""
 
-    __slots__ = ("_burst", "_burst_s", "_hub", "combined", "deliver", "keys", "route", "streams")
+    __slots__ = (
+        "_bursts",
+        "_hang_up",
+        "_hub",
+        "combined",
+        "deliver",
+        "keys",
+        "opened_ms",
+        "route",
+        "streams",
+    )
 
-    def __init__(self, hub: "Hub", target: Target, deliver: Deliver) -> None:
+    def __init__(self, hub: "Hub", target: Target, deliver: Deliver, hang_up: HangUp, now_ms: int) -> None:
         self._hub = hub
-        self._burst = 0
-        self._burst_s = 0
+        self._bursts = Bursts(MESSAGES_PER_SECOND)
+        self._hang_up = hang_up
+        self.opened_ms = now_ms
         self.route = target.route
         self.combined = target.combined
         self.deliver = deliver
@@ -106,17 +158,22 @@ class Session:
 
     def receive(self, text: str, now_ms: int) -> bool:
         """Handle a control message; returns False if the exchange drops the connection for it."""
-        second = now_ms // 1000
-        self._burst = self._burst + 1 if second == self._burst_s else 1
-        self._burst_s = second
-        if self._burst > MESSAGES_PER_SECOND:
+        if not self._bursts.count(now_ms):
             return False
         message = decode_json(text)
         if not isinstance(message, dict):
-            self._answer({"error": {"code": 3, "msg": "Invalid JSON: expected value"}})
+            self._answer(self._fault(3, "Invalid JSON: expected value"))
             return False
-        self._answer({**self._control(message), "id": _id(message.get("id"))})
+        self._answer({**self._control(message), "id": echoed_id(message.get("id"))})
         return True
+
+    def pinged(self, now_ms: int) -> bool:
+        """Count a ping or pong frame like a message."""
+        return self._bursts.count(now_ms)
+
+    def hang_up(self) -> None:
+        """Let whoever carries the session close it."""
+        self._hang_up()
 
     def closed(self, now_ms: int) -> None:  # noqa: ARG002  the seam passes the time
         """Forget the session: nothing is delivered to it any more."""
@@ -124,7 +181,7 @@ class Session:
 
     def subscribe(self, stream: str) -> None:
         """Add a stream; on `/private` it is a listen key."""
-        if self.route == "private":
+        if self._hub.carries_keys(self.route):
             self.keys.setdefault(stream, None)
         self.streams[stream] = None
         self._hub.join(self, stream)
@@ -144,7 +201,7 @@ class Session:
         if method == "LIST_SUBSCRIPTIONS":
             return {"result": list(self.streams)}
         if not isinstance(params, list):
-            return _fault(1, "Invalid value type: expected list of strings")
+            return self._fault(1, "Invalid value type: expected list of strings")
         if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
             return self._change(str(method), params)
         if (
@@ -157,14 +214,14 @@ class Session:
             return {"result": None}
         if method == "GET_PROPERTY" and params == ["combined"]:
             return {"result": self.combined}
-        return _fault(2, "Invalid request: unknown variant")
+        return self._fault(2, "Invalid request: unknown variant")
 
     def _change(self, method: str, params: list[object]) -> dict[str, object]:
         names = [name for name in params if isinstance(name, str)]
         if not names or len(names) != len(params):
-            return _fault(1, "Invalid value type: expected list of strings")
+            return self._fault(1, "Invalid value type: expected list of strings")
         if method == "SUBSCRIBE" and len({*self.streams, *names}) > MAX_STREAMS:
-            return _fault(2, "Invalid request: too many streams")
+            return self._fault(2, "Invalid request: too many streams")
         for name in names:
             if method == "SUBSCRIBE":
                 self.subscribe(name)
@@ -172,14 +229,38 @@ class Session:
                 self.unsubscribe(name)
         return {"result": None}
 
+    def _fault(self, code: int, text: str) -> dict[str, object]:
+        fault: dict[str, object] = {"code": code, "msg": text}
+        return {"error": fault} if self._hub.options.wraps_errors else fault
+
     def _answer(self, message: dict[str, object]) -> None:
         self.deliver(json.dumps(message, separators=(",", ":")))
 
 
-class Hub:
-    """All sessions, and the channels of the streams that exist."""
+class Bursts:
+    """Counts what comes in by the second."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_allowed", "_count", "_second")
+
+    def __init__(self, allowed: int) -> None:
+        self._allowed = allowed
+        self._count = 0
+        self._second = 0
+
+    def count(self, now_ms: int) -> bool:
+        """Count one more; False means that this second has brought too many."""
+        second = now_ms // 1000
+        self._count = self._count + 1 if second == self._second else 1
+        self._second = second
+        return self._count <= self._allowed
+
+
+class Hub:
+    """All sessions, the channels of the streams that exist, and every connection in the order of its opening."""
+
+    def __init__(self, options: StreamOptions | None = None) -> None:
+        self.options = options or StreamOptions()
+        self._connections: dict[Connection, None] = {}
         self._channels: dict[str, Channel] = {}
         self._silent_until_ms: dict[str, int] = {}
         self.sessions: list[Session] = []
@@ -188,13 +269,41 @@ class Hub:
         """Return the channel of a stream, made if need be; streams without a channel are acknowledged and silent."""
         return self._channels.setdefault(name, Channel(name, kind_of(name)))
 
-    def open(self, target: Target, deliver: Deliver) -> Session:
+    def open(
+        self, target: Target, deliver: Deliver, hang_up: HangUp = lambda: None, now_ms: int = 0
+    ) -> Session:
         """Return a new session with the subscriptions of its URL."""
-        session = Session(self, target, deliver)
+        session = Session(self, target, deliver, hang_up, now_ms)
         self.sessions.append(session)
+        self.attach(session)
         for stream in target.streams:
             session.subscribe(stream)
         return session
+
+    def attach(self, connection: Connection) -> None:
+        """Let the connection live its time."""
+        self._connections[connection] = None
+
+    def detach(self, connection: Connection) -> None:
+        """Forget the connection."""
+        self._connections.pop(connection, None)
+
+    @property
+    def cut_ms(self) -> int | None:
+        """Return when the oldest connection has lived its time."""
+        oldest = next(iter(self._connections), None)
+        return None if oldest is None else oldest.opened_ms + self.options.session_life_ms
+
+    def cut_old(self, now_ms: int) -> None:
+        """Cut the connections that have lived their time."""
+        while self.cut_ms is not None and self.cut_ms <= now_ms:
+            oldest = next(iter(self._connections))
+            oldest.closed(now_ms)
+            oldest.hang_up()
+
+    def carries_keys(self, route: str) -> bool:
+        """Tell whether listen keys are heard on the route."""
+        return route == "private" or (route == "" and self.options.unrouted_user_data)
 
     def join(self, session: Session, stream: str) -> None:
         """Let the session hear the stream if it exists and belongs to the session's route."""
@@ -218,6 +327,7 @@ class Hub:
             self.leave(session, stream)
         if session in self.sessions:
             self.sessions.remove(session)
+        self.detach(session)
 
     def silence(self, kind: str, until_ms: int, now_ms: int) -> None:
         """Withhold payloads of a kind (bookTicker, depth, kline, or an event name of the user stream)."""
@@ -293,7 +403,7 @@ class UserStream:
                 session.send(self._key, payload)
 
     def _hears(self, session: Session, event: str) -> bool:
-        if session.route != "private" or self._key not in session.keys:
+        if self._key not in session.keys or not self._hub.carries_keys(session.route):
             return False
         wanted: Iterable[str] | None = session.keys[self._key]
         return wanted is None or event in wanted
@@ -303,10 +413,6 @@ def _routes_of(kind: str) -> tuple[str, ...]:
     return ("public", "") if kind in _PUBLIC_KINDS else ("market",)
 
 
-def _fault(code: int, text: str) -> dict[str, object]:
-    return {"error": {"code": code, "msg": text}}
-
-
-def _id(value: object) -> object:
+def echoed_id(value: object) -> object:
     """Return what may be echoed as an id: a whole number, a string or null."""
-    return value if isinstance(value, str | int) else None
+    return value if isinstance(value, str | int) and not isinstance(value, bool) else None

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from sim.delay import DelayLine
-from sim.exchange import Exchange, Request, Response, Session, UnknownRoute
+from sim.exchange import Connection, Exchange, Request, Response, UnknownRoute
 from sim.latency import Latencies, latencies_of
 from utils.clock import Clock
 from utils.errors import Disconnected, NotSent, OutcomeUnknown
@@ -217,7 +217,7 @@ class InMemoryConnection:
         self._inbox: deque[str] = deque()
         self._arrived = asyncio.Event()
         self._queued = 0
-        self._session: Session | None = None
+        self._session: Connection | None = None
         self._lost = False
         self._ended: str | None = None
 
@@ -232,7 +232,7 @@ class InMemoryConnection:
             return
         try:
             self._session = self._link.exchange.open_session(
-                self._target, self._push, self._link.clock.time_ms()
+                self._target, self._push, self._link.clock.time_ms(), self._hang_up
             )
         except UnknownRoute as error:
             self._link.send(
@@ -283,8 +283,11 @@ class InMemoryConnection:
 
     def _tell_session(self, text: str) -> None:
         if self._session is not None and not self._session.receive(text, self._link.clock.time_ms()):
-            self._close_session()
-            self._link.send(self._down, partial(self._end, "closed by the exchange"))
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._close_session()
+        self._link.send(self._down, partial(self._end, "closed by the exchange"))
 
     async def close(self) -> None:
         """The socket has ended; the exchange learns of it a latency later."""

@@ -15,7 +15,7 @@ from sim.orders import StpMode
 from sim.params import Params
 from sim.record import HISTORY, Ledger
 from sim.rules import SymbolRules
-from sim.streams import Hub, UserStream
+from sim.streams import Hub, StreamOptions, UserStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +42,22 @@ class Options:
     amend_of_ended_code: int = -2013
     amend_resets_stp: bool = False
     default_stp: StpMode = StpMode.EXPIRE_MAKER
+    streams: StreamOptions = field(default_factory=StreamOptions)
 
 
 class Venue:
     """The exchange without its doors."""
 
     def __init__(
-        self, rules: Mapping[str, SymbolRules], wallet_quote: Decimal, options: Options, seed: str, now_ms: int
+        self,
+        rules: Mapping[str, SymbolRules],
+        wallet_quote: Decimal,
+        options: Options,
+        seed: str,
+        now_ms: int,
     ) -> None:
         self.options = options
-        self.hub = Hub()
+        self.hub = Hub(options.streams)
         self.user = UserStream(self.hub, seed)
         self.ledger = Ledger(options.history)
         self.limits = Limits(options.limits or options.deployment.limits)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sim.auth import sign
-from sim.exchange import ApiKey, Exchange, Options, Request, Session
+from sim.exchange import ApiKey, Connection, Exchange, Options, Request
 from sim.market import BookTicker, MarketEvent, Trade
 from sim.rules import MAINNET, SymbolRules
 
@@ -105,7 +105,7 @@ class Rig:
         self.now_ms += ms
         self.exchange.advance(self.now_ms)
 
-    def listen(self, target: str) -> tuple[Session, list[Any]]:
+    def listen(self, target: str) -> tuple[Connection, list[Any]]:
         """Open a stream; return its session and the list in which its payloads arrive, decoded."""
         heard: list[Any] = []
         session = self.exchange.open_session(target, lambda text: heard.append(json.loads(text)), self.now_ms)

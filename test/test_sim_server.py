@@ -22,6 +22,7 @@ from sim.exchange import Exchange
 from sim.recording import RecordedMarket
 from sim.rules import MAINNET
 from sim.server import RunningServer, ServerRefused, start_server
+from sim.streams import StreamOptions
 from sim.synthetic import SyntheticMarket
 from sim.transport import InMemoryHttp, InMemoryWs, Link
 from utils.clock import SystemClock
@@ -315,6 +316,25 @@ async def test_too_many_control_messages_end_the_connection() -> None:
             await read_until_closed(socket)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1008
+
+
+async def test_unasked_pongs_count_like_messages() -> None:
+    """Ping and pong frames fall under the ten messages a second (facts 6)."""
+    async with served() as running, running.stream("/market/ws") as socket:
+        for _ in range(12):
+            await socket.pong()
+        with pytest.raises(websockets.ConnectionClosed):
+            await read_until_closed(socket)
+
+
+async def test_a_connection_that_has_lived_its_time_is_closed() -> None:
+    """The 24 hours of a connection, shortened, end with a close that the client sees (facts 6)."""
+    async with served() as running:
+        running.exchange._venue.hub.options = StreamOptions(session_life_ms=200)
+        async with running.stream("/public/ws/btcusdt@bookTicker") as socket:
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await read_until_closed(socket)
+            assert caught.value.rcvd is not None
 
 
 async def test_closing_the_server_ends_its_sockets_with_a_reason() -> None:

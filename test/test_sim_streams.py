@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sim.errors import UnknownRoute
-from sim.streams import MAX_STREAMS, parse_target
+from sim.exchange import Options
+from sim.streams import MAX_STREAMS, SESSION_LIFE_MS, StreamOptions, kind_of, parse_target
 from test.sim_factory import START_MS, Rig, executions
 
 MINUTE_MS = 60_000
@@ -208,6 +209,103 @@ def test_eleventh_message_in_a_second_drops_the_connection() -> None:
     assert session.receive(text, START_MS + 1000)
 
 
+def test_pings_and_pongs_count_like_messages() -> None:
+    """The ten messages a second are those of all kinds (facts 6)."""
+    session, _ = Rig().listen("/public/ws")
+    text = json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": 1})
+    assert all(session.pinged(START_MS) for _ in range(9))
+    assert session.receive(text, START_MS)
+    assert not session.receive(text, START_MS)
+    assert not session.pinged(START_MS)
+    assert session.pinged(START_MS + 1000)
+
+
+@pytest.mark.parametrize("value", [7, "seven", None, -1])
+def test_id_is_echoed_as_it_came(value: object) -> None:
+    """Whole numbers and strings both work as an id (facts 6)."""
+    session, heard = Rig().listen("/public/ws")
+    assert ask(session, heard, {"method": "LIST_SUBSCRIPTIONS", "id": value}) == {"result": [], "id": value}
+
+
+@pytest.mark.parametrize("value", [True, [1], {"a": 1}])
+def test_id_of_another_kind_is_answered_with_null(value: object) -> None:
+    """What is neither a whole number nor a string is no id."""
+    session, heard = Rig().listen("/public/ws")
+    assert ask(session, heard, {"method": "LIST_SUBSCRIPTIONS", "id": value})["id"] is None
+
+
+def test_errors_may_come_in_the_older_form() -> None:
+    """Code and text beside the id rather than under `error`: sources disagree, so it is a switch (facts 6)."""
+    rig = Rig(options=Options(streams=StreamOptions(wraps_errors=False)))
+    session, heard = rig.listen("/public/ws")
+    answer = ask(session, heard, {"method": "DANCE", "id": 1})
+    assert answer == {"code": 2, "msg": "Invalid request: unknown variant", "id": 1}
+    assert not session.receive("{", START_MS)
+    assert heard[-1]["code"] == 3
+
+
+def test_exactly_1024_streams_fit() -> None:
+    """At most 1024 streams on a connection; one more is refused and the others stay (facts 6)."""
+    rig = Rig()
+    session, heard = rig.listen("/public/ws")
+    names = [f"s{n}@bookTicker" for n in range(MAX_STREAMS)]
+    assert ask(session, heard, {"method": "SUBSCRIBE", "params": names, "id": 1})["result"] is None
+    assert "error" in ask(session, heard, {"method": "SUBSCRIBE", "params": ["one@more"], "id": 2})
+    assert ask(session, heard, {"method": "SUBSCRIBE", "params": names[:2], "id": 3})["result"] is None
+    assert ask(session, heard, {"method": "LIST_SUBSCRIPTIONS", "id": 4})["result"] == names
+
+
+def test_every_connection_is_cut_after_24_hours() -> None:
+    """Each lives its own 24 hours, then it is closed and hears nothing (facts 6, 11.19)."""
+    rig = Rig()
+    ended: list[str] = []
+    for name in ("first", "second"):
+        rig.exchange.open_session(
+            "/public/ws/btcusdt@bookTicker", lambda _: None, rig.now_ms, lambda name=name: ended.append(name)
+        )
+        rig.wait(1000)
+    opened_ms = START_MS + 1
+    rig.wait(opened_ms + SESSION_LIFE_MS - 1 - rig.now_ms)
+    assert ended == []
+    rig.wait(1)
+    assert ended == ["first"]
+    rig.wait(1000)
+    assert ended == ["first", "second"]
+    assert not rig.exchange._venue.hub.sessions
+
+
+def test_life_of_a_connection_can_be_shortened() -> None:
+    """Tests need not wait a day for the cut; who has closed before is not hung up on."""
+    rig = Rig(options=Options(streams=StreamOptions(session_life_ms=5000)))
+    ended: list[int] = []
+    for number in range(3):
+        session = rig.exchange.open_session(
+            "/public/ws", lambda _: None, rig.now_ms, lambda number=number: ended.append(number)
+        )
+    session.closed(rig.now_ms)
+    assert rig.exchange.next_due_ms() == START_MS + 1000
+    rig.wait(5000)
+    assert ended == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind"),
+    [
+        ("btcusdt@depth", "depth"),
+        ("btcusdt@depth20@100ms", "depth"),
+        ("btcusdt@kline_15m", "kline"),
+        ("btcusdt@markPrice@1s", "markPrice"),
+        ("!markPrice@arr@1s", "markPrice"),
+        ("!bookTicker", "bookTicker"),
+        ("btcusdt@rpiDepth@500ms", "rpiDepth"),
+        ("ORDER_TRADE_UPDATE", "ORDER_TRADE_UPDATE"),
+    ],
+)
+def test_streams_of_a_kind_are_silenced_together(stream: str, kind: str) -> None:
+    """Speeds, levels and intervals do not make another kind of stream."""
+    assert kind_of(stream) == kind
+
+
 def test_closed_session_hears_nothing() -> None:
     """After closed() nothing is delivered, and closing twice does no harm."""
     rig = Rig()
@@ -251,6 +349,26 @@ def test_user_data_is_silent_elsewhere(form: str) -> None:
     _, heard = rig.listen(form.format(key=key_of(rig)))
     rig.place("BUY", "49000", "0.010")
     assert heard == []
+
+
+@pytest.mark.parametrize("form", ["/ws/{key}", "/stream?streams={key}"])
+def test_user_data_may_be_heard_without_a_route(form: str) -> None:
+    """As before 2026; whether demo still delivers it is unsure, so it is a switch (facts 7.1)."""
+    rig = Rig(options=Options(streams=StreamOptions(unrouted_user_data=True)))
+    _, heard = rig.listen(form.format(key=key_of(rig)))
+    rig.place("BUY", "49000", "0.010")
+    assert len(heard) == 1
+
+
+def test_several_keys_fit_in_one_url() -> None:
+    """/private/stream takes several keys, each with its events; payloads are wrapped in their key (facts 7.1)."""
+    rig = Rig()
+    key = key_of(rig)
+    _, heard = rig.listen(
+        f"/private/stream?listenKey=unknown&events=X&listenKey={key}&events=ORDER_TRADE_UPDATE"
+    )
+    rig.place("BUY", "49000", "0.010")
+    assert [message["stream"] for message in heard] == [key]
 
 
 def test_event_filter_is_a_filter() -> None:

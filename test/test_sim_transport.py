@@ -12,6 +12,7 @@ from sim.clockwork import drive
 from sim.delay import DelayLine
 from sim.exchange import Exchange
 from sim.rules import MAINNET
+from sim.streams import StreamOptions
 from sim.synthetic import SyntheticMarket
 from sim.transport import HANDSHAKE_TIMEOUT_S, InMemoryHttp, InMemoryWs, Link, LinkState
 from sim.virtual_time import VirtualClock, run_virtual
@@ -345,6 +346,20 @@ def test_too_many_control_messages_make_the_exchange_close_the_socket() -> None:
         return await read_to_the_end(connection)
 
     assert on_wire(scenario) == (10, "/public/ws: closed by the exchange")
+
+
+def test_the_exchange_cuts_a_connection_that_has_lived_its_time() -> None:
+    """The 24 hours of a connection, shortened: it ends after what was sent before."""
+
+    async def scenario(wire: Wire) -> tuple[int, str]:
+        wire.exchange._venue.hub.options = StreamOptions(session_life_ms=1000)
+        opened_ms = wire.clock.time_ms()
+        connection = await wire.ws.connect(BOOK)
+        read, reason = await read_to_the_end(connection)
+        assert read
+        return wire.clock.time_ms() - opened_ms, reason
+
+    assert on_wire(scenario) == (1010, f"{BOOK}: closed by the exchange")
 
 
 def test_a_fault_inside_the_exchange_reaches_the_one_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
