@@ -29,7 +29,8 @@ from core.preflight import Preflight, preflight  # noqa: E402
 from core.settings import Settings, settings_from  # noqa: E402
 from core.shutdown import StopRequest  # noqa: E402
 from core.state import shared_state  # noqa: E402
-from utils.clock import SystemClock  # noqa: E402
+from utils.background import in_daemon_thread  # noqa: E402
+from utils.clock import ServerClock, SystemClock  # noqa: E402
 from utils.config_loader import Config, ConfigLoaderError, get_config, resolve_path  # noqa: E402
 from utils.errors import ExchangeError, StartRefused  # noqa: E402
 from utils.http import AiohttpTransport, BinanceRest  # noqa: E402
@@ -150,6 +151,7 @@ async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) ->
         embedded = account == EMBEDDED_ACCOUNT
         if settings.environment is Environment.PAPER and (embedded or not key):
             key, secret = PAPER_KEY, PAPER_SECRET
+        server_clock = ServerClock(clock)
         clients = [
             BinanceRest(
                 AiohttpTransport(origin),
@@ -157,6 +159,7 @@ async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) ->
                 api_key=key,
                 api_secret=secret,
                 timeout_s=settings.safety.request_timeout_s,
+                server_clock=server_clock,
             )
             for origin in (venue.rest_origin, venue.wallet_origin)
             if origin
@@ -169,8 +172,9 @@ async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) ->
                 streams=SocketTransport(venue.stream_origin),
                 clock=clock,
                 rng=random.Random(),
-                run_blocking=asyncio.to_thread,
+                run_blocking=in_daemon_thread,
                 account=account,
+                is_shared=not embedded,
                 has_keys=bool(key and secret),
                 live_confirmed=live_confirmed,
             )

@@ -8,8 +8,9 @@ POST_ONLY_WOULD_TAKE = -5022
 STRIKES = 3
 PROBE_EVERY_S = 60.0
 
-_PASSING = frozenset({0, POST_ONLY_WOULD_TAKE})
-"""Refusals that say nothing of the next attempt: nothing was sent, or the market had moved."""
+_PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021, -5028})
+"""Refusals that say nothing of the next attempt: nothing was sent, the market had moved, the exchange was busy, a limit
+was reached, the clock was off."""
 
 
 @dataclass(slots=True)

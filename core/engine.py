@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
@@ -15,7 +16,8 @@ from core.execution import ExecutionEngine
 from core.gate import STOPPING, Gate
 from core.gateway import Gateway
 from core.halt import HaltLatch
-from core.logger import LoggerWorker, RunBlocking
+from core.instance_lock import InstanceLock
+from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.order import ClientIds
@@ -28,6 +30,7 @@ from core.shutdown import StopRequest
 from core.state import SharedState
 from core.status import StatusReporter, log_summary
 from core.supervisor import Supervisor, Worker, WorkerGaveUp
+from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import ExchangeError
 from utils.http import BinanceRest
@@ -51,7 +54,7 @@ class Wiring:
     """Everything that a run is connected to.
 
     ``wallet`` is the host that knows the rights of a key, None where there is none. ``account`` names the account in
-    the files that outlive the run.
+    the files that outlive the run; ``is_shared`` says that another process could trade on it, too.
     """
 
     state: SharedState
@@ -62,6 +65,7 @@ class Wiring:
     rng: random.Random
     run_blocking: RunBlocking
     account: str
+    is_shared: bool
     has_keys: bool
     live_confirmed: bool
 
@@ -73,12 +77,16 @@ async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> E
     could not be asked. In both cases nothing was sent that could rest.
     """
     gateway = Gateway(wiring.rest, wiring.clock)
-    prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
-    if prepared is None:
-        log.info("stopped before the start was complete; no order was sent")
-        return ExitCode.STOPPED
-    engine = Engine(settings, wiring, gateway, prepared, stop)
-    return await engine.run()
+    with ExitStack() as locks:
+        if wiring.is_shared:
+            for symbol in settings.symbols:
+                locks.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
+        prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
+        if prepared is None:
+            log.info("stopped before the start was complete; no order was sent")
+            return ExitCode.STOPPED
+        engine = Engine(settings, wiring, gateway, prepared, stop)
+        return await engine.run()
 
 
 async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
@@ -108,6 +116,8 @@ class Engine:
 
     LOCK_PATIENCE_S = 1.0
     HURRIED_S = 1.0
+    LAST_WORDS_S = 0.5
+    FLUSH_S = 1.0
 
     def __init__(
         self, settings: Settings, wiring: Wiring, gateway: Gateway, prepared: Preflight, stop: StopRequest
@@ -136,6 +146,7 @@ class Engine:
             self.bus,
             ClientIds(settings.instance_id, wiring.clock.time_ms()),
             recv_window_ms=wiring.rest.recv_window_ms,
+            max_book_age_ms=settings.safety.max_book_age_ms,
         )
         self._build_workers(wiring, prepared.wallet_quote)
 
@@ -169,6 +180,7 @@ class Engine:
             wiring.clock,
             settings.risk,
             self._latches,
+            wiring.run_blocking,
             on_difference=lambda reason: self.recovery.request_reconcile(reason),
         )
         self.recovery = RecoveryManager(
@@ -181,8 +193,9 @@ class Engine:
             wiring.rng,
             self.gate,
             safety,
-            progress=lambda: self.orders.progress,
+            progress=self.orders.progress.__getitem__,
             on_fill=self.risk.check_now,
+            on_forced=self.risk.halt,
         )
         self._status = StatusReporter(
             self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
@@ -242,10 +255,10 @@ class Engine:
         finally:
             stopping.cancel()
         for task in tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                log.critical(
-                    "stopping: %s", error, exc_info=None if isinstance(error, WorkerGaveUp) else error
-                )
+            if task.done():
+                error = None if task.cancelled() else task.exception()
+                trace = None if isinstance(error, WorkerGaveUp) else error
+                log.critical("stopping: %s", error or "a worker was cancelled", exc_info=trace)
                 return ExitCode.FAULT
         log.info("stopping: %s", self._stop.reason)
         return ExitCode.FAULT if self._stop.failed else ExitCode.STOPPED
@@ -269,9 +282,17 @@ class Engine:
             code = ExitCode.NOT_VERIFIED
         self.bus.publish(EngineEvent(EngineKind.STOPPED, code.name.lower()))
         self._status.log_result(verified=verified)
-        self.metrics.collect()
-        await self.metrics.flush()
+        await self._flush()
         return code
+
+    async def _flush(self) -> None:
+        """Write the last metrics, unless the disk hangs."""
+        self.metrics.collect()
+        try:
+            async with asyncio.timeout(self.FLUSH_S):
+                await self.metrics.flush()
+        except TimeoutError:
+            log.error("the last metrics could not be written in time")
 
     async def _withdraw_for_good(self, tasks: Sequence[asyncio.Future[None]]) -> bool:
         work = asyncio.ensure_future(self._stop_and_withdraw(tasks))
@@ -281,6 +302,9 @@ class Engine:
             if not work.done():
                 log.warning("hurrying: %.0f s more for the cancels", self.HURRIED_S)
                 await asyncio.wait({work}, timeout=self.HURRIED_S)
+            if work.done() and (error := work.exception()) is not None:
+                log.critical("the stop itself failed: %s", error, exc_info=error)
+                return False
             return work.done() and work.result()
         finally:
             for task in (work, hurrying):
@@ -312,11 +336,18 @@ class Engine:
             log.warning("%s: stopping with a request under way", context.symbol)
 
     async def _last_words(self) -> None:
-        """Count the last trades and disarm the dead-man switch, now that no order rests."""
-        try:
-            for context in self.contexts:
-                if context.ledger.is_open:
-                    await self.recovery.count_missed_trades(context)
-            await self.recovery.disarm_dead_man()
-        except ExchangeError as error:
-            log.warning("the last trades could not be read: %s", error)
+        """Disarm the dead-man switch, now that no order rests, and count the last trades; neither for long."""
+        for what, work in (
+            ("the dead-man switch could not be disarmed", self.recovery.disarm_dead_man),
+            ("the last trades could not be read", self._count_last_trades),
+        ):
+            try:
+                async with asyncio.timeout(self.LAST_WORDS_S):
+                    await work()
+            except (TimeoutError, ExchangeError) as error:
+                log.warning("%s: %s", what, str(error) or "no answer in time")
+
+    async def _count_last_trades(self) -> None:
+        for context in self.contexts:
+            if context.ledger.is_open:
+                await self.recovery.count_missed_trades(context)

@@ -15,7 +15,7 @@ from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
 from core.order import ClientIds, LiveOrder, absence_is_proof, is_ours
 from core.risk import last_objection
 from utils.clock import Clock
-from utils.errors import ExchangeError, NotSent, OutcomeUnknown, Refused
+from utils.errors import ExchangeError, NotSent, OutcomeUnknown, RateLimited, Refused
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +34,29 @@ _KIND_OF_STATUS = {
 class ExecutionEngine:
     """Sends what was decided, and keeps the orders' records true whatever comes back.
 
-    ``recv_window_ms`` is the bound after which the exchange executes a request no more.
+    ``recv_window_ms`` is the bound after which the exchange executes a request no more; no quote is sent on a book that
+    was not proven within ``max_book_age_ms``.
     """
 
     WITHDRAW_PAUSE_S = 0.25
 
     def __init__(
-        self, gateway: Gateway, clock: Clock, bus: EventBus, ids: ClientIds, *, recv_window_ms: int
+        self,
+        gateway: Gateway,
+        clock: Clock,
+        bus: EventBus,
+        ids: ClientIds,
+        *,
+        recv_window_ms: int,
+        max_book_age_ms: int,
     ) -> None:
         self._gateway = gateway
         self._clock = clock
         self._bus = bus
         self._ids = ids
         self._recv_window_ms = recv_window_ms
+        self._max_book_age_ns = max_book_age_ms * 1_000_000
+        self._place_again_ns = 0
         self._complained: dict[str, str] = {}
 
     # --- placing ----------------------------------------------------------------------------------------------
@@ -79,6 +89,11 @@ class ExecutionEngine:
     def _objection(self, context: SymbolContext, quote: Quote, book: BookTop) -> str:
         if not context.gate.is_open:
             return f"quoting is closed ({'; '.join(context.gate.reasons)})"
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - context.state.book_proven_ns > self._max_book_age_ns:
+            return "the book is stale"
+        if now_ns < self._place_again_ns:
+            return "the exchange takes no more orders for now"
         return last_objection(quote, book, context.state.mark_price, context.rules, context.settings)
 
     def _refused(self, context: SymbolContext, order: LiveOrder, error: NotSent | Refused) -> None:
@@ -86,6 +101,8 @@ class ExecutionEngine:
             self._doubt(context, order, "the exchange has an order of this id already")
             return
         order.refused_code = error.code if isinstance(error, Refused) else 0
+        if isinstance(error, RateLimited):
+            self._place_again_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
         self._end(context, order, OrderStatus.REJECTED, str(error))
 
     def _doubt(self, context: SymbolContext, order: LiveOrder, reason: str) -> None:
@@ -114,18 +131,21 @@ class ExecutionEngine:
         except (NotSent, OutcomeUnknown) as error:
             log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
             return
+        unclear = []
         for order, result in zip(orders, results, strict=True):
-            if isinstance(result, Refused):
-                await self._cancel_refused(context, order, result)
-            else:
+            if not isinstance(result, Refused):
                 self.report(context, order, result)
+            elif self._is_unclear(context, order, result):
+                unclear.append(order)
+        await self.look_up(context, unclear)
 
-    async def _cancel_refused(self, context: SymbolContext, order: LiveOrder, refusal: Refused) -> None:
-        """Ask what became of an order that could not be cancelled: mostly it was filled, or is gone already."""
-        if refusal.code != UNKNOWN_ORDER:
+    def _is_unclear(self, context: SymbolContext, order: LiveOrder, refusal: Refused) -> bool:
+        """Note a cancel that was refused, mostly because the order was filled or is gone; return whether to ask."""
+        if refusal.code == UNKNOWN_ORDER:
+            order.uncancellable_ns = self._clock.monotonic_ns()
+        else:
             log.warning("%s: cancel of %s refused: %s", context.symbol, order.client_id, refusal)
-        if not order.status.is_terminal:
-            await self.look_up(context, order)
+        return not order.status.is_terminal
 
     async def withdraw(self, context: SymbolContext, deadline_s: float) -> bool:
         """Cancel all orders of ours on the symbol until the exchange confirms that none rests; return whether it did.
@@ -145,31 +165,30 @@ class ExecutionEngine:
         try:
             if context.orders.living():
                 await self.cancel(context, context.orders.living())
-            resting = await self._ours_at_exchange(context)
-            await self._look_for_missing(context, resting)
+            resting = await self.ours_at_exchange(context)
+            if resting:  # also those that were believed to have ended
+                await self.cancel(context, resting)
+            seen = {order.client_id for order in resting}
+            await self.look_up(
+                context, [order for order in context.orders.living() if order.client_id not in seen]
+            )
         except ExchangeError as error:
             self._complain(context, type(error).__name__, f"could not verify that no order rests: {error}")
             return False
         self._complained.pop(context.symbol, None)
         return not resting and not context.orders.living()
 
-    async def _ours_at_exchange(self, context: SymbolContext) -> list[str]:
-        """Return the client ids of our orders that rest at the exchange; those not known here are taken up."""
-        resting = [
-            report for report in await self._gateway.open_orders(context.rules) if is_ours(report.client_id)
-        ]
-        for report in resting:
+    async def ours_at_exchange(self, context: SymbolContext) -> list[LiveOrder]:
+        """Return our orders that rest at the exchange; those not known here are taken up."""
+        resting = []
+        for report in await self._gateway.open_orders(context.rules, is_ours):
             known = context.orders.find(report.client_id)
             order = context.orders.adopt(report, self._clock.monotonic_ns())
             if known is None:
                 log.warning("%s: found an order of an earlier run: %s", context.symbol, report.client_id)
                 self._publish(context, order, OrderKind.ORPHAN, "left by an earlier run")
-        return [report.client_id for report in resting]
-
-    async def _look_for_missing(self, context: SymbolContext, resting: list[str]) -> None:
-        for order in context.orders.living():
-            if order.client_id not in resting:
-                await self.look_up(context, order)
+            resting.append(order)
+        return resting
 
     def _complain(self, context: SymbolContext, kind: str, text: str) -> None:
         """Log a complaint once for as long as it is of the same kind."""
@@ -179,15 +198,18 @@ class ExecutionEngine:
 
     # --- finding out ------------------------------------------------------------------------------------------
 
-    async def look_up(self, context: SymbolContext, order: LiveOrder) -> None:
-        """Ask the exchange what became of an order, and note the answer."""
-        asked_ns = self._clock.monotonic_ns()
+    async def look_up(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
+        """Ask the exchange what became of these orders, all at once, and note the answers."""
+        await asyncio.gather(*(self._look_up_one(context, order) for order in orders))
+
+    async def _look_up_one(self, context: SymbolContext, order: LiveOrder) -> None:
         report = await self._gateway.find_order(context.rules, order.client_id)
         if report is not None:
             self.report(context, order, report)
             return
         order.not_found += 1
-        if not order.status.is_terminal and absence_is_proof(order, asked_ns, self._recv_window_ms):
+        now_ns = self._clock.monotonic_ns()
+        if not order.status.is_terminal and absence_is_proof(order, now_ns, self._recv_window_ms):
             self._vanished(context, order)
 
     def _vanished(self, context: SymbolContext, order: LiveOrder) -> None:
@@ -199,17 +221,24 @@ class ExecutionEngine:
             context.orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
             self._publish(context, order, OrderKind.NEVER_EXISTED, order.reason)
 
-    async def resolve_doubts(self, context: SymbolContext) -> None:
-        """Ask once about each order that is in doubt."""
-        for order in context.orders.in_doubt():
-            await self.look_up(context, order)
+    @staticmethod
+    def loose(context: SymbolContext) -> list[LiveOrder]:
+        """Return the orders that are in doubt, or whose cancel has not been answered."""
+        return [
+            order
+            for order in context.orders.living()
+            if order.cancel_requested or order.status is OrderStatus.IN_DOUBT
+        ]
 
     def report(self, context: SymbolContext, order: LiveOrder, report: OrderReport) -> None:
         """Note what the exchange says of an order, from whichever channel; publish what is new."""
         was_ended, was_placed = order.status.is_terminal, order.order_id != 0
         price_ticks, lots = order.price_ticks, order.lots
-        if not context.orders.apply(order, report, self._clock.monotonic_ns()) or was_ended:
+        changed = context.orders.apply(order, report, self._clock.monotonic_ns())
+        if not changed or (was_ended and order.status.is_terminal):
             return
+        if was_ended:
+            log.error("%s: %s was believed not to exist, but rests", context.symbol, order.client_id)
         if (price_ticks, lots) != (order.price_ticks, order.lots):
             self._publish(context, order, OrderKind.AMENDED)
         if not was_placed and order.status is not OrderStatus.ACTIVE:

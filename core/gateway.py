@@ -4,7 +4,8 @@ Each call raises as ``utils.http.BinanceRest.call`` does. Reading calls are trie
 that change something are sent once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -43,8 +44,29 @@ class KeyRights:
     ip_restricted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeInfo:
+    """The rules of every symbol that can be read, and how many orders the account may send in a window."""
+
+    rules: dict[str, SymbolRules]
+    orders_per_10s: int
+    orders_per_minute: int
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Have a reply that is not of the documented shape end as OutcomeUnknown, not as a fault of this program."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise OutcomeUnknown(f"the reply about {what} could not be read ({type(error).__name__})") from error
+
+
 class Gateway:
     """Typed access to one account on one exchange."""
+
+    EXCHANGE_INFO_TIMEOUT_S = 15.0
+    """The list of all symbols is a megabyte and more."""
 
     def __init__(self, rest: BinanceRest, clock: Clock) -> None:
         self.rest = rest
@@ -56,53 +78,71 @@ class Gateway:
         params: dict[str, str | int] | None = None,
         security: Security = Security.SIGNED,
         attempts: int = 3,
+        timeout_s: float | None = None,
     ) -> Any:
-        return await with_retries(lambda: self.rest.call("GET", path, params, security), attempts=attempts)
+        return await with_retries(
+            lambda: self.rest.call("GET", path, params, security, timeout_s), attempts=attempts
+        )
 
     # --- market -----------------------------------------------------------------------------------------------
 
-    async def symbol_rules(self) -> dict[str, SymbolRules]:
-        """Return the rules of every symbol that can be read; the exchange ignores a ``symbol`` parameter here."""
-        reply = await self._read("/fapi/v1/exchangeInfo", security=Security.NONE)
-        rules: dict[str, SymbolRules] = {}
-        for entry in reply["symbols"]:
-            try:
-                rules[entry["symbol"]] = wire.symbol_rules(entry)
-            except (KeyError, ArithmeticError):
-                continue  # a symbol of a kind we do not trade, with filters of its own
-        return rules
+    async def exchange_info(self) -> ExchangeInfo:
+        """Return the rules of all symbols and the order limits; the exchange ignores a ``symbol`` parameter here."""
+        reply = await self._read(
+            "/fapi/v1/exchangeInfo", security=Security.NONE, timeout_s=self.EXCHANGE_INFO_TIMEOUT_S
+        )
+        with readable("the exchange's rules"):
+            limits = {
+                (limit["interval"], limit["intervalNum"]): limit["limit"]
+                for limit in reply["rateLimits"]
+                if limit["rateLimitType"] == "ORDERS"
+            }
+            return ExchangeInfo(
+                rules=dict(_rules_of(reply["symbols"])),
+                orders_per_10s=limits.get(("SECOND", 10), 300),
+                orders_per_minute=limits.get(("MINUTE", 1), 1200),
+            )
 
-    async def book_top(self, rules: SymbolRules) -> BookTop:
+    async def book_top(
+        self, rules: SymbolRules, *, attempts: int = 3, timeout_s: float | None = None
+    ) -> BookTop:
         """Return best bid and ask."""
-        reply = await self._read("/fapi/v1/ticker/bookTicker", {"symbol": rules.symbol}, Security.NONE)
-        return wire.rest_book_top(reply, rules, self._clock.monotonic_ns())
+        reply = await self._read(
+            "/fapi/v1/ticker/bookTicker", {"symbol": rules.symbol}, Security.NONE, attempts, timeout_s
+        )
+        with readable("the book"):
+            return wire.rest_book_top(reply, rules, self._clock.monotonic_ns())
 
-    async def mark_price(self, symbol: str) -> Decimal:
+    async def mark_price(self, symbol: str, *, attempts: int = 3, timeout_s: float | None = None) -> Decimal:
         """Return the mark price."""
-        reply = await self._read("/fapi/v1/premiumIndex", {"symbol": symbol}, Security.NONE)
-        return Decimal(reply["markPrice"])
+        reply = await self._read(
+            "/fapi/v1/premiumIndex", {"symbol": symbol}, Security.NONE, attempts, timeout_s
+        )
+        with readable("the mark price"):
+            return Decimal(reply["markPrice"])
 
     # --- account ----------------------------------------------------------------------------------------------
 
     async def account_modes(self) -> AccountModes:
         """Return how the account is set up."""
         reply = await self._read("/fapi/v1/accountConfig")
-        return AccountModes(reply["canTrade"], reply["dualSidePosition"], reply["multiAssetsMargin"])
+        with readable("the account's modes"):
+            return AccountModes(reply["canTrade"], reply["dualSidePosition"], reply["multiAssetsMargin"])
 
     async def available_quote(self, asset: str) -> tuple[Decimal, Decimal]:
         """Return the wallet balance and the available balance in an asset; zeros if the account does not have it."""
-        for entry in await self._read("/fapi/v3/balance"):
-            if entry["asset"] == asset:
-                return Decimal(entry["balance"]), Decimal(entry["availableBalance"])
-        return Decimal(0), Decimal(0)
+        reply = await self._read("/fapi/v3/balance")
+        with readable("the balance"):
+            for entry in reply:
+                if entry["asset"] == asset:
+                    return Decimal(entry["balance"]), Decimal(entry["availableBalance"])
+            return Decimal(0), Decimal(0)
 
     async def leverage(self, symbol: str) -> int:
         """Return the leverage that is set for a symbol."""
         entries = await self._read("/fapi/v1/symbolConfig", {"symbol": symbol})
-        for entry in entries:
-            if entry["symbol"] == symbol:
-                return int(entry["leverage"])
-        raise OutcomeUnknown(f"the account's configuration does not list {symbol}")
+        with readable("the leverage"):
+            return {entry["symbol"]: int(entry["leverage"]) for entry in entries}[symbol]
 
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Set the leverage of a symbol."""
@@ -116,12 +156,14 @@ class Gateway:
         Asked once: those who need it ask again at their own pace, and must know soon that there is no answer.
         """
         entries = await self._read("/fapi/v3/positionRisk", {"symbol": symbol}, attempts=1)
-        if not isinstance(entries, list):
-            raise OutcomeUnknown("the position reply is not a list")
-        for entry in entries:
-            if entry["symbol"] == symbol and entry["positionSide"] == "BOTH":
+        with readable("the position"):
+            for entry in entries:
+                if entry["symbol"] != symbol:
+                    continue
+                if entry["positionSide"] != "BOTH":
+                    raise OutcomeUnknown("the account is in hedge mode: its position is not one number")
                 return wire.position(entry)
-        return Position.flat(symbol)
+            return Position.flat(symbol)
 
     async def key_rights(self, wallet: BinanceRest) -> KeyRights:
         """Return what the key may do; the wallet host is another one than that of the futures."""
@@ -136,47 +178,54 @@ class Gateway:
             ip_restricted=reply["ipRestrict"],
         )
 
-    async def user_trades(self, symbol: str, after_id: int) -> list[dict[str, Any]]:
-        """Return all trades of the account on a symbol with an id above ``after_id``, oldest first."""
+    async def user_trades(self, symbol: str, after_id: int, since_ms: int) -> list[dict[str, Any]]:
+        """Return all trades of the account on a symbol with an id above ``after_id``, oldest first.
+
+        With no such id, those since ``since_ms`` (at most 7 days ago): from the first id on would be all history.
+        """
         trades: list[dict[str, Any]] = []
+        start = {"fromId": after_id + 1} if after_id else {"startTime": since_ms}
         while True:
-            page = await self._read(
-                "/fapi/v1/userTrades", {"symbol": symbol, "fromId": after_id + 1, "limit": TRADES_PAGE}
-            )
-            trades.extend(page)
-            if len(page) < TRADES_PAGE:
-                return trades
-            after_id = page[-1]["id"]
+            page = await self._read("/fapi/v1/userTrades", {"symbol": symbol, **start, "limit": TRADES_PAGE})
+            with readable("the trades"):
+                trades.extend(page)
+                if len(page) < TRADES_PAGE:
+                    return trades
+                start = {"fromId": page[-1]["id"] + 1}
 
     async def last_trade_id(self, symbol: str) -> int:
-        """Return the id of the account's last trade on a symbol, 0 if there is none that the exchange still tells."""
+        """Return the id of the account's last trade on a symbol, 0 if there was none in the last 7 days."""
         recent = await self._read("/fapi/v1/userTrades", {"symbol": symbol, "limit": TRADES_PAGE})
-        return max((trade["id"] for trade in recent), default=0)
+        with readable("the trades"):
+            return max((int(trade["id"]) for trade in recent), default=0)
 
     def fill(self, trade: dict[str, Any], client_id: str) -> Fill:
         """Return a trade of ``user_trades`` as a fill."""
-        return wire.user_trade_fill(trade, client_id)
+        with readable("a trade"):
+            return wire.user_trade_fill(trade, client_id)
 
     # --- orders -----------------------------------------------------------------------------------------------
 
-    async def open_orders(self, rules: SymbolRules) -> list[OrderReport]:
-        """Return every open order on a symbol, ours and those of others."""
+    async def open_orders(self, rules: SymbolRules, is_wanted: Callable[[str], bool]) -> list[OrderReport]:
+        """Return the open orders on a symbol whose client id is wanted; others are not even read."""
         entries = await self._read("/fapi/v1/openOrders", {"symbol": rules.symbol})
         if not isinstance(entries, list):
-            raise OutcomeUnknown("the open orders reply is not a list")
-        return [wire.order_report(entry, rules) for entry in entries]
+            raise OutcomeUnknown("the reply about open orders is not a list")
+        with readable("open orders"):
+            return [wire.order_report(entry, rules) for entry in entries if is_wanted(entry["clientOrderId"])]
 
     async def find_order(self, rules: SymbolRules, client_id: str) -> OrderReport | None:
-        """Return the order, or None if the exchange does not find it, which may be because it lags."""
+        """Return the order, or None if the exchange does not find it, which may be because it lags. Asked once."""
         try:
             reply = await self._read(
-                "/fapi/v1/order", {"symbol": rules.symbol, "origClientOrderId": client_id}
+                "/fapi/v1/order", {"symbol": rules.symbol, "origClientOrderId": client_id}, attempts=1
             )
         except Refused as refusal:
             if refusal.code == ORDER_DOES_NOT_EXIST:
                 return None
             raise
-        return wire.order_report(reply, rules)
+        with readable("an order"):
+            return wire.order_report(reply, rules)
 
     async def place_post_only(self, rules: SymbolRules, client_id: str, quote: Quote) -> OrderReport:
         """Place a quote that is refused rather than executed at once."""
@@ -195,7 +244,8 @@ class Gateway:
             },
             Security.SIGNED,
         )
-        return wire.order_report(reply, rules)
+        with readable("a new order"):
+            return wire.order_report(reply, rules)
 
     async def reduce_at_market(
         self, rules: SymbolRules, client_id: str, side: Side, lots: int
@@ -215,7 +265,8 @@ class Gateway:
             },
             Security.SIGNED,
         )
-        return wire.order_report(reply, rules)
+        with readable("a new order"):
+            return wire.order_report(reply, rules)
 
     async def cancel(self, rules: SymbolRules, orders: Sequence[LiveOrder]) -> list[OrderReport | Refused]:
         """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
@@ -228,7 +279,8 @@ class Gateway:
         )
         if not isinstance(reply, list) or len(reply) != len(client_ids):
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
-        return [_cancel_result(entry, rules) for entry in reply]
+        with readable("a batch of cancels"):
+            return [_cancel_result(entry, rules) for entry in reply]
 
     # --- safety and streams -----------------------------------------------------------------------------------
 
@@ -244,7 +296,8 @@ class Gateway:
     async def create_listen_key(self) -> str:
         """Return the account's listen key, valid for 60 minutes from now."""
         reply = await self.rest.call("POST", "/fapi/v1/listenKey", None, Security.KEY)
-        return str(reply["listenKey"])
+        with readable("the listen key"):
+            return str(reply["listenKey"])
 
     async def keep_listen_key(self) -> None:
         """Have the listen key live for 60 minutes from now; Refused with -1125 if it is gone."""
@@ -255,3 +308,11 @@ def _cancel_result(entry: dict[str, Any], rules: SymbolRules) -> OrderReport | R
     if "code" in entry and "orderId" not in entry:
         return Refused(int(entry["code"]), str(entry.get("msg", "")), 200)
     return wire.order_report(entry, rules)
+
+
+def _rules_of(symbols: Sequence[dict[str, Any]]) -> Iterator[tuple[str, SymbolRules]]:
+    for entry in symbols:
+        try:
+            yield entry["symbol"], wire.symbol_rules(entry)
+        except (KeyError, ValueError, ArithmeticError):
+            continue  # a symbol of a kind we do not trade, with filters of its own

@@ -28,6 +28,8 @@ class Ledger:
         self.bought_quantity = _ZERO
         self.sold_quantity = _ZERO
         self.traded_quote = _ZERO
+        self.last_fill_ms = 0
+        """The exchange's time of the latest fill."""
         self.checkpoint_id = 0
         """Every trade up to this id is counted; beyond it only those that a stream told of."""
         self.is_open = False
@@ -63,6 +65,7 @@ class Ledger:
         self.realized_pnl_quote += fill.realized_pnl_quote
         self.fees[fill.commission_asset] = self.fees.get(fill.commission_asset, _ZERO) + fill.commission
         self.fill_count += 1
+        self.last_fill_ms = max(self.last_fill_ms, fill.time_ms)
         self.maker_fill_count += fill.is_maker
         self.traded_quote += fill.price * fill.quantity
         if fill.side.sign > 0:

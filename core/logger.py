@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,12 +13,10 @@ from core.events import ConnectionEvent, ConnectionKind, EventBus, Fact
 from core.gateway import Gateway
 from core.metrics import Counters, Row
 from core.metrics_file import MetricsFile
+from utils.background import RunBlocking
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
-
-RunBlocking = Callable[[Callable[[], None]], Awaitable[None]]
-"""Runs a blocking function off the event loop."""
 
 
 class LoggerWorker:

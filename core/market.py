@@ -117,14 +117,18 @@ class MarketDataWorker:
         if context is None:
             return
         now_ns = self._clock.monotonic_ns()
-        context.state.stream_delay_ms = self._gateway.rest.server_clock.time_ms() - data.E
-        self._must_deliver.discard(data.s)
-        self._take(context, wire.stream_book_top(data, context.rules, now_ns))
+        delay_ms = self._gateway.rest.server_clock.time_ms() - data.E
+        context.state.stream_delay_ms = delay_ms
+        is_late = delay_ms * 1_000_000 > self._max_age_ns
+        if not is_late:
+            self._must_deliver.discard(data.s)
+        self._take(context, wire.stream_book_top(data, context.rules, now_ns), is_proof=not is_late)
 
-    def _take(self, context: SymbolContext, book: BookTop) -> None:
+    def _take(self, context: SymbolContext, book: BookTop, *, is_proof: bool = True) -> None:
         """Put a book into the state unless an older one; a book that cannot be real is not quoted on.
 
-        The first one of a new connection is taken whatever its id: the exchange may have begun to count anew.
+        The first one of a new connection is taken whatever its id: the exchange may have begun to count anew. A book
+        that came late is known, but proves nothing of the present.
         """
         known = context.state.book
         if context.symbol in self._new_connection:
@@ -135,7 +139,8 @@ class MarketDataWorker:
             context.gate.close(GATE_KEY, "the book is crossed or empty")
             return
         context.state.book = book
-        self._prove(context, book.received_ns)
+        if is_proof:
+            self._prove(context, book.received_ns)
 
     def _prove(self, context: SymbolContext, at_ns: int) -> None:
         context.state.book_proven_ns = at_ns
@@ -185,9 +190,12 @@ class MarketDataWorker:
     async def _compare(self, context: SymbolContext) -> None:
         """Ask the exchange for its book; it proves ours fresh, or shows that the stream is silent."""
         try:
-            theirs = await self._gateway.book_top(context.rules)
+            timeout_s = self._max_age_ns / 2e9
+            theirs = await self._gateway.book_top(context.rules, attempts=1, timeout_s=timeout_s)
             if context.state.mark_price == 0:
-                context.state.mark_price = await self._gateway.mark_price(context.symbol)
+                context.state.mark_price = await self._gateway.mark_price(
+                    context.symbol, attempts=1, timeout_s=timeout_s
+                )
         except ExchangeError as error:
             log.debug("%s: could not compare the book: %s", context.symbol, error)
             return

@@ -176,11 +176,17 @@ def symbol_rows(
     """Yield this second's rows of one symbol."""
     values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
     values |= _order_values(context, counters)
-    reasons = "; ".join(context.gate.reasons)
+    details = {"quoting": "; ".join(context.gate.reasons), "fees": _fees_elsewhere(context)}
     for name, value in values.items():
         unit = _unit(SYMBOL_METRICS[name][0], context)
-        yield Row(name, _text(value), unit, context.symbol, details=reasons if name == "quoting" else "")
+        yield Row(name, _text(value), unit, context.symbol, details=details.get(name, ""))
     yield from _quote_rows(context)
+
+
+def _fees_elsewhere(context: SymbolContext) -> str:
+    """Return what was paid in other assets than the quote asset, BNB for example; it is not part of the profit."""
+    fees = context.ledger.fees.items()
+    return " ".join(f"{asset}={amount:f}" for asset, amount in fees if asset != context.rules.quote_asset)
 
 
 Values = dict[str, Decimal | float]

@@ -4,7 +4,8 @@ The rules that everything here keeps:
 
 1. An order is registered before it is sent; its client id is never used again.
 2. Three things can become of a request: accepted, refused, unknown. An unknown order counts as resting at full size.
-3. Knowledge only grows: the executed quantity never falls, a life that has ended never begins again.
+3. Knowledge only grows: the executed quantity never falls, a life whose end the exchange has reported never begins
+   again. An end that was only concluded here (refused, never existed) is undone by the exchange's word.
 4. "Not found" ends no life by itself; ``absence_is_proof`` says when absence has become proof.
 5. At most one living order fills a slot (side and level).
 """
@@ -80,6 +81,10 @@ class LiveOrder:
     echoed: bool = False
     """The user stream has spoken of this order."""
     not_found: int = 0
+    uncancellable_ns: int = 0
+    """Monotonic time of the last cancel that the exchange answered with "unknown order"; 0 for none."""
+    end_is_reported: bool = False
+    """The exchange itself has reported the end of this order's life."""
     refused_code: int = 0
     reason: str = ""
 
@@ -165,9 +170,19 @@ class LiveOrders:
             self.awaiting_echo[order.client_id] = now_ns
         order.accepted_ns = order.accepted_ns or now_ns
         order.executed_lots = max(order.executed_lots, report.executed_lots)
+        if order.status.is_terminal and not order.end_is_reported and not report.status.is_terminal:
+            self._revive(order)
         if not order.status.is_terminal:
             self._advance(order, report)
+        order.end_is_reported = order.end_is_reported or report.status.is_terminal
         return before != _facts(order)
+
+    def _revive(self, order: LiveOrder) -> None:
+        """Take an order up again that was believed not to exist, and does."""
+        self._ended.pop(order.client_id, None)
+        self._living[order.client_id] = order
+        order.status = OrderStatus.PENDING_NEW
+        order.reason = "believed not to exist, but does"
 
     def _advance(self, order: LiveOrder, report: OrderReport) -> None:
         if report.update_ms > order.update_ms and report.price_ticks:
@@ -212,18 +227,19 @@ def _facts(order: LiveOrder) -> tuple[object, ...]:
     return order.status, order.executed_lots, order.order_id, order.price_ticks, order.lots
 
 
-DOUBT_SETTLES_AFTER_S = 2.0
+DOUBT_SETTLES_AFTER_S = 1.0
 """How long after the last moment of possible execution a "not found" is believed."""
 
 
 def absence_is_proof(order: LiveOrder, now_ns: int, recv_window_ms: int) -> bool:
-    """Tell whether repeated "not found" answers prove that an order in doubt was never accepted.
+    """Tell whether the answers about an order in doubt prove that it does not rest.
 
-    The exchange executes nothing that is older than its receive window, so that a request whose window has long
-    passed, and which two queries did not find, does not exist. Open orders and trades are asked besides.
+    The exchange executes nothing that is older than its receive window. After that a cancel that finds nothing proves
+    it, because cancels are answered by what matches orders, and not, like queries, by a copy that may lag. Two queries
+    that found nothing are asked for besides.
     """
     settled_ns = order.sent_ns + recv_window_ms * 1_000_000 + int(DOUBT_SETTLES_AFTER_S * 1e9)
-    return order.not_found >= 2 and now_ns >= settled_ns
+    return order.not_found >= 2 and now_ns >= settled_ns and order.uncancellable_ns >= settled_ns
 
 
 @dataclass(frozen=True, slots=True)

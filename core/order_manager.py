@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 class OrderManager:
     """Refreshes the quotes of every symbol at their interval, and pulls them at once when the gate closes.
 
-    ``progress`` counts completed turns of the control loops; whoever feeds a dead-man switch watches it grow.
+    ``progress`` counts, by symbol, turns of the control loop that ended in a known state: nothing waits to be cancelled
+    that could not be. Whoever feeds a dead-man switch watches it grow.
     """
 
     name = "orders"
@@ -38,7 +39,7 @@ class OrderManager:
         clock: Clock,
         risk: RiskSettings,
     ) -> None:
-        self.progress = 0
+        self.progress = {context.symbol: 0 for context in contexts}
         self._contexts = contexts
         self._execution = execution
         self._bus = bus
@@ -70,8 +71,9 @@ class OrderManager:
                 on_time = due_ns and now_ns - due_ns < interval_ns
                 due_ns = (due_ns if on_time else now_ns) + interval_ns
             else:
-                await self._resolve_doubts(context)
-            self.progress += 1
+                await self._chase(context)
+            if not any(order.cancel_requested for order in context.orders.living()):
+                self.progress[context.symbol] += 1
             await self._rest(context, due_ns)
 
     def _mirror_pause(self, context: SymbolContext) -> None:
@@ -102,14 +104,15 @@ class OrderManager:
             if not await self._execution.withdraw(context, self.PULL_DEADLINE_S):
                 log.error("%s: could not verify that the quotes are out; trying again", context.symbol)
 
-    async def _resolve_doubts(self, context: SymbolContext) -> None:
-        if not context.orders.in_doubt():
+    async def _chase(self, context: SymbolContext) -> None:
+        """Try once more to get out what should be out already."""
+        if not self._execution.loose(context):
             return
         async with context.lock:
             try:
-                await self._execution.resolve_doubts(context)
+                await self._execution.cancel(context, self._execution.loose(context))
             except ExchangeError as error:
-                log.warning("%s: an order is still in doubt: %s", context.symbol, error)
+                log.warning("%s: an order could not be cancelled yet: %s", context.symbol, error)
 
     async def refresh(self, context: SymbolContext) -> None:
         """Bring the exchange from the orders that rest to those that are wanted now.

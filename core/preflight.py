@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from difflib import get_close_matches
 
-from core.gateway import AccountModes, Gateway
+from core.gateway import AccountModes, ExchangeInfo, Gateway
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_quote, price_objection, size_objection
@@ -20,6 +20,8 @@ from utils.venue import Environment
 HEADROOM_PERCENT = 5
 """How much above the bare minimum the suggested values are, so that a small move of the price does not undo them."""
 MAX_CLOCK_OFFSET_MS = 60_000
+ORDER_RATE_PERCENT = 70
+"""Share of the exchange's order limits that the refreshes may use; the rest is for closing and for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,28 @@ def _order_count(quotes: QuoteSettings, rules: SymbolRules) -> Check:
     return Check("number of orders", found, remedy)
 
 
+def order_rate_check(settings: Settings, info: ExchangeInfo) -> Check:
+    """Return whether the refreshes of all symbols stay within a share of the exchange's order limits.
+
+    Source: binance-futures limits (ORDERS, 10 s and 1 min windows).
+    """
+    per_10s = sum(2 * q.levels * -(-10 // min(q.refresh_interval_s, 10)) for q in settings.quotes)
+    per_minute = sum(2 * q.levels * -(-60 // min(q.refresh_interval_s, 60)) for q in settings.quotes)
+    found = (
+        f"at most {per_10s:.0f} orders in 10 s and {per_minute:.0f} a minute;"
+        f" the exchange allows {info.orders_per_10s} and {info.orders_per_minute}"
+    )
+    share = Decimal(ORDER_RATE_PERCENT) / 100
+    if per_10s <= share * info.orders_per_10s and per_minute <= share * info.orders_per_minute:
+        return Check("order rate", found)
+    return Check(
+        "order rate",
+        found,
+        f"make refresh_config.orderbook_refresh_interval longer or order_config.levels fewer, to use at most"
+        f" {ORDER_RATE_PERCENT} % of that",
+    )
+
+
 def margin_check(settings: Settings, wallet_quote: Decimal, available_quote: Decimal, asset: str) -> Check:
     """Return whether the account can pay the margin of all quotes of the heavier side."""
     needed = sum((quotes.levels * quotes.size_quote for quotes in settings.quotes), Decimal(0))
@@ -291,7 +315,9 @@ async def _connection_check(settings: Settings, gateway: Gateway) -> Check:
 
 async def _symbol_facts(settings: Settings, gateway: Gateway, checks: list[Check]) -> dict[str, SymbolFacts]:
     facts: dict[str, SymbolFacts] = {}
-    all_rules = await gateway.symbol_rules()
+    info = await gateway.exchange_info()
+    all_rules = info.rules
+    checks.append(order_rate_check(settings, info))
     for quotes in settings.quotes:
         check = _symbol_check(quotes.symbol, all_rules)
         checks.append(check)

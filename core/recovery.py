@@ -14,12 +14,13 @@ from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, Ri
 from core.execution import ExecutionEngine
 from core.gate import Gate
 from core.gateway import Gateway
-from core.model import Position
+from core.model import Fill, OrderReport, Position
+from core.order import is_ours
 from core.risk import position_notional_quote
 from core.settings import SafetySettings
 from core.user_stream import FillBook, UserEvents
 from utils.clock import Clock
-from utils.errors import ExchangeError, Refused
+from utils.errors import ExchangeError, OutcomeUnknown, Refused
 from utils.venue import private_target
 from utils.ws import Backoff, Stream, WsTransport
 
@@ -33,8 +34,9 @@ LISTEN_KEY_GONE = -1125
 class RecoveryManager:
     """Keeps the user stream, the listen key, the clock offset and the dead-man switch; reconciles after every gap.
 
-    ``gate`` is the account's gate, the parent of every symbol's. ``progress`` returns a number that grows only while
-    the control loops work: the dead-man switch is fed by nothing else.
+    ``gate`` is the account's gate, the parent of every symbol's. ``progress`` returns a number for a symbol that grows
+    only while its control loop works: the dead-man switch is fed by nothing else. ``on_fill`` is called with the symbol
+    of every fill, ``on_forced`` with symbol and reason when the exchange itself has traded the position.
     """
 
     name = "recovery"
@@ -45,6 +47,13 @@ class RecoveryManager:
     CLOCK_EVERY_S = 300.0
     LISTEN_KEY_RETRY_S = 30.0
     AUDIT_EVERY_S = 60.0
+    FIRST_AUDIT_S = 1.0
+    ORDER_AUDIT_EVERY_S = 10.0
+    READ_AGAIN_S = 1.0
+    READ_LAG_MS = 3000
+    """By how much a reading may lag behind what the exchange has done."""
+    STREAM_LAG_MS = 2000
+    """A fill that REST told of may still be on its way on the stream for so long."""
     OPENING_ATTEMPTS = 10
 
     def __init__(
@@ -59,8 +68,9 @@ class RecoveryManager:
         gate: Gate,
         safety: SafetySettings,
         *,
-        progress: Callable[[], int],
+        progress: Callable[[str], int],
         on_fill: Callable[[str], None],
+        on_forced: Callable[[str, str], None],
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
@@ -70,8 +80,9 @@ class RecoveryManager:
         self._gate = gate
         self._safety = safety
         self._progress = progress
-        self._fed_at_progress = -1
-        self._dead_man_ack_ns: int | None = None
+        self._fed_at_progress: dict[str, int] = {}
+        self._dead_man_ack_ns: dict[str, int] = {}
+        self._trades_since_ms = 0
         self._due = asyncio.Event()
         self._fills = FillBook(bus, on_fill)
         self._events = UserEvents(
@@ -79,6 +90,7 @@ class RecoveryManager:
             execution,
             self._fills,
             on_doubt=self.request_reconcile,
+            on_forced=on_forced,
             on_key_expired=lambda: self.stream.drop("the listen key has expired"),
         )
         self.stream = Stream(
@@ -92,7 +104,8 @@ class RecoveryManager:
             on_down=self._stream_down,
         )
         gate.close(RECONCILE_KEY, "not reconciled with the exchange yet")
-        gate.close(DEAD_MAN_KEY, "dead-man switch is not armed yet")
+        for context in contexts:
+            context.gate.close(DEAD_MAN_KEY, "dead-man switch is not armed yet")
 
     async def run(self) -> None:
         """Keep everything until cancelled; the account's gate is closed whenever this does not run."""
@@ -106,6 +119,7 @@ class RecoveryManager:
                 group.create_task(self._keep_clock(), name="clock offset")
                 group.create_task(self._expect_echoes(), name="echo check")
                 group.create_task(self._audit_trades(), name="trade audit")
+                group.create_task(self._audit_orders(), name="order audit")
         finally:
             self._gate.close(RECONCILE_KEY, "recovery is not running")
 
@@ -158,7 +172,7 @@ class RecoveryManager:
             if not await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S):
                 return False
             if context.ledger.is_open:
-                missed = await self.count_missed_trades(context)
+                missed = len(await self.count_missed_trades(context))
                 await self._compare_position(context)
             else:
                 missed = 0
@@ -170,6 +184,7 @@ class RecoveryManager:
 
     async def _open_ledger(self, context: SymbolContext) -> None:
         """Begin the books with a position and a last trade that belong together: none came between the readings."""
+        self._trades_since_ms = self._server_ms()
         for _ in range(self.OPENING_ATTEMPTS):
             before = await self._gateway.last_trade_id(context.symbol)
             position = await self._gateway.position(context.symbol)
@@ -182,14 +197,26 @@ class RecoveryManager:
         for fill in early:
             self._fills.count(context, fill)
 
-    async def count_missed_trades(self, context: SymbolContext) -> int:
-        """Count the trades that no stream told of; return how many there were."""
-        missed = 0
-        for trade in await self._gateway.user_trades(context.symbol, context.ledger.checkpoint_id):
+    def _server_ms(self) -> int:
+        return self._gateway.rest.server_clock.time_ms()
+
+    async def count_missed_trades(self, context: SymbolContext) -> list[Fill]:
+        """Count the trades that no stream told of; return them."""
+        missed = []
+        asked_ms = self._server_ms()
+        trades = await self._gateway.user_trades(
+            context.symbol, context.ledger.checkpoint_id, self._trades_since_ms
+        )
+        for trade in trades:
             order = context.orders.by_order_id(trade["orderId"])
             fill = self._gateway.fill(trade, order.client_id if order is not None else "")
-            missed += self._fills.count(context, fill)
+            if self._fills.count(context, fill):
+                missed.append(fill)
             context.ledger.checkpoint_id = max(context.ledger.checkpoint_id, fill.trade_id)
+        if (
+            not context.ledger.checkpoint_id
+        ):  # no trade yet: begin the next question where this one can have lagged
+            self._trades_since_ms = max(self._trades_since_ms, asked_ms - self.READ_LAG_MS)
         return missed
 
     async def _audit_trades(self) -> None:
@@ -198,35 +225,71 @@ class RecoveryManager:
             await asyncio.sleep(self.AUDIT_EVERY_S)
             for context in self._contexts:
                 try:
-                    missed = await self.count_missed_trades(context) if context.ledger.is_open else 0
+                    missed = await self.count_missed_trades(context) if context.ledger.is_open else []
                 except ExchangeError as error:
                     log.warning("%s: trades could not be compared: %s", context.symbol, error)
                     continue
-                if missed:
+                overdue = [fill for fill in missed if self._server_ms() - fill.time_ms > self.STREAM_LAG_MS]
+                if overdue:
                     self.request_reconcile(
-                        f"{context.symbol}: the account stream did not tell of {missed} fills"
+                        f"{context.symbol}: the account stream did not tell of {len(overdue)} fills"
                     )
 
+    async def _audit_orders(self) -> None:
+        """Compare the open orders with the exchange's now and then: none of ours may rest that is not known here."""
+        wait_s = self.FIRST_AUDIT_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, self.ORDER_AUDIT_EVERY_S)
+            if not self._gate.is_open:
+                wait_s = self.FIRST_AUDIT_S  # soon after every opening: a first reading may have lagged
+                continue
+            for context in self._contexts:
+                try:
+                    resting = await self._gateway.open_orders(context.rules, is_ours)
+                except ExchangeError as error:
+                    log.warning("%s: open orders could not be compared: %s", context.symbol, error)
+                    continue
+                unknown = [report for report in resting if self._is_unknown(context, report)]
+                if unknown:
+                    self.request_reconcile(f"{context.symbol}: {len(unknown)} orders of ours rest unknown")
+
+    def _is_unknown(self, context: SymbolContext, report: OrderReport) -> bool:
+        """Tell whether an order that rests is not known, or believed not to exist; just ended ones may lag."""
+        order = context.orders.find(report.client_id)
+        return order is None or (order.status.is_terminal and not order.end_is_reported)
+
     async def _compare_position(self, context: SymbolContext) -> None:
-        """Adopt the exchange's position where no trade explains the difference, and say so."""
-        fills_before = context.ledger.fill_count
+        """Adopt the exchange's position where no trade explains the difference, and say so.
+
+        A reading may lag behind our own fills: only one that is repeated, and is not older than the last fill, counts.
+        """
         position = await self._gateway.position(context.symbol)
-        if context.ledger.fill_count != fills_before:
-            return  # a fill came meanwhile; the next check compares again
-        ours = context.ledger.position_quantity
-        if position.quantity != ours:
-            log.error(
-                "%s: position adopted: the exchange says %s, our trades made %s",
-                context.symbol,
-                position.quantity,
-                ours,
-            )
-            context.ledger.adopt(position)
-            notional = position_notional_quote(position.quantity, position.mark_price)
-            self._bus.publish(
-                RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}")
-            )
+        if position.quantity != context.ledger.position_quantity:
+            fills = context.ledger.fill_count
+            await asyncio.sleep(self.READ_AGAIN_S)
+            again = await self._gateway.position(context.symbol)
+            settled_ms = self._server_ms() - context.ledger.last_fill_ms
+            is_old = settled_ms < self.READ_LAG_MS or 0 < again.update_ms < context.ledger.last_fill_ms
+            if again.quantity != position.quantity or context.ledger.fill_count != fills or is_old:
+                raise OutcomeUnknown("the exchange's position is still moving or lags behind our fills")
+            self._adopt_position(context, again)
+            position = again
         self._note_position(context, position)
+
+    def _adopt_position(self, context: SymbolContext, position: Position) -> None:
+        ours = context.ledger.position_quantity
+        if position.quantity == ours:
+            return
+        log.error(
+            "%s: position adopted: the exchange says %s, our trades made %s",
+            context.symbol,
+            position.quantity,
+            ours,
+        )
+        context.ledger.adopt(position)
+        notional = position_notional_quote(position.quantity, position.mark_price)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}"))
 
     def _note_position(self, context: SymbolContext, position: Position) -> None:
         context.state.exchange_position = position
@@ -285,40 +348,48 @@ class RecoveryManager:
                 await asyncio.sleep(self.RETRY_S)
 
     async def _feed_dead_man(self) -> None:
-        """Refresh the exchange's countdown while the control loops make progress, and only then."""
+        """Refresh the exchange's countdown of each symbol while its control loop makes progress, and only then."""
         while True:
-            progress = self._progress()
-            fed = progress != self._fed_at_progress and await self._arm_all()
-            if fed:
-                self._fed_at_progress = progress
-            self._judge_dead_man()
-            await asyncio.sleep(self._safety.dead_man_refresh_s if fed else self.RETRY_S)
+            fed = [await self._feed_one(context) for context in self._contexts]
+            await asyncio.sleep(self._safety.dead_man_refresh_s if all(fed) else self.RETRY_S)
 
-    async def _arm_all(self) -> bool:
+    async def _feed_one(self, context: SymbolContext) -> bool:
+        progress = self._progress(context.symbol)
+        fed = progress != self._fed_at_progress.get(context.symbol) and await self._arm(context)
+        if fed:
+            self._fed_at_progress[context.symbol] = progress
+        self._judge_dead_man(context)
+        return fed
+
+    async def _arm(self, context: SymbolContext) -> bool:
         sent_ns = self._clock.monotonic_ns()
         try:
-            for context in self._contexts:
-                await self._gateway.arm_dead_man(context.symbol, int(self._safety.dead_man_window_s * 1000))
+            await self._gateway.arm_dead_man(context.symbol, int(self._safety.dead_man_window_s * 1000))
         except ExchangeError as error:
-            log.warning("the dead-man switch could not be refreshed: %s", error)
+            log.warning("%s: the dead-man switch could not be refreshed: %s", context.symbol, error)
             return False
-        if self._has_lapsed(sent_ns):
+        if self._has_lapsed(context, sent_ns):
             self.request_reconcile("the dead-man switch had lapsed")
-        self._dead_man_ack_ns = sent_ns
-        if self._gate.open(DEAD_MAN_KEY):
-            self._bus.publish(ConnectionEvent("dead-man switch", ConnectionKind.DEAD_MAN, "armed"))
+        self._dead_man_ack_ns[context.symbol] = sent_ns
+        if context.gate.open(DEAD_MAN_KEY):
+            self._tell_dead_man(context, "armed")
         return True
 
-    def _has_lapsed(self, now_ns: int) -> bool:
-        ack_ns = self._dead_man_ack_ns
+    def _has_lapsed(self, context: SymbolContext, now_ns: int) -> bool:
+        ack_ns = self._dead_man_ack_ns.get(context.symbol)
         return ack_ns is not None and now_ns - ack_ns > self._safety.dead_man_window_s * 1e9
 
-    def _judge_dead_man(self) -> None:
-        if not self._has_lapsed(self._clock.monotonic_ns()):
+    def _judge_dead_man(self, context: SymbolContext) -> None:
+        if not self._has_lapsed(context, self._clock.monotonic_ns()):
             return
-        if self._gate.close(DEAD_MAN_KEY, "dead-man switch has lapsed"):
-            log.error("the dead-man switch has lapsed: the exchange has cancelled our orders")
-            self._bus.publish(ConnectionEvent("dead-man switch", ConnectionKind.DEAD_MAN, "lapsed"))
+        if context.gate.close(DEAD_MAN_KEY, "dead-man switch has lapsed"):
+            log.error(
+                "%s: the dead-man switch has lapsed: the exchange has cancelled our orders", context.symbol
+            )
+            self._tell_dead_man(context, "lapsed")
+
+    def _tell_dead_man(self, context: SymbolContext, what: str) -> None:
+        self._bus.publish(ConnectionEvent("dead-man switch", ConnectionKind.DEAD_MAN, what, context.symbol))
 
     async def disarm_dead_man(self) -> None:
         """Stop the exchange's countdown; only after it was verified that no order of ours rests."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from core.context import SymbolContext
@@ -13,6 +14,7 @@ from core.halt import HaltLatch
 from core.model import Position, Side
 from core.risk import is_breach, position_notional_quote
 from core.settings import RiskSettings
+from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import AuthFailed, ExchangeError, OutcomeUnknown
 
@@ -34,6 +36,7 @@ class RiskController:
 
     name = "risk"
     WITHDRAW_DEADLINE_S = 5.0
+    LOCK_PATIENCE_S = 0.7
     FLATTEN_ATTEMPTS = 5
     FLATTEN_PAUSE_S = 0.2
     UNCONFIRMED_AFTER_S = 3.0
@@ -49,6 +52,7 @@ class RiskController:
         clock: Clock,
         settings: RiskSettings,
         latches: Mapping[str, HaltLatch],
+        run_blocking: RunBlocking,
         on_difference: Callable[[str], None],
     ) -> None:
         self._contexts = contexts
@@ -58,7 +62,9 @@ class RiskController:
         self._clock = clock
         self._settings = settings
         self._latches = latches
+        self._run_blocking = run_blocking
         self._on_difference = on_difference
+        self._forced: dict[str, str] = {}
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
         self._confirmed_ns = {context.symbol: 0 for context in contexts}
         self._differing: dict[str, tuple[Decimal, int]] = {}
@@ -69,6 +75,11 @@ class RiskController:
 
     def check_now(self, symbol: str) -> None:
         """Have the position checked without waiting for the interval."""
+        self._wakes[symbol].set()
+
+    def halt(self, symbol: str, reason: str) -> None:
+        """Halt the symbol as if it had broken its limit, for a reason from elsewhere."""
+        self._forced[symbol] = reason
         self._wakes[symbol].set()
 
     async def run(self) -> None:
@@ -109,8 +120,15 @@ class RiskController:
             return
         self._confirm(context, position)
         price = max(position.mark_price, context.state.risk_price(context.rules))
+        notional = position_notional_quote(position.quantity, price)
         if is_breach(position.quantity, price, self._settings):
-            await self._respond(context, position, price)
+            reason = (
+                f"position {position.quantity} is worth {notional:.2f} {context.rules.quote_asset},"
+                f" over the limit of {self._settings.position_limit_quote:f}"
+            )
+            await self._respond(context, notional, reason)
+        elif context.symbol in self._forced:
+            await self._respond(context, notional, self._forced.pop(context.symbol))
         elif context.symbol in self._must_flatten:
             await self._flatten(context)
         elif context.ledger.is_open:
@@ -157,24 +175,19 @@ class RiskController:
             context.gate.open(GATE_KEY)
             log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
 
-    async def _respond(self, context: SymbolContext, position: Position, price: Decimal) -> None:
+    async def _respond(self, context: SymbolContext, notional_quote: Decimal, reason: str) -> None:
         """Pause first, in this turn; then everything else."""
-        notional = position_notional_quote(position.quantity, price)
-        reason = (
-            f"position {position.quantity} is worth {notional:.2f} {context.rules.quote_asset},"
-            f" over the limit of {self._settings.position_limit_quote:f}"
-        )
         context.gate.close(GATE_KEY, "halted by risk")
         context.state.strategy_paused = True
         self._must_flatten.add(context.symbol)
         log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason)
-        self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional, reason))
-        self._engage(context, reason)
-        await self._flatten(context)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional_quote, reason))
+        await asyncio.gather(self._engage(context, reason), self._flatten(context))
 
-    def _engage(self, context: SymbolContext, reason: str) -> None:
+    async def _engage(self, context: SymbolContext, reason: str) -> None:
+        latch, now_ms = self._latches[context.symbol], self._clock.time_ms()
         try:
-            self._latches[context.symbol].engage(reason, self._clock.time_ms())
+            await self._run_blocking(lambda: latch.engage(reason, now_ms))
         except OSError as error:
             log.critical(
                 "%s: the halt could not be written to disk (%s); it stands until this process ends",
@@ -185,27 +198,51 @@ class RiskController:
             self._latched.add(context.symbol)
 
     async def _flatten(self, context: SymbolContext) -> None:
-        """Take the quotes out, close the position, and verify both; tried again at the next check if it fails."""
-        async with context.lock:
-            if not await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S):
-                log.error(
-                    "%s: could not verify that the quotes are out; closing the position anyway",
-                    context.symbol,
-                )
+        """Take the quotes out, close the position, and verify both; tried again at the next check if it fails.
+
+        Whoever holds the symbol's lock is waited for, but not for long: a reduce-only order cannot do harm, a position
+        over its limit can.
+        """
+        await self._cancel_at_once(context)
+        async with self._lock_or_patience(context):
             is_flat = await self._close_position(context)
-        notional = Decimal(0)
-        if is_flat:
+        async with context.lock:
+            is_out = await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S)
+        if not is_out:
+            log.error("%s: could not verify that the quotes are out", context.symbol)
+        if is_flat and is_out and await self._is_flat(context):
             self._must_flatten.discard(context.symbol)
             log.warning(
                 "%s: the position is closed; quoting is paused until `python main.py resume`", context.symbol
             )
-        else:
-            notional = position_notional_quote(
-                context.ledger.position_quantity, context.state.risk_price(context.rules)
-            )
-            log.critical("%s: the position could not be closed; trying again", context.symbol)
-        kind = RiskKind.FLAT if is_flat else RiskKind.NOT_FLAT
-        self._bus.publish(RiskEvent(context.symbol, kind, notional, ""))
+            self._bus.publish(RiskEvent(context.symbol, RiskKind.FLAT, Decimal(0), ""))
+            return
+        log.critical("%s: the position could not be closed; trying again", context.symbol)
+        price = context.state.risk_price(context.rules)
+        notional = position_notional_quote(context.ledger.position_quantity, price)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.NOT_FLAT, notional, ""))
+
+    async def _cancel_at_once(self, context: SymbolContext) -> None:
+        """Send the cancels without waiting for anybody; they are verified later."""
+        try:
+            async with asyncio.timeout(self.LOCK_PATIENCE_S):
+                await self._execution.cancel(context, context.orders.living())
+        except (TimeoutError, ExchangeError) as error:
+            log.warning("%s: the quotes could not be cancelled yet: %s", context.symbol, error)
+
+    @asynccontextmanager
+    async def _lock_or_patience(self, context: SymbolContext) -> AsyncIterator[None]:
+        """Hold the symbol's lock if it can be had soon, and go on without it otherwise."""
+        try:
+            async with asyncio.timeout(self.LOCK_PATIENCE_S):
+                await context.lock.acquire()
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            context.lock.release()
 
     async def _close_position(self, context: SymbolContext) -> bool:
         """Send reduce-only market orders until the exchange says flat, a bounded number of times."""

@@ -45,7 +45,8 @@ class Supervisor:
     async def keep(self, worker: Worker, *, guards_quotes: bool = True) -> None:
         """Run a worker until cancelled; raise WorkerGaveUp when its budget is used up.
 
-        ``guards_quotes``: no quote may rest while this worker is down.
+        ``guards_quotes``: no quote may rest while this worker is down. One that guards nothing has no budget either:
+        trading does not end for want of a metric.
         """
         failures: deque[int] = deque()
         while True:
@@ -57,7 +58,7 @@ class Supervisor:
             failures.append(now_ns)
             while failures and now_ns - failures[0] > self._window_ns:
                 failures.popleft()
-            if len(failures) > self._budget:
+            if guards_quotes and len(failures) > self._budget:
                 self._bus.publish(EngineEvent(EngineKind.WORKER_GAVE_UP, f"{worker.name}: {reason}"))
                 raise WorkerGaveUp(f"the {worker.name} worker failed {len(failures)} times; last: {reason}")
             await self._wait(worker.name, reason, len(failures))
@@ -72,7 +73,7 @@ class Supervisor:
         return "ended without being asked to"
 
     async def _wait(self, name: str, reason: str, failures: int) -> None:
-        wait_s = min(self.FIRST_WAIT_S * 2 ** (failures - 1), self.LONGEST_WAIT_S)
+        wait_s = min(self.FIRST_WAIT_S * 2 ** min(failures - 1, 10), self.LONGEST_WAIT_S)
         log.error("the %s worker failed (%s); restarting it in %.2f s", name, reason, wait_s)
         await asyncio.sleep(wait_s)
         self._bus.publish(EngineEvent(EngineKind.WORKER_RESTARTED, f"{name}: {reason}"))

@@ -17,6 +17,10 @@ from core.order import LiveOrder, is_ours
 log = logging.getLogger(__name__)
 
 
+FORCED_PREFIXES = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
+"""Client ids of orders that the exchange makes itself: liquidation, auto-deleveraging, settlement."""
+
+
 class FillBook:
     """Counts each fill once, from whichever channel it comes, and tells those who watch."""
 
@@ -52,7 +56,8 @@ class UserEvents:
     """Applies the events of the user data stream to orders and ledger.
 
     ``on_doubt`` is called with a reason when an event shows that something is not known here and the exchange must be
-    asked; ``on_key_expired`` when the listen key has died and the stream will stay silent.
+    asked; ``on_forced`` with the symbol and a reason when the exchange has liquidated, deleveraged or settled the
+    position; ``on_key_expired`` when the listen key has died and the stream will stay silent.
 
     Source: binance-futures user data streams.
     """
@@ -64,12 +69,14 @@ class UserEvents:
         fills: FillBook,
         *,
         on_doubt: Callable[[str], None],
+        on_forced: Callable[[str, str], None],
         on_key_expired: Callable[[], None],
     ) -> None:
         self._contexts = contexts
         self._execution = execution
         self._fills = fills
         self._on_doubt = on_doubt
+        self._on_forced = on_forced
         self._on_key_expired = on_key_expired
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "ORDER_TRADE_UPDATE": self._order_update,
@@ -110,12 +117,17 @@ class UserEvents:
         fill = wire.order_event_fill(update, context.rules.quote_asset)
         if fill is not None:
             self._fills.count(context, fill)
+        if update["c"].startswith(FORCED_PREFIXES):
+            self._on_forced(context.symbol, f"the exchange itself traded the position ({update['c']})")
 
     def _update_order(self, context: SymbolContext, update: dict[str, Any]) -> None:
         order = context.orders.find(update["c"])
         if order is not None:
             context.orders.echo(order)
+            was_ended = order.status.is_terminal
             self._execution.report(context, order, wire.order_event_report(update, context.rules))
+            if was_ended and not order.status.is_terminal:
+                self._on_doubt(f"{context.symbol}: order {update['c']} was believed not to exist, but rests")
         elif is_ours(update["c"]) and not update.get("R"):
             report = wire.order_event_report(update, context.rules)
             if not report.status.is_terminal:

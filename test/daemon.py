@@ -106,6 +106,7 @@ class World:
             rng=random.Random(7),
             run_blocking=asyncio.to_thread,
             account="paper-test",
+            is_shared=True,
             has_keys=True,
             live_confirmed=False,
         )

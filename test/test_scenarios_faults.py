@@ -100,11 +100,11 @@ def test_silent_account_stream_is_noticed_by_our_own_orders(tmp_path: Path) -> N
     in_a_world(tmp_path, story)
 
 
-async def _raise(*_: object) -> None:
+async def _raise(*_: object, **__: object) -> None:
     raise RuntimeError("planted")
 
 
-def _raise_now(*_: object) -> None:
+def _raise_now(*_: object, **__: object) -> None:
     raise RuntimeError("planted")
 
 
@@ -114,7 +114,7 @@ def _raise_now(*_: object) -> None:
         (MarketDataWorker, "_take", _raise_now),
         (OrderManager, "refresh", _raise),
         (RiskController, "check", _raise),
-        (RecoveryManager, "_arm_all", _raise),
+        (RecoveryManager, "_arm", _raise),
         (LoggerWorker, "collect", _raise_now),
     ],
 )
@@ -129,11 +129,11 @@ def test_worker_that_raises_is_restarted_and_quoting_resumes(
     original = getattr(worker, method)
     failures: list[str] = []
 
-    def fail_once(*arguments: object) -> object:
+    def fail_once(*arguments: object, **named: object) -> object:
         if failures:
-            return original(*arguments)
+            return original(*arguments, **named)
         failures.append(method)
-        return replacement(*arguments)
+        return replacement(*arguments, **named)
 
     async def story(world: World) -> None:
         world.start()

@@ -130,7 +130,7 @@ def test_halt_stands_in_memory_when_the_disk_does_not_take_it(tmp_path: Path) ->
 
     async def story(world: World) -> None:
         await _breach(world)
-        (tmp_path / "state").write_text("a file where the folder should be", encoding="utf-8")
+        latch(world).path.with_suffix(".tmp").mkdir()  # where the file has to be written first
         await world.until(lambda: _is_flat_and_out(world), 2)
         await world.until(lambda: world.clock.monotonic_ns() > 20e9, 30)
         assert _is_flat_and_out(world)

@@ -121,6 +121,8 @@ _BANNED_UNTIL = re.compile(r"banned until (\d{12,14})")
 _UNKNOWN_CODES = frozenset({-1000, -1006, -1007})
 _CLOCK_CODES = frozenset({-1021, -5028})
 _AUTH_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
+TOO_MANY_ORDERS = -1015
+"""A limit on new orders only: cancels and questions are allowed meanwhile."""
 _DEFAULT_RETRY_AFTER_S = 10.0
 _FIREWALL_RETRY_AFTER_S = 120.0
 """A 403 without a code comes from the firewall before the exchange, which wants minutes of silence."""
@@ -142,6 +144,7 @@ class BinanceRest:
         api_secret: str = "",
         timeout_s: float = 3.0,
         recv_window_ms: int = 2000,
+        server_clock: ServerClock | None = None,
     ) -> None:
         self._transport = transport
         self._clock = clock
@@ -151,7 +154,7 @@ class BinanceRest:
         self.recv_window_ms = recv_window_ms
         self._blocked_until_ns = 0
         self._banned = False
-        self.server_clock = ServerClock(clock)
+        self.server_clock = server_clock or ServerClock(clock)
         self.usage = RequestUsage()
         self.clock_is_doubtful = False
         """A timestamp of ours was refused, and the clock has not been measured since."""
@@ -229,6 +232,12 @@ class BinanceRest:
             if text.isdigit():  # order endpoints send -1 for the weight: not a number to believe
                 setattr(self.usage, name, int(text))
 
+    def _block(self, limited: RateLimited) -> None:
+        """Send nothing until the limit has passed; a late reply never shortens a longer one."""
+        until_ns = self._clock.monotonic_ns() + int(limited.retry_after_s * 1e9)
+        if until_ns > self._blocked_until_ns:
+            self._blocked_until_ns, self._banned = until_ns, limited.banned
+
     def _decode(self, method: str, path: str, response: HttpResponse) -> Any:
         try:
             body = msgspec.json.decode(response.body) if response.body else None
@@ -236,14 +245,13 @@ class BinanceRest:
             body = None
         if response.status == 200 and body is not None:
             return body
-        error = classify(method, path, response, body, self._clock.time_ms())
+        error = classify(method, path, response, body, self.server_clock.time_ms())
         if isinstance(error, OutcomeUnknown):
             self.usage.unknown += 1
         else:
             self.usage.refused += 1
-        if isinstance(error, RateLimited):
-            self._banned = error.banned
-            self._blocked_until_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
+        if isinstance(error, RateLimited) and error.code != TOO_MANY_ORDERS:
+            self._block(error)
         self.clock_is_doubtful = self.clock_is_doubtful or isinstance(error, ClockSkew)
         raise error
 
@@ -291,7 +299,7 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def _shed_without_execution(code: int, message: str) -> bool:
-    return code in (-1001, -1008) or message.startswith("Service Unavailable")
+    return code == -1008 or message.startswith("Service Unavailable")
 
 
 def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:

@@ -1,0 +1,50 @@
+"""One daemon for each account and symbol on this machine."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from utils.errors import StartRefused
+
+
+class InstanceLock:
+    """A lock that its holder's death releases, whatever kind of death; held while the context lasts.
+
+    ``account`` and ``symbol`` name it. Raises StartRefused on entering if another process holds it, or if the folder
+    does not allow to lock.
+    """
+
+    def __init__(self, directory: Path, account: str, symbol: str) -> None:
+        self._symbol = symbol
+        self._path = directory / f"lock-{account}-{symbol}"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._release()
+            raise StartRefused(
+                f"instance: another daemon is already trading {self._symbol} on this account; stop it first"
+            ) from error
+        except OSError as error:
+            self._release()
+            raise StartRefused(
+                f"instance: {self._path.parent} cannot be written to ({error.strerror});"
+                " set state_directory in config.yaml to a folder that can"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
