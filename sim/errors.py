@@ -19,6 +19,14 @@ class UnknownRoute(Exception):
     """No stream endpoint lives at this target; the server answers the handshake with 404."""
 
 
+class RefusedHandshake(Exception):
+    """A stream cannot be opened now; the server answers the handshake with ``status``."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the handshake was refused with HTTP {status}")
+        self.status = status
+
+
 TEXTS: dict[int, str] = {
     -1015: "Too many new orders; current limit is {} orders per {}.",
     -1020: "This operation is not supported.",

@@ -13,7 +13,10 @@ from sim.account_endpoints import AccountEndpoints
 from sim.auth import ApiKey, Gatekeeper
 from sim.control import ControlEndpoints
 from sim.deployment import deployed
-from sim.errors import UnknownRoute
+from sim.errors import RefusedHandshake, UnknownRoute
+from sim.fault_effects import VenueStage
+from sim.fault_rules import Rule, Script
+from sim.faults import FaultPlan, ReplyFate, RequestFate, Tap
 from sim.instrument import Instrument
 from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
 from sim.market_endpoints import MarketEndpoints
@@ -25,7 +28,16 @@ from sim.streams import Connection, Deliver, HangUp, parse_target
 from sim.upkeep import Upkeep
 from sim.venue import Options, Venue
 
-__all__ = ["ApiKey", "Connection", "Exchange", "Options", "Request", "Response", "UnknownRoute"]
+__all__ = [
+    "ApiKey",
+    "Exchange",
+    "Options",
+    "RefusedHandshake",
+    "Request",
+    "Response",
+    "Tap",
+    "UnknownRoute",
+]
 
 _SECOND_MS = 1000
 _SLOW_MARK_MS = 3000
@@ -36,6 +48,7 @@ class Exchange:
 
     ``market`` brings the symbols and their events, ``now_ms`` is the epoch time at which the exchange opens. Time
     that steps back is read as no time having passed. ``keys`` are further keys of the account, beside the HMAC pair.
+    ``faults`` is a scenario of what goes wrong; whoever carries messages asks ``arriving`` and ``leaving`` about each.
     """
 
     def __init__(
@@ -48,6 +61,7 @@ class Exchange:
         wallet_quote: Decimal = Decimal(5000),
         options: Options | None = None,
         keys: Sequence[ApiKey] = (),
+        faults: Script | None = None,
     ) -> None:
         options = options or Options()
         market = deployed(market, options.deployment)
@@ -57,6 +71,9 @@ class Exchange:
         self._second_ms = now_ms - now_ms % _SECOND_MS + _SECOND_MS
         self._timer_ms = self._second_ms
         venue = self._venue
+        gatekeeper = Gatekeeper([ApiKey(api_key, api_secret), *keys])
+        stage = VenueStage(venue, gatekeeper, self._happen)
+        self.faults = FaultPlan(faults or Script(), now_ms, stage)
         self._upkeep = Upkeep(venue)
         self._streams = MarketStreams(self._venue, lambda: self._now_ms, self._set_timer)
         self._router = Router(
@@ -66,7 +83,7 @@ class Exchange:
                 **AccountEndpoints(venue).routes(),
                 **ControlEndpoints(venue).routes(),
             },
-            Gatekeeper([ApiKey(api_key, api_secret), *keys]),
+            gatekeeper,
             venue.limits,
             venue.ledger,
         )
@@ -78,18 +95,43 @@ class Exchange:
         self._set_timer()
         return response
 
-    def open_session(
-        self, target: str, deliver: Deliver, now_ms: int, hang_up: HangUp = lambda: None
-    ) -> Connection:
+    def arriving(self, request: Request, now_ms: int) -> RequestFate:
+        """Return what happens to a request on its arrival, after everything due up to ``now_ms`` has happened."""
+        self.advance(now_ms)
+        fate = self.faults.on_request(request, self._now_ms)
+        self._set_timer()
+        return fate
+
+    def leaving(self, request: Request, response: Response) -> ReplyFate:
+        """Return what happens to the reply that ``request`` has just got."""
+        return self.faults.on_reply(request, response, self._now_ms)
+
+    def inject(self, rule: Rule, now_ms: int) -> None:
+        """Bring one more fault into force, its times counted from now."""
+        self.advance(now_ms)
+        self.faults.add(rule, self._now_ms)
+        self._set_timer()
+
+    def open_session(self, target: str, deliver: Deliver, now_ms: int, hang_up: HangUp = lambda: None) -> Tap:
         """Return the session of a connection to ``target``; what it says goes to ``deliver``.
 
         ``hang_up`` is called when the exchange ends the connection of itself, after 24 hours.
-        Raises UnknownRoute if no endpoint lives there.
+        Raises UnknownRoute if no endpoint lives there, and RefusedHandshake where a fault will not have it.
         """
         self.advance(now_ms)
-        session = self._venue.hub.open(parse_target(target), deliver, hang_up, self._now_ms)
+        if (status := self.faults.on_handshake(target, self._now_ms)) is not None:
+            raise RefusedHandshake(status)
+        tap = self.faults.open_tap(target, deliver)
+        try:
+            tap.join(self._open(target, tap.deliver, hang_up))
+        except UnknownRoute:
+            tap.closed(self._now_ms)
+            raise
         self._set_timer()
-        return session
+        return tap
+
+    def _open(self, target: str, deliver: Deliver, hang_up: HangUp) -> Connection:
+        return self._venue.hub.open(parse_target(target), deliver, hang_up, self._now_ms)
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due up to ``now_ms``, in the order of its times."""
@@ -114,6 +156,11 @@ class Exchange:
     def _happen(self, event: MarketEvent) -> None:
         venue = self._venue
         instrument = venue.instruments[event.symbol]
+        if not instrument.regime.is_usual:
+            moved = instrument.regime.moved(event)
+            if moved is None:
+                return
+            event = moved
         if isinstance(event, BookTicker):
             first = instrument.quote is None
             venue.desk.on_quote(instrument, event)
@@ -152,6 +199,7 @@ class Exchange:
             self._second_ms += _SECOND_MS
         self._streams.run(now_ms)
         venue.hub.cut_old(now_ms)
+        self.faults.run_due(now_ms)
         self._set_timer()
 
     def _tick(self, now_ms: int) -> None:
@@ -183,5 +231,7 @@ class Exchange:
         ]
         if venue.user.expires_ms is not None:
             due.append(venue.user.expires_ms)
-        due += [ms for ms in (self._streams.due_ms, venue.hub.cut_ms) if ms is not None]
+        due += [
+            ms for ms in (self._streams.due_ms, venue.hub.cut_ms, self.faults.next_due_ms()) if ms is not None
+        ]
         self._timer_ms = min(due)

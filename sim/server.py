@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import WSMsgType, web
 
 from sim.delay import DelayLine
-from sim.exchange import Connection, Exchange, Request, UnknownRoute
+from sim.exchange import Exchange, RefusedHandshake, Request, Tap, UnknownRoute
+from sim.faults import Outcome
 from sim.latency import Latencies, latencies_of
 from sim.market import MarketError
 from utils.clock import Clock
@@ -33,6 +34,7 @@ PONG_WITHIN_S = 600.0
 MAX_QUEUED_CHARACTERS = 8_000_000
 MAX_OUTAGE_S = 3600.0
 _CLOSE_WITHIN_S = 1.0
+_LONGEST_WAIT_S = 3600.0
 _POLICY_VIOLATION = 1008
 
 AnyRequest = web.BaseRequest
@@ -67,6 +69,7 @@ class RunningServer:
         self._clock = clock
         latencies = latencies_of(latency_ms)
         self._wire = _Wire(latencies.source("up"), latencies.source("down"))
+        exchange.faults.carriers.append(self)
         self._sockets: dict[_StreamSocket, None] = {}
         self._runner = web.ServerRunner(
             web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSE_WITHIN_S
@@ -107,6 +110,8 @@ class RunningServer:
 
     async def close(self) -> None:
         """Every connection has been closed and the port is free again."""
+        if self in self._exchange.faults.carriers:
+            self._exchange.faults.carriers.remove(self)
         if self._outage is not None:
             self._outage.cancel()
         for stream in list(self._sockets):
@@ -114,6 +119,10 @@ class RunningServer:
         await self._runner.cleanup()
         if self._reservation is not None:
             self._reservation.close()
+
+    def go_down(self, seconds: float) -> None:
+        """Every connection is dropped, and new ones are refused for `seconds` from now."""
+        self.start_outage(seconds)
 
     def start_outage(self, seconds: float) -> None:
         """Every connection is dropped, and new ones are refused for `seconds` from now."""
@@ -152,9 +161,21 @@ class RunningServer:
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Request(request.method, path, query, headers, body)
         try:
-            response = self._exchange.handle(asked, self._clock.time_ms())
+            fate = self._exchange.arriving(asked, self._clock.time_ms())
+            await _pause(fate.delay_ms)
+            if fate.outcome is not Outcome.PASS:
+                return await _give_up(request, fate.outcome)
+            response = fate.answer
+            if response is None or fate.execute:
+                executed = self._exchange.handle(asked, self._clock.time_ms())
+                response = executed if response is None else response
+            leaving = self._exchange.leaving(asked, response)
         except MarketError as error:
             return _json({"code": -1000, "msg": str(error)}, 500)
+        await _pause(leaving.delay_ms)
+        if leaving.outcome is not Outcome.PASS:
+            return await _give_up(request, leaving.outcome)
+        response = leaving.response
         await self._wire.cross_down()
         return web.Response(status=response.status, headers=response.headers, body=response.body)
 
@@ -177,6 +198,8 @@ class RunningServer:
                 self._clock.time_ms(),
                 partial(stream.outgoing.put, None),
             )
+        except RefusedHandshake as error:
+            return _json({"code": -1000, "msg": str(error)}, error.status)
         except (UnknownRoute, MarketError) as error:
             return _json({"code": -1000, "msg": str(error)}, 404 if isinstance(error, UnknownRoute) else 500)
         self._sockets[stream] = None
@@ -190,7 +213,7 @@ class RunningServer:
 class _StreamSocket:
     """One WebSocket: one writer sends in order what the exchange delivers; what comes in reaches the session."""
 
-    session: Connection
+    session: Tap
 
     def __init__(self, request: AnyRequest, clock: Clock, wire: _Wire) -> None:
         self._request = request
@@ -256,6 +279,8 @@ class _StreamSocket:
         async for message in self._socket:
             if message.type is WSMsgType.TEXT:
                 self._incoming.put(message.data)
+            elif self.session.dead:
+                continue  # a half-open connection answers no ping either
             elif message.type is WSMsgType.PING:
                 self._count_frame()
                 await self._socket.pong(message.data)
@@ -302,6 +327,20 @@ async def start_server(
     server = RunningServer(exchange, clock, latency_ms)
     await server.listen(host, port)
     return server
+
+
+async def _pause(delay_ms: float) -> None:
+    if delay_ms > 0:
+        await asyncio.sleep(delay_ms / 1000)
+
+
+async def _give_up(request: AnyRequest, outcome: Outcome) -> Reply:
+    """The client has got no reply: its connection is reset, or it has waited for longer than anybody does."""
+    if outcome is Outcome.HANG:
+        await asyncio.sleep(_LONGEST_WAIT_S)
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
 
 
 async def _cross(latency_ms: float | Callable[[], float]) -> None:

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from sim.delay import DelayLine
-from sim.exchange import Connection, Exchange, Request, Response, UnknownRoute
+from sim.exchange import Exchange, RefusedHandshake, Request, Response, Tap, UnknownRoute
+from sim.faults import UNHARMED, Outcome, RequestFate
 from sim.latency import Latencies, latencies_of
 from utils.clock import Clock
 from utils.errors import Disconnected, NotSent, OutcomeUnknown
@@ -61,6 +62,7 @@ class Link:
         self._lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._uplink = self._new_lane(latencies.up.low_ms)
         self._downlink = self._new_lane(latencies.down.low_ms)
+        exchange.faults.carriers.append(self)
         self._awaited: dict[asyncio.Future[Any], str] = {}
         self._sockets: dict[InMemoryConnection, None] = {}
 
@@ -113,6 +115,18 @@ class Link:
         if self._state is LinkState.UP:
             lane.put(action)
 
+    def later(self, delay_ms: float, action: Callable[[], None]) -> None:
+        """`action` happens at the exchange after so long, whatever the link does meanwhile."""
+        if delay_ms > 0:
+            asyncio.get_running_loop().call_later(delay_ms / 1000, action)
+        else:
+            action()
+
+    def go_down(self, seconds: float) -> None:
+        """The link is cut, and restored after so long."""
+        self.cut()
+        asyncio.get_running_loop().call_later(seconds, self.restore)
+
     def expect(self, what: str) -> asyncio.Future[Any]:
         """A future is returned that the other end will settle, and a cut of the link will break."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -162,11 +176,44 @@ class InMemoryHttp:
 
     def _execute(self, request: Request, reply: asyncio.Future[Response], down: Lane) -> None:
         try:
-            response = self._link.exchange.handle(request, self._link.clock.time_ms())
+            fate = self._link.exchange.arriving(request, self._link.clock.time_ms())
         except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the reply
             _settle(reply, error)
             return
-        self._link.send(down, partial(_settle, reply, response))
+        if fate is UNHARMED:
+            self._serve(request, fate, reply, down)
+        else:
+            self._link.later(fate.delay_ms, partial(self._serve, request, fate, reply, down))
+
+    def _serve(
+        self, request: Request, fate: RequestFate, reply: asyncio.Future[Response], down: Lane
+    ) -> None:
+        """The request meets its fate, in the end a reply on its way back, or none."""
+        if fate.outcome is not Outcome.PASS:
+            self._end(request, fate.outcome, reply, down)
+            return
+        exchange, response = self._link.exchange, fate.answer
+        try:
+            if response is None or fate.execute:
+                executed = exchange.handle(request, self._link.clock.time_ms())
+                response = executed if response is None else response
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the reply
+            _settle(reply, error)
+            return
+        leaving = exchange.leaving(request, response)
+        if leaving.outcome is not Outcome.PASS:
+            self._end(request, leaving.outcome, reply, down)
+            return
+        send = partial(self._link.send, down, partial(_settle, reply, leaving.response))
+        self._link.later(leaving.delay_ms, send)
+
+    def _end(self, request: Request, outcome: Outcome, reply: asyncio.Future[Response], down: Lane) -> None:
+        """The client learns what becomes of a request that gets no reply: late, or not at all."""
+        what = f"{request.method} {request.path}"
+        if outcome is Outcome.RESET:
+            self._link.send(down, partial(_settle, reply, OutcomeUnknown(f"{what}: connection reset")))
+        elif outcome is Outcome.REFUSE:
+            self._link.send(down, partial(_settle, reply, NotSent(f"{what}: connection refused")))
 
     async def close(self) -> None:
         """Nothing is left open: requests in memory hold no connection."""
@@ -217,7 +264,7 @@ class InMemoryConnection:
         self._inbox: deque[str] = deque()
         self._arrived = asyncio.Event()
         self._queued = 0
-        self._session: Connection | None = None
+        self._session: Tap | None = None
         self._lost = False
         self._ended: str | None = None
 
@@ -234,9 +281,11 @@ class InMemoryConnection:
             self._session = self._link.exchange.open_session(
                 self._target, self._push, self._link.clock.time_ms(), self._hang_up
             )
-        except UnknownRoute as error:
+        except (UnknownRoute, RefusedHandshake) as error:
+            status = error.status if isinstance(error, RefusedHandshake) else 404
             self._link.send(
-                self._down, partial(_settle, handshake, Disconnected(f"{self._target}: HTTP 404 {error}"))
+                self._down,
+                partial(_settle, handshake, Disconnected(f"{self._target}: HTTP {status} {error}")),
             )
             return
         self._link.attach(self)

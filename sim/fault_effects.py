@@ -1,0 +1,333 @@
+"""What faults do to the exchange itself: symbols that halt, accounts that are wiped, keys that end, orders of others.
+
+Source: facts section 4.2 (client ids that the exchange makes), 7 (events), 12 (faults worth having).
+"""
+
+# ruff: noqa: ARG001  all effects are called alike
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sim import payloads
+from sim.auth import Gatekeeper
+from sim.errors import ApiError
+from sim.fault_replies import error_reply, json_reply
+from sim.fault_rules import Rule
+from sim.filters import check_quantity
+from sim.instrument import Instrument
+from sim.market import BookTicker, DepthChange, MarketEvent
+from sim.messages import Request, Response
+from sim.order_entry import find_order
+from sim.orders import Order, OrderSpec, OrderType, Side, TimeInForce
+from sim.params import Params
+from sim.regime import TRADING
+from sim.rules import plain
+from sim.venue import Venue
+
+Undo = Callable[[int], None]
+
+_AUTO_IDS = {"adl": "adl_autoclose", "liquidation": "autoclose-{}", "settlement": "settlement_autoclose-{}"}
+_BPS = 10_000
+
+
+@dataclass(slots=True)
+class VenueStage:
+    """The exchange as faults see it; ``happen`` lets a market event happen now."""
+
+    venue: Venue
+    gatekeeper: Gatekeeper
+    happen: Callable[[MarketEvent], None]
+
+    def strike(self, rule: Rule, now_ms: int) -> Undo | None:
+        """Do what a fault of time does; return what undoes it at its end, if it has one."""
+        return _EFFECTS[rule.kind.name](self, rule, now_ms)
+
+    def intervene(self, rule: Rule, params: Params, request: Request, now_ms: int) -> Response | None:
+        """Do what a fault of a request does beforehand; return the answer if it replaces the exchange's own."""
+        return _INTERVENTIONS[rule.kind.name](self, rule, params, request, now_ms)
+
+    def instruments(self, rule: Rule) -> list[Instrument]:
+        """Return the instruments that a fault strikes: that of its symbol, or all."""
+        symbol = rule.target.symbol
+        return [each for each in self.venue.instruments.values() if symbol in ("", each.symbol)]
+
+    def first(self, rule: Rule) -> Instrument | None:
+        """Return the one instrument that a fault strikes, if the exchange carries it."""
+        return next(iter(self.instruments(rule)), None)
+
+
+def shift_market(stage: VenueStage, instrument: Instrument, bps: float, now_ms: int) -> None:
+    """Let the symbol's market stand ``bps`` higher from now on, the present quote included."""
+    quote = instrument.quote
+    if quote is None:
+        return
+    ticks = round(float(quote.bid_ticks + quote.ask_ticks) / 2 * bps / _BPS)
+    instrument.regime.shift_ticks += ticks
+    stage.happen(DepthChange(now_ms, instrument.symbol, quote.update_id, (), (), snapshot=True))
+    stage.happen(
+        BookTicker(
+            now_ms,
+            instrument.symbol,
+            quote.update_id + 1,
+            quote.bid_ticks + ticks,
+            quote.bid_lots,
+            quote.ask_ticks + ticks,
+            quote.ask_lots,
+        )
+    )
+
+
+def close_position(
+    stage: VenueStage, instrument: Instrument, fraction: float, reason: str, now_ms: int
+) -> None:
+    """Let the exchange close so much of the position at the touch, under a client id of its own."""
+    lots = stage.venue.account.positions[instrument.symbol].lots
+    side = Side.SELL if lots > 0 else Side.BUY
+    closed = max(1, round(abs(lots) * fraction))
+    if lots and instrument.touch(is_buy=side is Side.BUY):
+        client_id = _AUTO_IDS[reason].format(now_ms)
+        stage.venue.desk.foreign_fill(instrument, side, closed, now_ms, client_id)
+
+
+def _halt(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    halted = stage.instruments(rule)
+    for instrument in halted:
+        instrument.regime.status = rule.values["status"]
+
+    def resume(now_ms: int) -> None:
+        for instrument in halted:
+            instrument.regime.status = TRADING
+
+    return resume
+
+
+def _wipe(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    venue = stage.venue
+    venue.desk.forget()
+    venue.ledger.forget()
+    for name, position in venue.account.positions.items():
+        venue.account.positions[name] = type(position)()
+    venue.account.wallet = rule.values["wallet"]
+
+
+def _expire_key(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    if rule.values["notice"]:
+        stage.venue.user.close(now_ms)
+    else:
+        stage.venue.user.expires_ms = None
+
+
+def _place_foreign(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    instrument, values = stage.first(rule), rule.values
+    if instrument is None or instrument.quote is None:
+        return
+    away = 1 - values["away_bps"] / _BPS if values["side"] is Side.BUY else 1 + values["away_bps"] / _BPS
+    spec = OrderSpec(
+        client_order_id=f"{values['new_client_id']}-{now_ms}"[:36],
+        side=values["side"],
+        type=OrderType.LIMIT,
+        time_in_force=TimeInForce.GTC,
+        price_ticks=round((instrument.quote.bid_ticks + instrument.quote.ask_ticks) / 2 * away),
+        lots=check_quantity(instrument.rules, values["quantity"], OrderType.LIMIT),
+        reduce_only=values["reduce_only"],
+    )
+    stage.venue.desk.place(instrument, spec, now_ms)
+
+
+def _fill_foreign(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    instrument, side = stage.first(rule), rule.values["side"]
+    if instrument is not None and instrument.touch(is_buy=side is Side.BUY):
+        lots = check_quantity(instrument.rules, rule.values["quantity"], OrderType.LIMIT)
+        stage.venue.desk.foreign_fill(instrument, side, lots, now_ms)
+
+
+def _close_position(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    for instrument in stage.instruments(rule):
+        close_position(stage, instrument, rule.values["fraction"], rule.values["reason"], now_ms)
+
+
+def _post_rules(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    posted = stage.instruments(rule)
+    for instrument in posted:
+        instrument.regime.post(**rule.values)
+
+    def restore(now_ms: int) -> None:
+        for instrument in posted:
+            instrument.regime.post()
+
+    return restore
+
+
+def _transfer(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    venue, amount = stage.venue, rule.values["amount"]
+    instrument = stage.first(rule)
+    if instrument is None:
+        return
+    venue.account.wallet += amount
+    venue.ledger.add_cash("", "TRANSFER", amount, now_ms)
+    if venue.user.is_heard:
+        wallet = plain(venue.account.wallet)
+        balance = {
+            "a": instrument.rules.quote_asset,
+            "wb": wallet,
+            "cw": wallet,
+            "bc": plain(amount),
+        }
+        reason = "DEPOSIT" if amount > 0 else "WITHDRAW"
+        update = {"m": reason, "B": [balance], "P": []}
+        event = {"e": "ACCOUNT_UPDATE", "E": now_ms, "T": now_ms, "a": update}
+        venue.user.publish("ACCOUNT_UPDATE", payloads.encode(event), now_ms)
+
+
+def _set_leverage(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    venue, wanted = stage.venue, rule.values["leverage"]
+    for instrument in stage.instruments(rule):
+        venue.account.leverages[instrument.symbol] = min(wanted, instrument.rules.max_leverage)
+        if venue.user.is_heard:
+            event = payloads.leverage_event(instrument.symbol, wanted, now_ms)
+            venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
+
+
+def _hedge(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    stage.venue.hedge_mode = True
+
+    def restore(now_ms: int) -> None:
+        stage.venue.hedge_mode = False
+
+    return restore
+
+
+def _skew(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    def restore(now_ms: int) -> None:
+        _set_skew(stage, 0)
+
+    _set_skew(stage, rule.values["offset_ms"])
+    return restore
+
+
+def _set_skew(stage: VenueStage, offset_ms: int) -> None:
+    stage.venue.skew_ms = stage.gatekeeper.skew_ms = offset_ms
+
+
+def _move(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    for instrument in stage.instruments(rule):
+        shift_market(stage, instrument, rule.values["bps"], now_ms)
+
+
+def _set_funding(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    rates = [(instrument, instrument.funding.rate) for instrument in stage.instruments(rule)]
+    for instrument, _ in rates:
+        instrument.funding.rate = rule.values["rate"]
+
+    def restore(now_ms: int) -> None:
+        for instrument, rate in rates:
+            instrument.funding.rate = rate
+
+    return restore
+
+
+def _use_weight(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    stage.venue.limits.weight.add(rule.values["weight"], now_ms)
+
+
+def _use_orders(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    for window in (stage.venue.limits.orders_10s, stage.venue.limits.orders_1m):
+        window.add(rule.values["orders"], now_ms)
+
+
+def _expire_orders(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    for instrument in stage.instruments(rule):
+        stage.venue.desk.expire_all(instrument, now_ms)
+
+
+def _guarded(effect: Callable[[VenueStage, Rule, int], Undo | None]) -> Callable[..., Undo | None]:
+    """Return the effect; what the exchange refuses even to a fault does not happen."""
+
+    def guarded(stage: VenueStage, rule: Rule, now_ms: int) -> Undo | None:
+        try:
+            return effect(stage, rule, now_ms)
+        except ApiError:
+            return None
+
+    return guarded
+
+
+_EFFECTS: Mapping[str, Callable[[VenueStage, Rule, int], Undo | None]] = {
+    "halt": _halt,
+    "wipe-account": _wipe,
+    "expire-listen-key": _expire_key,
+    "foreign-order": _guarded(_place_foreign),
+    "foreign-fill": _guarded(_fill_foreign),
+    "adl": _close_position,
+    "symbol-rules": _post_rules,
+    "transfer": _transfer,
+    "leverage": _set_leverage,
+    "hedge-mode": _hedge,
+    "clock-skew": _skew,
+    "move-market": _move,
+    "funding-rate": _set_funding,
+    "used-weight": _use_weight,
+    "used-orders": _use_orders,
+    "expire-orders": _expire_orders,
+}
+
+
+def _ignore_setter(
+    stage: VenueStage, rule: Rule, params: Params, request: Request, now_ms: int
+) -> Response | None:
+    if not request.path.endswith("/leverage"):
+        return json_reply({"code": 200, "msg": "success"})
+    leverage = params.optional_integer("leverage") or 0
+    symbol = params.text_or("symbol", "")
+    return json_reply({"leverage": leverage, "maxNotionalValue": "10000000", "symbol": symbol})
+
+
+def _skip_cancels(
+    stage: VenueStage, rule: Rule, params: Params, request: Request, now_ms: int
+) -> Response | None:
+    instrument = stage.venue.instruments.get(params.text_or("symbol", ""))
+    if instrument is None:
+        return None
+    orders = list(instrument.open.values())
+    for order in orders[: max(0, len(orders) - rule.values["orders"])]:
+        stage.venue.desk.cancel(instrument, order, now_ms)
+    return json_reply({"code": 200, "msg": "The operation of cancel all open order is done."})
+
+
+def _fill_first(
+    stage: VenueStage, rule: Rule, params: Params, request: Request, now_ms: int
+) -> Response | None:
+    instrument = stage.venue.instruments.get(params.text_or("symbol", ""))
+    order = None if instrument is None else _named(stage.venue, instrument, params)
+    if instrument is not None and order is not None and order.is_open:
+        lots = max(1, round(order.remaining_lots * rule.values["fraction"]))
+        stage.venue.desk.fill_resting(instrument, order, lots, now_ms)
+    return None
+
+
+def _named(venue: Venue, instrument: Instrument, params: Params) -> Order | None:
+    try:
+        return find_order(venue, instrument, params)
+    except ApiError:
+        return None
+
+
+def _refuse_amendment(
+    stage: VenueStage, rule: Rule, params: Params, request: Request, now_ms: int
+) -> Response | None:
+    return error_reply(400, -5043, "A pending modification already exists for this order.")
+
+
+_INTERVENTIONS: Mapping[str, Callable[[VenueStage, Rule, Params, Request, int], Response | None]] = {
+    "ignore-setter": _ignore_setter,
+    "cancel-all-skips": _skip_cancels,
+    "fill-first": _fill_first,
+    "pending-amendment": _refuse_amendment,
+}
+
+
+def as_amount(value: Any) -> Decimal:
+    """Return a number of a scenario as an exact decimal."""
+    return Decimal(str(value))
