@@ -101,6 +101,8 @@ def _summary(settings: FeedSettings, options: argparse.Namespace) -> str:
         source = f"recording {settings.recording}, {'in a loop' if settings.loop else 'once'}"
     else:
         source = f"synthetic, seed {settings.seed}"
+    if settings.events is not None:
+        source += f", events of {settings.events}"
     lines = (
         ("symbol", ", ".join(settings.symbols)),
         ("market", source),
@@ -126,6 +128,7 @@ def _feed_settings(options: argparse.Namespace) -> FeedSettings:
         speed=options.speed,
         seed=options.seed,
         loop=options.loop,
+        events=options.events,
     )
 
 
@@ -138,7 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on; loopback only")
     add("--port", type=_port, default=0, help="port to listen on; 0, the default, takes any free one")
     add("--market", choices=KINDS, help="where prices come from; synthetic unless --recording is given")
-    add("--recording", type=Path, metavar="DIR", help="folder with Binance's public data files")
+    add(
+        "--recording",
+        type=Path,
+        metavar="PATH",
+        help="folder with Binance's public data files, or a raw capture",
+    )
+    add("--events", type=Path, metavar="FILE", help="YAML file with jumps, droughts, halts and more, by time")
     add(
         "--symbol",
         action="append",

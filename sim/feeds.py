@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from sim.directed import DirectedMarket
 from sim.market import Market, MarketError
 from sim.recording import RecordedMarket
 from sim.rules import MAINNET, SymbolRules
+from sim.script import read_script
 from sim.synthetic import SyntheticMarket
 
 RECORDING = "recording"
@@ -19,8 +21,9 @@ KINDS = (RECORDING, SYNTHETIC)
 class FeedSettings:
     """What is traded and where its prices come from.
 
-    `recording` is the folder of a recording, `speed` how many market seconds pass in one, `seed` makes a
-    synthetic market repeatable, and with `loop` a recording starts again at its end.
+    `recording` is the folder of a recording or a raw capture, `speed` how many market seconds pass in one, `seed`
+    makes a synthetic market repeatable, and with `loop` a recording starts again at its end. `events` is a file with
+    what shall happen besides (see `sim.script`).
     """
 
     kind: str = SYNTHETIC
@@ -29,14 +32,21 @@ class FeedSettings:
     speed: Fraction = Fraction(1)
     seed: int = 1
     loop: bool = True
+    events: Path | None = None
 
 
 def open_market(settings: FeedSettings, start_ms: int) -> Market:
     """The market that `settings` describe is returned; its first event happens at `start_ms`.
 
     Raises:
-        MarketError: an unknown symbol, or a recording that is missing or cannot be read.
+        MarketError: an unknown symbol, or a recording or script that is missing or cannot be read.
     """
+    script = () if settings.events is None else read_script(settings.events, settings.symbols)
+    market = _plain_market(settings, start_ms)
+    return DirectedMarket(market, script, start_ms) if script else market
+
+
+def _plain_market(settings: FeedSettings, start_ms: int) -> Market:
     rules = {symbol: _known_rules(symbol) for symbol in settings.symbols}
     if not rules:
         raise MarketError(f"There is no symbol to trade: name one of {', '.join(MAINNET)}.")

@@ -16,15 +16,16 @@ from sim.market import FundingTerms
 class Funding:
     """The rate in force, and the time of the next payment in epoch milliseconds."""
 
-    __slots__ = ("next_ms", "rate")
+    __slots__ = ("_own_rate", "next_ms", "rate")
 
     def __init__(self, rate: Decimal, now_ms: int) -> None:
+        self._own_rate = rate
         self.rate = rate
         self.next_ms = next_funding_ms(now_ms)
 
     def change(self, terms: FundingTerms) -> None:
         """The terms are in force; a time that has passed already is none."""
-        self.rate = terms.rate
+        self.rate = self._own_rate if terms.rate is None else terms.rate
         if terms.next_ms is not None and terms.next_ms > terms.time_ms:
             self.next_ms = terms.next_ms
 

@@ -68,13 +68,13 @@ class DepthChange:
 class FundingTerms:
     """From `time_ms` on the symbol's next funding is at `rate`, a fraction that longs pay if it is positive.
 
-    `next_ms` is its exchange time, None for the exchange's own: 00, 08 and 16 o'clock UTC. (Market streams,
-    "Mark Price Stream".)
+    `next_ms` is its exchange time. None leaves the rate or the time to the exchange: its own rate again, and 00, 08
+    and 16 o'clock UTC. (Market streams, "Mark Price Stream".)
     """
 
     time_ms: int
     symbol: str
-    rate: Decimal
+    rate: Decimal | None
     next_ms: int | None = None
 
 

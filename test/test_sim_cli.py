@@ -20,6 +20,7 @@ from sim.feeds import RECORDING, FeedSettings, open_market
 from sim.market import MarketError
 
 from .conftest import ROOT
+from .test_sim_raw_capture import capture, quote
 from .test_sim_recording import QUOTES, write_day
 
 
@@ -104,7 +105,32 @@ def test_a_bad_line_met_on_the_way_ends_it_with_one_sentence(tmp_path: Path) -> 
     assert err.count("\n") == 1
 
 
+def test_a_script_happens_to_the_market(tmp_path: Path) -> None:
+    """The summary names it, and its jump shows in the quotes."""
+    script = tmp_path / "events.yaml"
+    script.write_text("- {at_s: 0, event: jump, bps: 5000}", encoding="utf-8")
+    with running("--events", str(script)) as program:
+        assert f"synthetic, seed 1, events of {script}" in program.summary
+        bid = float(get(f"{program.url}/fapi/v1/ticker/bookTicker?symbol=BTCUSDT")["bidPrice"])
+        with running() as plain:
+            other = float(get(f"{plain.url}/fapi/v1/ticker/bookTicker?symbol=BTCUSDT")["bidPrice"])
+    assert bid == pytest.approx(1.5 * other, rel=0.05)
+
+
+def test_a_capture_is_a_recording(tmp_path: Path) -> None:
+    """Naming the file is enough."""
+    path = capture(tmp_path, [quote(1_000, 10), quote(2_000, 11)])
+    with running("--recording", str(path)) as program:
+        assert f"recording {path}, in a loop" in program.summary
+        bid = get(f"{program.url}/fapi/v1/ticker/bookTicker?symbol=BTCUSDT")["bidPrice"]
+    assert bid == "64000.00"
+
+
 REFUSED = [
+    (
+        ["--events", "/nowhere.yaml"],
+        "/nowhere.yaml cannot be read (No such file or directory): name a YAML file",
+    ),
     (
         ["--symbol", "ABCUSDT"],
         "The simulated exchange does not know ABCUSDT: use one of BTCUSDT, ETHUSDT, SOLUSDT",

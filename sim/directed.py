@@ -1,0 +1,193 @@
+"""A market to which a script happens (see `sim.script`), whatever market it is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sim.market import (
+    BookTicker,
+    DepthChange,
+    FundingTerms,
+    Levels,
+    Market,
+    MarketEvent,
+    StreamMarket,
+    Trade,
+)
+from sim.rules import SymbolRules
+from sim.script import Drought, FundingSpike, Halt, Happening, Move
+
+# In a drought the first part of each such stretch is heard, and nothing of the rest.
+_DROUGHT_SLICE_MS = 1000
+# One in so many: hundredths of a basis point, times a thousandth of a move.
+_WHOLE = 10_000 * 100 * 1000
+
+
+class DirectedMarket(StreamMarket):
+    """The events of `market` as they are under `script`, whose times count from `start_ms`.
+
+    Raises:
+        MarketError: here or while reading: what `market` raises.
+    """
+
+    def __init__(self, market: Market, script: Sequence[Happening], start_ms: int) -> None:
+        self._market = market
+        self._directors = {
+            symbol: _Director(rules, script, start_ms) for symbol, rules in market.rules.items()
+        }
+        super().__init__(market.rules, self._play(_funding(script, market.rules, start_ms)))
+
+    def _play(self, funding: Sequence[FundingTerms]) -> Iterator[MarketEvent]:
+        due = list(funding)
+        while (next_ms := self._market.peek_ms()) is not None:
+            while due and due[0].time_ms <= next_ms:
+                yield due.pop(0)
+            event = self._market.take()
+            yield from self._directors[event.symbol].play(event)
+        yield from due
+
+
+class _Director:
+    """What the script makes of one symbol's events."""
+
+    def __init__(self, rules: SymbolRules, script: Sequence[Happening], start_ms: int) -> None:
+        self._symbol = rules.symbol
+        self._start_ms = start_ms
+        own = [each for each in script if each.symbol in (None, rules.symbol)]
+        self._moves = [_Moving(each) for each in own if isinstance(each, Move)]
+        self._droughts = [each for each in own if isinstance(each, Drought)]
+        self._halts = [each for each in own if isinstance(each, Halt)]
+        self._shift_ticks = 0
+        self._shown: BookTicker | None = None
+        self._quote_missed = False
+        self._has_depth = False
+        self._prints = 0
+        self._last_trade_id = 0
+        self._last_single_id = 0
+
+    def play(self, event: MarketEvent) -> Iterator[MarketEvent]:
+        """The event as it happens, or nothing; a move prints what it takes."""
+        past_ms = event.time_ms - self._start_ms
+        if isinstance(event, BookTicker):
+            yield from self._quote(event, past_ms)
+        elif isinstance(event, Trade):
+            yield from self._trade(event, past_ms)
+        elif isinstance(event, DepthChange):
+            yield from self._depth(event, past_ms)
+        else:
+            yield event
+
+    def _quote(self, event: BookTicker, past_ms: int) -> Iterator[MarketEvent]:
+        if self._is_halted(past_ms, prints=False) or self._is_dry(past_ms):
+            self._quote_missed = True
+            return
+        self._quote_missed = False
+        was_ticks, self._shift_ticks = self._shift_ticks, self._shift(event, past_ms)
+        shown = self._shown
+        if shown is not None and was_ticks != self._shift_ticks:
+            yield self._sweep(shown, event.time_ms, falls=self._shift_ticks < was_ticks)
+            if self._has_depth:
+                yield self._forgotten(event.time_ms)
+        factor = self._factor(past_ms)
+        self._shown = replace(
+            event,
+            bid_ticks=event.bid_ticks + self._shift_ticks,
+            bid_lots=_smaller(event.bid_lots, factor),
+            ask_ticks=event.ask_ticks + self._shift_ticks,
+            ask_lots=_smaller(event.ask_lots, factor),
+        )
+        yield self._shown
+
+    def _shift(self, event: BookTicker, past_ms: int) -> int:
+        mid_ticks = (event.bid_ticks + event.ask_ticks) // 2 + self._shift_ticks
+        shift_ticks = sum(move.ticks(mid_ticks, past_ms) for move in self._moves)
+        return max(shift_ticks, 1 - event.bid_ticks)
+
+    def _sweep(self, shown: BookTicker, time_ms: int, *, falls: bool) -> Trade:
+        """The touch that is in the way of a move has been taken."""
+        self._prints += 1
+        ticks, lots = (shown.bid_ticks, shown.bid_lots) if falls else (shown.ask_ticks, shown.ask_lots)
+        trade_id, single_id = self._last_trade_id + self._prints, self._last_single_id + self._prints
+        return Trade(time_ms, shown.symbol, trade_id, ticks, lots, single_id, single_id, buyer_is_maker=falls)
+
+    def _trade(self, event: Trade, past_ms: int) -> Iterator[MarketEvent]:
+        self._last_trade_id, self._last_single_id = event.trade_id, event.last_id
+        if self._quote_missed or self._is_halted(past_ms, prints=True) or self._is_dry(past_ms):
+            return
+        yield replace(
+            event,
+            trade_id=event.trade_id + self._prints,
+            price_ticks=event.price_ticks + self._shift_ticks,
+            lots=_smaller(event.lots, self._factor(past_ms)),
+            first_id=event.first_id + self._prints,
+            last_id=event.last_id + self._prints,
+        )
+
+    def _depth(self, event: DepthChange, past_ms: int) -> Iterator[MarketEvent]:
+        if self._is_halted(past_ms, prints=False) or self._is_dry(past_ms):
+            if self._has_depth:
+                yield self._forgotten(event.time_ms)
+            return
+        self._has_depth = True
+        factor = self._factor(past_ms)
+        yield replace(event, bids=self._levels(event.bids, factor), asks=self._levels(event.asks, factor))
+
+    def _forgotten(self, time_ms: int) -> DepthChange:
+        """The levels known so far are no longer what they were."""
+        self._has_depth = False
+        last_id = 0 if self._shown is None else self._shown.update_id
+        return DepthChange(time_ms, self._symbol, last_id, (), (), snapshot=True)
+
+    def _levels(self, levels: Levels, factor: int) -> Levels:
+        return tuple(
+            (price_ticks + self._shift_ticks, _smaller(lots, factor) if lots else 0)
+            for price_ticks, lots in levels
+            if price_ticks + self._shift_ticks > 0
+        )
+
+    def _is_halted(self, past_ms: int, *, prints: bool) -> bool:
+        return any(
+            each.at_ms <= past_ms < each.end_ms and (prints or not each.prints_only) for each in self._halts
+        )
+
+    def _is_dry(self, past_ms: int) -> bool:
+        factor = self._factor(past_ms)
+        return factor > 1 and past_ms % _DROUGHT_SLICE_MS >= max(1, _DROUGHT_SLICE_MS // factor)
+
+    def _factor(self, past_ms: int) -> int:
+        return max((each.factor for each in self._droughts if each.at_ms <= past_ms < each.end_ms), default=1)
+
+
+class _Moving:
+    """A move, and the mid in ticks from which it began."""
+
+    def __init__(self, move: Move) -> None:
+        self._move = move
+        self._from_ticks: int | None = None
+
+    def ticks(self, mid_ticks: int, past_ms: int) -> int:
+        """The part of the move that is in force, in ticks."""
+        permille = self._move.permille(past_ms)
+        if past_ms < self._move.at_ms:
+            return 0
+        if self._from_ticks is None:
+            self._from_ticks = mid_ticks
+        return self._from_ticks * self._move.hundredths_bps * permille // _WHOLE
+
+
+def _smaller(lots: int, factor: int) -> int:
+    return lots if factor == 1 else max(1, lots // factor)
+
+
+def _funding(
+    script: Sequence[Happening], rules: Mapping[str, SymbolRules], start_ms: int
+) -> list[FundingTerms]:
+    terms: list[FundingTerms] = []
+    for spike in script:
+        if not isinstance(spike, FundingSpike):
+            continue
+        due_ms = None if spike.due_ms is None else start_ms + spike.due_ms
+        for symbol in rules if spike.symbol is None else (spike.symbol,):
+            terms.append(FundingTerms(start_ms + spike.at_ms, symbol, spike.rate, due_ms))
+            if spike.end_ms is not None:
+                terms.append(FundingTerms(start_ms + spike.end_ms, symbol, None))
+    return sorted(terms, key=lambda each: each.time_ms)
