@@ -34,6 +34,7 @@ class Ledger:
         """Every trade up to this id is counted; beyond it only those that a stream told of."""
         self.is_open = False
         self._opened_after = 0
+        self._position_as_of_ms = 0
         self._early: list[Fill] = []
         self._seen: OrderedDict[int, None] = OrderedDict()
 
@@ -42,16 +43,20 @@ class Ledger:
 
         Return the fills that came before this and are not in it, to be applied now.
         """
-        self.adopt(position)
+        self.adopt(position, 0)
         self.checkpoint_id = self._opened_after = last_trade_id
         self.is_open = True
         early, self._early = self._early, []
         return early
 
-    def adopt(self, position: Position) -> None:
-        """Take the exchange's position for ours, after a difference that no trade explained."""
+    def adopt(self, position: Position, as_of_ms: int) -> None:
+        """Take the exchange's position for ours, after a difference that no trade explained.
+
+        Fills up to ``as_of_ms``, the exchange's time, that are told of later are in it already.
+        """
         self.position_quantity = position.quantity
         self.entry_price = position.entry_price
+        self._position_as_of_ms = as_of_ms
 
     def apply(self, fill: Fill) -> bool:
         """Count a fill; return False if it was counted before, or is kept until the books are opened."""
@@ -61,7 +66,8 @@ class Ledger:
         if fill.trade_id <= self._opened_after or fill.trade_id in self._seen:
             return False
         self._remember(fill.trade_id)
-        self._move_position(fill.side.sign * fill.quantity, fill.price)
+        if fill.time_ms > self._position_as_of_ms:
+            self._move_position(fill.side.sign * fill.quantity, fill.price)
         self.realized_pnl_quote += fill.realized_pnl_quote
         self.fees[fill.commission_asset] = self.fees.get(fill.commission_asset, _ZERO) + fill.commission
         self.fill_count += 1

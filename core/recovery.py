@@ -268,16 +268,17 @@ class RecoveryManager:
         if position.quantity != context.ledger.position_quantity:
             fills = context.ledger.fill_count
             await asyncio.sleep(self.READ_AGAIN_S)
+            asked_ms = self._server_ms() - self.READ_LAG_MS
             again = await self._gateway.position(context.symbol)
             settled_ms = self._server_ms() - context.ledger.last_fill_ms
             is_old = settled_ms < self.READ_LAG_MS or 0 < again.update_ms < context.ledger.last_fill_ms
             if again.quantity != position.quantity or context.ledger.fill_count != fills or is_old:
                 raise OutcomeUnknown("the exchange's position is still moving or lags behind our fills")
-            self._adopt_position(context, again)
+            self._adopt_position(context, again, asked_ms)
             position = again
         self._note_position(context, position)
 
-    def _adopt_position(self, context: SymbolContext, position: Position) -> None:
+    def _adopt_position(self, context: SymbolContext, position: Position, as_of_ms: int) -> None:
         ours = context.ledger.position_quantity
         if position.quantity == ours:
             return
@@ -287,7 +288,7 @@ class RecoveryManager:
             position.quantity,
             ours,
         )
-        context.ledger.adopt(position)
+        context.ledger.adopt(position, as_of_ms)
         notional = position_notional_quote(position.quantity, position.mark_price)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}"))
 
