@@ -18,6 +18,7 @@ from sim.fault_effects import VenueStage
 from sim.fault_rules import Rule, Script
 from sim.faults import FaultPlan, ReplyFate, RequestFate, Tap
 from sim.instrument import Instrument
+from sim.limits import Limits
 from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
 from sim.market_endpoints import MarketEndpoints
 from sim.market_streams import MarketStreams
@@ -27,6 +28,7 @@ from sim.rest import Router
 from sim.streams import Connection, Deliver, HangUp, parse_target
 from sim.upkeep import Upkeep
 from sim.venue import Options, Venue
+from sim.ws_api import ApiDoor, is_api
 
 __all__ = [
     "ApiKey",
@@ -76,16 +78,23 @@ class Exchange:
         self.faults = FaultPlan(faults or Script(), now_ms, stage)
         self._upkeep = Upkeep(venue)
         self._streams = MarketStreams(self._venue, lambda: self._now_ms, self._set_timer)
-        self._router = Router(
-            {
-                **MarketEndpoints(venue).routes(),
-                **OrderEndpoints(venue).routes(),
-                **AccountEndpoints(venue).routes(),
-                **ControlEndpoints(venue).routes(),
-            },
-            gatekeeper,
-            venue.limits,
-            venue.ledger,
+        routes = {
+            **MarketEndpoints(venue).routes(),
+            **OrderEndpoints(venue).routes(),
+            **AccountEndpoints(venue).routes(),
+            **ControlEndpoints(venue).routes(),
+        }
+        self._router = Router(routes, gatekeeper, venue.limits, venue.ledger)
+        shares = options.streams.api_shares_weight
+        self._api = ApiDoor(
+            routes=routes,
+            gatekeeper=gatekeeper,
+            weights=venue.limits if shares else Limits(venue.limits.sizes),
+            limits=venue.limits,
+            ledger=venue.ledger,
+            hub=venue.hub,
+            enter=self._enter,
+            leave=self._set_timer,
         )
 
     def handle(self, request: Request, now_ms: int) -> Response:
@@ -116,7 +125,8 @@ class Exchange:
         """Return the session of a connection to ``target``; what it says goes to ``deliver``.
 
         ``hang_up`` is called when the exchange ends the connection of itself, after 24 hours.
-        Raises UnknownRoute if no endpoint lives there, and RefusedHandshake where a fault will not have it.
+        Raises UnknownRoute if no endpoint lives there, and RefusedHandshake where a fault will not have it or, for
+        the WebSocket API, no weight is left.
         """
         self.advance(now_ms)
         if (status := self.faults.on_handshake(target, self._now_ms)) is not None:
@@ -124,14 +134,20 @@ class Exchange:
         tap = self.faults.open_tap(target, deliver)
         try:
             tap.join(self._open(target, tap.deliver, hang_up))
-        except UnknownRoute:
+        except (UnknownRoute, RefusedHandshake):
             tap.closed(self._now_ms)
             raise
         self._set_timer()
         return tap
 
     def _open(self, target: str, deliver: Deliver, hang_up: HangUp) -> Connection:
+        if is_api(target):
+            return self._api.open(target, deliver, hang_up, self._now_ms)
         return self._venue.hub.open(parse_target(target), deliver, hang_up, self._now_ms)
+
+    def _enter(self, now_ms: int) -> int:
+        self.advance(now_ms)
+        return self._now_ms
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due up to ``now_ms``, in the order of its times."""

@@ -318,6 +318,18 @@ async def test_too_many_control_messages_end_the_connection() -> None:
         assert caught.value.rcvd.code == 1008
 
 
+async def test_orders_are_placed_over_the_websocket_api() -> None:
+    """The WebSocket API is carried like a stream: requests in, replies out, on /ws-fapi/v1 (facts 1, 8)."""
+    async with served() as running, running.stream("/ws-fapi/v1") as socket:
+        values = {"apiKey": KEY, "timestamp": CLOCK.time_ms()}
+        signature = sign(SECRET, f"apiKey={KEY}&timestamp={values['timestamp']}")
+        request = {"id": "a", "method": "v2/account.balance", "params": {**values, "signature": signature}}
+        await socket.send(json.dumps(request))
+        async with asyncio.timeout(5):
+            reply = json.loads(await socket.recv())
+        assert (reply["id"], reply["status"], reply["result"][0]["asset"]) == ("a", 200, "USDT")
+
+
 async def test_unasked_pongs_count_like_messages() -> None:
     """Ping and pong frames fall under the ten messages a second (facts 6)."""
     async with served() as running, running.stream("/market/ws") as socket:

@@ -46,7 +46,7 @@ def test_stream_is_heard_on_its_route_only(target: str, hears: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "", "/foo/ws", "/public", "/public/ws/", "/public/stream/x", "/ws-fapi/v1"]
+    "target", ["/", "", "/foo/ws", "/public", "/public/ws/", "/public/stream/x", "/ws-fapi/v2", "/ws-fapi/v1/"]
 )
 def test_unknown_target_is_no_stream_endpoint(target: str) -> None:
     """The handshake is refused where no endpoint lives (facts 1)."""
