@@ -74,6 +74,8 @@ class LiveOrder:
     status: OrderStatus = OrderStatus.PENDING_NEW
     order_id: int = 0
     executed_lots: int = 0
+    counted_lots: int = 0
+    """Executed lots whose trades are in the ledger: the status of an order may come before its trades."""
     update_ms: int = 0
     """The exchange's time of the latest report."""
     cancel_requested: bool = False
@@ -113,6 +115,7 @@ class LiveOrders:
     def __init__(self) -> None:
         self.awaiting_echo: dict[str, int] = {}
         """Monotonic time of acceptance, by client id, of orders that the user stream has not spoken of yet."""
+        self._uncounted: dict[str, int] = {}
         self._living: dict[str, LiveOrder] = {}
         self._ended: OrderedDict[str, LiveOrder] = OrderedDict()
 
@@ -170,6 +173,7 @@ class LiveOrders:
             self.awaiting_echo[order.client_id] = now_ns
         order.accepted_ns = order.accepted_ns or now_ns
         order.executed_lots = max(order.executed_lots, report.executed_lots)
+        self._note_uncounted(order, now_ns)
         if order.status.is_terminal and not order.end_is_reported and not report.status.is_terminal:
             self._revive(order)
         if not order.status.is_terminal:
@@ -194,6 +198,35 @@ class LiveOrders:
             order.status = OrderStatus.PARTIALLY_FILLED
         elif _RANK[report.status] >= _RANK[order.status]:
             order.status = report.status
+
+    def count(self, order: LiveOrder, lots: int, now_ns: int) -> None:
+        """Note that trades of so many lots of this order are in the ledger."""
+        order.counted_lots += lots
+        order.executed_lots = max(order.executed_lots, order.counted_lots)
+        self._note_uncounted(order, now_ns)
+
+    def _note_uncounted(self, order: LiveOrder, now_ns: int) -> None:
+        if order.executed_lots > order.counted_lots:
+            self._uncounted.setdefault(order.client_id, now_ns)
+        else:
+            self._uncounted.pop(order.client_id, None)
+
+    def uncounted_lots(self) -> int:
+        """Return what has been executed without its trades being in the ledger yet: bought less sold."""
+        orders = [order for client_id in self._uncounted if (order := self.find(client_id)) is not None]
+        return sum(order.side.sign * (order.executed_lots - order.counted_lots) for order in orders)
+
+    def uncounted_since_ns(self) -> int | None:
+        """Return since when the oldest of those trades is missing, None if none is."""
+        return min(self._uncounted.values(), default=None)
+
+    def count_all(self) -> None:
+        """Take everything executed for counted: a position of the exchange's has been adopted that holds it."""
+        for client_id in list(self._uncounted):
+            order = self.find(client_id)
+            if order is not None:
+                order.counted_lots = order.executed_lots
+        self._uncounted.clear()
 
     def echo(self, order: LiveOrder) -> None:
         """Note that the user stream has spoken of this order: the proof that it still reports."""

@@ -146,9 +146,8 @@ class OrderManager:
         """Return the quotes to place now: what strategy wants, less what risk and the brake take away."""
         desired = desired_quotes(book, context.state.mark_price, context.rules, context.settings)
         price = context.state.risk_price(context.rules)
-        trimmed = trim(
-            desired.quotes, context.ledger.position_quantity, price, context.orders, context.rules, self._risk
-        )
+        known = context.ledger.position_quantity + context.rules.quantity(context.orders.uncounted_lots())
+        trimmed = trim(desired.quotes, known, price, context.orders, context.rules, self._risk)
         if not context.orders.living():  # else it is what rests that leaves no room
             self._tell(context, desired.left_out, trimmed.left_out)
         brake, now_ns = self._brakes[context.symbol], self._clock.monotonic_ns()

@@ -84,7 +84,7 @@ class RecoveryManager:
         self._dead_man_ack_ns: dict[str, int] = {}
         self._trades_since_ms = 0
         self._due = asyncio.Event()
-        self._fills = FillBook(bus, on_fill)
+        self._fills = FillBook(bus, clock, on_fill)
         self._events = UserEvents(
             {context.symbol: context for context in contexts},
             execution,
@@ -289,6 +289,7 @@ class RecoveryManager:
             ours,
         )
         context.ledger.adopt(position, as_of_ms)
+        context.orders.count_all()
         notional = position_notional_quote(position.quantity, position.mark_price)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}"))
 
@@ -327,6 +328,15 @@ class RecoveryManager:
             if self.stream.is_up and accepted_ns and min(accepted_ns) < overdue_ns:
                 self._forget_echoes()
                 self.stream.drop("silent about our orders")
+            self._expect_trades()
+
+    def _expect_trades(self) -> None:
+        """Reconcile when an order is known to be executed and the stream does not bring its trades."""
+        overdue_ns = self._clock.monotonic_ns() - self.STREAM_LAG_MS * 1_000_000
+        for context in self._contexts:
+            since_ns = context.orders.uncounted_since_ns()
+            if since_ns is not None and since_ns < overdue_ns and self._gate.is_open:
+                self.request_reconcile(f"{context.symbol}: an order was executed, but its trades are missing")
 
     def _forget_echoes(self) -> None:
         """Expect nothing of a new connection that only the old one could have told."""

@@ -13,6 +13,7 @@ from core.events import EventBus, FillEvent
 from core.execution import ExecutionEngine
 from core.model import Fill
 from core.order import LiveOrder, is_ours
+from utils.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ FORCED_PREFIXES = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
 class FillBook:
     """Counts each fill once, from whichever channel it comes, and tells those who watch."""
 
-    def __init__(self, bus: EventBus, on_fill: Callable[[str], None]) -> None:
+    def __init__(self, bus: EventBus, clock: Clock, on_fill: Callable[[str], None]) -> None:
         self._bus = bus
+        self._clock = clock
         self._on_fill = on_fill
 
     def count(self, context: SymbolContext, fill: Fill) -> bool:
@@ -34,6 +36,9 @@ class FillBook:
             return False
         context.state.position = context.ledger.position_quantity
         order = context.orders.find(fill.client_id) or context.orders.by_order_id(fill.order_id)
+        if order is not None:
+            lots = context.rules.floor_lots(fill.quantity)
+            context.orders.count(order, lots, self._clock.monotonic_ns())
         self._say(context, fill, order)
         self._bus.publish(FillEvent(fill, order.level if order is not None else 0))
         self._on_fill(context.symbol)
