@@ -1,5 +1,7 @@
 """The account: wallet, positions, fees, funding and margin of a one-way cross account, exact to eight decimals.
 
+The wallet is in the quote asset; fees may be paid in BNB instead, which ``fees`` keeps.
+
 A position keeps its lots and the sum of what they cost. Reducing releases the proportional part of that sum, rounded
 once to eight decimals, so that realised profits over a round trip add up exactly to the cash that moved.
 
@@ -10,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from sim.brackets import bracket_of, brackets_of
+from sim.fees import NO_FEE, Fee, FeeOptions, Fees
 from sim.money import EXACT, ZERO, booked, product, share
 from sim.rules import SymbolRules
-
-MAX_NOTIONAL = Decimal(10_000_000)
-"""The cap of the single leverage bracket that is modelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Booking:
     """What a fill did to the wallet: realised profit before fees, and the fee (positive: cost)."""
 
     realised: Decimal
-    fee: Decimal
+    fee: Fee
 
 
 @dataclass(slots=True)
@@ -86,6 +87,8 @@ class Account:
     default_leverage: int = 20
     fees_paid: Decimal = ZERO
     funding_received: Decimal = ZERO
+    multi_assets: bool = False
+    fees: Fees = field(default_factory=lambda: Fees(FeeOptions()))
     positions: dict[str, Position] = field(default_factory=dict)
     leverages: dict[str, int] = field(default_factory=dict)
 
@@ -96,18 +99,23 @@ class Account:
             self.leverages[symbol] = min(self.default_leverage, rules.max_leverage)
 
     def book_fill(
-        self, symbol: str, signed_lots: int, price_ticks: int, now_ms: int, *, maker: bool
+        self, symbol: str, signed_lots: int, price_ticks: int, now_ms: int, *, maker: bool, free: bool = False
     ) -> Booking:
-        """Book a fill of ``signed_lots`` (negative: sold) at ``price_ticks``: position, fee and wallet follow."""
+        """Book a fill of ``signed_lots`` (negative: sold) at ``price_ticks``: position, fee and wallet follow.
+
+        ``free`` spares it the fee.
+        """
         rules, position = self.rules[symbol], self.positions[symbol]
         value = product(rules.price(price_ticks), rules.quantity(abs(signed_lots)))
-        fee = product(value, rules.maker_fee if maker else rules.taker_fee)
+        fee = NO_FEE if free else self.fees.charge(rules, value, maker=maker)
         before = position.lots
         realised = position.trade(signed_lots, value)
-        _note_paid(position, before, signed_lots, fee)
+        _note_paid(position, before, signed_lots, fee.value)
         position.update_ms = now_ms
-        self.wallet += realised - fee
-        self.fees_paid += fee
+        self.wallet += realised
+        if not fee.asset:
+            self.wallet -= fee.amount
+            self.fees_paid += fee.amount
         return Booking(realised, fee)
 
     def book_funding(self, symbol: str, mark: Decimal, rate: Decimal) -> Decimal:
@@ -148,7 +156,12 @@ class Account:
     def maintenance_margin(self, symbol: str, mark: Decimal) -> Decimal:
         """Return the maintenance margin of the symbol's position."""
         rules = self.rules[symbol]
-        return product(abs(self.positions[symbol].notional(rules, mark)), maintenance_rate(rules))
+        notional = abs(self.positions[symbol].notional(rules, mark))
+        return bracket_of(rules, notional).maintenance(notional)
+
+    def maintenance(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Return the maintenance margin of all positions at ``marks``."""
+        return sum((self.maintenance_margin(symbol, mark) for symbol, mark in marks.items()), ZERO)
 
     def liquidation_price(self, symbol: str, marks: Mapping[str, Decimal]) -> Decimal:
         """Return the mark at which equity meets maintenance margin, other symbols unchanged; zero if there is none."""
@@ -160,9 +173,20 @@ class Account:
         for name in others:
             spare += self.positions[name].unrealised(self.rules[name], marks[name])
             spare -= self.maintenance_margin(name, marks[name])
-        quantity = rules.quantity(position.lots)
-        slope = EXACT.subtract(EXACT.multiply(abs(quantity), maintenance_rate(rules)), quantity)
-        return max(booked(EXACT.divide(spare, slope)), ZERO)
+        return _meeting_price(rules, rules.quantity(position.lots), spare)
+
+
+def _meeting_price(rules: SymbolRules, quantity: Decimal, spare: Decimal) -> Decimal:
+    """Return the price at which ``spare`` + quantity × price is the maintenance margin, zero if there is none.
+
+    In the brackets that the solution does not lie in, the formula gives a price of another bracket and is passed over.
+    """
+    for bracket in brackets_of(rules):
+        slope = EXACT.subtract(EXACT.multiply(abs(quantity), bracket.rate), quantity)
+        price = EXACT.divide(spare + bracket.cum, slope)
+        if bracket.floor < abs(quantity) * price <= bracket.cap:
+            return booked(price)
+    return ZERO
 
 
 def _note_paid(position: Position, lots_before: int, signed_lots: int, fee: Decimal) -> None:
@@ -173,8 +197,3 @@ def _note_paid(position: Position, lots_before: int, signed_lots: int, fee: Deci
         position.paid = share(fee, abs(position.lots), abs(signed_lots))
     else:
         position.paid += fee
-
-
-def maintenance_rate(rules: SymbolRules) -> Decimal:
-    """Return the maintenance margin rate of the symbol's first bracket (facts section 10)."""
-    return Decimal("0.004") if rules.max_leverage >= 125 else Decimal("0.005")

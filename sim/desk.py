@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from sim import payloads
-from sim.account import MAX_NOTIONAL, Account, OpenInterest
+from sim.account import Account, OpenInterest
+from sim.brackets import max_notional
 from sim.errors import refusal
 from sim.instrument import Instrument
 from sim.market import BookTicker, Trade
@@ -212,6 +213,12 @@ class Desk:
             )
         return total
 
+    def worst_notional(self, instrument: Instrument) -> Decimal:
+        """Return the position's value if all bids or all asks fill, whichever is larger."""
+        position, interest = self._account.positions[instrument.symbol], instrument.open_interest()
+        notional = position.notional(instrument.rules, instrument.mark.mark)
+        return max(abs(notional + interest.bids), abs(notional - interest.asks))
+
     def _check_margin(
         self, instrument: Instrument, side: Side, price_ticks: int, lots: int, replaced: Order | None = None
     ) -> None:
@@ -227,7 +234,8 @@ class Desk:
         then = self._account.initial_margin(symbol, mark, more)
         if then <= now:
             return
-        if then * self._account.leverages[symbol] > MAX_NOTIONAL:
+        leverage = self._account.leverages[symbol]
+        if then * leverage > max_notional(instrument.rules, leverage):
             raise refusal(-2027)
         if self.required_margin(instrument) - now + then > self._account.equity(self.marks):
             raise refusal(-2019)
@@ -382,14 +390,16 @@ class Desk:
             side=order.side,
             price_ticks=fill.price_ticks,
             lots=fill.lots,
-            fee=booking.fee,
+            fee=booking.fee.amount,
+            fee_asset=booking.fee.asset,
             realised=booking.realised,
             maker=fill.maker,
             time_ms=now_ms,
         )
         trade_id = str(record.trade_id)
         self._ledger.fills.append(record)
-        self._ledger.add_cash(order.symbol, "COMMISSION", -booking.fee, now_ms, trade_id)
+        fee = booking.fee
+        self._ledger.add_cash(order.symbol, "COMMISSION", -fee.amount, now_ms, trade_id, fee.asset)
         if booking.realised:
             self._ledger.add_cash(order.symbol, "REALIZED_PNL", booking.realised, now_ms, trade_id)
         return record

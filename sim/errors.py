@@ -83,8 +83,11 @@ TEXTS: dict[int, str] = {
     -4116: "ClientOrderId is duplicated.",
     -4120: "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
     -4131: "The counterparty's best price does not meet the PERCENT_PRICE filter limit.",
-    -4165: "Maximum time interval is {} days.",
     -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
+    -4165: "Maximum time interval is {} days.",
+    -4168: "Unable to adjust to isolated-margin mode under the Multi-Assets mode.",
+    -4170: "Unable to adjust Multi-Assets Mode with open orders in USDⓈ-M Futures.",
+    -4171: "Adjusted asset mode is currently set and does not need to be adjusted repeatedly.",
     -5021: "Due to the order could not be filled immediately, the FOK order has been rejected. "
     "The order will not be recorded in the order history",
     -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected. "

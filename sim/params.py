@@ -93,6 +93,11 @@ class Params:
             raise refusal(-1100, name)
         return Decimal(value)
 
+    def flag(self, name: str) -> bool:
+        """Return the parameter, which must say "true" or "false"; -1102 if it is missing."""
+        self.text(name)
+        return self.flag_or(name, default=False)
+
     def flag_or(self, name: str, *, default: bool) -> bool:
         """Return the parameter, which must say "true" or "false", or ``default``."""
         value = self._values.get(name)

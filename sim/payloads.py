@@ -11,7 +11,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from sim.account import MAX_NOTIONAL, Account, OpenInterest, maintenance_rate
+from sim.account import Account, OpenInterest
+from sim.fees import BNB
 from sim.instrument import Instrument
 from sim.market import BookTicker, Trade
 from sim.money import EXACT, ZERO, booked
@@ -161,7 +162,7 @@ def _fill_part(fill: FillRecord | None, rules: SymbolRules) -> Json:
     return {
         "l": rules.quantity_text(fill.lots),
         "L": rules.price_text(fill.price_ticks),
-        "N": rules.quote_asset,
+        "N": fill.fee_asset or rules.quote_asset,
         "n": plain(fill.fee),
         "t": fill.trade_id,
         "m": fill.maker,
@@ -233,8 +234,11 @@ def _account_update(
     reason: str, account: Account, rules: SymbolRules, change: Decimal, now_ms: int, extra: Json
 ) -> Json:
     wallet = plain(account.wallet)
-    balance = {"a": rules.quote_asset, "wb": wallet, "cw": wallet, "bc": plain(change)}
-    body = {"m": reason, "B": [balance], **extra}
+    balances = [{"a": rules.quote_asset, "wb": wallet, "cw": wallet, "bc": plain(change)}]
+    if reason == "ORDER" and account.fees.burns_bnb and account.fees.bnb:
+        bnb = plain(account.fees.bnb)
+        balances.append({"a": BNB, "wb": bnb, "cw": bnb, "bc": plain(ZERO)})
+    body = {"m": reason, "B": balances, **extra}
     return {"e": "ACCOUNT_UPDATE", "E": now_ms, "T": now_ms, "a": body}
 
 
@@ -384,7 +388,7 @@ def user_trade(fill: FillRecord, instrument: Instrument) -> Json:
         "quoteQty": plain(instrument.value(fill.price_ticks * fill.lots)),
         "baseQty": "0",
         "commission": plain(fill.fee),
-        "commissionAsset": rules.quote_asset,
+        "commissionAsset": fill.fee_asset or rules.quote_asset,
         "marginAsset": rules.quote_asset,
         "realizedPnl": plain(fill.realised),
         "buyer": fill.side.value == "BUY",
@@ -399,17 +403,9 @@ def income(row: CashRecord, asset: str) -> Json:
         "symbol": row.symbol,
         "incomeType": row.kind,
         "income": plain(row.amount),
-        "asset": asset,
+        "asset": row.asset or asset,
         "info": row.trade_id or row.kind,
         "time": row.time_ms,
         "tranId": row.transaction_id,
         "tradeId": row.trade_id,
     }
-
-
-def leverage_bracket(rules: SymbolRules) -> str:
-    """Return an element of GET leverageBracket as text: the one bracket that is modelled, its ratio a JSON number."""
-    return (
-        f'{{"symbol":"{rules.symbol}","brackets":[{{"bracket":1,"initialLeverage":{rules.max_leverage},'
-        f'"notionalCap":{MAX_NOTIONAL},"notionalFloor":0,"maintMarginRatio":{maintenance_rate(rules)},"cum":0}}]}}'
-    )

@@ -3,16 +3,30 @@
 Source: facts section 3.3 (allOrders), 3.4 (userTrades, income).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sim.errors import refusal
 from sim.params import Params
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 
+KEPT_MS = 90 * 24 * 3600 * 1000
+"""How far back fills and movements of the wallet are shown: three months."""
+
 Row = TypeVar("Row")
+
+
+class Dated(Protocol):
+    """Whatever happened at a time."""
+
+    @property
+    def time_ms(self) -> int:
+        """Return when it happened."""
+
+
+Event = TypeVar("Event", bound=Dated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +40,10 @@ class Span:
 
     @classmethod
     def of(cls, params: Params, id_name: str, now_ms: int, *, default: int, most: int) -> "Span":
-        """Return the span that the parameters ask for; raises -1130 (limit) or -1128 (ids with times, over 7 days)."""
+        """Return the span that the parameters ask for.
+
+        Raises -1130 (limit), -1128 (ids with times), -1023 (start after end) or -4165 (over 7 days).
+        """
         from_id = params.optional_integer(id_name) if id_name else None
         start_ms, end_ms = params.optional_integer("startTime"), params.optional_integer("endTime")
         limit = params.integer_or("limit", default)
@@ -34,21 +51,48 @@ class Span:
             raise refusal(-1130, "limit")
         if from_id is not None and (start_ms, end_ms) != (None, None):
             raise refusal(-1128)
-        if start_ms is not None and end_ms is not None and not 0 <= end_ms - start_ms <= WEEK_MS:
-            raise refusal(-1128)
+        if start_ms is not None and end_ms is not None:
+            _check_times(start_ms, end_ms)
         if from_id is None and start_ms is None:
             return cls(None, None, min(end_ms or now_ms, now_ms), limit)
         return cls(from_id, start_ms, end_ms, limit)
 
 
 def page(
-    span: Span, rows: Iterable[Row], id_of: Callable[[Row], int], time_of: Callable[[Row], int]
+    span: Span,
+    rows: Iterable[Row],
+    id_of: Callable[[Row], int],
+    time_of: Callable[[Row], int],
+    number: int | None = None,
 ) -> list[Row]:
-    """Return the rows of ``span``, oldest first; ``rows`` come oldest first."""
+    """Return the rows of ``span``, oldest first; ``rows`` come oldest first. ``number`` asks for one page of them."""
+    found = list(_within(span, rows, id_of, time_of))
+    if number is not None:
+        return found[(number - 1) * span.limit : number * span.limit]
+    newest = span.from_id is None and span.start_ms is None
+    return found[-span.limit :] if newest else found[: span.limit]
+
+
+def recent(events: Iterable[Event], now_ms: int) -> Iterator[Event]:
+    """Yield what is still shown of ``events``."""
+    return (event for event in events if now_ms - event.time_ms <= KEPT_MS)
+
+
+def _within(
+    span: Span, rows: Iterable[Row], id_of: Callable[[Row], int], time_of: Callable[[Row], int]
+) -> Iterator[Row]:
     if span.from_id is not None:
-        return [row for row in rows if id_of(row) >= span.from_id][: span.limit]
+        return (row for row in rows if id_of(row) >= span.from_id)
     if span.start_ms is not None:
-        end_ms = span.end_ms if span.end_ms is not None else span.start_ms + WEEK_MS
-        return [row for row in rows if span.start_ms <= time_of(row) <= end_ms][: span.limit]
+        start_ms, end_ms = span.start_ms, span.end_ms
+        last_ms = end_ms if end_ms is not None else start_ms + WEEK_MS
+        return (row for row in rows if start_ms <= time_of(row) <= last_ms)
     end_ms = span.end_ms or 0
-    return [row for row in rows if end_ms - WEEK_MS <= time_of(row) <= end_ms][-span.limit :]
+    return (row for row in rows if end_ms - WEEK_MS <= time_of(row) <= end_ms)
+
+
+def _check_times(start_ms: int, end_ms: int) -> None:
+    if start_ms > end_ms:
+        raise refusal(-1023)
+    if end_ms - start_ms > WEEK_MS:
+        raise refusal(-4165, 7)

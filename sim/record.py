@@ -17,7 +17,10 @@ REFUSALS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillRecord:
-    """One fill of one of our orders; ``fee`` positive is a cost, ``realised`` is before it."""
+    """One fill of one of our orders; ``fee`` positive is a cost, ``realised`` is before it.
+
+    ``fee_asset`` is empty for the quote asset.
+    """
 
     trade_id: int
     order_id: int
@@ -27,6 +30,7 @@ class FillRecord:
     price_ticks: int
     lots: int
     fee: Decimal
+    fee_asset: str
     realised: Decimal
     maker: bool
     time_ms: int
@@ -34,7 +38,7 @@ class FillRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CashRecord:
-    """One movement of the wallet: a row of ``GET /fapi/v1/income``."""
+    """One movement of the wallet, of the quote asset where ``asset`` is empty: a row of ``GET /fapi/v1/income``."""
 
     transaction_id: int
     symbol: str
@@ -42,6 +46,7 @@ class CashRecord:
     amount: Decimal
     time_ms: int
     trade_id: str
+    asset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,9 @@ class Ledger:
         """Yield the orders of a symbol (of all if it is empty), oldest first."""
         return (order for order in self._orders.values() if symbol in ("", order.symbol))
 
-    def add_cash(self, symbol: str, kind: str, amount: Decimal, time_ms: int, trade_id: str = "") -> None:
+    def add_cash(
+        self, symbol: str, kind: str, amount: Decimal, time_ms: int, trade_id: str = "", asset: str = ""
+    ) -> None:
         """Keep a movement of the wallet."""
         self._cash_count += 1
         self.cash.append(
@@ -110,5 +117,6 @@ class Ledger:
                 amount=amount,
                 time_ms=time_ms,
                 trade_id=trade_id,
+                asset=asset,
             )
         )

@@ -8,6 +8,7 @@ from sim.account import Account
 from sim.deployment import Deployment
 from sim.desk import Desk
 from sim.errors import refusal
+from sim.fees import FeeOptions, Fees
 from sim.instrument import Instrument
 from sim.limits import Limits, LimitSizes
 from sim.matching import Thinning
@@ -42,6 +43,7 @@ class Options:
     amend_of_ended_code: int = -2013
     amend_resets_stp: bool = False
     default_stp: StpMode = StpMode.EXPIRE_MAKER
+    fees: FeeOptions = field(default_factory=FeeOptions)
     streams: StreamOptions = field(default_factory=StreamOptions)
 
 
@@ -61,7 +63,7 @@ class Venue:
         self.user = UserStream(self.hub, seed)
         self.ledger = Ledger(options.history)
         self.limits = Limits(options.limits or options.deployment.limits)
-        self.account = Account(rules, wallet_quote, options.leverage)
+        self.account = Account(rules, wallet_quote, options.leverage, fees=Fees(options.fees))
         self.instruments = {
             symbol: Instrument(symbol_rules, self.hub, options.thinning, options.funding_rate, now_ms)
             for symbol, symbol_rules in rules.items()

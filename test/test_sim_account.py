@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.account import Account, OpenInterest, Position, maintenance_rate
+from sim.account import Account, OpenInterest, Position
 from sim.money import booked, product, share
 from sim.rules import MAINNET
 
@@ -122,10 +122,9 @@ def test_liquidation_price_is_zero_where_there_is_none() -> None:
 
 
 def test_leverage_starts_within_what_the_symbol_allows() -> None:
-    """The default of 20 is capped by the symbol; small brackets keep half a percent."""
+    """The default of 20 is capped by the symbol."""
     rules = {"NEXOUSDT": MAINNET["NEXOUSDT"]}
     assert Account(rules, Decimal(1), default_leverage=100).leverages == {"NEXOUSDT": 50}
-    assert maintenance_rate(MAINNET["NEXOUSDT"]) == Decimal("0.005")
 
 
 TRADE = st.tuples(

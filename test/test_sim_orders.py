@@ -160,7 +160,7 @@ def test_trade_fills_us_after_the_queue() -> None:
         ({"side": "SELL", "price": "47400"}, -4024),
         ({"quantity": "0.001", "price": "49999.9"}, -4164),
         ({"quantity": "100"}, -2019),
-        ({"quantity": "500"}, -2027),
+        ({"quantity": "500"}, -2019),
         ({"reduceOnly": "true"}, -2022),
         ({"newClientOrderId": "with space"}, -4015),
         ({"newClientOrderId": "x" * 37}, -4015),

@@ -1,0 +1,165 @@
+"""The account's settings over REST: leverage, margin and position mode, fees, limits.
+
+Source: facts section 3.4.
+"""
+
+from sim import payloads
+from sim.account_payloads import modes
+from sim.auth import Security
+from sim.brackets import bracket_rows, max_notional
+from sim.errors import refusal
+from sim.params import Params
+from sim.payloads import Json
+from sim.rest import Endpoint, Routes
+from sim.rules import plain
+from sim.venue import Venue
+
+_SUCCESS: Json = {"code": 200, "msg": "success"}
+
+
+class SettingsEndpoints:
+    """Answers what is set for the account or for a symbol, and changes it."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    def routes(self) -> Routes:
+        """Return the endpoints by method and path."""
+        signed, trade, v1 = Security.SIGNED, Security.TRADE, "/fapi/v1"
+        return {
+            ("GET", f"{v1}/accountConfig"): Endpoint(self.account_config, signed, 5),
+            ("GET", f"{v1}/symbolConfig"): Endpoint(self.symbol_config, signed, 5),
+            ("POST", f"{v1}/leverage"): Endpoint(self.set_leverage, trade),
+            ("POST", f"{v1}/marginType"): Endpoint(self.set_margin_type, trade),
+            ("GET", f"{v1}/positionSide/dual"): Endpoint(self.position_mode, signed, 30),
+            ("POST", f"{v1}/positionSide/dual"): Endpoint(self.set_position_mode, trade),
+            ("GET", f"{v1}/multiAssetsMargin"): Endpoint(self.asset_mode, signed, 30),
+            ("POST", f"{v1}/multiAssetsMargin"): Endpoint(self.set_asset_mode, trade),
+            ("GET", f"{v1}/feeBurn"): Endpoint(self.fee_burn, signed, 30),
+            ("POST", f"{v1}/feeBurn"): Endpoint(self.set_fee_burn, trade),
+            ("GET", f"{v1}/commissionRate"): Endpoint(self.commission_rate, signed, 20),
+            ("GET", f"{v1}/leverageBracket"): Endpoint(self.leverage_bracket, signed),
+            ("GET", f"{v1}/rateLimit/order"): Endpoint(self.order_limits, signed),
+        }
+
+    def account_config(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002  all handlers are called alike
+        """Return the account's modes."""
+        return modes(self._venue) | {"dualSidePosition": self._venue.hedge_mode}
+
+    def symbol_config(self, params: Params, now_ms: int) -> list[Json]:  # noqa: ARG002
+        """Return margin type and leverage a symbol."""
+        leverages = self._venue.account.leverages
+        return [
+            {
+                "symbol": instrument.symbol,
+                "marginType": "CROSSED",
+                "isAutoAddMargin": False,
+                "leverage": leverages[instrument.symbol],
+                "maxNotionalValue": str(max_notional(instrument.rules, leverages[instrument.symbol])),
+            }
+            for instrument in self._venue.chosen(params)
+        ]
+
+    def set_leverage(self, params: Params, now_ms: int) -> Json:
+        """Set the symbol's leverage.
+
+        -4028 outside of what it allows, -2027 if position and orders are too large for it, -2028 if margin would not
+        suffice.
+        """
+        venue, instrument, leverage = self._venue, self._venue.instrument(params), params.integer("leverage")
+        if not 1 <= leverage <= instrument.rules.max_leverage:
+            raise refusal(-4028, leverage)
+        changed = leverage != venue.account.leverages[instrument.symbol]
+        most = max_notional(instrument.rules, leverage)
+        if changed and venue.desk.worst_notional(instrument) > most:
+            raise refusal(-2027)
+        if changed and venue.desk.required_margin(instrument, leverage) > venue.account.equity(
+            venue.desk.marks
+        ):
+            raise refusal(-2028)
+        venue.account.leverages[instrument.symbol] = leverage
+        if changed and venue.user.is_heard:
+            event = payloads.leverage_event(instrument.symbol, leverage, now_ms)
+            venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
+        return {"leverage": leverage, "maxNotionalValue": str(most), "symbol": instrument.symbol}
+
+    def set_margin_type(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Refuse: CROSSED is in force (-4046); ISOLATED is blocked (-4168, -4047, -4048) or not simulated (-1020)."""
+        instrument = self._venue.instrument(params)
+        kind = params.text("marginType")
+        if kind == "CROSSED":
+            raise refusal(-4046)
+        if kind != "ISOLATED":
+            raise refusal(-1130, "marginType")
+        if self._venue.account.multi_assets:
+            raise refusal(-4168)
+        if instrument.open:
+            raise refusal(-4047)
+        if self._venue.account.positions[instrument.symbol].lots:
+            raise refusal(-4048)
+        raise refusal(-1020)
+
+    def position_mode(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Return whether the account is in hedge mode."""
+        return {"dualSidePosition": self._venue.hedge_mode}
+
+    def set_position_mode(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Switch hedge mode; -4059 if unchanged, -4067 with open orders, -4068 with a position."""
+        wanted = params.flag("dualSidePosition")
+        if wanted is self._venue.hedge_mode:
+            raise refusal(-4059)
+        if any(instrument.open for instrument in self._venue.instruments.values()):
+            raise refusal(-4067)
+        if any(position.lots for position in self._venue.account.positions.values()):
+            raise refusal(-4068)
+        self._venue.hedge_mode = wanted
+        return _SUCCESS
+
+    def asset_mode(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Return whether the account is in multi-assets mode."""
+        return {"multiAssetsMargin": self._venue.account.multi_assets}
+
+    def set_asset_mode(self, params: Params, now_ms: int) -> Json:
+        """Switch multi-assets mode, which changes nothing for a wallet of one asset; -4171 if unchanged, -4170 with
+        open orders.
+        """
+        venue, wanted = self._venue, params.flag("multiAssetsMargin")
+        if wanted is venue.account.multi_assets:
+            raise refusal(-4171)
+        if any(instrument.open for instrument in venue.instruments.values()):
+            raise refusal(-4170)
+        venue.account.multi_assets = wanted
+        if venue.user.is_heard:
+            event = {"e": "ACCOUNT_CONFIG_UPDATE", "E": now_ms, "T": now_ms, "ai": {"j": wanted}}
+            venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
+        return _SUCCESS
+
+    def fee_burn(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Return whether fees are paid in BNB."""
+        return {"feeBurn": self._venue.account.fees.burns_bnb}
+
+    def set_fee_burn(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Let fees be paid in BNB or not."""
+        self._venue.account.fees.burns_bnb = params.flag("feeBurn")
+        return _SUCCESS
+
+    def commission_rate(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Return the fees of a symbol at the account's tier."""
+        rules, fees = self._venue.instrument(params).rules, self._venue.account.fees
+        maker = plain(fees.rate(rules, maker=True))
+        return {
+            "symbol": rules.symbol,
+            "makerCommissionRate": maker,
+            "takerCommissionRate": plain(fees.rate(rules, maker=False)),
+            "rpiCommissionRate": maker,
+        }
+
+    def leverage_bracket(self, params: Params, now_ms: int) -> str:  # noqa: ARG002
+        """Return the leverage brackets, always as a list."""
+        rows = [bracket_rows(instrument.rules) for instrument in self._venue.chosen(params)]
+        return f"[{','.join(rows)}]"
+
+    def order_limits(self, params: Params, now_ms: int) -> list[dict[str, object]]:  # noqa: ARG002
+        """Return the account's own ORDERS limits, the short one first."""
+        rows = self._venue.limits.as_exchange_info()
+        return [row for row in reversed(rows) if row["rateLimitType"] == "ORDERS"]
