@@ -1,7 +1,9 @@
 """The book as depth replies and depth streams show it: its levels, its update id, and the chain of its changes.
 
 Shown is the market's book less what we have taken from it; our own resting orders are not in it. The levels are those
-that ``BookSide.levels`` yields, recorded or modelled (see ``sim.matching``), so a taker meets what is shown. The update
+that ``BookSide.levels`` yields, recorded or modelled (see ``sim.matching``), so a taker meets what is shown. A modelled
+level shows the usual size of its side's touch: an average over some 16 whole seconds, followed only when it is half as
+much again or a third less, so that a book of a thousand levels does not change with every quote. The update
 id is the market's, the same counter as that of bookTicker, jumps included. Where the book has changed without the
 market (we have taken from it), the ids of all that follows are raised, so that one id never names two books.
 
@@ -12,10 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sim.market import BookTicker
-from sim.matching import MODEL_LEVELS, Matcher
+from sim.matching import BookSide, Matcher
 from sim.rules import SymbolRules
 
 Changes = list[tuple[int, int]]
+
+_AVERAGED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +76,23 @@ class DiffChain(Chain):
 class ShownBook:
     """What one symbol's depth shows; ``raised`` is what its update ids are above the market's."""
 
-    __slots__ = ("_depth_id", "_last", "_matcher", "chains", "diffs", "raised")
+    __slots__ = ("_depth_id", "_last", "_matcher", "_sums", "chains", "diffs", "raised")
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
+        self._sums = [0, 0]
         self._depth_id = 0
         self._last = Image(0, 0)
         self.chains: list[Chain] = []
         self.diffs: list[DiffChain] = []
         self.raised = 0
+
+    def settle(self) -> None:
+        """Look at the touch once more, at a whole second: what modelled levels show follows what it usually has."""
+        for number, side in enumerate((self._matcher.bids, self._matcher.asks)):
+            known = self._sums[number] or side.touch_lots * _AVERAGED
+            self._sums[number] = known + side.touch_lots - known // _AVERAGED
+            _follow(side, self._sums[number] // _AVERAGED)
 
     def note(self, market_id: int) -> None:
         """Let the market's book have changed to ``market_id``; needed only while there are ``chains``."""
@@ -97,8 +109,7 @@ class ShownBook:
         if quote is None:
             return self._last
         last, matcher = self._last, self._matcher
-        bids = dict(matcher.bids.levels(MODEL_LEVELS))
-        asks = dict(matcher.asks.levels(MODEL_LEVELS))
+        bids, asks = matcher.bids.shown_levels(), matcher.asks.shown_levels()
         update_id = max(quote.update_id, self._depth_id) + self.raised
         if update_id <= last.update_id:
             if bids == last.bids and asks == last.asks:
@@ -119,8 +130,16 @@ class ShownBook:
             diff.asks.update(asks)
 
 
+def _follow(side: BookSide, usual_lots: int) -> None:
+    shown = side.usual_lots
+    if usual_lots and (not shown or 2 * usual_lots > 3 * shown or 3 * usual_lots < 2 * shown):
+        side.usual_lots = usual_lots
+
+
 def changes(before: dict[int, int], after: dict[int, int]) -> Changes:
     """Return the levels that differ, 0 for those that are gone, in no particular order."""
+    if before == after:
+        return []
     gone = before.keys() - after.keys()
     return [*(after.items() - before.items()), *((price_ticks, 0) for price_ticks in gone)]
 

@@ -226,6 +226,7 @@ class Exchange:
                 venue.desk.settle_funding(instrument, now_ms)
             if instrument.quote is not None:
                 instrument.mark.sample(instrument.mid)
+                instrument.shown.settle()
                 self._push_mark(instrument, now_ms)
         self._upkeep.run(now_ms)
 

@@ -12,7 +12,8 @@ disadvantage wherever the recording leaves a choice:
   what is ahead is only capped by what is still shown. ``Thinning.PROPORTIONAL`` spreads it evenly instead.
 - A trade through our price, or an opposite touch at or through it, fills us fully, at our price, as maker.
 - A taker walks the touch and then the levels that the market has shown; beyond those, or without depth, modelled ones:
-  every further tick shows the touch's size. What it has taken stays taken until the next quote.
+  every further tick shows the size that the touch usually has (``BookSide.usual_lots``, settled once a second by
+  ``sim.depth``; until then what it has now). What it has taken stays taken until the next quote.
 
 Prices are ticks, sizes are lots. "Toward" is +1 for bids and -1 for asks: ``toward × price`` is higher where a price
 is better for its side, which lets one class serve both sides.
@@ -102,6 +103,7 @@ class BookSide:
         "touch_ticks",
         "toward",
         "traded_lots",
+        "usual_lots",
     )
 
     def __init__(self, toward: int, thinning: Thinning) -> None:
@@ -111,6 +113,7 @@ class BookSide:
         self.touch_lots = 0
         self.taken_lots = 0
         self.traded_lots = 0
+        self.usual_lots = 0
         self.orders: list[Resting] = []
         self.best_ticks = _NO_BID if toward > 0 else _NO_ASK
         self.shown_lots: dict[int, int] = {}
@@ -256,6 +259,16 @@ class BookSide:
             if not limit:
                 return
 
+    def shown_levels(self) -> dict[int, int]:
+        """Return all of ``levels`` as price in ticks → lots, the best first."""
+        if self.shown_lots or self.taken_lots >= self.touch_lots:
+            return dict(self.levels(MODEL_LEVELS))
+        touch, step = self.touch_ticks, -self.toward
+        end = max(touch - MODEL_LEVELS, 0) if step < 0 else touch + MODEL_LEVELS
+        modelled = dict.fromkeys(range(touch, end, step), self.usual_lots or self.touch_lots)
+        modelled[touch] = self.touch_lots - self.taken_lots
+        return modelled
+
     def _market_levels(self) -> Iterator[tuple[int, int]]:
         """Yield the touch, the levels shown behind it, and without end the modelled ones behind those."""
         yield self.touch_ticks, self.touch_lots
@@ -266,10 +279,11 @@ class BookSide:
             for score in sorted((score for score in known if floor <= score < deepest), reverse=True):
                 yield toward * score, self.shown_lots[toward * score]
             deepest = min(deepest, floor)
+        modelled_lots = self.usual_lots or self.touch_lots
         for score in count(deepest - 1, -1):
             if toward * score <= 0:
                 return
-            yield toward * score, self.shown_lots.get(toward * score, self.touch_lots)
+            yield toward * score, self.shown_lots.get(toward * score, modelled_lots)
 
     def reachable_lots(self, limit_ticks: int | None, enough: int) -> int:
         """Return how many lots an incoming order could trade within its limit, counting no further than ``enough``."""

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from sim.depth import changes
 from sim.market import DepthChange
+from sim.matching import MODEL_LEVELS
 from test.sim_factory import START_MS, Rig
 
-Levels = dict[str, str]
+Levels = dict[int, int]
 
 
 def snapshot(rig: Rig, limit: int = 1000) -> Any:
@@ -30,7 +31,7 @@ def depth_change(rig: Rig, last_id: int, bids: dict[int, int], *, whole: bool = 
 
 @dataclass
 class LocalBook:
-    """A client's book, kept by the documented procedure (facts 6, local book)."""
+    """A client's book in cents and lots, kept by the documented procedure (facts 6, local book)."""
 
     update_id: int = 0
     bids: Levels = field(default_factory=dict)
@@ -41,7 +42,9 @@ class LocalBook:
     def load(self, reply: Any) -> None:
         """Start from a snapshot."""
         self.update_id = reply["lastUpdateId"]
-        self.bids, self.asks = dict(reply["bids"]), dict(reply["asks"])
+        self.bids, self.asks = {}, {}
+        _put(self.bids, reply["bids"])
+        _put(self.asks, reply["asks"])
         self.valid = self.first = True
 
     def apply(self, event: Any) -> None:
@@ -60,10 +63,11 @@ class LocalBook:
 
 def _put(side: Levels, levels: list[list[str]]) -> None:
     for price, quantity in levels:
-        if float(quantity):
-            side[price] = quantity
+        cents, lots = int(price.replace(".", "")), int(quantity.replace(".", ""))
+        if lots:
+            side[cents] = lots
         else:
-            side.pop(price, None)
+            side.pop(cents, None)
 
 
 def test_snapshot_carries_the_id_of_the_quote() -> None:
@@ -221,6 +225,35 @@ def test_recorded_levels_are_shown_where_the_market_has_them() -> None:
     assert (heard[-1]["U"], heard[-1]["u"], heard[-1]["pu"]) == (44, 44, 40)
 
 
+def test_modelled_levels_follow_the_usual_size_of_the_touch() -> None:
+    """Behind the touch the size is settled at whole seconds, and only when the usual one is half as much again."""
+    rig = Rig()
+    deeper = []
+    for size in ["10"] * 3 + ["14"] * 30 + ["40"] * 2 + ["1"] * 60:
+        rig.quote("50000.00", "50000.10", size)
+        rig.wait(1000)
+        deeper.append(snapshot(rig, 5)["bids"][1:])
+    sizes = [float(levels[0][1]) for levels in deeper]
+    assert all(len({quantity for _, quantity in levels}) == 1 for levels in deeper)
+    assert set(sizes[:33]) == {10.0}
+    assert sizes[34] > 15
+    assert sizes == sorted(sizes[:35]) + sorted(sizes[35:], reverse=True)
+    assert 1 <= sizes[-1] < 2
+    assert len(set(sizes)) < 12
+
+
+def test_taker_meets_the_levels_that_are_shown() -> None:
+    """What GET depth shows behind the touch is what a taker gets there."""
+    rig = Rig(wallet="100000000")
+    rig.wait(2000)
+    rig.quote("50000.00", "50000.10", "10", "1")
+    shown = snapshot(rig, 5)["asks"][:3]
+    assert shown == [["50000.10", "1.000"], ["50000.20", "10.000"], ["50000.30", "10.000"]]
+    rig.take("BUY", "12")
+    fills = rig.record()["fills"]
+    assert [(fill["price"], fill["qty"]) for fill in fills] == [*map(tuple, shown[:2]), ("50000.30", "1.000")]
+
+
 def test_client_that_missed_the_snapshot_id_must_ask_again() -> None:
     """Step 3 of the procedure: an event that begins after the snapshot does not connect to it (facts 6)."""
     rig = Rig()
@@ -330,13 +363,15 @@ class Follower:
         if not self.book.valid:
             return
         instrument = self.rig.exchange._venue.instruments["BTCUSDT"]
-        rules, image = instrument.rules, instrument.shown.look(instrument.quote)
+        image = instrument.shown.look(instrument.quote)
         for ours, theirs in ((self.book.bids, image.bids), (self.book.asks, image.asks)):
-            assert ours == {rules.price_text(t): rules.quantity_text(n) for t, n in theirs.items()}
+            assert ours == {10 * ticks: lots for ticks, lots in theirs.items()}
+        for side, shown in ((instrument.matcher.bids, image.bids), (instrument.matcher.asks, image.asks)):
+            assert list(shown.items()) == list(side.levels(MODEL_LEVELS))
         self.compared += 1
 
 
-@given(st.lists(STEP, max_size=40), st.sampled_from(["depth@100ms", "depth", "depth@500ms"]))
+@given(st.lists(STEP, max_size=25), st.sampled_from(["depth@100ms", "depth", "depth@500ms"]))
 def test_client_that_follows_the_procedure_has_the_exchange_book(
     steps: list[tuple[Any, ...]], stream: str
 ) -> None:
