@@ -77,16 +77,24 @@ async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> E
     could not be asked. In both cases nothing was sent that could rest.
     """
     gateway = Gateway(wiring.rest, wiring.clock)
-    with ExitStack() as locks:
-        if wiring.is_shared:
-            for symbol in settings.symbols:
-                locks.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
+    with ExitStack() as held:
+        symbols = settings.symbols if wiring.is_shared else ()
+        locks = [
+            held.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
+            for symbol in symbols
+        ]
+        after_crash = any(lock.was_left_running for lock in locks)
         prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
         if prepared is None:
             log.info("stopped before the start was complete; no order was sent")
             return ExitCode.STOPPED
-        engine = Engine(settings, wiring, gateway, prepared, stop)
-        return await engine.run()
+        for lock in locks:
+            lock.mark_running()
+        code = await Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash).run()
+        if code is not ExitCode.NOT_VERIFIED:
+            for lock in locks:
+                lock.leave_clean()
+        return code
 
 
 async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
@@ -120,10 +128,18 @@ class Engine:
     FLUSH_S = 1.0
 
     def __init__(
-        self, settings: Settings, wiring: Wiring, gateway: Gateway, prepared: Preflight, stop: StopRequest
+        self,
+        settings: Settings,
+        wiring: Wiring,
+        gateway: Gateway,
+        prepared: Preflight,
+        stop: StopRequest,
+        *,
+        after_crash: bool,
     ) -> None:
         self._settings = settings
         self._stop = stop
+        self._after_crash = after_crash
         self._clock = wiring.clock
         self._gateway = gateway
         self.bus = EventBus()
@@ -196,6 +212,7 @@ class Engine:
             progress=self.orders.progress.__getitem__,
             on_fill=self.risk.check_now,
             on_forced=self.risk.halt,
+            after_crash=self._after_crash,
         )
         self._status = StatusReporter(
             self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote

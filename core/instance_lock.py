@@ -1,4 +1,4 @@
-"""One daemon for each account and symbol on this machine."""
+"""One daemon for each account and symbol on this machine, and how the last one ended."""
 
 import fcntl
 import os
@@ -13,19 +13,22 @@ class InstanceLock:
     """A lock that its holder's death releases, whatever kind of death; held while the context lasts.
 
     ``account`` and ``symbol`` name it. Raises StartRefused on entering if another process holds it, or if the folder
-    does not allow to lock.
+    does not allow to lock. ``was_left_running`` tells afterwards that the last holder did not say that it left nothing
+    behind: it crashed, or could not verify.
     """
 
     def __init__(self, directory: Path, account: str, symbol: str) -> None:
         self._symbol = symbol
         self._path = directory / f"lock-{account}-{symbol}"
         self._descriptor = -1
+        self.was_left_running = False
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.was_left_running = os.fstat(self._descriptor).st_size > 0
         except BlockingIOError as error:
             self._release()
             raise StartRefused(
@@ -38,6 +41,14 @@ class InstanceLock:
                 " set state_directory in config.yaml to a folder that can"
             ) from error
         return self
+
+    def mark_running(self) -> None:
+        """Note that from now on something of this holder's may be at the exchange."""
+        os.pwrite(self._descriptor, b"running\n", 0)
+
+    def leave_clean(self) -> None:
+        """Note that nothing of this holder's was left at the exchange."""
+        os.ftruncate(self._descriptor, 0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

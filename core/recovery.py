@@ -37,6 +37,7 @@ class RecoveryManager:
     ``gate`` is the account's gate, the parent of every symbol's. ``progress`` returns a number for a symbol that grows
     only while its control loop works: the dead-man switch is fed by nothing else. ``on_fill`` is called with the symbol
     of every fill, ``on_forced`` with symbol and reason when the exchange itself has traded the position.
+    ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first reading may lag.
     """
 
     name = "recovery"
@@ -50,6 +51,7 @@ class RecoveryManager:
     FIRST_AUDIT_S = 1.0
     ORDER_AUDIT_EVERY_S = 10.0
     READ_AGAIN_S = 1.0
+    LOOK_AGAIN_S = 2.0
     READ_LAG_MS = 3000
     """By how much a reading may lag behind what the exchange has done."""
     STREAM_LAG_MS = 2000
@@ -71,6 +73,7 @@ class RecoveryManager:
         progress: Callable[[str], int],
         on_fill: Callable[[str], None],
         on_forced: Callable[[str, str], None],
+        after_crash: bool,
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
@@ -83,6 +86,7 @@ class RecoveryManager:
         self._fed_at_progress: dict[str, int] = {}
         self._dead_man_ack_ns: dict[str, int] = {}
         self._trades_since_ms = 0
+        self._after_crash = after_crash
         self._due = asyncio.Event()
         self._fills = FillBook(bus, clock, on_fill)
         self._events = UserEvents(
@@ -169,7 +173,7 @@ class RecoveryManager:
         Return False if our orders could not be verified to be out. Raises ExchangeError if a reading fails.
         """
         async with context.lock:
-            if not await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S):
+            if not await self._withdraw(context):
                 return False
             if context.ledger.is_open:
                 missed = len(await self.count_missed_trades(context))
@@ -181,6 +185,15 @@ class RecoveryManager:
         log.info("%s: reconciled: %s", context.symbol, details)
         self._bus.publish(ConnectionEvent("account", ConnectionKind.RECONCILED, details, context.symbol))
         return True
+
+    async def _withdraw(self, context: SymbolContext) -> bool:
+        """Have our orders out and verified; after a crash twice, because what a reading does not show may rest."""
+        verified = await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S)
+        if self._after_crash and not context.ledger.is_open:
+            log.info("%s: the last run did not end well; looking again for its orders", context.symbol)
+            await asyncio.sleep(self.LOOK_AGAIN_S)
+            verified = await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S)
+        return verified
 
     async def _open_ledger(self, context: SymbolContext) -> None:
         """Begin the books with a position and a last trade that belong together: none came between the readings."""
