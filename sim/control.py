@@ -28,6 +28,7 @@ class ControlEndpoints:
         return {
             ("GET", "/sim/record"): Endpoint(self.record, none, 0),
             ("POST", "/sim/fill"): Endpoint(self.fill, none, 0),
+            ("POST", "/sim/adl"): Endpoint(self.deleverage, none, 0),
             ("POST", "/sim/silence"): Endpoint(self.silence, none, 0),
         }
 
@@ -82,6 +83,25 @@ class ControlEndpoints:
         if not instrument.touch(is_buy=side is Side.BUY):
             raise refusal(-4131)
         order = self._venue.desk.foreign_fill(instrument, side, lots, now_ms)
+        return payloads.order_query(order, instrument)
+
+    def deleverage(self, params: Params, now_ms: int) -> Json:
+        """Let the position be reduced by auto-deleveraging, in whole or by ``quantity``; -2022 if there is none.
+
+        It comes as a fill at the touch under the client id ``adl_autoclose``.
+        """
+        instrument = self._venue.instrument(params)
+        held = self._venue.account.positions[instrument.symbol].lots
+        lots = abs(held)
+        if "quantity" in params:
+            wanted = check_quantity(instrument.rules, params.decimal("quantity"), OrderType.LIMIT)
+            lots = min(lots, wanted)
+        if not lots:
+            raise refusal(-2022)
+        side = Side.SELL if held > 0 else Side.BUY
+        if not instrument.touch(is_buy=side is Side.BUY):
+            raise refusal(-4131)
+        order = self._venue.desk.foreign_fill(instrument, side, lots, now_ms, "adl_autoclose")
         return payloads.order_query(order, instrument)
 
     def silence(self, params: Params, now_ms: int) -> Json:

@@ -16,7 +16,7 @@ from sim.errors import refusal
 from sim.instrument import Instrument
 from sim.market import BookTicker, Trade
 from sim.matching import Fill
-from sim.money import ZERO
+from sim.money import ZERO, product
 from sim.orders import (
     Amendment,
     Change,
@@ -69,12 +69,14 @@ class Desk:
     def place(self, instrument: Instrument, spec: OrderSpec, now_ms: int) -> Placed:
         """Accept the order and let it trade or rest.
 
-        Raises ApiError -2022, -2019 or -2027 (account), -5021 or -5022 (book); then nothing has happened.
+        Raises ApiError -2022, -2019, -4118 or -2027 (account), -5021 or -5022 (book); then nothing has happened.
         """
         lots = self._reduced(instrument, spec.side, spec.lots) if spec.reduce_only else spec.lots
         seen = self._sight(instrument, spec.side, spec.price_ticks, lots, now_ms)
         if not spec.reduce_only:
             self._check_margin(instrument, spec.side, seen.price_ticks, lots)
+        elif self._could_flip(instrument, spec.side, lots):
+            self._check_margin(instrument, spec.side, seen.price_ticks, lots, code=-4118)
         self._check_book(instrument, spec, lots, crosses=seen.would_cross)
         order = self._open(instrument, spec, seen)
         self._announce(instrument, order, "NEW", now_ms)
@@ -171,6 +173,38 @@ class Desk:
         self._book(instrument, Fill(order.order_id, lots, touch, maker=False), now_ms)
         return order
 
+    def knock_out(self, now_ms: int) -> None:
+        """End all open orders of the account, because it is being liquidated."""
+        for instrument in self._instruments.values():
+            for order in list(instrument.open.values()):
+                self._expire(instrument, order, ExpiryReason.LIQUIDATION, now_ms)
+
+    def liquidate(self, instrument: Instrument, now_ms: int) -> None:
+        """Close the symbol's position through the book as far as that goes, and take the liquidation fee."""
+        lots = self._account.positions[instrument.symbol].lots
+        spec = OrderSpec(
+            client_order_id=f"autoclose-{now_ms}",
+            side=Side.SELL if lots > 0 else Side.BUY,
+            type=OrderType.LIQUIDATION,
+            time_in_force=TimeInForce.IOC,
+            price_ticks=None,
+            lots=abs(lots),
+        )
+        order = self._open(instrument, spec, self._sight(instrument, spec.side, None, abs(lots), now_ms))
+        self._announce(instrument, order, "NEW", now_ms)
+        self._take(instrument, order, now_ms)
+        value = instrument.value(order.traded_tick_lots)
+        if value:
+            self.clear(instrument, -product(value, instrument.rules.liquidation_fee), now_ms)
+
+    def clear(self, instrument: Instrument, amount: Decimal, now_ms: int) -> None:
+        """Let the insurance fund pay the wallet ``amount``, or be paid if it is negative."""
+        self._account.wallet += amount
+        self._ledger.add_cash(instrument.symbol, "INSURANCE_CLEAR", amount, now_ms)
+        if self._user.is_heard:
+            update = payloads.clearance_account_update(self._account, instrument, amount, now_ms)
+            self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)
+
     # What the market does
 
     def on_quote(self, instrument: Instrument, event: BookTicker) -> None:
@@ -219,8 +253,23 @@ class Desk:
         notional = position.notional(instrument.rules, instrument.mark.mark)
         return max(abs(notional + interest.bids), abs(notional - interest.asks))
 
+    def _could_flip(self, instrument: Instrument, side: Side, lots: int) -> bool:
+        """Tell whether a reduce-only order and others of its side, all filled, would turn the position around."""
+        others = sum(
+            order.remaining_lots
+            for order in instrument.open.values()
+            if order.side is side and not order.reduce_only
+        )
+        return bool(others) and others + lots > self._reducible(instrument, side)
+
     def _check_margin(
-        self, instrument: Instrument, side: Side, price_ticks: int, lots: int, replaced: Order | None = None
+        self,
+        instrument: Instrument,
+        side: Side,
+        price_ticks: int,
+        lots: int,
+        replaced: Order | None = None,
+        code: int = -2019,
     ) -> None:
         symbol, mark = instrument.symbol, instrument.mark.mark
         interest = instrument.open_interest(without=replaced)
@@ -238,7 +287,7 @@ class Desk:
         if then * leverage > max_notional(instrument.rules, leverage):
             raise refusal(-2027)
         if self.required_margin(instrument) - now + then > self._account.equity(self.marks):
-            raise refusal(-2019)
+            raise refusal(code)
 
     def _check_book(self, instrument: Instrument, spec: OrderSpec, lots: int, *, crosses: bool) -> None:
         if spec.time_in_force is TimeInForce.GTX and crosses:
@@ -311,7 +360,7 @@ class Desk:
         instrument.matcher.rest(order.order_id, order.price_ticks, order.remaining_lots, is_buy=order.is_buy)
 
     def _take(self, instrument: Instrument, order: Order, now_ms: int) -> None:
-        market = order.type is OrderType.MARKET
+        market = order.type is not OrderType.LIMIT
         taking = instrument.matcher.take(
             order.order_id,
             None if market else order.price_ticks,
@@ -329,7 +378,7 @@ class Desk:
             ioc = order.time_in_force is TimeInForce.IOC
             reason = ExpiryReason.IOC_SELF_TRADE if ioc else ExpiryReason.SELF_TRADE
             self._expire(instrument, order, reason, now_ms)
-        elif market:
+        elif order.type is OrderType.MARKET:
             self._expire(instrument, order, ExpiryReason.MARKET_REST, now_ms)
         elif order.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
             self._expire(instrument, order, ExpiryReason.IOC_REST, now_ms)
@@ -437,7 +486,8 @@ class Desk:
             return
         now_ms = fill.time_ms
         lite = payloads.trade_lite(order, instrument.rules, fill)
-        event = payloads.order_event(order, instrument, "TRADE", now_ms, fill=fill)
+        execution = "CALCULATED" if order.type is OrderType.LIQUIDATION else "TRADE"
+        event = payloads.order_event(order, instrument, execution, now_ms, fill=fill)
         update = payloads.fill_account_update(self._account, instrument, now_ms)
         self._user.publish("TRADE_LITE", payloads.encode(lite), now_ms)
         self._user.publish("ORDER_TRADE_UPDATE", payloads.encode(event), now_ms)

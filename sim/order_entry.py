@@ -52,6 +52,8 @@ def read_new_order(venue: Venue, params: Params, now_ms: int) -> tuple[Instrumen
     wish = _read_wish(params, now_ms, venue.options.default_stp)
     instrument = venue.instrument(params)
     instrument.regime.check_status(amends=False)
+    if venue.liquidating:
+        raise refusal(-2023)
     _check_position_mode(venue, params)
     if wish.client_order_id in instrument.by_client:
         raise refusal(-4116)

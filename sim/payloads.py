@@ -230,6 +230,11 @@ def funding_account_update(account: Account, instrument: Instrument, amount: Dec
     return _account_update("FUNDING_FEE", account, instrument.rules, amount, now_ms, extra)
 
 
+def clearance_account_update(account: Account, instrument: Instrument, amount: Decimal, now_ms: int) -> Json:
+    """Return ACCOUNT_UPDATE after the insurance fund has paid, or has been paid."""
+    return _account_update("INSURANCE_CLEAR", account, instrument.rules, amount, now_ms, {"P": []})
+
+
 def _account_update(
     reason: str, account: Account, rules: SymbolRules, change: Decimal, now_ms: int, extra: Json
 ) -> Json:

@@ -70,6 +70,7 @@ class Venue:
         }
         self.desk = Desk(self.instruments, self.account, self.ledger, self.user)
         self.hedge_mode = options.hedge_mode
+        self.liquidating = False
         self.skew_ms = 0
         """By how much the exchange's clock is off where clients see it: /time and timestamps."""
 
