@@ -261,7 +261,8 @@ class BookSide:
 
     def shown_levels(self) -> dict[int, int]:
         """Return all of ``levels`` as price in ticks → lots, the best first."""
-        if self.shown_lots or self.taken_lots >= self.touch_lots:
+        recorded = self.shown_lots or self.seen_to_ticks is not None
+        if recorded or self.taken_lots >= self.touch_lots:
             return dict(self.levels(MODEL_LEVELS))
         touch, step = self.touch_ticks, -self.toward
         end = max(touch - MODEL_LEVELS, 0) if step < 0 else touch + MODEL_LEVELS
