@@ -14,6 +14,8 @@ from core.model import Fill, Position, Side
 from .examples import fill
 
 FLAT = Position.flat("BTCUSDT")
+AS_OF_MS = 1_790_000_000_500
+"""When a position was adopted, on the exchange's clock."""
 FILLS = st.lists(
     st.builds(
         fill,
@@ -150,9 +152,40 @@ def test_adopted_position_replaces_position_and_entry_and_nothing_else() -> None
     """What no trade explained makes no profit, no fee and no fill."""
     books = opened("1", "100")
     before = (books.realized_pnl_quote, books.fees, books.fill_count)
-    books.adopt(replace(FLAT, quantity=Decimal(-3), entry_price=Decimal(70)))
+    books.adopt(replace(FLAT, quantity=Decimal(-3), entry_price=Decimal(70)), AS_OF_MS)
     assert (books.position_quantity, books.entry_price) == (-3, 70)
     assert (books.realized_pnl_quote, books.fees, books.fill_count) == before
+
+
+def test_trade_that_an_adopted_position_holds_pays_its_fee_and_moves_nothing() -> None:
+    """It comes late: its money is counted, the position has it already."""
+    books = opened("1", "100")
+    books.adopt(replace(FLAT, quantity=Decimal("1.5"), entry_price=Decimal(110)), AS_OF_MS)
+    assert books.apply(fill(1, Side.BUY, "0.5", time_ms=AS_OF_MS, commission=Decimal("0.25")))
+    assert (books.position_quantity, books.entry_price) == (Decimal("1.5"), 110)
+    assert (books.fill_count, books.fees_in("USDT"), books.bought_quantity) == (
+        1,
+        Decimal("0.25"),
+        Decimal("0.5"),
+    )
+    assert not books.apply(fill(1, Side.BUY, "0.5", time_ms=AS_OF_MS))
+
+
+def test_trade_after_an_adopted_position_moves_it() -> None:
+    """One millisecond decides."""
+    books = opened("1", "100")
+    books.adopt(replace(FLAT, quantity=Decimal("1.5"), entry_price=Decimal(110)), AS_OF_MS)
+    books.apply(fill(2, Side.SELL, "0.5", time_ms=AS_OF_MS + 1))
+    assert books.position_quantity == 1
+
+
+def test_latest_fill_is_known_by_its_time_in_whatever_order_they_come() -> None:
+    """The exchange's time, not the order of arrival."""
+    books = opened()
+    assert books.last_fill_ms == 0
+    for trade_id, time_ms in ((1, AS_OF_MS), (2, AS_OF_MS + 7), (3, AS_OF_MS + 2)):
+        books.apply(fill(trade_id, time_ms=time_ms))
+    assert books.last_fill_ms == AS_OF_MS + 7
 
 
 def test_memory_of_trade_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

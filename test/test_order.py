@@ -99,8 +99,8 @@ def test_any_order_of_reports_ends_in_the_same_knowledge(
 
 
 @given(st.lists(ANY_REPORT, max_size=20))
-def test_executed_never_falls_and_an_end_is_never_undone(reports: list[OrderReport]) -> None:
-    """Whatever is reported: the executed quantity grows, and the first end stands."""
+def test_executed_never_falls_and_a_reported_end_is_never_undone(reports: list[OrderReport]) -> None:
+    """Whatever is reported: the executed quantity grows, and the first end that the exchange tells of stands."""
     orders, order = registered()
     for one in reports:
         executed, status = order.executed_lots, order.status
@@ -136,11 +136,95 @@ def test_status_moves_forward_only(known: OrderStatus, reported: OrderStatus, af
     """A late "new" or an unheard status takes nothing back."""
     orders, order = registered()
     if known.is_terminal:
-        orders.end(order, known)
+        orders.apply(order, report(status=known), 8)
     else:
         order.status = known
     orders.apply(order, report(status=reported), 9)
     assert order.status is after
+
+
+@pytest.mark.parametrize("believed", [OrderStatus.REJECTED, OrderStatus.CANCELLED])
+def test_order_that_was_believed_not_to_exist_is_taken_up_when_the_exchange_has_it(
+    believed: OrderStatus,
+) -> None:
+    """An end that was only concluded here is undone by the exchange's word: it rests, and fills its slot again."""
+    orders, order = registered()
+    orders.end(order, believed, "never reached the exchange")
+    assert orders.apply(order, report(), 9)
+    assert (order.status, order.order_id, order.remaining_lots) == (OrderStatus.ACTIVE, 7, 10)
+    assert order.reason == "believed not to exist, but does"
+    assert orders.living() == [order]
+    assert not orders.slot_is_free(order.slot)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_end_that_the_exchange_confirms_stays_for_good(end: OrderStatus) -> None:
+    """Concluded here, reported there: after that a late "new" revives nothing."""
+    orders, order = registered()
+    orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
+    orders.apply(order, report(status=end), 9)
+    orders.apply(order, report(), 10)
+    assert (order.status, order.end_is_reported) == (OrderStatus.REJECTED, True)
+    assert orders.living() == []
+
+
+def test_revived_order_that_is_older_than_the_memory_is_living_all_the_same() -> None:
+    """It was forgotten among the ended ones, but whoever holds it may report it."""
+    orders, order = registered()
+    orders.end(order, OrderStatus.REJECTED)
+    for number in range(LiveOrders.REMEMBERED):
+        orders.end(orders.register(f"qpmm-{number}", quote(), 0), OrderStatus.CANCELLED)
+    assert orders.find(order.client_id) is None
+    orders.apply(order, report(), 9)
+    assert orders.find(order.client_id) is order
+    assert orders.living() == [order]
+
+
+# --- executed, but not counted ------------------------------------------------------------------------------
+
+
+def test_executed_lots_whose_trades_have_not_come_are_known_as_uncounted() -> None:
+    """Bought less sold, since the first report that told of them, until the trades are in the ledger."""
+    orders, buy = registered()
+    sell = orders.register("qpmm-mm1-1-2", quote(Side.SELL, 1, 801_000, 10), 5)
+    assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (0, None)
+    orders.apply(buy, report(executed_lots=6), 30)
+    orders.apply(sell, report(side=Side.SELL, client_id=sell.client_id, executed_lots=2), 40)
+    orders.apply(buy, report(executed_lots=8), 50)
+    assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (6, 30)
+    orders.count(buy, 8, 60)
+    assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (-2, 40)
+    orders.count(sell, 2, 70)
+    assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (0, None)
+
+
+def test_trade_that_comes_before_its_report_is_executed_and_counted() -> None:
+    """The executed quantity grows with it, and nothing is missing."""
+    orders, order = registered()
+    orders.count(order, 4, 30)
+    assert (order.executed_lots, order.counted_lots, orders.uncounted_lots()) == (4, 4, 0)
+    orders.apply(order, report(status=OrderStatus.PARTIALLY_FILLED, executed_lots=4), 40)
+    assert orders.uncounted_since_ns() is None
+
+
+def test_ended_order_can_be_uncounted_too() -> None:
+    """A cancel that finds an order filled tells of lots before their trades do."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.FILLED, executed_lots=10), 30)
+    assert (orders.living(), orders.uncounted_lots()) == ([], 10)
+
+
+def test_adopted_position_holds_everything_executed() -> None:
+    """Nothing is added to it, also if the order itself is forgotten by then."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.FILLED, executed_lots=10), 30)
+    other = orders.register("qpmm-mm1-1-2", quote(), 5)
+    orders.apply(other, report(client_id=other.client_id, status=OrderStatus.FILLED, executed_lots=3), 40)
+    del orders._ended[other.client_id]
+    assert orders.uncounted_lots() == 10
+    orders.count_all()
+    assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (0, None)
+    assert (order.counted_lots, order.executed_lots) == (10, 10)
 
 
 def test_late_fill_of_a_cancelled_order_is_counted() -> None:
@@ -313,21 +397,37 @@ def test_known_order_is_not_taken_up_a_second_time() -> None:
     assert orders.living() == [order]
 
 
+SETTLED_NS = 3_000_000_005
+"""Sent at 5 ns; a receive window of 2 s, and 1 s to settle."""
+
+
 @pytest.mark.parametrize(
-    ("not_found", "now_ns", "proven"),
+    ("not_found", "uncancellable_ns", "now_ns", "proven"),
     [
-        (2, 4_000_000_005, True),
-        (1, 4_000_000_005, False),
-        (2, 4_000_000_004, False),
-        (3, 9_000_000_000, True),
+        (2, SETTLED_NS, SETTLED_NS, True),
+        (3, SETTLED_NS + 1, 9_000_000_000, True),
+        (1, SETTLED_NS, 9_000_000_000, False),
+        (0, SETTLED_NS, 9_000_000_000, False),
+        (9, 0, 9_000_000_000, False),
+        (9, SETTLED_NS - 1, 9_000_000_000, False),
+        (2, SETTLED_NS, SETTLED_NS - 1, False),
+    ],
+    ids=[
+        "all together",
+        "longer ago",
+        "one answer",
+        "no answer",
+        "never cancelled",
+        "cancelled too early",
+        "window open",
     ],
 )
-def test_absence_is_proof_after_two_answers_and_a_closed_window(
-    not_found: int, now_ns: int, proven: bool
+def test_absence_is_proof_after_a_cancel_that_found_nothing_behind_the_window(
+    not_found: int, uncancellable_ns: int, now_ns: int, proven: bool
 ) -> None:
-    """A receive window of 2 s and 2 s to settle, counted from sending."""
+    """Queries alone prove nothing, however often they find nothing: their copy may lag."""
     _, order = registered()
-    order.not_found = not_found
+    order.not_found, order.uncancellable_ns = not_found, uncancellable_ns
     assert absence_is_proof(order, now_ns, recv_window_ms=2000) is proven
 
 

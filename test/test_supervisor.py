@@ -144,6 +144,14 @@ def test_worker_that_guards_no_quotes_closes_no_gate() -> None:
     assert len(worker.started_s) == 3
 
 
+def test_worker_that_guards_no_quotes_is_restarted_for_ever() -> None:
+    """Trading does not end for want of a metric: far over the budget, still at it every 4 s."""
+    bench, worker, gave_up = supervised([0] * 1000, 400, budget=2, guards_quotes=False)
+    assert gave_up == ""
+    assert len(worker.started_s) > 90
+    assert bench.gate.is_open
+
+
 def test_supervisor_gives_up_when_the_budget_is_used_up() -> None:
     """As many restarts as the budget, then an error with the last cause; the gate stays closed."""
     bench, worker, gave_up = supervised([0] * 10, 100, budget=2)
