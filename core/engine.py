@@ -368,3 +368,4 @@ class Engine:
         for context in self.contexts:
             if context.ledger.is_open:
                 await self.recovery.count_missed_trades(context)
+            context.state.exchange_position = await self._gateway.position(context.symbol)
