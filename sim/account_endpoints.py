@@ -94,6 +94,8 @@ class AccountEndpoints:
     def income(self, params: Params, now_ms: int) -> list[Json]:
         """Return movements of the wallet, oldest first; with ``page`` in pages of ``limit``, counted from 1."""
         symbols = {instrument.symbol for instrument in self._venue.chosen(params)}
+        if "symbol" not in params:
+            symbols.add("")  # a transfer belongs to no symbol
         span = Span.of(params, "", now_ms, default=100, most=1000)
         number, kind = params.optional_integer("page"), params.text_or("incomeType", "")
         if number == 0:

@@ -75,7 +75,7 @@ class Exchange:
         venue = self._venue
         gatekeeper = Gatekeeper([ApiKey(api_key, api_secret), *keys])
         stage = VenueStage(venue, gatekeeper, self._happen)
-        self.faults = FaultPlan(faults or Script(), now_ms, stage)
+        self.faults = FaultPlan(faults or Script(), now_ms, stage, self._wake)
         self._upkeep = Upkeep(venue)
         self._streams = MarketStreams(self._venue, lambda: self._now_ms, self._set_timer)
         routes = {
@@ -239,6 +239,9 @@ class Exchange:
             if channel.sessions:
                 payload = payloads.mark_event(instrument, now_ms)
                 venue.hub.publish(channel, payload, now_ms)
+
+    def _wake(self, due_ms: int) -> None:
+        self._timer_ms = min(self._timer_ms, due_ms)
 
     def _set_timer(self) -> None:
         venue = self._venue

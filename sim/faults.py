@@ -202,10 +202,14 @@ class Tap:
 
 
 class FaultPlan:
-    """The faults of one exchange that opened at ``now_ms``; more can be added while it runs."""
+    """The faults of one exchange that opened at ``now_ms``; more can be added while it runs.
 
-    def __init__(self, script: Script, now_ms: int, stage: Stage) -> None:
+    ``wake`` is told whenever something becomes due at an epoch time in ms, so that ``run_due`` is called then.
+    """
+
+    def __init__(self, script: Script, now_ms: int, stage: Stage, wake: Callable[[int], None]) -> None:
         self._stage = stage
+        self._wake = wake
         self._seed = script.seed
         self._added = count()
         self._order = count()
@@ -244,6 +248,7 @@ class FaultPlan:
 
     def _at(self, due_ms: int, action: Callable[[int], None]) -> None:
         heapq.heappush(self._due, (due_ms, next(self._order), action))
+        self._wake(due_ms)
 
     def _strike(self, armed: Armed, now_ms: int) -> None:
         rule = armed.rule
@@ -398,7 +403,7 @@ class FaultPlan:
         content = read_payload(text)
         if content is None:
             return [Delivery(text)]
-        now_ms = event_time_ms(content, now_ms)
+        now_ms = self._now_ms = max(now_ms, event_time_ms(content, now_ms))
         subject, draft = subject_of(content, route), Draft(text, content)
         for armed in self._in_force(Acts.EVENT, now_ms):
             name = armed.rule.kind.name
@@ -415,14 +420,12 @@ class FaultPlan:
         if not self._armed[Acts.EVENT]:
             tap.put(text)
             return
-        content_ms = self._now_ms
-        for delivery in self.on_event(tap.route, text, content_ms):
-            self._send(tap, delivery, text)
+        for delivery in self.on_event(tap.route, text, self._now_ms):
+            self._send(tap, delivery)
 
-    def _send(self, tap: Tap, delivery: Delivery, original: str) -> None:
+    def _send(self, tap: Tap, delivery: Delivery) -> None:
         if delivery.delay_ms > 0:
-            made_ms = event_time_ms(read_payload(original), self._now_ms)
-            due_ms = max(made_ms, self._now_ms) + max(1, round(delivery.delay_ms))
+            due_ms = self._now_ms + max(1, round(delivery.delay_ms))
             self._at(due_ms, lambda _due_ms: tap.put(delivery.text))
         elif delivery.behind_next:
             tap.held.append(delivery.text)

@@ -1,0 +1,741 @@
+"""Every kind of fault has its effect on a client that talks to the exchange in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from sim.fault_kinds import KINDS
+from utils.errors import Disconnected, NotSent, OutcomeUnknown
+
+from .fault_client import BID, BOOK, ORDER, SYMBOL, Client, with_faults
+
+Story = Callable[[Client], Awaitable[None]]
+CASES: dict[str, tuple[str, Story]] = {}
+
+
+def case(kind: str, scenario: str) -> Callable[[Story], Story]:
+    """Enter a story as the proof of a kind; the scenario is the rest of the fault's line."""
+
+    def enter(story: Story) -> Story:
+        CASES[kind] = (f"  - {{fault: {kind}{', ' if scenario else ''}{scenario}}}\n", story)
+        return story
+
+    return enter
+
+
+def test_every_kind_of_fault_has_a_proof() -> None:
+    """No kind is written in the table without a client that suffers it here."""
+    assert set(CASES) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_fault_has_its_effect_on_a_client(kind: str) -> None:
+    """The scenario parses, the fault strikes, and the client sees what the table says."""
+    scenario, story = CASES[kind]
+
+    async def told(client: Client) -> None:
+        await story(client)
+        assert client.exchange.faults.counts[kind] > 0
+
+    with_faults(scenario, told)
+
+
+# --- requests and replies -------------------------------------------------------------------------------------------
+
+
+@case("error", "reply: unknown-503, executed: true, method: POST, path: /fapi/v1/order")
+async def _error(client: Client) -> None:
+    reply = await client.place("a")
+    assert reply.outcome == (503, -1000)
+    assert reply.body["msg"] == "Unknown error, please check your request or try again later."
+    assert (await client.query("a")).body["status"] == "NEW"
+
+
+@case("delay-request", "delay_ms: 700, method: POST")
+async def _delay_request(client: Client) -> None:
+    started_ms = client.clock.time_ms()
+    reply = await client.place("a")
+    assert client.clock.time_ms() - started_ms == 700
+    assert reply.body["updateTime"] - started_ms == 700
+
+
+@case("drop-request", "method: POST, client_id: a")
+async def _drop_request(client: Client) -> None:
+    with pytest.raises(OutcomeUnknown):
+        await client.place("a-1")
+    assert (await client.place("b-1")).status == 200
+    assert (await client.query("a-1")).outcome == (400, -2013)
+
+
+@case("reset-request", "method: DELETE")
+async def _reset_request(client: Client) -> None:
+    await client.place("a")
+    with pytest.raises(OutcomeUnknown, match="reset"):
+        await client.cancel("a")
+    assert (await client.query("a")).body["status"] == "NEW"
+
+
+@case("refuse-connection", "for_s: 5")
+async def _refuse_connection(client: Client) -> None:
+    with pytest.raises(NotSent):
+        await client.place("a")
+    await client.until(5)
+    assert (await client.place("a")).status == 200
+
+
+@case("delay-reply", "delay_ms: 900, method: POST, path: /fapi/v1/order")
+async def _delay_reply(client: Client) -> None:
+    ear = await client.listen_to_user()
+    started_ms = client.clock.time_ms()
+    await client.place("a")
+    assert client.clock.time_ms() - started_ms == 900
+    assert ear.executions() == [("a", "NEW")]
+    assert ear.times_ms[-1] - started_ms < 100
+
+
+@case("drop-reply", "method: PUT")
+async def _drop_reply(client: Client) -> None:
+    await client.place("a")
+    with pytest.raises(OutcomeUnknown):
+        await client.amend("a", price="49800")
+    assert (await client.query("a")).body["price"] == "49800.00"
+
+
+@case("reset-reply", "method: DELETE")
+async def _reset_reply(client: Client) -> None:
+    await client.place("a")
+    with pytest.raises(OutcomeUnknown, match="reset"):
+        await client.cancel("a")
+    assert (await client.query("a")).body["status"] == "CANCELED"
+
+
+@case("truncate-reply", "path: /fapi/v1/exchangeInfo")
+async def _truncate_reply(client: Client) -> None:
+    reply = await client.send("GET", "/fapi/v1/exchangeInfo")
+    assert isinstance(reply.body, bytes)
+    assert reply.body.startswith(b'{"timezone"')
+
+
+@case("empty-reply", "path: /fapi/v1/time")
+async def _empty_reply(client: Client) -> None:
+    reply = await client.send("GET", "/fapi/v1/time")
+    assert (reply.status, reply.body) == (200, b"")
+
+
+@case("empty-list", "path: '*positionRisk'")
+async def _empty_list(client: Client) -> None:
+    await client.take()
+    assert (await client.call("GET", "/fapi/v3/positionRisk")).body == []
+
+
+@case("drop-fields", "path: /fapi/v1/order, fields: [executedQty, updateTime]")
+async def _drop_fields(client: Client) -> None:
+    reply = await client.place("a")
+    assert "executedQty" not in reply.body
+    assert "updateTime" not in reply.body
+    assert reply.body["clientOrderId"] == "a"
+
+
+@case("hide-orders", "client_id: a, younger_than_s: 10")
+async def _hide_orders(client: Client) -> None:
+    await client.place("a-1")
+    await client.place("b-1", price="49800")
+    assert (await client.query("a-1")).outcome == (400, -2013)
+    assert (await client.query("b-1")).status == 200
+    rows = (await client.call("GET", "/fapi/v1/openOrders", symbol=SYMBOL)).body
+    assert [row["clientOrderId"] for row in rows] == ["b-1"]
+    await client.until(11)
+    assert (await client.query("a-1")).body["status"] == "NEW"
+
+
+@case("hide-trades", "younger_than_s: 5")
+async def _hide_trades(client: Client) -> None:
+    await client.take()
+    assert (await client.call("GET", "/fapi/v1/userTrades", symbol=SYMBOL)).body == []
+    await client.until(6)
+    assert len((await client.call("GET", "/fapi/v1/userTrades", symbol=SYMBOL)).body) == 1
+
+
+@case("stale-reads", "lag_s: 2, path: '*openOrders'")
+async def _stale_reads(client: Client) -> None:
+    async def ids() -> list[str]:
+        rows = (await client.call("GET", "/fapi/v1/openOrders", symbol=SYMBOL)).body
+        return [row["clientOrderId"] for row in rows]
+
+    assert await ids() == []
+    await client.place("a")
+    await client.until(1)
+    assert await ids() == []
+    await client.until(3.5)
+    assert await ids() == ["a"]
+
+
+@case("wrong-server-time", "offset_ms: -7000")
+async def _wrong_server_time(client: Client) -> None:
+    believed_ms = (await client.send("GET", "/fapi/v1/time")).body["serverTime"]
+    assert believed_ms == client.clock.time_ms() - 7000
+    reply = await client.send("GET", "/fapi/v3/balance", f"timestamp={believed_ms}&signature=x")
+    assert reply.outcome == (400, -1021)
+
+
+@case("short-batch", "missing: 2")
+async def _short_batch(client: Client) -> None:
+    assert len((await client.batch("a", "b", "c")).body) == 1
+    assert await client.resting() == ["a", "b", "c"]
+
+
+@case("mixed-batch", "code: -1007")
+async def _mixed_batch(client: Client) -> None:
+    rows = (await client.batch("a", "b")).body
+    assert [row.get("clientOrderId", row.get("code")) for row in rows] == ["a", -1007]
+    assert await client.resting() == ["a", "b"]
+
+
+@case("ignore-setter", "path: /fapi/v1/leverage")
+async def _ignore_setter(client: Client) -> None:
+    reply = await client.call("POST", "/fapi/v1/leverage", symbol=SYMBOL, leverage=7)
+    assert (reply.status, reply.body["leverage"]) == (200, 7)
+    config = (await client.call("GET", "/fapi/v1/symbolConfig", symbol=SYMBOL)).body
+    assert config[0]["leverage"] != 7
+
+
+@case("cancel-all-skips", "orders: 2")
+async def _cancel_all_skips(client: Client) -> None:
+    await client.batch("a", "b", "c")
+    reply = await client.call("DELETE", "/fapi/v1/allOpenOrders", symbol=SYMBOL)
+    assert (reply.status, reply.body["code"]) == (200, 200)
+    assert await client.resting() == ["b", "c"]
+
+
+@case("fill-first", "method: DELETE, fraction: 1")
+async def _fill_first(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.place("a")
+    assert (await client.cancel("a")).outcome == (400, -2011)
+    assert ear.executions() == [("a", "NEW"), ("a", "TRADE")]
+    assert await client.position() == Decimal("0.010")
+
+
+@case("pending-amendment", "within_ms: 500")
+async def _pending_amendment(client: Client) -> None:
+    await client.place("a")
+    assert (await client.amend("a", price="49901")).status == 200
+    assert (await client.amend("a", price="49902")).outcome == (400, -5043)
+    await client.until(1)
+    assert (await client.amend("a", price="49902")).status == 200
+
+
+# --- stream payloads ------------------------------------------------------------------------------------------------
+
+
+@case("silence", "stream: bookTicker, from_s: 1, for_s: 2")
+async def _silence(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(4)
+    gaps = [later - earlier for earlier, later in pairwise(ear.times_ms)]
+    assert max(gaps) == 2100 - 100 + 100
+    assert ear.ended == ""
+
+
+@case("drop-events", "event: ORDER_TRADE_UPDATE, execution: TRADE")
+async def _drop_events(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.take()
+    await asyncio.sleep(1)
+    assert [execution for _, execution in ear.executions()] == ["NEW"]
+    assert len(ear.of("ACCOUNT_UPDATE")) == 1
+
+
+@case("delay-events", "event: ORDER_TRADE_UPDATE, execution: TRADE, delay_ms: 1500")
+async def _delay_events(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.take()
+    started_ms = client.clock.time_ms()
+    await asyncio.sleep(3)
+    assert [each["e"] for each in ear.heard][-2:] == ["ACCOUNT_UPDATE", "ORDER_TRADE_UPDATE"]
+    assert ear.times_ms[-1] - started_ms == 1500
+
+
+@case("duplicate-events", "event: ORDER_TRADE_UPDATE, after_ms: 300")
+async def _duplicate_events(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.place("a")
+    await asyncio.sleep(1)
+    assert ear.executions() == [("a", "NEW"), ("a", "NEW")]
+    assert ear.times_ms[1] - ear.times_ms[0] == 300
+
+
+@case("reorder-events", "event: TRADE_LITE")
+async def _reorder_events(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.take()
+    await asyncio.sleep(2)
+    names = [each["e"] for each in ear.heard if each["e"] != "ACCOUNT_UPDATE"]
+    assert names == ["ORDER_TRADE_UPDATE", "ORDER_TRADE_UPDATE", "TRADE_LITE"]
+
+
+@case("depth-gap", "times: 1, from_s: 2")
+async def _depth_gap(client: Client) -> None:
+    ear = await client.listen("/public/ws/btcusdt@depth@100ms")
+    await client.until(5)
+    breaks = [(one["u"], two["pu"]) for one, two in pairwise(ear.of("depthUpdate")) if one["u"] != two["pu"]]
+    assert len(breaks) == 1
+
+
+@case("sequence-reset", "stream: bookTicker, by: 1000000, from_s: 1")
+async def _sequence_reset(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(2)
+    ids = [each["u"] for each in ear.heard]
+    assert ids[0] > 0 > ids[-1]
+
+
+@case("partial-account-update", "without: positions")
+async def _partial_account_update(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.take()
+    await asyncio.sleep(1)
+    (update,) = ear.of("ACCOUNT_UPDATE")
+    assert "P" not in update["a"]
+    assert update["a"]["B"]
+
+
+@case("corrupt-prices", "to: crossed, stream: bookTicker")
+async def _corrupt_prices(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(1)
+    assert Decimal(ear.heard[0]["b"]) > Decimal(ear.heard[0]["a"]) == Decimal(BID)
+
+
+@case("unknown-fields", "")
+async def _unknown_fields(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(1)
+    assert "zz" in ear.heard[0]
+    assert "zz" in (await client.send("GET", "/fapi/v1/time")).body
+
+
+@case("unknown-status", "")
+async def _unknown_status(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.place("a")
+    await asyncio.sleep(1)
+    assert ear.heard[0]["o"]["X"] == "PENDING_REVIEW"
+
+
+@case("unknown-event", "stream: userData")
+async def _unknown_event(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.place("a")
+    await asyncio.sleep(1)
+    assert [each["e"] for each in ear.heard] == ["NEWLY_INVENTED", "ORDER_TRADE_UPDATE"]
+
+
+@case("truncate-events", "stream: bookTicker, times: 1")
+async def _truncate_events(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(1)
+    assert len(ear.raw) == len(ear.heard) + 1
+    assert ear.raw[0].startswith('{"e":"bookTicker"')
+
+
+@case("flood", "stream: bookTicker, copies: 500, at_s: 1")
+async def _flood(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(2)
+    assert len(ear.heard) > 500
+    assert ear.ended == ""
+
+
+# --- sockets and network --------------------------------------------------------------------------------------------
+
+
+@case("refuse-handshakes", "route: public, status: 429, for_s: 3")
+async def _refuse_handshakes(client: Client) -> None:
+    with pytest.raises(Disconnected, match="429"):
+        await client.listen(BOOK)
+    assert (await client.listen_to_user()).ended == ""
+    await client.until(3)
+    assert (await client.listen(BOOK)).ended == ""
+
+
+@case("close-sockets", "route: public, at_s: 2")
+async def _close_sockets(client: Client) -> None:
+    book, user = await client.listen(), await client.listen_to_user()
+    await client.until(2.5)
+    assert "closed by the exchange" in book.ended
+    assert user.ended == ""
+    assert (await client.listen()).ended == ""
+
+
+@case("half-open-sockets", "at_s: 2")
+async def _half_open_sockets(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(1.5)
+    count = len(ear.heard)
+    await client.until(6)
+    assert len(ear.heard) <= count + 6
+    assert ear.ended == ""
+    fresh = await client.listen()
+    await client.until(7)
+    assert len(fresh.heard) > 5
+
+
+@case("outage", "at_s: 2, for_s: 5")
+async def _outage(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(2.5)
+    assert "reset" in ear.ended
+    with pytest.raises(NotSent):
+        await client.place("a")
+    await client.until(7.1)
+    assert (await client.place("a")).status == 200
+
+
+# --- the exchange itself --------------------------------------------------------------------------------------------
+
+
+@case("halt", "at_s: 2, for_s: 5")
+async def _halt(client: Client) -> None:
+    ear = await client.listen()
+    await client.place("a")
+    await client.until(2.5)
+    info = (await client.send("GET", "/fapi/v1/exchangeInfo")).body
+    assert info["symbols"][0]["status"] == "TRADING_HALT"
+    assert (await client.place("b")).outcome == (400, -4140)
+    assert (await client.amend("a")).outcome == (400, -5024)
+    assert (await client.cancel("a")).status == 200
+    await client.until(7.5)
+    assert (await client.place("b")).status == 200
+    gaps = [later - earlier for earlier, later in pairwise(ear.times_ms)]
+    assert 4900 <= max(gaps) <= 5200
+
+
+@case("wipe-account", "at_s: 2, wallet: 123")
+async def _wipe_account(client: Client) -> None:
+    first = (await client.place("a")).body["orderId"]
+    await client.take()
+    ear = await client.listen_to_user()
+    await client.until(2.5)
+    assert ear.heard == []
+    assert await client.position() == 0
+    assert (await client.query("a")).outcome == (400, -2013)
+    rows = (await client.call("GET", "/fapi/v3/balance")).body
+    assert {Decimal(row["balance"]) for row in rows if row["asset"] == "USDT"} == {Decimal(123)}
+    assert (await client.place("c")).body["orderId"] == first
+
+
+@case("expire-listen-key", "at_s: 2, notice: false")
+async def _expire_listen_key(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.until(2.5)
+    await client.place("a")
+    await asyncio.sleep(1)
+    assert (ear.heard, ear.ended) == ([], "")
+    assert (await client.send("PUT", "/fapi/v1/listenKey")).outcome == (400, -1125)
+
+
+@case("foreign-order", "at_s: 1, side: SELL, quantity: 0.02, new_client_id: web_x")
+async def _foreign_order(client: Client) -> None:
+    await client.until(1.5)
+    (row,) = (await client.call("GET", "/fapi/v1/openOrders", symbol=SYMBOL)).body
+    assert row["clientOrderId"].startswith("web_x-")
+    assert (row["side"], row["origQty"]) == ("SELL", "0.020")
+
+
+@case("foreign-fill", "at_s: 1, side: SELL, quantity: 0.02")
+async def _foreign_fill(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.until(1.5)
+    assert await client.position() == Decimal("-0.02")
+    assert ear.executions()[-1][1] == "TRADE"
+
+
+@case("adl", "at_s: 1, fraction: 0.5")
+async def _adl(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.take(quantity="0.020")
+    await client.until(1.5)
+    assert await client.position() == Decimal("0.010")
+    assert ear.executions()[-1] == ("adl_autoclose", "TRADE")
+
+
+@case("symbol-rules", "at_s: 1, for_s: 4, tick_size: 0.5, min_notional: 600")
+async def _symbol_rules(client: Client) -> None:
+    await client.until(1.5)
+    info = (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"][0]
+    filters = {each["filterType"]: each for each in info["filters"]}
+    assert Decimal(filters["PRICE_FILTER"]["tickSize"]) == Decimal("0.5")
+    assert (await client.place("a", price="49900.1", quantity="0.020")).outcome == (400, -4014)
+    assert (await client.place("a", price="49900.5")).outcome == (400, -4164)
+    assert (await client.place("a", price="49900.5", quantity="0.020")).status == 200
+    await client.until(5.5)
+    assert (await client.place("b", price="49900.1")).status == 200
+
+
+@case("transfer", "at_s: 1, amount: -1000")
+async def _transfer(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.until(1.5)
+    (update,) = ear.of("ACCOUNT_UPDATE")
+    assert (update["a"]["m"], update["a"]["B"][0]["bc"]) == ("WITHDRAW", "-1000")
+    rows = (await client.call("GET", "/fapi/v1/income", incomeType="TRANSFER")).body
+    assert [Decimal(row["income"]) for row in rows] == [Decimal(-1000)]
+
+
+@case("leverage", "at_s: 1, leverage: 3")
+async def _leverage(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.until(1.5)
+    assert ear.of("ACCOUNT_CONFIG_UPDATE")[0]["ac"] == {"s": SYMBOL, "l": 3}
+    config = (await client.call("GET", "/fapi/v1/symbolConfig", symbol=SYMBOL)).body
+    assert config[0]["leverage"] == 3
+
+
+@case("hedge-mode", "at_s: 1, for_s: 2")
+async def _hedge_mode(client: Client) -> None:
+    await client.until(1.5)
+    assert (await client.place("a")).outcome == (400, -4061)
+    await client.until(3.5)
+    assert (await client.place("a")).status == 200
+
+
+@case("clock-skew", "at_s: 1, for_s: 3, offset_ms: 20000")
+async def _clock_skew(client: Client) -> None:
+    await client.until(1.5)
+    assert (await client.place("a")).outcome == (400, -1021)
+    assert (await client.send("GET", "/fapi/v1/time")).body["serverTime"] == client.clock.time_ms() + 20_000
+    await client.until(4.5)
+    assert (await client.place("a")).status == 200
+
+
+@case("move-market", "at_s: 1, bps: -100")
+async def _move_market(client: Client) -> None:
+    ear = await client.listen()
+    await client.place("a", price="49600")
+    await client.until(2)
+    assert Decimal(ear.heard[-1]["b"]) == Decimal(BID) - 500
+    assert (await client.query("a")).body["status"] == "FILLED"
+
+
+@case("funding-rate", "at_s: 1, rate: 0.005")
+async def _funding_rate(client: Client) -> None:
+    await client.until(1.5)
+    body = (await client.send("GET", "/fapi/v1/premiumIndex", f"symbol={SYMBOL}")).body
+    assert Decimal(body["lastFundingRate"]) == Decimal("0.005")
+
+
+@case("used-weight", "at_s: 1, weight: 2000")
+async def _used_weight(client: Client) -> None:
+    await client.until(1.5)
+    reply = await client.send("GET", "/fapi/v1/time")
+    assert int(reply.headers["x-mbx-used-weight-1m"]) > 2000
+
+
+@case("used-orders", "at_s: 1, orders: 300")
+async def _used_orders(client: Client) -> None:
+    await client.until(1.5)
+    assert (await client.place("a")).outcome == (429, -1015)
+
+
+@case("expire-orders", "at_s: 1")
+async def _expire_orders(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.place("a")
+    await client.until(1.5)
+    event = ear.of("ORDER_TRADE_UPDATE")[-1]["o"]
+    assert (event["x"], event["X"]) == ("EXPIRED", "EXPIRED_IN_MATCH")
+
+
+# --- the wordings and the chances -----------------------------------------------------------------------------------
+
+WORDINGS: list[tuple[str, int, int | None, str]] = [
+    ("unknown-503", 503, -1000, "Unknown error, please check your request or try again later."),
+    ("unavailable-503", 503, 0, "Service Unavailable."),
+    ("internal-503", 503, -1001, "Internal error; unable to process your request. Please try again."),
+    ("overload-503", 503, -1008, "Request throttled by system-level protection."),
+    ("timeout-408", 408, -1007, "Timeout waiting for response from backend server."),
+    ("bus-500", 500, -1006, "An unexpected response was received from the message bus."),
+    ("unknown-500", 500, -1000, "Request occur unknown error."),
+    ("limit-429", 429, -1003, "Too many requests; current limit of IP is 2400 requests per minute."),
+    ("ban-418", 418, -1003, "Way too many requests; IP(127.0.0.1) banned until "),
+    ("orders-429", 429, -1015, "Too many new orders; current limit is 300 orders per 10 SECOND."),
+    ("geo-451", 451, 0, "Service unavailable from a restricted location."),
+    ("html-403", 403, None, "403 Forbidden"),
+    ("html-500", 500, None, "500 Internal Server Error"),
+    ("html-502", 502, None, "502 Bad Gateway"),
+    ("html-504", 504, None, "504 Gateway Time-out"),
+]
+
+
+@pytest.mark.parametrize("executed", [False, True])
+@pytest.mark.parametrize(("name", "status", "code", "text"), WORDINGS)
+def test_error_has_its_wording_with_and_without_execution(
+    name: str, status: int, code: int | None, text: str, executed: bool
+) -> None:
+    """Facts section 5: what a reply says is not what has happened; only a look at the order tells."""
+
+    async def story(client: Client) -> None:
+        reply = await client.place("a")
+        assert reply.status == status
+        if code is None:
+            assert reply.headers["content-type"] == "text/html"
+            assert text.encode() in reply.body
+        else:
+            assert reply.outcome == (status, code)
+            assert reply.body["msg"].startswith(text)
+        assert (await client.resting() == ["a"]) is executed
+
+    with_faults(
+        f"  - {{fault: error, reply: {name}, method: POST, executed: {str(executed).lower()}}}\n", story
+    )
+
+
+def test_limits_say_how_long_they_last() -> None:
+    """Facts section 5: Retry-After counts the seconds, a ban names its end; here both end with the fault."""
+
+    async def story(client: Client) -> None:
+        await client.until(2)
+        ban = await client.send("GET", "/fapi/v1/time")
+        assert ban.headers["retry-after"] == "18"
+        assert f"banned until {client.clock.time_ms() + 18_000}." in ban.body["msg"]
+        await client.until(20)
+        assert (await client.send("GET", "/fapi/v1/time")).status == 200
+
+    with_faults("  - {fault: error, reply: ban-418, for_s: 20}\n", story)
+
+
+def test_overload_spares_cancels_and_reduce_only_orders() -> None:
+    """Facts section 5 and 4.5: -1008 does not meet what lowers the risk."""
+
+    async def story(client: Client) -> None:
+        await client.place("a")
+        await client.take()
+        await client.until(2)
+        assert (await client.place("b")).outcome == (503, -1008)
+        assert (await client.cancel("a")).status == 200
+        assert (await client.take(side="SELL", reduceOnly="true")).status == 200
+
+    with_faults("  - {fault: error, reply: overload-503, from_s: 1}\n", story)
+
+
+def test_error_can_have_any_code() -> None:
+    """A code that the exchange knows has its usual text; others have the text that the scenario gives."""
+
+    async def story(client: Client) -> None:
+        reply = await client.place("a")
+        assert reply.outcome == (400, -2019)
+        assert reply.body["msg"] == "Margin is insufficient."
+        reply = await client.send("GET", "/fapi/v1/time")
+        assert (reply.outcome, reply.body["msg"]) == ((401, -9000), "No.")
+
+    with_faults(
+        "  - {fault: error, code: -2019, method: POST}\n"
+        "  - {fault: error, code: -9000, status: 401, message: No., path: /fapi/v1/time}\n",
+        story,
+    )
+
+
+def _struck(scenario: str, requests: int = 200) -> list[int]:
+    """Return which of so many requests, ten a second, a fault on them strikes."""
+
+    async def story(client: Client) -> list[int]:
+        struck = []
+        for number in range(requests):
+            await client.until(number / 10)
+            if (await client.send("GET", "/fapi/v1/ping")).status != 200:
+                struck.append(number)
+        return struck
+
+    found: list[int] = with_faults(scenario, story)
+    return found
+
+
+def test_probability_and_seed_decide_who_is_struck() -> None:
+    """The same seed strikes the same requests, another one others; the share is that of the scenario."""
+    line = "faults:\n  - {fault: error, reply: html-502, probability: 0.25}\n"
+    first = _struck(f"seed: 1\n{line}")
+    assert 30 <= len(first) <= 70
+    assert first == _struck(f"seed: 1\n{line}")
+    assert first != _struck(f"seed: 2\n{line}")
+
+
+def test_chances_of_a_fault_do_not_depend_on_the_faults_beside_it() -> None:
+    """A scenario can grow at its end without changing what it did before."""
+    line = "  - {fault: error, reply: html-502, probability: 0.25}\n"
+    more = "  - {fault: delay-reply, delay_ms: 1, probability: 0.5}\n"
+    assert _struck(line) == _struck(line + more)
+
+
+def test_times_windows_and_intervals_limit_the_strikes() -> None:
+    """at_s strikes once, from then on; a window only within; every_s at most so often; times at most so many."""
+    fault = "fault: error, reply: html-502"
+    assert _struck(f"  - {{{fault}, at_s: 3.05}}\n") == [31]
+    assert _struck(f"  - {{{fault}, from_s: 2, for_s: 1}}\n") == list(range(20, 30))
+    assert _struck(f"  - {{{fault}, from_s: 2, until_s: 3}}\n") == list(range(20, 30))
+    assert _struck(f"  - {{{fault}, every_s: 5}}\n") == [0, 50, 100, 150]
+    assert _struck(f"  - {{{fault}, from_s: 1, times: 3}}\n") == [10, 11, 12]
+
+
+def test_targets_choose_by_client_id_side_and_path() -> None:
+    """A fault strikes whom it names and nobody else."""
+
+    async def story(client: Client) -> None:
+        assert (await client.place("qpmm-1")).status == 502
+        assert (await client.place("other-1")).status == 200
+        assert (await client.place("x", price="50100", side="SELL")).status == 504
+        assert (await client.batch("other-2", "qpmm-2")).status == 502
+
+    with_faults(
+        "  - {fault: error, reply: html-502, client_id: qpmm-, side: BUY}\n"
+        f"  - {{fault: error, reply: html-504, path: {ORDER}, side: SELL}}\n",
+        story,
+    )
+
+
+def test_own_doors_are_spared() -> None:
+    """Whoever watches the exchange through /sim sees it in any trouble."""
+
+    async def story(client: Client) -> Any:
+        assert (await client.send("GET", "/fapi/v1/time")).status == 502
+        return (await client.send("GET", "/sim/record")).status
+
+    assert with_faults("  - {fault: error, reply: html-502}\n", story) == 200
+
+
+def _trace(seed: int) -> list[object]:
+    """Return all that a client sees of a stormy minute."""
+
+    async def story(client: Client) -> list[object]:
+        book, user = await client.listen(), await client.listen_to_user()
+        seen: list[object] = []
+        for number in range(100):
+            await client.until(number / 2)
+            try:
+                seen.append((await client.place(f"a-{number}", timeout_s=0.4)).body)
+            except (OutcomeUnknown, NotSent) as error:
+                seen.append(str(error))
+        return [seen, book.raw, book.times_ms, user.raw, user.times_ms]
+
+    trace: list[object] = with_faults(
+        f"""seed: {seed}
+faults:
+  - {{fault: drop-reply, probability: 0.1, path: {ORDER}}}
+  - {{fault: error, reply: unknown-503, executed: sometimes, probability: 0.1, path: {ORDER}}}
+  - {{fault: delay-request, delay_ms: "lognormal:20-300", path: {ORDER}}}
+  - {{fault: delay-events, delay_ms: 120, probability: 0.3}}
+  - {{fault: duplicate-events, after_ms: 50, probability: 0.2, stream: userData}}
+""",
+        story,
+    )
+    return trace
+
+
+def test_storm_is_the_same_to_the_last_byte_with_the_same_seed() -> None:
+    """In memory a scenario can be repeated: replies, payloads and their times."""
+    assert _trace(5) == _trace(5)
+    assert _trace(5) != _trace(6)
