@@ -217,7 +217,7 @@ def outcome(response: HttpResponse) -> Exception:
         (reply({"code": 0, "msg": "Service Unavailable."}, 503), Overloaded),
         (
             refusal(503, -1001, "Internal error; unable to process your request. Please try again."),
-            Overloaded,
+            OutcomeUnknown,
         ),
         (refusal(503, -1008, "Request throttled by system-level protection."), Overloaded),
         (refusal(401, -2014, "API-key format invalid."), AuthFailed),
@@ -422,6 +422,50 @@ async def test_nothing_is_sent_while_a_limit_is_in_force(status: int, banned: bo
     assert rest.usage.sent == 1
     clock.now_ms += 1000
     assert await rest.call("GET", "/x") == {}
+
+
+async def test_limit_on_orders_keeps_nothing_else_back() -> None:
+    """Cancels and questions are allowed meanwhile; who places orders is told how long to wait."""
+    tape = Tape(refusal(429, -1015, "Too many new orders", retry_after="7"), reply())
+    rest = rest_on(tape)
+    with pytest.raises(RateLimited) as caught:
+        await rest.call("POST", "/fapi/v1/order")
+    assert (caught.value.code, caught.value.retry_after_s) == (-1015, 7)
+    assert await rest.call("DELETE", "/fapi/v1/batchOrders") == {}
+
+
+async def test_late_reply_never_shortens_a_ban() -> None:
+    """A 429 to a request that was sent before the ban asks for a second only; the ban stands."""
+    replies = [refusal(418, -1003, retry_after="120"), refusal(429, -1003, retry_after="1")]
+    clock = HandClock()
+    rest = rest_on(Tape(*replies, reply()), clock)
+    answers = await asyncio.gather(rest.call("GET", "/a"), rest.call("GET", "/b"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [RateLimited, RateLimited]
+    clock.now_ms += 119_000
+    with pytest.raises(RateLimited, match="not sent") as caught:
+        await rest.call("GET", "/c")
+    assert (caught.value.retry_after_s, caught.value.banned) == (1.0, True)
+
+
+async def test_end_of_a_ban_is_told_on_the_clock_of_the_exchange() -> None:
+    """However wrong this machine's clock is: banned until 30 s from now, there and here."""
+    clock = HandClock()
+    rest = rest_on(Tape(refusal(418, -1003, f"IP banned until {NOW_MS + 30_000}.")), clock)
+    rest.server_clock.offset_ms = -40_000
+    clock.now_ms += 40_000
+    with pytest.raises(RateLimited) as caught:
+        await rest.call("GET", "/x")
+    assert caught.value.retry_after_s == 30
+
+
+async def test_clients_of_one_exchange_can_share_its_clock() -> None:
+    """What one of them has measured stamps the requests of the other, as those of the wallet's host."""
+    clock, tape = HandClock(), Tape(reply({"serverTime": NOW_MS + 5000}), reply())
+    measuring = rest_on(tape, clock)
+    other = rest_on(tape, clock, server_clock=measuring.server_clock)
+    await measuring.synchronise_clock(samples=1)
+    await other.call("GET", "/sapi/v1/account/apiRestrictions", security=Security.SIGNED)
+    assert f"timestamp={NOW_MS + 5000}&" in tape.requests[1][2]
 
 
 async def test_refused_timestamp_makes_the_clock_doubtful_until_it_is_measured() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from core.gateway import AccountModes, Gateway
+from core.gateway import AccountModes, ExchangeInfo, Gateway
 from core.model import BookTop, SymbolRules
 from core.preflight import (
     HEADROOM_PERCENT,
@@ -24,6 +24,7 @@ from core.preflight import (
     feasibility,
     live_check,
     margin_check,
+    order_rate_check,
     preflight,
     smallest_capital_quote,
     smallest_size_quote,
@@ -209,6 +210,44 @@ def test_more_orders_than_the_exchange_allows_are_refused() -> None:
     )
 
 
+# --- order rate ---------------------------------------------------------------------------------------------
+
+
+def rate(levels: int, interval_s: float, info: ExchangeInfo | None = None, symbols: int = 1) -> Check:
+    """What is said of so many levels, refreshed so often, on so many symbols."""
+    quotes = replace(QUOTES, levels=levels, refresh_interval_s=interval_s)
+    return order_rate_check(settings(quotes=(quotes,) * symbols), info or ExchangeInfo({}, 300, 1200))
+
+
+def test_shipped_order_rate_is_far_from_the_limits() -> None:
+    """Six orders every five seconds."""
+    check = rate(3, 5)
+    assert check.passed
+    assert check.found == ("at most 12 orders in 10 s and 72 a minute; the exchange allows 300 and 1200")
+
+
+@pytest.mark.parametrize(
+    ("levels", "interval_s", "symbols", "passes"),
+    [
+        (7, 1, 1, True),
+        (8, 1, 1, False),
+        (3, 1, 2, True),
+        (4, 1, 2, False),
+        (35, 5, 1, True),
+        (36, 5, 1, False),
+        (100, 30, 1, True),
+        (106, 30, 1, False),
+    ],
+)
+def test_order_rate_may_use_seven_tenths_of_either_limit(
+    levels: int, interval_s: float, symbols: int, passes: bool
+) -> None:
+    """Of 300 in 10 s and of 1200 a minute, over all symbols; a refresh that is slower still happens at once."""
+    check = rate(levels, interval_s, symbols=symbols)
+    assert check.passed is passes
+    assert passes or "refresh_config.orderbook_refresh_interval longer" in check.remedy
+
+
 # --- account and confirmation -------------------------------------------------------------------------------
 
 
@@ -282,7 +321,12 @@ def test_start_is_not_refused_where_everything_passed() -> None:
 
 ANSWERS: dict[str, Any] = {
     "GET /fapi/v1/exchangeInfo": {
-        "symbols": [EXCHANGE_INFO_BTC, {**EXCHANGE_INFO_BTC, "symbol": "ODD", "filters": []}]
+        "rateLimits": [
+            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
+            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
+            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
+        ],
+        "symbols": [EXCHANGE_INFO_BTC, {**EXCHANGE_INFO_BTC, "symbol": "ODD", "filters": []}],
     },
     "GET /fapi/v1/ticker/bookTicker": {
         "symbol": "BTCUSDT",
@@ -422,7 +466,10 @@ async def test_symbol_like_none_is_refused_with_any() -> None:
 
 async def test_symbol_that_is_not_trading_is_refused() -> None:
     """Halted, or being delisted."""
-    halted = {"symbols": [{**EXCHANGE_INFO_BTC, "status": "TRADING_HALT"}]}
+    halted = {
+        **ANSWERS["GET /fapi/v1/exchangeInfo"],
+        "symbols": [{**EXCHANGE_INFO_BTC, "status": "TRADING_HALT"}],
+    }
     check = (await checked(answering("/fapi/v1/exchangeInfo", halted)))["symbol"]
     assert check.found == "BTCUSDT is TRADING_HALT"
     assert not check.passed
@@ -476,9 +523,25 @@ async def test_account_without_the_asset_has_no_margin() -> None:
     assert not check.passed
 
 
+async def test_order_rate_over_the_exchanges_own_limits_is_refused() -> None:
+    """They are read from it, not assumed; what it does not name is taken for the usual."""
+    limit = {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 100}
+    tight = {**ANSWERS["GET /fapi/v1/exchangeInfo"], "rateLimits": [limit]}
+    check = (await checked(answering("/fapi/v1/exchangeInfo", tight)))["order rate"]
+    assert check.found.endswith("the exchange allows 300 and 100")
+    assert not check.passed
+
+
+@pytest.mark.parametrize("info", [{}, {"symbols": []}, {"rateLimits": [{}], "symbols": []}, []])
+async def test_rules_that_cannot_be_read_are_no_answer(info: Any) -> None:
+    """Neither a refusal of the configuration nor a fault of this program."""
+    with pytest.raises(OutcomeUnknown, match="the exchange's rules could not be read"):
+        await checked(answering("/fapi/v1/exchangeInfo", info))
+
+
 async def test_symbol_that_the_account_does_not_list_is_no_answer() -> None:
     """Its leverage is not guessed."""
-    with pytest.raises(OutcomeUnknown, match="does not list BTCUSDT"):
+    with pytest.raises(OutcomeUnknown, match="the leverage could not be read"):
         await checked(answering("/fapi/v1/symbolConfig", []))
 
 

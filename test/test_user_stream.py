@@ -52,22 +52,25 @@ class Bench:
         self.facts: list[Fact] = []
         self.doubts: list[str] = []
         self.filled: list[str] = []
+        self.forced: list[tuple[str, str]] = []
         self.expired = 0
         bus, clock = EventBus(), SystemClock()
         bus.subscribe(self.facts.append)
-        self.fills = FillBook(bus, self.filled.append)
+        self.fills = FillBook(bus, clock, self.filled.append)
         execution = ExecutionEngine(
             Gateway(BinanceRest(NoNetwork(), clock), clock),
             clock,
             bus,
             ClientIds("mm1", 1),
             recv_window_ms=2000,
+            max_book_age_ms=3000,
         )
         self.events = UserEvents(
             self.contexts,
             execution,
             self.fills,
             on_doubt=self.doubts.append,
+            on_forced=lambda symbol, reason: self.forced.append((symbol, reason)),
             on_key_expired=self._key_expired,
         )
         for one in self.contexts.values():
@@ -248,14 +251,50 @@ def test_fill_of_an_order_known_by_its_number_only_has_its_level() -> None:
 
 
 def test_fill_by_another_hand_moves_the_position_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    """A manual order, or one that the exchange made to liquidate."""
+    """A manual order."""
     bench = Bench()
     with caplog.at_level(logging.INFO):
-        bench.receive(trade(c="autoclose-1234567890", o="MARKET", f="IOC", S="BUY", m=False))
+        bench.receive(trade(c="web_1234567890", o="MARKET", f="IOC", S="BUY", m=False))
     assert bench.btc.ledger.position_quantity == Decimal("0.004")
     assert bench.btc.orders.living() == []
+    assert (bench.doubts, bench.forced) == ([], [])
+    assert "not a quote of ours: web_1234567890" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "client_id", ["autoclose-1234567890", "adl_autoclose", "adl_autoclose-1", "settlement_autoclose-1"]
+)
+def test_trade_that_the_exchange_made_itself_is_counted_and_told(client_id: str) -> None:
+    """Liquidation, auto-deleveraging, settlement: whoever minds the risk must know."""
+    bench = Bench()
+    bench.receive(trade(c=client_id, o="LIQUIDATION", f="IOC", S="BUY", m=False))
+    assert bench.btc.ledger.position_quantity == Decimal("0.004")
+    assert bench.forced == [("BTCUSDT", f"the exchange itself traded the position ({client_id})")]
     assert bench.doubts == []
-    assert "not a quote of ours: autoclose-1234567890" in caplog.text
+
+
+def test_fill_of_our_order_is_counted_with_its_order() -> None:
+    """What its status says be executed, and what its trades brought, are compared from then on."""
+    bench = Bench()
+    selling(bench)
+    bench.receive(update(x="TRADE", X="PARTIALLY_FILLED", z="0.006"))
+    order = bench.btc.orders.find(OURS)
+    assert order is not None
+    assert (order.executed_lots, order.counted_lots, bench.btc.orders.uncounted_lots()) == (6, 0, -6)
+    bench.receive(trade())
+    assert (order.executed_lots, order.counted_lots, bench.btc.orders.uncounted_lots()) == (6, 4, -2)
+
+
+def test_order_believed_not_to_exist_that_the_stream_tells_of_is_asked_about() -> None:
+    """It is taken up at once, and nothing is quoted until it is out."""
+    bench = Bench()
+    selling(bench)
+    order = bench.btc.orders.find(OURS)
+    assert order is not None
+    bench.btc.orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
+    bench.receive(update())
+    assert bench.btc.orders.living() == [order]
+    assert bench.doubts == [f"BTCUSDT: order {OURS} was believed not to exist, but rests"]
 
 
 def test_fill_before_the_books_are_open_is_kept_for_them() -> None:
