@@ -355,7 +355,7 @@ class Engine:
     async def _last_words(self) -> None:
         """Disarm the dead-man switch, now that no order rests, and count the last trades; neither for long."""
         for what, work in (
-            ("the dead-man switch could not be disarmed", self.recovery.disarm_dead_man),
+            ("the dead-man switch could not be disarmed", self.recovery.dead_man.disarm),
             ("the last trades could not be read", self._count_last_trades),
         ):
             try:
@@ -367,5 +367,5 @@ class Engine:
     async def _count_last_trades(self) -> None:
         for context in self.contexts:
             if context.ledger.is_open:
-                await self.recovery.count_missed_trades(context)
+                await self.recovery.reconciler.count_missed_trades(context)
             context.state.exchange_position = await self._gateway.position(context.symbol)

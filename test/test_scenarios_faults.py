@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from core.dead_man import DeadManSwitch
 from core.engine import ExitCode
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.order_manager import OrderManager
-from core.recovery import RecoveryManager
 from core.risk_controller import RiskController
 from test.daemon import World, in_a_world
 from utils.errors import RateLimited
@@ -114,7 +114,7 @@ def _raise_now(*_: object, **__: object) -> None:
         (MarketDataWorker, "_take", _raise_now),
         (OrderManager, "refresh", _raise),
         (RiskController, "check", _raise),
-        (RecoveryManager, "_arm", _raise),
+        (DeadManSwitch, "_arm", _raise),
         (LoggerWorker, "collect", _raise_now),
     ],
 )

@@ -1,0 +1,101 @@
+"""The dead-man switch: the exchange cancels our orders by itself when it has not heard from us for a while.
+
+Source: binance-futures auto-cancel all open orders (countdownCancelAll).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from core.context import SymbolContext
+from core.events import ConnectionEvent, ConnectionKind, EventBus
+from core.gateway import Gateway
+from core.settings import SafetySettings
+from utils.clock import Clock
+from utils.errors import ExchangeError
+
+log = logging.getLogger(__name__)
+
+GATE_KEY = "dead man"
+
+
+class DeadManSwitch:
+    """Armed before the first quote of each symbol, and refreshed only while its control loop makes progress.
+
+    ``progress`` returns a number for a symbol that grows only while its control loop works. ``on_lapse`` is called with a
+    reason when the exchange has meanwhile cancelled.
+    """
+
+    RETRY_S = 1.0
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        bus: EventBus,
+        clock: Clock,
+        safety: SafetySettings,
+        *,
+        progress: Callable[[str], int],
+        on_lapse: Callable[[str], None],
+    ) -> None:
+        self._contexts = contexts
+        self._gateway = gateway
+        self._bus = bus
+        self._clock = clock
+        self._safety = safety
+        self._progress = progress
+        self._on_lapse = on_lapse
+        self._fed_at_progress: dict[str, int] = {}
+        self._ack_ns: dict[str, int] = {}
+        for context in contexts:
+            context.gate.close(GATE_KEY, "dead-man switch is not armed yet")
+
+    async def run(self) -> None:
+        """Refresh the exchange's countdown of each symbol while its control loop makes progress, and only then."""
+        while True:
+            fed = [await self._feed_one(context) for context in self._contexts]
+            await asyncio.sleep(self._safety.dead_man_refresh_s if all(fed) else self.RETRY_S)
+
+    async def _feed_one(self, context: SymbolContext) -> bool:
+        progress = self._progress(context.symbol)
+        fed = progress != self._fed_at_progress.get(context.symbol) and await self._arm(context)
+        if fed:
+            self._fed_at_progress[context.symbol] = progress
+        self._judge(context)
+        return fed
+
+    async def _arm(self, context: SymbolContext) -> bool:
+        sent_ns = self._clock.monotonic_ns()
+        try:
+            await self._gateway.arm_dead_man(context.symbol, int(self._safety.dead_man_window_s * 1000))
+        except ExchangeError as error:
+            log.warning("%s: the dead-man switch could not be refreshed: %s", context.symbol, error)
+            return False
+        if self._has_lapsed(context, sent_ns):
+            self._on_lapse("the dead-man switch had lapsed")
+        self._ack_ns[context.symbol] = sent_ns
+        if context.gate.open(GATE_KEY):
+            self._tell(context, "armed")
+        return True
+
+    def _has_lapsed(self, context: SymbolContext, now_ns: int) -> bool:
+        ack_ns = self._ack_ns.get(context.symbol)
+        return ack_ns is not None and now_ns - ack_ns > self._safety.dead_man_window_s * 1e9
+
+    def _judge(self, context: SymbolContext) -> None:
+        if not self._has_lapsed(context, self._clock.monotonic_ns()):
+            return
+        if context.gate.close(GATE_KEY, "dead-man switch has lapsed"):
+            log.error(
+                "%s: the dead-man switch has lapsed: the exchange has cancelled our orders", context.symbol
+            )
+            self._tell(context, "lapsed")
+
+    def _tell(self, context: SymbolContext, what: str) -> None:
+        self._bus.publish(ConnectionEvent("dead-man switch", ConnectionKind.DEAD_MAN, what, context.symbol))
+
+    async def disarm(self) -> None:
+        """Stop the exchange's countdown; only after it was verified that no order of ours rests."""
+        for context in self._contexts:
+            await self._gateway.arm_dead_man(context.symbol, 0)

@@ -1,0 +1,148 @@
+"""Getting the books equal to the exchange's: our orders out, every trade counted, the position compared.
+
+One path for cold start, crash and reconnect.
+"""
+
+import asyncio
+import logging
+
+from core.context import SymbolContext
+from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
+from core.execution import ExecutionEngine
+from core.gateway import Gateway
+from core.model import Fill, Position
+from core.risk import position_notional_quote
+from core.user_stream import FillBook
+from utils.errors import OutcomeUnknown, Refused
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Reconciles one symbol at a time, with its lock held.
+
+    ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first reading may lag.
+    """
+
+    WITHDRAW_DEADLINE_S = 10.0
+    LOOK_AGAIN_S = 2.0
+    READ_AGAIN_S = 1.0
+    READ_LAG_MS = 3000
+    """By how much a reading of the position may lag behind what the exchange has done."""
+    TRADES_LAG_MS = 600_000
+    """How far back the question for trades begins while there has been none: they are counted once anyway."""
+    OPENING_ATTEMPTS = 10
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        execution: ExecutionEngine,
+        bus: EventBus,
+        fills: FillBook,
+        *,
+        after_crash: bool,
+    ) -> None:
+        self._gateway = gateway
+        self._execution = execution
+        self._bus = bus
+        self._fills = fills
+        self._after_crash = after_crash
+        self._opened_ms: dict[str, int] = {}
+
+    async def reconcile(self, context: SymbolContext) -> bool:
+        """Have no order of ours rest, every trade counted, and the position equal to the exchange's.
+
+        Return False if our orders could not be verified to be out. Raises ExchangeError if a reading fails.
+        """
+        async with context.lock:
+            if not await self._withdraw(context):
+                return False
+            if context.ledger.is_open:
+                missed = len(await self.count_missed_trades(context))
+                await self._compare_position(context)
+            else:
+                missed = 0
+                await self._open_ledger(context)
+        details = f"position {context.ledger.position_quantity:f}, {missed} missed fills"
+        log.info("%s: reconciled: %s", context.symbol, details)
+        self._bus.publish(ConnectionEvent("account", ConnectionKind.RECONCILED, details, context.symbol))
+        return True
+
+    async def _withdraw(self, context: SymbolContext) -> bool:
+        """Have our orders out and verified; after a crash twice, because what a reading does not show may rest."""
+        verified = await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S)
+        if self._after_crash and not context.ledger.is_open:
+            log.info("%s: the last run did not end well; looking again for its orders", context.symbol)
+            await asyncio.sleep(self.LOOK_AGAIN_S)
+            verified = await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S)
+        return verified
+
+    async def _open_ledger(self, context: SymbolContext) -> None:
+        """Begin the books with a position and a last trade that belong together: none came between the readings."""
+        self._opened_ms[context.symbol] = self._server_ms()
+        for _ in range(self.OPENING_ATTEMPTS):
+            before = await self._gateway.last_trade_id(context.symbol)
+            position = await self._gateway.position(context.symbol)
+            if before == await self._gateway.last_trade_id(context.symbol):
+                break
+        else:
+            raise Refused(0, "the account trades too busily elsewhere to read its position")
+        early = context.ledger.open(position, before)
+        self._note_position(context, position)
+        for fill in early:
+            self._fills.count(context, fill)
+
+    def _server_ms(self) -> int:
+        return self._gateway.rest.server_clock.time_ms()
+
+    async def count_missed_trades(self, context: SymbolContext) -> list[Fill]:
+        """Count the trades that no stream told of; return them."""
+        missed = []
+        asked_ms = self._server_ms()
+        since_ms = max(self._opened_ms[context.symbol], asked_ms - self.TRADES_LAG_MS)
+        trades = await self._gateway.user_trades(context.symbol, context.ledger.checkpoint_id, since_ms)
+        for trade in trades:
+            order = context.orders.by_order_id(trade["orderId"])
+            fill = self._gateway.fill(trade, order.client_id if order is not None else "")
+            if self._fills.count(context, fill):
+                missed.append(fill)
+            context.ledger.checkpoint_id = max(context.ledger.checkpoint_id, fill.trade_id)
+        return missed
+
+    async def _compare_position(self, context: SymbolContext) -> None:
+        """Adopt the exchange's position where no trade explains the difference, and say so.
+
+        A reading may lag behind our own fills: only one that is repeated, and is not older than the last fill, counts.
+        """
+        position = await self._gateway.position(context.symbol)
+        if position.quantity != context.ledger.position_quantity:
+            fills = context.ledger.fill_count
+            await asyncio.sleep(self.READ_AGAIN_S)
+            asked_ms = self._server_ms() - self.READ_LAG_MS
+            again = await self._gateway.position(context.symbol)
+            settled_ms = self._server_ms() - context.ledger.last_fill_ms
+            is_old = settled_ms < self.READ_LAG_MS or 0 < again.update_ms < context.ledger.last_fill_ms
+            if again.quantity != position.quantity or context.ledger.fill_count != fills or is_old:
+                raise OutcomeUnknown("the exchange's position is still moving or lags behind our fills")
+            self._adopt_position(context, again, asked_ms)
+            position = again
+        self._note_position(context, position)
+
+    def _adopt_position(self, context: SymbolContext, position: Position, as_of_ms: int) -> None:
+        ours = context.ledger.position_quantity
+        if position.quantity == ours:
+            return
+        log.error(
+            "%s: position adopted: the exchange says %s, our trades made %s",
+            context.symbol,
+            position.quantity,
+            ours,
+        )
+        context.ledger.adopt(position, as_of_ms)
+        context.orders.count_all()
+        notional = position_notional_quote(position.quantity, position.mark_price)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}"))
+
+    def _note_position(self, context: SymbolContext, position: Position) -> None:
+        context.state.exchange_position = position
+        context.state.position = context.ledger.position_quantity
