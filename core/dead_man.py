@@ -22,8 +22,8 @@ GATE_KEY = "dead man"
 class DeadManSwitch:
     """Armed before the first quote of each symbol, and refreshed only while its control loop makes progress.
 
-    ``progress`` returns a number for a symbol that grows only while its control loop works. ``on_lapse`` is called with a
-    reason when the exchange has meanwhile cancelled.
+    ``progress`` returns a number for a symbol that grows only while its control loop works. ``on_lapse`` is called with
+    a reason when the exchange has meanwhile cancelled.
     """
 
     RETRY_S = 1.0
