@@ -10,20 +10,23 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
 
 from sim.clockwork import drive
+from sim.command_line import EXIT_FAULT, EXIT_USAGE, OneSentenceParser
 from sim.exchange import Exchange
-from sim.feeds import KINDS, RECORDING, SYNTHETIC, FeedSettings, open_market
+from sim.fault_file import load_script
+from sim.fault_rules import FaultError, Script
+from sim.feeds import KINDS, LIVE, RECORDING, SYNTHETIC, FeedSettings, open_market
 from sim.latency import SYNTAX, Latencies, constant, parse_latencies
 from sim.market import MarketError
+from sim.record_streams import record_command
+from sim.relay import relayed
 from sim.server import ServerRefused, start_server
+from sim.stream_client import MAINNET_STREAMS
 from utils.clock import Clock, SystemClock
 
 DEFAULT_API_KEY = "paper-key"
 DEFAULT_API_SECRET = "paper-secret"  # noqa: S105  # the secret of an exchange made of paper
-EXIT_FAULT = 1
-EXIT_USAGE = 2
 # Binance's own keys are 64 letters and digits.
 _REAL_KEY = re.compile(r"[A-Za-z0-9]{64}")
 _MAX_PORT = 65535
@@ -31,16 +34,11 @@ _MAX_SPEED = 10_000
 _MAX_LATENCY_MS = 10_000
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"python -m sim: {message} (--help lists the options)\n")
-        raise SystemExit(EXIT_USAGE)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """The exchange has run until SIGINT or SIGTERM; the exit code is returned."""
+    """The exchange has run until SIGINT or SIGTERM, or a recording is made; the exit code is returned."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["record"]:
+        return record_command(arguments[1:])
     options = _parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -63,18 +61,21 @@ async def _serve(options: argparse.Namespace, clock: Clock) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     settings = _feed_settings(options)
+    market = open_market(settings, clock.time_ms())
     exchange = Exchange(
-        open_market(settings, clock.time_ms()),
+        market,
         api_key=options.api_key,
         api_secret=options.api_secret,
         now_ms=clock.time_ms(),
         wallet_quote=options.wallet,
+        faults=options.faults,
     )
     server = await start_server(exchange, clock, options.host, options.port, _latencies(options))
     try:
         sys.stdout.write(f"simulated exchange on {server.url}\n{_summary(settings, options)}\n")
         sys.stdout.flush()
-        await _drive_until(stopped, exchange, clock)
+        async with relayed(market, clock):
+            await _drive_until(stopped, exchange, clock)
     finally:
         await server.close()
 
@@ -99,6 +100,8 @@ async def _drive_until(stopped: asyncio.Event, exchange: Exchange, clock: Clock)
 def _summary(settings: FeedSettings, options: argparse.Namespace) -> str:
     if settings.kind == RECORDING:
         source = f"recording {settings.recording}, {'in a loop' if settings.loop else 'once'}"
+    elif settings.kind == LIVE:
+        source = f"live, {settings.live_url or MAINNET_STREAMS}"
     else:
         source = f"synthetic, seed {settings.seed}"
     if settings.events is not None:
@@ -110,9 +113,14 @@ def _summary(settings: FeedSettings, options: argparse.Namespace) -> str:
         ("wallet", f"{options.wallet} USDT"),
         ("latency", str(_latencies(options))),
         ("keys", f"{options.api_key} / {options.api_secret}" if _is_default(options) else "as given"),
+        *_told_faults(options.faults),
         ("stop", "Ctrl-C"),
     )
     return "\n".join(f"  {name:<8}{value}" for name, value in lines)
+
+
+def _told_faults(faults: Script | None) -> list[tuple[str, str]]:
+    return [] if faults is None else [("faults", f"{len(faults.rules)} in the scenario, seed {faults.seed}")]
 
 
 def _is_default(options: argparse.Namespace) -> bool:
@@ -129,13 +137,15 @@ def _feed_settings(options: argparse.Namespace) -> FeedSettings:
         seed=options.seed,
         loop=options.loop,
         events=options.events,
+        live_url=options.live_url,
     )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneSentenceParser(
         prog="python -m sim",
         description="A simulated Binance USDⓈ-M futures exchange on this machine: REST and streams under one URL.",
+        epilog="python -m sim record --help tells how to record market streams.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; loopback only")
@@ -154,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="symbol, or several with commas; BTCUSDT",
     )
+    add("--live-url", default="", metavar="URL", help="loopback URL that plays mainnet for --market live")
     add("--speed", type=_speed, default=Fraction(1), help="market seconds in one second; 1")
     add("--seed", type=int, default=1, help="number that makes a synthetic market repeatable; 1")
     add(
@@ -163,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         help="start a recording again at its end",
     )
     add("--wallet", type=_amount, default=Decimal(5000), metavar="USDT", help="wallet at the start; 5000")
+    add("--faults", type=_scenario, metavar="FILE", help="scenario of what goes wrong, in YAML (docs/faults.md)")
     add("--latency-ms", type=_latency, default=0.0, help="one-way latency of requests and streams in ms; 0")
     add("--latency", type=_drawn_latency, metavar="SPEC", help=f"instead, drawn with the seed: {SYNTAX}")
     add("--api-key", type=_made_up_key, default=DEFAULT_API_KEY, help=f"key; {DEFAULT_API_KEY}")
@@ -209,6 +221,13 @@ def _latency(text: str) -> float:
     if not 0 <= latency_ms <= _MAX_LATENCY_MS:
         raise argparse.ArgumentTypeError(f"{text} is no latency: use 0 to {_MAX_LATENCY_MS} ms")
     return latency_ms
+
+
+def _scenario(text: str) -> Script:
+    try:
+        return load_script(Path(text))
+    except FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _drawn_latency(text: str) -> Latencies:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from sim.clockwork import drive
 from sim.exchange import Exchange
 from sim.feeds import FeedSettings, open_market
+from sim.relay import relayed
 from sim.server import start_server
 from utils.clock import Clock
 
@@ -29,8 +30,9 @@ async def embedded_exchange(
 
     Raises MarketError where the market cannot be opened.
     """
+    market = open_market(feed, clock.time_ms())
     exchange = Exchange(
-        open_market(feed, clock.time_ms()),
+        market,
         api_key=api_key,
         api_secret=api_secret,
         now_ms=clock.time_ms(),
@@ -40,7 +42,8 @@ async def embedded_exchange(
     driving = asyncio.ensure_future(drive(exchange, clock))
     driving.add_done_callback(_tell_failure)
     try:
-        yield server.url
+        async with relayed(market, clock):
+            yield server.url
     finally:
         driving.cancel()
         await asyncio.gather(driving, return_exceptions=True)

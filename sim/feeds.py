@@ -1,6 +1,6 @@
 """Which market a simulated exchange gets, by the settings that a user gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -8,13 +8,16 @@ from pathlib import Path
 from sim.directed import DirectedMarket
 from sim.market import Market, MarketError
 from sim.recording import RecordedMarket
+from sim.relay import LIVE_SYMBOLS, LiveMarket
 from sim.rules import MAINNET, SymbolRules
 from sim.script import read_script
+from sim.stream_client import UnknownHost, stream_origin
 from sim.synthetic import SyntheticMarket
 
 RECORDING = "recording"
 SYNTHETIC = "synthetic"
-KINDS = (RECORDING, SYNTHETIC)
+LIVE = "live"
+KINDS = (RECORDING, SYNTHETIC, LIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,7 @@ class FeedSettings:
 
     `recording` is the folder of a recording or a raw capture, `speed` how many market seconds pass in one, `seed`
     makes a synthetic market repeatable, and with `loop` a recording starts again at its end. `events` is a file with
-    what shall happen besides (see `sim.script`).
+    what shall happen besides (see `sim.script`). `live_url` is a loopback URL that plays mainnet for a live market.
     """
 
     kind: str = SYNTHETIC
@@ -33,6 +36,7 @@ class FeedSettings:
     seed: int = 1
     loop: bool = True
     events: Path | None = None
+    live_url: str = ""
 
 
 def open_market(settings: FeedSettings, start_ms: int) -> Market:
@@ -52,11 +56,27 @@ def _plain_market(settings: FeedSettings, start_ms: int) -> Market:
         raise MarketError(f"There is no symbol to trade: name one of {', '.join(MAINNET)}.")
     if settings.speed <= 0:
         raise MarketError(f"The speed {settings.speed} is not above 0: use 1 for real time.")
+    if settings.kind == LIVE:
+        return _live_market(settings, rules)
+    if settings.live_url:
+        raise MarketError("A live URL is of use for a live market only: add --market live.")
     if settings.kind == SYNTHETIC:
         return SyntheticMarket(rules, start_ms, seed=settings.seed, speed=settings.speed)
     if settings.recording is None:
         raise MarketError("A recording needs its folder: add --recording DIR.")
     return RecordedMarket(settings.recording, rules, start_ms, speed=settings.speed, loop=settings.loop)
+
+
+def _live_market(settings: FeedSettings, rules: Mapping[str, SymbolRules]) -> LiveMarket:
+    if settings.speed != 1 or settings.events is not None:
+        raise MarketError("A live market runs at its own speed and takes no events: leave both out.")
+    if strange := [symbol for symbol in rules if symbol not in LIVE_SYMBOLS]:
+        raise MarketError(f"{strange[0]} has no real perpetual: use one of {', '.join(LIVE_SYMBOLS)}.")
+    try:
+        origin = stream_origin(settings.live_url)
+    except UnknownHost as error:
+        raise MarketError(str(error)) from error
+    return LiveMarket(rules, origin, settings.seed)
 
 
 def _known_rules(symbol: str) -> SymbolRules:

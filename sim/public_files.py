@@ -42,6 +42,8 @@ _COLUMNS = {
         "is_buyer_maker",
     ),
 }
+HEADERS = {QUOTES: (*_COLUMNS[QUOTES], "event_time"), TRADES: _COLUMNS[TRADES]}
+"""All columns as Binance names them; the event time of quotes is written and not read."""
 _ENDINGS = (".csv", ".csv.gz", ".csv.zip", ".zip")
 _TRUE_FALSE = {"true": True, "false": False}
 _FIRST_MICROSECOND_TIME = 10**14
@@ -57,6 +59,11 @@ class SymbolDays:
 
     quotes: tuple[Path, ...]
     trades: tuple[Path, ...]
+
+
+def file_endings() -> tuple[str, ...]:
+    """The endings that a file may have are returned, in the order in which they are looked for."""
+    return _ENDINGS
 
 
 def find_days(folder: Path, symbol: str) -> SymbolDays:

@@ -244,6 +244,7 @@ REFUSED = {
         "safety: {dead_man_window_s: 20, dead_man_refresh_s: 7}",
         "safety.dead_man_refresh_s (7) must be at most a third of safety.dead_man_window_s (20)",
     ),
+    "live market at another speed": ("paper: {market: live, speed: 2}", "paper.speed (2) must be 1"),
     "recording without a folder": ("paper: {market: recording}", "paper.recording must name the folder"),
     "a list as the file": ("- symbol", "line 1: the file must hold keys with values"),
     "a text as the file": ("symbol", "the file must hold keys with values"),

@@ -154,7 +154,9 @@ REFUSED = [
     (["--latency-ms", "nan"], "argument --latency-ms: nan is no latency"),
     (["--latency-ms", "slow"], "argument --latency-ms: slow is no latency"),
     (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
-    (["--market", "live"], "argument --market: invalid choice: 'live'"),
+    (["--market", "moon"], "argument --market: invalid choice: 'moon'"),
+    (["--market", "live", "--speed", "2"], "A live market runs at its own speed and takes no events"),
+    (["--market", "live", "--live-url", "http://192.0.2.1"], "http://192.0.2.1 is not on this machine: use"),
     (["--nothing"], "unrecognized arguments: --nothing"),
 ]
 

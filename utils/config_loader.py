@@ -277,7 +277,7 @@ class SafetyConfig(Section):
 class PaperConfig(Section):
     """The simulated exchange inside the process."""
 
-    market: str = _choice("synthetic", "synthetic", "recording")
+    market: str = _choice("synthetic", "synthetic", "recording", "live")
     recording: str = _folder("", r"(?!~)[^\x00-\x1f\x7f]{0,1000}")
     speed: float = _number(1, 0.01, 10_000, " times real time")
     seed: int = _integer(1, 0, 2**63 - 1)
@@ -352,6 +352,10 @@ def _check_together(config: Config) -> None:
         raise ConfigLoaderError(
             "paper.recording must name the folder of a recording while paper.market is recording: "
             "fill it in or set paper.market to synthetic."
+        )
+    if paper.market == "live" and paper.speed != 1:
+        raise ConfigLoaderError(
+            f"paper.speed ({paper.speed:g}) must be 1 while paper.market is live: the real market has one speed."
         )
 
 
