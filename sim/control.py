@@ -3,6 +3,8 @@
 They ask for no key and cost no weight; they are for the tests and people on this machine.
 """
 
+import re
+
 from sim import payloads
 from sim.auth import Security
 from sim.errors import refusal
@@ -13,7 +15,10 @@ from sim.params import Params
 from sim.payloads import Json
 from sim.rest import Endpoint, Routes
 from sim.rules import plain
+from sim.standing import Restriction
 from sim.venue import Venue
+
+_CODE = re.compile(r"-[0-9]{4}\Z")
 
 
 class ControlEndpoints:
@@ -29,6 +34,7 @@ class ControlEndpoints:
             ("GET", "/sim/record"): Endpoint(self.record, none, 0),
             ("POST", "/sim/fill"): Endpoint(self.fill, none, 0),
             ("POST", "/sim/adl"): Endpoint(self.deleverage, none, 0),
+            ("POST", "/sim/restrict"): Endpoint(self.restrict, none, 0),
             ("POST", "/sim/silence"): Endpoint(self.silence, none, 0),
         }
 
@@ -103,6 +109,17 @@ class ControlEndpoints:
             raise refusal(-4131)
         order = self._venue.desk.foreign_fill(instrument, side, lots, now_ms, "adl_autoclose")
         return payloads.order_query(order, instrument)
+
+    def restrict(self, params: Params, now_ms: int) -> Json:
+        """Let orders be refused with ``code`` for ``seconds`` (0 lifts it), of one ``symbol`` or without it of all."""
+        code = int(params.text("code")) if _CODE.match(params.text("code")) else 0
+        symbol = self._venue.instrument(params).symbol if "symbol" in params else ""
+        until_ms = now_ms + int(params.decimal("seconds") * 1000)
+        try:
+            self._venue.standing.restrict(Restriction(code, symbol, until_ms))
+        except ValueError:
+            raise refusal(-1130, "code") from None
+        return {"code": code, "symbol": symbol, "until": until_ms}
 
     def silence(self, params: Params, now_ms: int) -> Json:
         """Withhold the payloads of a stream for some seconds: a kind (bookTicker), a user event, or userData."""

@@ -81,7 +81,7 @@ class Desk:
         order = self._open(instrument, spec, seen)
         self._announce(instrument, order, "NEW", now_ms)
         placed = Placed(order, replace(order))
-        if seen.would_cross or order.type is OrderType.MARKET:
+        if seen.would_cross or order.time_in_force is TimeInForce.IOC:
             self._take(instrument, order, now_ms)
         else:
             self._rest(instrument, order)

@@ -73,7 +73,7 @@ class OrderEndpoints:
             raise refusal(-5025)
         if not order.is_open:
             raise refusal(self._venue.options.amend_of_ended_code)
-        change = read_amendment(self._venue, instrument, order, params)
+        change = read_amendment(self._venue, instrument, order, params, now_ms)
         self._venue.desk.amend(instrument, order, change, now_ms)
         if order.status is OrderStatus.EXPIRED and self._venue.options.amend_refuses_crossing:
             raise refusal(-5022)

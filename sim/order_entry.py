@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from sim.conduct import check_order
 from sim.errors import refusal
 from sim.filters import (
     check_market_price,
@@ -52,8 +53,7 @@ def read_new_order(venue: Venue, params: Params, now_ms: int) -> tuple[Instrumen
     wish = _read_wish(params, now_ms, venue.options.default_stp)
     instrument = venue.instrument(params)
     instrument.regime.check_status(amends=False)
-    if venue.liquidating:
-        raise refusal(-2023)
+    _check_standing(venue, instrument, now_ms, reduce_only=wish.reduce_only)
     _check_position_mode(venue, params)
     if wish.client_order_id in instrument.by_client:
         raise refusal(-4116)
@@ -74,7 +74,9 @@ def read_new_order(venue: Venue, params: Params, now_ms: int) -> tuple[Instrumen
     return instrument, spec
 
 
-def read_amendment(venue: Venue, instrument: Instrument, order: Order, params: Params) -> Change:
+def read_amendment(
+    venue: Venue, instrument: Instrument, order: Order, params: Params, now_ms: int
+) -> Change:
     """Return the amendment that the parameters describe; raises ApiError for what is wrong with it."""
     side, quantity = params.choice("side", Side, -1117), params.decimal("quantity")
     price_match = read_price_match(params)
@@ -84,6 +86,7 @@ def read_amendment(venue: Venue, instrument: Instrument, order: Order, params: P
     reduce_only = params.flag_or("reduceOnly", default=False)
     if reduce_only and not order.reduce_only:
         raise refusal(-5047)
+    _check_standing(venue, instrument, now_ms, reduce_only=order.reduce_only)
     instrument.regime.check_status(amends=True)
     rules = instrument.rules
     price_ticks = check_price(rules, price)
@@ -103,6 +106,13 @@ def read_amendment(venue: Venue, instrument: Instrument, order: Order, params: P
         price_match=price_match,
         modify_id=modify_id,
         resets_stp=venue.options.amend_resets_stp,
+    )
+
+
+def _check_standing(venue: Venue, instrument: Instrument, now_ms: int, *, reduce_only: bool) -> None:
+    liquidating = venue.liquidating
+    check_order(
+        venue.standing, instrument.symbol, now_ms, reduce_only=reduce_only, liquidating=liquidating
     )
 
 

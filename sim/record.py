@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import takewhile
 
 from sim.orders import Order, Side
 
@@ -103,6 +104,10 @@ class Ledger:
     def orders(self, symbol: str = "") -> Iterator[Order]:
         """Yield the orders of a symbol (of all if it is empty), oldest first."""
         return (order for order in self._orders.values() if symbol in ("", order.symbol))
+
+    def newest_since(self, since_ms: int) -> Iterator[Order]:
+        """Yield the orders placed after ``since_ms``, newest first."""
+        return takewhile(lambda order: order.time_ms > since_ms, reversed(self._orders.values()))
 
     def add_cash(
         self, symbol: str, kind: str, amount: Decimal, time_ms: int, trade_id: str = "", asset: str = ""

@@ -39,6 +39,7 @@ class SettingsEndpoints:
             ("POST", f"{v1}/feeBurn"): Endpoint(self.set_fee_burn, trade),
             ("GET", f"{v1}/commissionRate"): Endpoint(self.commission_rate, signed, 20),
             ("GET", f"{v1}/leverageBracket"): Endpoint(self.leverage_bracket, signed),
+            ("GET", f"{v1}/apiTradingStatus"): Endpoint(self.trading_status, signed, _status_weight),
             ("GET", f"{v1}/rateLimit/order"): Endpoint(self.order_limits, signed),
         }
 
@@ -163,3 +164,15 @@ class SettingsEndpoints:
         """Return the account's own ORDERS limits, the short one first."""
         rows = self._venue.limits.as_exchange_info()
         return [row for row in reversed(rows) if row["rateLimitType"] == "ORDERS"]
+
+    def trading_status(self, params: Params, now_ms: int) -> str:
+        """Return the indicators of the quantitative rules, a symbol, and whether it is locked."""
+        rows = [
+            self._venue.conduct.indicator_rows(instrument, now_ms)
+            for instrument in self._venue.chosen(params)
+        ]
+        return f'{{"indicators":{{{",".join(rows)}}},"updateTime":{now_ms}}}'
+
+
+def _status_weight(params: Params) -> int:
+    return 1 if "symbol" in params else 10

@@ -1,4 +1,4 @@
-"""What the exchange does for the account at every whole second: it ends overdue orders, and watches the margin.
+"""What the exchange does for the account at every whole second: it ends overdue orders, watches margin and conduct.
 
 When maintenance margin reaches a chosen part of the margin balance, the user stream hears one MARGIN_CALL until it has
 fallen below again. When it reaches the margin balance itself, the account is liquidated: all open orders expire with
@@ -31,6 +31,8 @@ class Upkeep:
     def run(self, now_ms: int) -> None:
         """Do what is due at this second, after the mark prices have been set."""
         self._venue.desk.expire_overdue(now_ms)
+        for instrument in self._venue.instruments.values():
+            self._venue.conduct.judge(instrument, now_ms)
         if any(position.lots for position in self._venue.account.positions.values()):
             self._watch(now_ms)
         else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from sim.account import Account
+from sim.conduct import Conduct, ConductRules
 from sim.deployment import Deployment
 from sim.desk import Desk
 from sim.errors import refusal
@@ -16,6 +17,7 @@ from sim.orders import StpMode
 from sim.params import Params
 from sim.record import HISTORY, Ledger
 from sim.rules import SymbolRules
+from sim.standing import Standing
 from sim.streams import Hub, StreamOptions, UserStream
 
 
@@ -44,6 +46,7 @@ class Options:
     amend_resets_stp: bool = False
     default_stp: StpMode = StpMode.EXPIRE_MAKER
     fees: FeeOptions = field(default_factory=FeeOptions)
+    conduct: ConductRules = field(default_factory=ConductRules)
     streams: StreamOptions = field(default_factory=StreamOptions)
 
 
@@ -71,6 +74,8 @@ class Venue:
         self.desk = Desk(self.instruments, self.account, self.ledger, self.user)
         self.hedge_mode = options.hedge_mode
         self.liquidating = False
+        self.standing = Standing()
+        self.conduct = Conduct(options.conduct, self.ledger, self.standing)
         self.skew_ms = 0
         """By how much the exchange's clock is off where clients see it: /time and timestamps."""
 

@@ -175,6 +175,19 @@ def test_ordinary_order_is_cancelled_after_a_year() -> None:
     assert not order.is_open
 
 
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_immediate_order_that_meets_nothing_expires_at_once(side: str) -> None:
+    """IOC away from the market never rests: NEW, then EXPIRED with er 2 (facts 4.1, 4.2)."""
+    rig = Rig()
+    heard = rig.listen_to_user()
+    price = "49000" if side == "BUY" else "51000"
+    reply = rig.place(side, price, "0.010", "IOC", newClientOrderId="i", newOrderRespType="RESULT").body
+    assert (reply["status"], reply["executedQty"]) == ("EXPIRED", "0.000")
+    assert executions(heard) == [("i", "NEW"), ("i", "EXPIRED")]
+    assert heard[-1]["o"]["er"] == "2"
+    assert rig.call("GET", "/fapi/v1/openOrders", symbol="BTCUSDT").body == []
+
+
 # Price match
 
 
