@@ -101,7 +101,7 @@ def _order_size(
         return Check(name, size)
     return Check(
         name,
-        f"{size} on {rules.symbol} at {facts.mark_price:f}: {objections[0]}"
+        f"{size} on {rules.symbol} at {facts.mark_price.normalize():f}: {objections[0]}"
         f" (minimum notional {rules.min_notional_quote:f} {asset},"
         f" smallest step {rules.step_size:f} {rules.base_asset})",
         _size_remedy(wanted, quotes, risk, facts),
@@ -135,7 +135,7 @@ def _price_band(wanted: Iterable[Quote], facts: SymbolFacts) -> Check:
                 f"{quote.side.lower()} {quote.level}: {objection}",
                 "make order_config.price_offset_percent or order_config.levels smaller",
             )
-    return Check("price band", f"all levels lie within the band around {facts.mark_price:f}")
+    return Check("price band", f"all levels lie within the band around {facts.mark_price.normalize():f}")
 
 
 def _position_limit(quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRules) -> Check:
@@ -143,7 +143,7 @@ def _position_limit(quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRule
     limit = risk.position_limit_quote
     found = (
         f"{quotes.levels} levels × {quotes.size_quote:f} = {side_quote:f} {rules.quote_asset} a side,"
-        f" position limit {limit:f} {rules.quote_asset}"
+        f" position limit {limit.normalize():f} {rules.quote_asset}"
     )
     if side_quote <= limit:
         return Check("position limit", found)
