@@ -5,7 +5,7 @@ Source: facts section 4.2 (client ids that the exchange makes), 7 (events), 12 (
 
 # ruff: noqa: ARG001  all effects are called alike
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -21,7 +21,7 @@ from sim.market import BookTicker, DepthChange, MarketEvent
 from sim.messages import Request, Response
 from sim.order_entry import find_order
 from sim.orders import Order, OrderSpec, OrderType, Side, TimeInForce
-from sim.params import Params
+from sim.params import Params, decode_json, params_of_object
 from sim.regime import TRADING
 from sim.rules import plain
 from sim.venue import Venue
@@ -299,19 +299,36 @@ def _skip_cancels(
 def _fill_first(
     stage: VenueStage, rule: Rule, params: Params, request: Request, now_ms: int
 ) -> Response | None:
-    instrument = stage.venue.instruments.get(params.text_or("symbol", ""))
-    order = None if instrument is None else _named(stage.venue, instrument, params)
-    if instrument is not None and order is not None and order.is_open:
-        lots = max(1, round(order.remaining_lots * rule.values["fraction"]))
-        stage.venue.desk.fill_resting(instrument, order, lots, now_ms)
+    for instrument, order in _named(stage.venue, params):
+        if order.is_open:
+            lots = max(1, round(order.remaining_lots * rule.values["fraction"]))
+            stage.venue.desk.fill_resting(instrument, order, lots, now_ms)
+            break
     return None
 
 
-def _named(venue: Venue, instrument: Instrument, params: Params) -> Order | None:
-    try:
-        return find_order(venue, instrument, params)
-    except ApiError:
-        return None
+def _named(venue: Venue, params: Params) -> Iterator[tuple[Instrument, Order]]:
+    """Yield the orders that a request for one order, or for several, names."""
+    for each in (params, *_elements(params)):
+        instrument = venue.instruments.get(each.text_or("symbol", params.text_or("symbol", "")))
+        if instrument is None or not ("orderId" in each or "origClientOrderId" in each):
+            continue
+        try:
+            order = find_order(venue, instrument, each)
+        except ApiError:
+            continue
+        if order is not None:
+            yield instrument, order
+
+
+def _elements(params: Params) -> Iterator[Params]:
+    for name, key in (("orderIdList", "orderId"), ("origClientOrderIdList", "origClientOrderId")):
+        ids = decode_json(params.text_or(name, ""))
+        if isinstance(ids, list):
+            yield from (Params({key: str(each)}) for each in ids)
+    batch = decode_json(params.text_or("batchOrders", ""))
+    if isinstance(batch, list):
+        yield from (params_of_object(each) for each in batch if isinstance(each, dict))
 
 
 def _refuse_amendment(

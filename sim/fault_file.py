@@ -196,7 +196,7 @@ def _known(entries: Mapping[str, _Entry], names: Iterable[str], whose: str) -> N
 
 def _nearest(name: Any, known: Iterable[str]) -> str:
     near = get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {near[0]}?"[:-1] if near else f": use one of {_list(known)}"
+    return f"; the nearest is {near[0]}" if near else f": use one of {_list(known)}"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -484,7 +484,7 @@ _ONLY_REQUESTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "mixed-batch": tuple((method, (_BATCH,)) for method in ("POST", "PUT", "DELETE")),
     "ignore-setter": (("POST", SETTERS),),
     "cancel-all-skips": (("DELETE", ("/fapi/v1/allOpenOrders",)),),
-    "fill-first": (("PUT", (_ORDER,)), ("DELETE", (_ORDER,))),
+    "fill-first": (("PUT", (_ORDER, _BATCH)), ("DELETE", (_ORDER, _BATCH))),
     "pending-amendment": (("PUT", (_ORDER,)),),
 }
 """The requests that a kind can strike; any where it is not listed."""
@@ -509,6 +509,9 @@ def request_subject(request: Request, params: Params) -> Subject:
 
 
 def _elements(params: Params) -> list[Params]:
+    ids = decode_json(params.text_or("origClientOrderIdList", ""))
+    if isinstance(ids, list):
+        return [Params({"origClientOrderId": str(each)}) for each in ids]
     batch = decode_json(params.text_or("batchOrders", ""))
     return (
         [params_of_object(item) for item in batch if isinstance(item, dict)]

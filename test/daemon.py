@@ -17,6 +17,7 @@ from core.shutdown import StopRequest
 from core.state import SharedState
 from sim.clockwork import drive
 from sim.exchange import Exchange, Request
+from sim.fault_rules import Script
 from sim.feeds import FeedSettings, open_market
 from sim.orders import Order
 from sim.transport import InMemoryHttp, InMemoryWs, Link
@@ -221,6 +222,7 @@ def in_a_world(
     speed: int = 1,
     seed: int = 1,
     wallet: int = 5000,
+    faults: Script | None = None,
 ) -> World:
     """Let a story happen on an exchange of its own, in virtual time; return the world as it was left."""
 
@@ -238,6 +240,7 @@ def in_a_world(
             api_secret=SECRET,
             now_ms=clock.time_ms(),
             wallet_quote=Decimal(wallet),
+            faults=faults,
         )
         world = World(exchange, clock, folder, symbol)
         driving = asyncio.get_running_loop().create_task(drive(exchange, clock))

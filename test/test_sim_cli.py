@@ -207,3 +207,28 @@ def test_a_recorded_market_is_opened_by_its_settings(tmp_path: Path) -> None:
     market = open_market(settings, 1_000)
     times_ms = [market.take().time_ms for _ in range(5)]
     assert (times_ms, market.peek_ms()) == ([1_000, 1_250, 1_250, 1_750, 2_000], None)
+
+
+def test_faults_of_a_scenario_file_are_in_force(tmp_path: Path) -> None:
+    """`--faults FILE` answers as the scenario says, and the summary tells that there is one."""
+    scenario = tmp_path / "storm.yaml"
+    scenario.write_text("seed: 4\nfaults:\n  - {fault: empty-reply, path: /fapi/v1/time}\n")
+    with running("--faults", str(scenario)) as program:
+        with urllib.request.urlopen(f"{program.url}/fapi/v1/time", timeout=5) as reply:  # noqa: S310
+            assert reply.read() == b""
+        assert get(f"{program.url}/fapi/v1/ping") == {}
+        assert "1 in the scenario, seed 4" in program.summary
+
+
+def test_scenario_that_cannot_be_used_ends_the_program_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """File and line are named; exit code 2."""
+    scenario = tmp_path / "storm.yaml"
+    scenario.write_text("faults:\n  - fault: drop-replies\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["--faults", str(scenario)])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "storm.yaml line 2: there is no fault 'drop-replies'; the nearest is drop-reply." in err
