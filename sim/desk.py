@@ -489,6 +489,8 @@ class Desk:
         execution = "CALCULATED" if order.type is OrderType.LIQUIDATION else "TRADE"
         event = payloads.order_event(order, instrument, execution, now_ms, fill=fill)
         update = payloads.fill_account_update(self._account, instrument, now_ms)
-        self._user.publish("TRADE_LITE", payloads.encode(lite), now_ms)
-        self._user.publish("ORDER_TRADE_UPDATE", payloads.encode(event), now_ms)
-        self._user.publish("ACCOUNT_UPDATE", payloads.encode(update), now_ms)
+        events = [("TRADE_LITE", lite), ("ORDER_TRADE_UPDATE", event), ("ACCOUNT_UPDATE", update)]
+        if self._user.tells_account_first:
+            events = [events[2], *events[:2]]
+        for name, content in events:
+            self._user.publish(name, payloads.encode(content), now_ms)

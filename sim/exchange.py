@@ -17,7 +17,6 @@ from sim.errors import RefusedHandshake, UnknownRoute
 from sim.fault_effects import VenueStage
 from sim.fault_rules import Rule, Script
 from sim.faults import FaultPlan, ReplyFate, RequestFate, Tap
-from sim.instrument import Instrument
 from sim.limits import Limits
 from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
 from sim.market_endpoints import MarketEndpoints
@@ -42,7 +41,6 @@ __all__ = [
 ]
 
 _SECOND_MS = 1000
-_SLOW_MARK_MS = 3000
 
 
 class Exchange:
@@ -219,7 +217,7 @@ class Exchange:
         self._set_timer()
 
     def _tick(self, now_ms: int) -> None:
-        """Do what is due at whole seconds: funding at the mark in force, then new marks and their pushes."""
+        """Do what is due at whole seconds: funding at the mark in force, then new marks."""
         venue = self._venue
         for instrument in venue.instruments.values():
             if instrument.funding.settles(now_ms):
@@ -227,18 +225,7 @@ class Exchange:
             if instrument.quote is not None:
                 instrument.mark.sample(instrument.mid)
                 instrument.shown.settle()
-                self._push_mark(instrument, now_ms)
         self._upkeep.run(now_ms)
-
-    def _push_mark(self, instrument: Instrument, now_ms: int) -> None:
-        venue = self._venue
-        channels = [instrument.mark_channel_1s]
-        if now_ms % _SLOW_MARK_MS == 0:
-            channels.append(instrument.mark_channel_3s)
-        for channel in channels:
-            if channel.sessions:
-                payload = payloads.mark_event(instrument, now_ms)
-                venue.hub.publish(channel, payload, now_ms)
 
     def _wake(self, due_ms: int) -> None:
         self._timer_ms = min(self._timer_ms, due_ms)

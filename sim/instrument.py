@@ -27,8 +27,6 @@ class Instrument:
         "countdown_due_ms",
         "funding",
         "mark",
-        "mark_channel_1s",
-        "mark_channel_3s",
         "matcher",
         "open",
         "quote",
@@ -61,8 +59,6 @@ class Instrument:
         self.quote: BookTicker | None = None
         self.book_channel = hub.channel(f"{name}@bookTicker")
         self.trade_channel = hub.channel(f"{name}@aggTrade")
-        self.mark_channel_1s = hub.channel(f"{name}@markPrice@1s")
-        self.mark_channel_3s = hub.channel(f"{name}@markPrice")
 
     @property
     def mid(self) -> Decimal:

@@ -1,4 +1,4 @@
-"""Market streams that speak at intervals: depth, klines, tickers.
+"""Market streams that speak at intervals, and when their turns are.
 
 Each has a feed, which works while somebody listens and costs nothing otherwise: it has no timer, and the market's
 events pass it by. Intervals are counted from the epoch, so that all listeners of one speed hear at the same times.
@@ -7,148 +7,32 @@ Source: facts section 6.
 """
 
 from collections.abc import Callable
-from itertools import islice
-from typing import Protocol
 
-from sim.depth import Chain, DiffChain, depth_event
+from sim.depth_streams import DiffDepth, PartialDepth
 from sim.instrument import Instrument
-from sim.klines import INTERVALS, kline_event
-from sim.payloads import encode
+from sim.klines import INTERVALS
 from sim.streams import Channel, Hub
+from sim.ticker_streams import (
+    DayTicker,
+    Feed,
+    Klines,
+    Liquidations,
+    Mark,
+    Quote,
+    Status,
+    Together,
+    day_event,
+    mini_day_event,
+)
 from sim.venue import Venue
 
-_SPEEDS_MS = {"": 250, "@100ms": 100, "@500ms": 500}
+_DEPTH_MS = {"": 250, "@100ms": 100, "@500ms": 500}
 _PARTIAL_LEVELS = (5, 10, 20)
 _KLINE_MS = 250
-
-Publish = Callable[[Channel, str, int], None]
-
-
-class Feed(Protocol):
-    """What one stream says. ``start`` is called before the first listener, ``stop`` after the last."""
-
-    def start(self) -> None:
-        """Look at the market as it is now."""
-
-    def stop(self) -> None:
-        """Look no more."""
-
-    def greet(self) -> None:
-        """Speak at the next interval even if nothing will have changed: there is a new listener."""
-
-    def speak(self, now_ms: int) -> list[str]:
-        """Return the payloads of this interval."""
-
-
-class DiffDepth:
-    """Changes of the book since the event before; nothing is said while the book shows the same."""
-
-    def __init__(self, instrument: Instrument) -> None:
-        self._instrument = instrument
-        self._chain = DiffChain(0)
-
-    def start(self) -> None:
-        """Begin the chain at the present book."""
-        shown = self._instrument.shown
-        self._chain = DiffChain(shown.look(self._instrument.quote).update_id)
-        shown.chains.append(self._chain)
-        shown.diffs.append(self._chain)
-
-    def stop(self) -> None:
-        """End the chain."""
-        shown = self._instrument.shown
-        shown.chains.remove(self._chain)
-        shown.diffs.remove(self._chain)
-
-    def greet(self) -> None:
-        """Do nothing: a diff tells changes only."""
-
-    def speak(self, now_ms: int) -> list[str]:
-        """Return what has changed since the event before, if anything shows."""
-        instrument = self._instrument
-        image = instrument.shown.look(instrument.quote)
-        bids, asks = self._chain.collect()
-        if not bids and not asks:
-            return []
-        ids = self._chain.link(image.update_id)
-        return [depth_event(instrument.rules, image, ids, bids, asks, now_ms)]
-
-
-class PartialDepth:
-    """The best levels in full, whenever the book has another id."""
-
-    def __init__(self, instrument: Instrument, levels: int) -> None:
-        self._instrument = instrument
-        self._levels = levels
-        self._chain = Chain(0)
-        self._greets = False
-
-    def start(self) -> None:
-        """Begin the chain at the present book."""
-        shown = self._instrument.shown
-        self._chain = Chain(shown.look(self._instrument.quote).update_id)
-        shown.chains.append(self._chain)
-
-    def stop(self) -> None:
-        """End the chain."""
-        self._instrument.shown.chains.remove(self._chain)
-
-    def greet(self) -> None:
-        """Tell the levels once more."""
-        self._greets = True
-
-    def speak(self, now_ms: int) -> list[str]:
-        """Return the best levels if they are news."""
-        instrument, limit = self._instrument, self._levels
-        image = instrument.shown.look(instrument.quote)
-        if instrument.quote is None or (image.update_id == self._chain.last_id and not self._greets):
-            return []
-        self._greets = False
-        ids = self._chain.link(image.update_id)
-        bids, asks = islice(image.bids.items(), limit), islice(image.asks.items(), limit)
-        return [depth_event(instrument.rules, image, ids, bids, asks, now_ms)]
-
-
-class Klines:
-    """The open candle whenever it has changed, and each candle once more when it has ended."""
-
-    def __init__(self, instrument: Instrument, interval: str) -> None:
-        self._instrument = instrument
-        self._interval = interval
-        self._open_ms: int | None = None
-        self._trades = 0
-
-    def start(self) -> None:
-        """Begin with the open candle."""
-        self._open_ms = None
-
-    def stop(self) -> None:
-        """Nothing is kept of the listeners."""
-
-    def greet(self) -> None:
-        """Tell the open candle once more."""
-        self._trades = -1
-
-    def speak(self, now_ms: int) -> list[str]:
-        """Return the candles that have ended since, and the open one if it has traded."""
-        instrument, interval = self._instrument, self._interval
-        candles = instrument.candles
-        candles.roll(now_ms)
-        current = candles.current(interval)
-        if current is None:
-            return []
-        ended = []
-        for candle in candles.closed(interval):
-            if self._open_ms is None or candle.open_ms < self._open_ms:
-                break
-            ended.append(kline_event(candle, interval, instrument.rules, now_ms, closed=True))
-        told = ended[::-1]
-        if ended:
-            self._trades = 0
-        if current.trades != self._trades:
-            told.append(kline_event(current, interval, instrument.rules, now_ms, closed=False))
-        self._open_ms, self._trades = current.open_ms, current.trades
-        return [encode(event) for event in told]
+_MARK_MS = {"": 3000, "@1s": 1000}
+_SECOND_MS = 1000
+_TICKER_MS = 2000
+_ALL_BOOKS_MS = 5000
 
 
 class MarketStreams:
@@ -162,8 +46,10 @@ class MarketStreams:
         self._time_ms = time_ms
         self._wake = wake
         self._active: dict[_Pulse, None] = {}
-        for instrument in venue.instruments.values():
-            self._offer(instrument)
+        instruments = list(venue.instruments.values())
+        for instrument in instruments:
+            self._offer(venue, instrument)
+        self._offer_all(venue, instruments)
 
     @property
     def due_ms(self) -> int | None:
@@ -176,7 +62,7 @@ class MarketStreams:
             if pulse.due_ms <= now_ms:
                 pulse.beat(now_ms)
 
-    def add(self, stream: str, period_ms: int, feed: Feed) -> None:
+    def _add(self, stream: str, period_ms: int, feed: Feed) -> None:
         """Offer a stream."""
         channel = self._hub.channel(stream)
         channel.watcher = _Pulse(self, self._hub, channel, period_ms, feed)
@@ -191,14 +77,31 @@ class MarketStreams:
         """Let the stream have no more turns."""
         del self._active[pulse]
 
-    def _offer(self, instrument: Instrument) -> None:
-        name = instrument.symbol.lower()
-        for speed, period_ms in _SPEEDS_MS.items():
-            self.add(f"{name}@depth{speed}", period_ms, DiffDepth(instrument))
+    def _offer(self, venue: Venue, instrument: Instrument) -> None:
+        name = f"{instrument.symbol.lower()}@"
+        for speed, period_ms in _DEPTH_MS.items():
+            self._add(f"{name}depth{speed}", period_ms, DiffDepth(instrument))
             for levels in _PARTIAL_LEVELS:
-                self.add(f"{name}@depth{levels}{speed}", period_ms, PartialDepth(instrument, levels))
+                self._add(f"{name}depth{levels}{speed}", period_ms, PartialDepth(instrument, levels))
         for interval in INTERVALS:
-            self.add(f"{name}@kline_{interval}", _KLINE_MS, Klines(instrument, interval))
+            self._add(f"{name}kline_{interval}", _KLINE_MS, Klines(instrument, interval))
+        for speed, period_ms in _MARK_MS.items():
+            self._add(f"{name}markPrice{speed}", period_ms, Mark(instrument))
+        self._add(f"{name}ticker", _TICKER_MS, DayTicker(instrument, day_event))
+        self._add(f"{name}miniTicker", _TICKER_MS, DayTicker(instrument, mini_day_event))
+        self._add(f"{name}forceOrder", _SECOND_MS, Liquidations(instrument, venue.ledger))
+
+    def _offer_all(self, venue: Venue, instruments: list[Instrument]) -> None:
+        for speed, period_ms in _MARK_MS.items():
+            marks = Together([Mark(each) for each in instruments], array=True)
+            self._add(f"!markPrice@arr{speed}", period_ms, marks)
+        for name, form in (("ticker", day_event), ("miniTicker", mini_day_event)):
+            tickers = Together([DayTicker(each, form) for each in instruments], array=True)
+            self._add(f"!{name}@arr", _SECOND_MS, tickers)
+        liquidations = [Liquidations(each, venue.ledger) for each in instruments]
+        self._add("!forceOrder@arr", _SECOND_MS, Together(liquidations, array=False))
+        self._add("!contractInfo", _SECOND_MS, Together([Status(each) for each in instruments], array=False))
+        self._add("!bookTicker", _ALL_BOOKS_MS, Together([Quote(each) for each in instruments], array=False))
 
 
 class _Pulse:

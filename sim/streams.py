@@ -384,6 +384,11 @@ class UserStream:
             self.close(now_ms)
 
     @property
+    def tells_account_first(self) -> bool:
+        """Tell whether ACCOUNT_UPDATE of a fill goes out before the events of its order."""
+        return self._hub.options.account_update_first
+
+    @property
     def is_heard(self) -> bool:
         """Tell whether a socket listens under a living key, so that no event is built for nobody."""
         return self.expires_ms is not None and any(

@@ -46,7 +46,8 @@ def test_stream_is_heard_on_its_route_only(target: str, hears: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "", "/foo/ws", "/public", "/public/ws/", "/public/stream/x", "/ws-fapi/v2", "/ws-fapi/v1/"]
+    "target",
+    ["/", "", "/foo/ws", "/public", "/public/ws/", "/public/stream/x", "/ws-fapi/v2", "/ws-fapi/v1/"],
 )
 def test_unknown_target_is_no_stream_endpoint(target: str) -> None:
     """The handshake is refused where no endpoint lives (facts 1)."""
@@ -493,6 +494,17 @@ def test_fill_is_told_in_three_events() -> None:
     body = account["a"]
     assert (body["m"], body["B"][0]["wb"], body["B"][0]["bc"]) == ("ORDER", "99999.64999930", "0.00000000")
     assert (body["P"][0]["s"], body["P"][0]["pa"], body["P"][0]["ep"]) == ("BTCUSDT", "0.000", "0.00000000")
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_order_of_account_and_order_events_is_a_switch(first: bool) -> None:
+    """Which of the two comes first is not guaranteed (facts 7.4): clients have to bear both."""
+    rig = Rig(options=Options(streams=StreamOptions(account_update_first=first)))
+    heard = rig.listen_to_user()
+    rig.take("BUY", "0.010")
+    told = kinds(heard)[1:]
+    account, order = "ACCOUNT_UPDATE", ["TRADE_LITE", "ORDER_TRADE_UPDATE"]
+    assert told == ([account, *order] if first else [*order, account])
 
 
 def test_order_event_without_fill_has_no_commission() -> None:
