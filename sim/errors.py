@@ -53,6 +53,7 @@ TEXTS: dict[int, str] = {
     -2013: "Order does not exist.",
     -2014: "API-key format invalid.",
     -2015: "Invalid API-key, IP, or permissions for action.",
+    -2017: "API Keys are locked on this account.",
     -2019: "Margin is insufficient.",
     -2022: "ReduceOnly Order is rejected.",
     -2023: "User in liquidation mode now.",
@@ -79,6 +80,7 @@ TEXTS: dict[int, str] = {
     -4059: "No need to change position side.",
     -4060: "Invalid position side.",
     -4061: "Order's position side does not match user's setting.",
+    -4062: "Reduce only order is not allowed in hedge mode.",
     -4067: "Position side cannot be changed if there exists open orders.",
     -4068: "Position side cannot be changed if there exists position.",
     -4082: "Invalid number of batch place orders.",
@@ -106,6 +108,7 @@ TEXTS: dict[int, str] = {
     "allowed, please reduce the position.",
     -4402: "This feature is currently not available in your region.",
     -4403: "This feature is currently not available in your region at the leverage that is set.",
+    -4531: "Position side cannot be changed: the COIN-M account is being synchronised.",
     -5021: "Due to the order could not be filled immediately, the FOK order has been rejected. "
     "The order will not be recorded in the order history",
     -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected. "
@@ -113,6 +116,7 @@ TEXTS: dict[int, str] = {
     -5025: "Only limit order is supported.",
     -5026: "Exceed maximum modify order limit.",
     -5027: "No need to modify the order.",
+    -5028: "Timestamp for this request is outside of the ME recvWindow.",
     -5029: "The modified notional must be no smaller than {}.",
     -5037: "Invalid price match",
     -5038: "Price match only supports order type: LIMIT, STOP AND TAKE_PROFIT",

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from sim.errors import refusal
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -32,7 +34,7 @@ class KeyKind(Enum):
 class ApiKey:
     """One key and what it may do: ``secret`` for HMAC, or ``public_key`` (PEM) for RSA and Ed25519.
 
-    ``can_trade`` False refuses what changes orders, positions or settings (-2015).
+    ``can_trade`` False refuses what changes orders, positions or settings (-2015), ``is_locked`` too (-2017).
     Raises ValueError if it has both or neither of secret and public key, or the PEM holds another kind of key.
     """
 
@@ -40,7 +42,7 @@ class ApiKey:
     secret: str = field(default="", repr=False)
     public_key: str = ""
     can_trade: bool = True
-    can_withdraw: bool = False
+    is_locked: bool = False
     kind: KeyKind = field(init=False)
     _verify: Verify = field(init=False, repr=False, compare=False)
 
@@ -50,6 +52,13 @@ class ApiKey:
         kind, verify = _shared(self.secret) if self.secret else _public(self.public_key)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "_verify", verify)
+
+    def check_trade(self) -> None:
+        """Return if the key may change something; raises -2015 or -2017."""
+        if not self.can_trade:
+            raise refusal(-2015)
+        if self.is_locked:
+            raise refusal(-2017)
 
     def verifies(self, payload: str, signature: str) -> bool:
         """Tell whether ``signature`` (hex for HMAC, else base64) is this key's over ``payload``."""

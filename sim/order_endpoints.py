@@ -6,7 +6,7 @@ Source: facts section 3.3, 4.3.
 from collections.abc import Callable, Iterable
 
 from sim import payloads
-from sim.auth import Security
+from sim.auth import DEFAULT_WINDOW_MS, Security
 from sim.errors import ApiError, refusal
 from sim.instrument import Instrument
 from sim.limits import ONE_BATCH, ONE_ORDER
@@ -54,6 +54,7 @@ class OrderEndpoints:
         """Place an order; ACK replies show it as accepted, RESULT replies as it stands after matching."""
         instrument, spec = read_new_order(self._venue, params, now_ms)
         shown = _reply_kind(params)
+        self._check_engine_window(params, now_ms)
         placed = self._venue.desk.place(instrument, spec, now_ms)
         return payloads.order_reply(placed.order if shown == "RESULT" else placed.accepted, instrument.rules)
 
@@ -74,6 +75,7 @@ class OrderEndpoints:
         if not order.is_open:
             raise refusal(self._venue.options.amend_of_ended_code)
         change = read_amendment(self._venue, instrument, order, params, now_ms)
+        self._check_engine_window(params, now_ms)
         self._venue.desk.amend(instrument, order, change, now_ms)
         if order.status is OrderStatus.EXPIRED and self._venue.options.amend_refuses_crossing:
             raise refusal(-5022)
@@ -163,6 +165,13 @@ class OrderEndpoints:
         countdown_ms = params.integer("countdownTime")
         instrument.countdown_due_ms = now_ms + countdown_ms if countdown_ms else None
         return {"symbol": instrument.symbol, "countdownTime": str(countdown_ms)}
+
+    def _check_engine_window(self, params: Params, now_ms: int) -> None:
+        """Return if the request reaches the matching engine within recvWindow; raises -5028."""
+        arrival_ms = now_ms + self._venue.options.engine_ms
+        window_ms = params.integer_or("recvWindow", DEFAULT_WINDOW_MS)
+        if arrival_ms - params.integer_or("timestamp", arrival_ms) > window_ms:
+            raise refusal(-5028)
 
     def _cancel(self, instrument: Instrument, order: Order | None, now_ms: int) -> Json:
         if order is None or not order.is_open:

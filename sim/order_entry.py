@@ -74,9 +74,7 @@ def read_new_order(venue: Venue, params: Params, now_ms: int) -> tuple[Instrumen
     return instrument, spec
 
 
-def read_amendment(
-    venue: Venue, instrument: Instrument, order: Order, params: Params, now_ms: int
-) -> Change:
+def read_amendment(venue: Venue, instrument: Instrument, order: Order, params: Params, now_ms: int) -> Change:
     """Return the amendment that the parameters describe; raises ApiError for what is wrong with it."""
     side, quantity = params.choice("side", Side, -1117), params.decimal("quantity")
     price_match = read_price_match(params)
@@ -111,9 +109,7 @@ def read_amendment(
 
 def _check_standing(venue: Venue, instrument: Instrument, now_ms: int, *, reduce_only: bool) -> None:
     liquidating = venue.liquidating
-    check_order(
-        venue.standing, instrument.symbol, now_ms, reduce_only=reduce_only, liquidating=liquidating
-    )
+    check_order(venue.standing, instrument.symbol, now_ms, reduce_only=reduce_only, liquidating=liquidating)
 
 
 def _amended_price(instrument: Instrument, params: Params, side: Side, price_match: PriceMatch) -> Decimal:
@@ -213,7 +209,8 @@ def _check_position_mode(venue: Venue, params: Params) -> None:
     if (side == "BOTH") is venue.hedge_mode:
         raise refusal(-4061)
     if venue.hedge_mode:
-        params.refuse("reduceOnly")
+        if "reduceOnly" in params:
+            raise refusal(venue.options.hedge_reduce_only_code, "reduceOnly")
         raise refusal(-1020)  # the account can be in hedge mode, but positions are one-way only
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sim.auth import Gatekeeper, Security
-from sim.errors import ApiError, refusal
+from sim.errors import ApiError
 from sim.limits import Limits, OrderCost
 from sim.messages import Request, Response
 from sim.params import Params
@@ -84,8 +84,8 @@ class Router:
         if security is Security.KEY:
             return
         self._gatekeeper.check_signed(key, request.query, request.body, params, now_ms)
-        if security is Security.TRADE and not key.can_trade:
-            raise refusal(-2015)
+        if security is Security.TRADE:
+            key.check_trade()
 
     def _headers(self, endpoint: Endpoint, now_ms: int) -> dict[str, str]:
         headers = {"x-mbx-used-weight-1m": "-1" if endpoint.is_order else self._limits.weight_header(now_ms)}

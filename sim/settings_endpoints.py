@@ -104,11 +104,12 @@ class SettingsEndpoints:
         """Return whether the account is in hedge mode."""
         return {"dualSidePosition": self._venue.hedge_mode}
 
-    def set_position_mode(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
-        """Switch hedge mode; -4059 if unchanged, -4067 with open orders, -4068 with a position."""
+    def set_position_mode(self, params: Params, now_ms: int) -> Json:
+        """Switch hedge mode; -4059 if unchanged, -4067 with open orders, -4068 with a position, -4531 if blocked."""
         wanted = params.flag("dualSidePosition")
         if wanted is self._venue.hedge_mode:
             raise refusal(-4059)
+        self._venue.standing.check_mode_change(now_ms)
         if any(instrument.open for instrument in self._venue.instruments.values()):
             raise refusal(-4067)
         if any(position.lots for position in self._venue.account.positions.values()):

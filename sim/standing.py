@@ -2,7 +2,7 @@
 
 Some leave orders that only reduce a position alone, others refuse every order. Cancelling is always possible.
 
-Source: facts section 9 (-4087, -4088, -4105 to -4109, -4140, -4141, -4189, -4192, -4400 to -4403).
+Source: facts section 9 (-4087, -4088, -4105 to -4109, -4140, -4141, -4189, -4192, -4400 to -4403, -4531).
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ REDUCE_ONLY = frozenset({-4087, -4105, -4106, -4107, -4140, -4189, -4400, -4401}
 
 NO_ORDERS = frozenset({-1122, -2023, -4088, -4109, -4141, -4192, -4402, -4403})
 """Under these, no order is taken."""
+
+NO_MODE_CHANGE = frozenset({-4531})
+"""Under these, the position mode stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Standing:
         """Put a restriction into force, instead of the one with its code and symbol; raises ValueError for a code
         that restricts nothing.
         """
-        if restriction.code not in REDUCE_ONLY | NO_ORDERS:
+        if restriction.code not in REDUCE_ONLY | NO_ORDERS | NO_MODE_CHANGE:
             raise ValueError(f"code {restriction.code} is no restriction")
         self._restrictions[restriction.code, restriction.symbol] = restriction
 
@@ -48,7 +51,16 @@ class Standing:
 
     def check(self, symbol: str, now_ms: int, *, reduce_only: bool) -> None:
         """Return if an order of the symbol is taken; raises the code of the restriction that forbids it."""
-        for restriction in self._restrictions.values():
-            concerns = restriction.symbol in ("", symbol) and now_ms < restriction.until_ms
-            if concerns and not (reduce_only and restriction.code in REDUCE_ONLY):
+        spared = NO_MODE_CHANGE | (REDUCE_ONLY if reduce_only else frozenset())
+        for restriction in self._in_force(now_ms):
+            if restriction.symbol in ("", symbol) and restriction.code not in spared:
                 raise refusal(restriction.code)
+
+    def check_mode_change(self, now_ms: int) -> None:
+        """Return if the position mode may be changed; raises -4531."""
+        for restriction in self._in_force(now_ms):
+            if restriction.code in NO_MODE_CHANGE:
+                raise refusal(restriction.code)
+
+    def _in_force(self, now_ms: int) -> list[Restriction]:
+        return [each for each in self._restrictions.values() if now_ms < each.until_ms]

@@ -30,7 +30,9 @@ class Options:
     ``amend_of_ended_code`` chooses between -2013 and -2011 for the amendment of an order that has ended,
     ``amend_resets_stp`` whether an amendment leaves self-trade prevention at NONE, and ``default_stp`` its mode
     where an order names none: sources disagree on each (facts 3.3, 4.3). ``deployment`` chooses filters and
-    request limits, ``limits`` sets the latter apart from it.
+    request limits, ``limits`` sets the latter apart from it. ``hedge_reduce_only_code`` chooses between -1106 and
+    -4062 for reduceOnly in hedge mode (facts 4.5). ``engine_ms`` is how long an order is on its way from the door
+    to the matching engine, which holds it against recvWindow once more (-5028); nothing else depends on it.
     """
 
     thinning: Thinning = Thinning.FROM_BEHIND
@@ -45,6 +47,8 @@ class Options:
     amend_of_ended_code: int = -2013
     amend_resets_stp: bool = False
     default_stp: StpMode = StpMode.EXPIRE_MAKER
+    hedge_reduce_only_code: int = -1106
+    engine_ms: int = 0
     fees: FeeOptions = field(default_factory=FeeOptions)
     conduct: ConductRules = field(default_factory=ConductRules)
     streams: StreamOptions = field(default_factory=StreamOptions)

@@ -192,8 +192,8 @@ class ApiSession:
                 self._check_signed(key, call, now_ms)
         elif security is not Security.KEY:
             check_timestamp(call.params, now_ms + self._door.gatekeeper.skew_ms)
-        if security is Security.TRADE and not key.can_trade:
-            raise refusal(-2015)
+        if security is Security.TRADE:
+            key.check_trade()
 
     def _check_signed(self, key: ApiKey, call: Call, now_ms: int) -> None:
         check_timestamp(call.params, now_ms + self._door.gatekeeper.skew_ms)

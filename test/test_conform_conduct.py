@@ -166,6 +166,18 @@ def test_restriction_refuses_with_its_code(code: int) -> None:
     assert rig.place("BUY", "49000", "0.010").status == 200
 
 
+def test_position_mode_may_be_held() -> None:
+    """-4531: the temporary block by COIN-M's synchronisation; orders go on (facts 3.4, 9)."""
+    rig = Rig()
+    path = "/fapi/v1/positionSide/dual"
+    restrict(rig, -4531, "&seconds=60")
+    assert rig.call("POST", path, dualSidePosition="true").code == -4531
+    assert rig.place("BUY", "49000", "0.010", newClientOrderId="q1").status == 200
+    cancel(rig, "q1")
+    rig.wait(60_000)
+    assert rig.call("POST", path, dualSidePosition="true").status == 200
+
+
 def test_restriction_concerns_one_symbol_or_all() -> None:
     """Without a symbol it is the account's."""
     rig = Rig("BTCUSDT", "ETHUSDT", quoted=False)

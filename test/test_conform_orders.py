@@ -462,6 +462,26 @@ def test_amendment_is_told_with_its_id_and_new_values() -> None:
     assert (event["q"], event["p"], event["z"]) == ("0.020", "49998.00", "0.004")
 
 
+# The second look at the time
+
+
+def test_slow_way_to_the_engine_costs_the_window() -> None:
+    """Place and modify are held against recvWindow again at the matching engine: -5028, not executed (facts 2, 9)."""
+    rig = Rig(options=Options(engine_ms=200))
+    rig.place("BUY", "49000", "0.010", newClientOrderId="q1")
+    assert rig.place("BUY", "49000", "0.010", recvWindow=199).code == -5028
+    assert rig.amend("q1", "BUY", "49100", "0.010", recvWindow=199).code == -5028
+    assert rig.call("DELETE", ORDER, symbol="BTCUSDT", origClientOrderId="q1", recvWindow=199).status == 200
+    assert rig.place("BUY", "49000", "0.010", recvWindow=200).status == 200
+
+
+@pytest.mark.parametrize("code", [-1106, -4062])
+def test_reduce_only_has_no_place_in_hedge_mode(code: int) -> None:
+    """-1106 or -4062: a switch (facts 4.5, 9)."""
+    rig = Rig(options=Options(hedge_mode=True, hedge_reduce_only_code=code))
+    assert rig.place("BUY", "49000", "0.010", positionSide="LONG", reduceOnly="true").code == code
+
+
 # Batches
 
 

@@ -101,6 +101,15 @@ def test_key_without_the_right_to_trade_reads_only() -> None:
         assert (reply.status, reply.code) == (401, -2015)
 
 
+def test_locked_key_reads_only() -> None:
+    """-2017 on what changes something (facts 9)."""
+    exchange = Rig(keys=[ApiKey("locked", "secret", is_locked=True)])
+    query = f"timestamp={START_MS + 1}"
+    signed = f"{query}&signature={sign('secret', query)}"
+    assert exchange.send("GET", BALANCE, signed, key="locked").status == 200
+    assert exchange.send("POST", "/fapi/v1/order", signed, key="locked").code == -2017
+
+
 def test_kinds_are_told_apart() -> None:
     """The PEM says which kind of key it is."""
     kinds = [key.kind for key in (RSA_KEY, ED_KEY, READ_KEY)]
