@@ -303,13 +303,15 @@ class Engine:
         return code
 
     async def _flush(self) -> None:
-        """Write the last metrics, unless the disk hangs."""
-        self.metrics.collect()
+        """Write the last metrics, unless the disk hangs. The end does not fail for want of them."""
         try:
+            self.metrics.collect()
             async with asyncio.timeout(self.FLUSH_S):
                 await self.metrics.flush()
         except TimeoutError:
             log.error("the last metrics could not be written in time")
+        except Exception as error:
+            log.error("the last metrics could not be made: %s", error, exc_info=error)
 
     async def _withdraw_for_good(self, tasks: Sequence[asyncio.Future[None]]) -> bool:
         work = asyncio.ensure_future(self._stop_and_withdraw(tasks))

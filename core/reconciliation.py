@@ -124,7 +124,7 @@ class Reconciler:
             is_old = settled_ms < self.READ_LAG_MS or 0 < again.update_ms < context.ledger.last_fill_ms
             if again.quantity != position.quantity or context.ledger.fill_count != fills or is_old:
                 raise OutcomeUnknown("the exchange's position is still moving or lags behind our fills")
-            self._adopt_position(context, again, asked_ms)
+            self._adopt_position(context, again, again.update_ms or asked_ms)
             position = again
         self._note_position(context, position)
 

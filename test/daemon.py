@@ -5,10 +5,12 @@ import csv
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from core.engine import ExitCode, Wiring, run_engine
@@ -22,10 +24,12 @@ from sim.feeds import FeedSettings, open_market
 from sim.orders import Order
 from sim.transport import InMemoryHttp, InMemoryWs, Link
 from sim.virtual_time import VirtualClock, run_virtual
-from utils.clock import Clock
+from utils.background import RunBlocking
+from utils.clock import Clock, ServerClock
 from utils.config_loader import get_config
-from utils.errors import OutcomeUnknown
+from utils.errors import Disconnected, OutcomeUnknown
 from utils.http import BinanceRest, HttpResponse, HttpTransport
+from utils.ws import WsConnection, WsTransport
 
 KEY, SECRET = "paper-key", "paper-secret"
 
@@ -57,6 +61,113 @@ class LossyHttp:
         await self._inner.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that has left the daemon; ``deliver`` brings it to the exchange and returns the reply."""
+
+    method: str
+    path: str
+    query: str
+    timeout_s: float
+    deliver: Callable[[], Awaitable[HttpResponse]]
+
+    def is_order(self) -> bool:
+        """Tell whether this places a quote."""
+        return self.method == "POST" and self.path == "/fapi/v1/order" and "timeInForce=GTX" in self.query
+
+    async def hang(self) -> NoReturn:
+        """Never answer."""
+        await asyncio.sleep(self.timeout_s)
+        raise OutcomeUnknown(f"{self.method} {self.path}: no answer")
+
+
+Tamper = Callable[[Sent], Awaitable[HttpResponse | None]]
+"""What becomes of a request: another reply, an error, or None if nothing is the matter."""
+
+
+class TamperedHttp:
+    """A transport on which ``tamper`` decides what becomes of each request."""
+
+    def __init__(self, inner: HttpTransport, tamper: Tamper) -> None:
+        self._inner = inner
+        self._tamper = tamper
+
+    async def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpResponse:
+        """Return the reply that the request gets in the end."""
+        deliver = partial(self._inner.request, method, path, query, headers, timeout_s)
+        return await self._tamper(Sent(method, path, query, timeout_s, deliver)) or await deliver()
+
+    async def close(self) -> None:
+        """Close the transport underneath."""
+        await self._inner.close()
+
+
+async def untouched(_sent: Sent) -> None:
+    """Leave a request as it is."""
+
+
+def json_reply(status: int, body: Any) -> HttpResponse:
+    """Return a reply with this body."""
+    return HttpResponse(status, {}, json.dumps(body).encode())
+
+
+class SlowWs:
+    """Streams on which each message comes late by as many seconds as ``late_s(message)``, each by itself."""
+
+    def __init__(self, inner: WsTransport, late_s: Callable[[str], float]) -> None:
+        self._inner = inner
+        self._late_s = late_s
+
+    async def connect(self, target: str) -> "SlowConnection":
+        """Open a connection."""
+        return SlowConnection(await self._inner.connect(target), self._late_s)
+
+    async def close(self) -> None:
+        """Close the transport underneath."""
+        await self._inner.close()
+
+
+class SlowConnection:
+    """A connection whose messages come late."""
+
+    def __init__(self, inner: WsConnection, late_s: Callable[[str], float]) -> None:
+        self._inner = inner
+        self._late_s = late_s
+        self._inbox: asyncio.Queue[str | bytes | Disconnected] = asyncio.Queue()
+        self._taking = asyncio.ensure_future(self._take())
+
+    async def _take(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                message = await self._inner.receive()
+                late_s = self._late_s(str(message))
+                if late_s > 0:
+                    loop.call_later(late_s, self._inbox.put_nowait, message)
+                else:
+                    self._inbox.put_nowait(message)
+        except Disconnected as ended:
+            self._inbox.put_nowait(ended)
+
+    async def receive(self) -> str | bytes:
+        """Return the next message that has come; raises Disconnected at the end."""
+        message = await self._inbox.get()
+        if isinstance(message, Disconnected):
+            raise message
+        return message
+
+    async def send(self, text: str) -> None:
+        """Send at once."""
+        await self._inner.send(text)
+
+    async def close(self) -> None:
+        """Close; what is still on its way is lost."""
+        self._taking.cancel()
+        await self._inner.close()
+
+
 class SkewedClock:
     """A clock whose wall time is wrong by ``skew_ms``."""
 
@@ -83,7 +194,11 @@ class World:
         self.folder = folder
         self.symbol = symbol
         self.lose: Callable[[str, str], str] = lambda _method, _path: ""
+        self.tamper: Tamper = untouched
+        self.late_s: Callable[[str], float] = lambda _message: 0.0
+        self.run_blocking: RunBlocking = asyncio.to_thread
         self.skew_ms = 0
+        self.has_wallet = False
         self.state = SharedState()
         self.stop = StopRequest()
         self.running: asyncio.Task[ExitCode] | None = None
@@ -95,17 +210,26 @@ class World:
         settings = self.settings(**config)
         self.state, self.stop = SharedState(), StopRequest()
         clock = SkewedClock(self.clock, self.skew_ms)
-        http = LossyHttp(InMemoryHttp(self.link), lambda method, path: self.lose(method, path))
+        server_clock = ServerClock(clock)
+        clients = [
+            BinanceRest(
+                self._http(),
+                clock,
+                api_key=key,
+                api_secret=secret,
+                timeout_s=settings.safety.request_timeout_s,
+                server_clock=server_clock,
+            )
+            for _ in range(2)
+        ]
         wiring = Wiring(
             state=self.state,
-            rest=BinanceRest(
-                http, clock, api_key=key, api_secret=secret, timeout_s=settings.safety.request_timeout_s
-            ),
-            wallet=None,
-            streams=InMemoryWs(self.link),
+            rest=clients[0],
+            wallet=clients[1] if self.has_wallet else None,
+            streams=SlowWs(InMemoryWs(self.link), lambda message: self.late_s(message)),
             clock=clock,
             rng=random.Random(7),
-            run_blocking=asyncio.to_thread,
+            run_blocking=self.run_blocking,
             account="paper-test",
             is_shared=True,
             has_keys=True,
@@ -113,6 +237,10 @@ class World:
         )
         self.running = asyncio.get_running_loop().create_task(run_engine(settings, wiring, self.stop))
         return self.running
+
+    def _http(self) -> HttpTransport:
+        lossy = LossyHttp(InMemoryHttp(self.link), lambda method, path: self.lose(method, path))
+        return TamperedHttp(lossy, lambda sent: self.tamper(sent))
 
     def settings(self, **config: Any) -> Settings:
         """Return settings made of the shipped defaults, these keys, and this world's folder."""
@@ -176,6 +304,23 @@ class World:
         """Return the orders that rest at the exchange, whoever placed them: a look inside, which costs nothing."""
         instrument = self.exchange._venue.instruments[symbol or self.symbol]
         return list(instrument.open.values())
+
+    @property
+    def now_s(self) -> float:
+        """Return the seconds since this world began."""
+        return self.clock.monotonic_ns() / 1e9
+
+    async def watch(self, seconds: float, *, orders: int = 6) -> None:
+        """Let so many seconds pass; fail as soon as more than ``orders`` of ours rest."""
+        until_s = self.now_s + seconds
+        while self.now_s < until_s:
+            assert len(self.ours()) <= orders, f"{len(self.ours())} orders at {self.now_s:.2f} s"
+            await asyncio.sleep(0.05)
+
+    def forgotten(self, older_than_s: float) -> list[str]:
+        """Return our orders that have rested for longer than that: nobody replaces them."""
+        before_ms = self.clock.time_ms() - older_than_s * 1000
+        return [order.client_order_id for order in self.ours() if order.time_ms < before_ms]
 
     def ours(self, symbol: str = "") -> list[Order]:
         """Return the daemon's orders that rest at the exchange."""

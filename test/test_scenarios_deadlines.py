@@ -1,0 +1,306 @@
+"""What has to happen in time happens in time, whatever else hangs meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from core.engine import ExitCode
+from core.logger import LoggerWorker
+from test.daemon import Sent, World, in_a_world, json_reply
+from utils.errors import OutcomeUnknown
+from utils.http import HttpResponse
+
+OVER_THE_LIMIT = "0.040"
+FLAT_WITHIN_S = 2.5
+OUT_WITHIN_S = 5.0
+
+
+def _lose_requests(*paths: str) -> Callable[[str, str], str]:
+    """Return a loss function: requests to these paths are never heard."""
+    return lambda _method, path: "request" if path in paths else ""
+
+
+async def _breach(world: World) -> None:
+    """Put the position over its limit, and wait until it is closed again, in time."""
+    world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+    await world.until(lambda: world.position() == 0, FLAT_WITHIN_S, "a closed position")
+
+
+# --- the dead-man switch ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("book_is_silent", [True, False])
+def test_dead_man_switch_cancels_what_our_own_cancels_do_not(tmp_path: Path, book_is_silent: bool) -> None:
+    """While cancels go unheard nobody feeds it, so that nothing rests for longer than its window and a few seconds."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.lose = lambda method, _path: "request" if method == "DELETE" else ""
+        if book_is_silent:
+            world.control("POST", "/sim/silence", stream="bookTicker", seconds=600)
+        first = {order.client_order_id for order in world.ours()}
+        await world.until(lambda: first.isdisjoint(each.client_order_id for each in world.ours()), 35)
+        for _ in range(900):
+            assert world.forgotten(35) == []
+            await asyncio.sleep(0.1)
+
+    in_a_world(tmp_path, story)
+
+
+# --- the book -----------------------------------------------------------------------------------------------
+
+
+def test_stale_book_pulls_the_quotes_in_time_although_the_question_about_it_hangs(tmp_path: Path) -> None:
+    """The stream is silent and the comparison over REST gets no answer: nothing is placed on the dead book."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.lose = _lose_requests("/fapi/v1/ticker/bookTicker")
+        world.control("POST", "/sim/silence", stream="bookTicker", seconds=60)
+        await world.until(lambda: not world.ours(), OUT_WITHIN_S, "quotes that are out")
+        await world.watch(30, orders=0)
+
+    in_a_world(tmp_path, story)
+
+
+# --- closing the position -----------------------------------------------------------------------------------
+
+
+def test_position_is_closed_in_time_while_a_reconciliation_hangs(tmp_path: Path) -> None:
+    """Whoever reconciles holds the symbol's lock and waits for answers that do not come; the close does not wait."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.lose = _lose_requests("/fapi/v1/userTrades", "/fapi/v1/openOrders")
+        await world.other_client(
+            "POST",
+            "/fapi/v1/order",
+            symbol="BTCUSDT",
+            side="BUY",
+            type="LIMIT",
+            timeInForce="GTX",
+            quantity="0.001",
+            price="62000",
+            newClientOrderId="qpmm-of-another-run",
+        )
+        await asyncio.sleep(0.3)
+        await _breach(world)
+
+    in_a_world(tmp_path, story)
+
+
+def test_position_is_closed_in_time_while_placements_hang(tmp_path: Path) -> None:
+    """The one refresh under way has no answer yet."""
+
+    async def story(world: World) -> None:
+        hanging: list[Sent] = []
+
+        async def hang_once(sent: Sent) -> HttpResponse | None:
+            if sent.is_order() and len(hanging) < 6:
+                hanging.append(sent)
+                await asyncio.sleep(0.5)
+                raise OutcomeUnknown("reset by peer")
+            return None
+
+        world.start()
+        await world.until_quoting()
+        world.tamper = hang_once
+        await world.until(lambda: len(hanging) == 6, 10)
+        await asyncio.sleep(0.6)
+        await _breach(world)
+
+    in_a_world(tmp_path, story)
+
+
+def test_position_is_closed_in_time_while_doubts_are_being_asked_about(tmp_path: Path) -> None:
+    """Placements and questions about them hang; the closing order goes out all the same."""
+
+    async def story(world: World) -> None:
+        async def hang(sent: Sent) -> HttpResponse | None:
+            is_close = sent.method == "POST" and "type=MARKET" in sent.query
+            if sent.path == "/fapi/v1/order" and not is_close:
+                await sent.hang()
+            return None
+
+        world.start()
+        await world.until_quoting()
+        world.tamper = hang
+        await asyncio.sleep(9.5)
+        await _breach(world)
+
+    in_a_world(tmp_path, story)
+
+
+def test_limit_on_orders_keeps_nobody_from_closing_the_position(tmp_path: Path) -> None:
+    """After "too many new orders" cancels, questions and the reduce-only order go on; quotes pause, and come back."""
+
+    async def story(world: World) -> None:
+        limited: list[Sent] = []
+
+        async def limit_once(sent: Sent) -> HttpResponse | None:
+            if not sent.is_order() or limited:
+                return None
+            limited.append(sent)
+            return json_reply(429, {"code": -1015, "msg": "Too many new orders; current limit is 300."})
+
+        world.start()
+        await world.until_quoting()
+        world.tamper = limit_once
+        await world.until(lambda: bool(limited), 10)
+        placed = world.count("orders")
+        await asyncio.sleep(9)
+        assert world.count("orders") <= placed + 5  # those that were under way
+        await world.until_quoting(15)
+        limited.clear()
+        await world.until(lambda: bool(limited), 10)
+        await _breach(world)
+
+    in_a_world(tmp_path, story)
+
+
+# --- stopping -----------------------------------------------------------------------------------------------
+
+
+async def _stop_within(world: World, seconds: float) -> ExitCode:
+    began_s = world.now_s
+    code = await world.end(60)
+    assert world.now_s - began_s < seconds
+    return code
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("/fapi/v1/userTrades",),
+        ("/fapi/v1/countdownCancelAll",),
+        ("/fapi/v1/countdownCancelAll", "/fapi/v1/userTrades", "/fapi/v3/positionRisk"),
+    ],
+    ids=lambda paths: " ".join(path.rpartition("/")[2] for path in paths),
+)
+def test_stop_is_in_time_and_verified_although_its_last_words_hang(
+    tmp_path: Path, paths: tuple[str, ...]
+) -> None:
+    """The last trades and the dead-man switch are not worth a deadline: no order rests, and that is known."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.lose = _lose_requests(*paths)
+        assert await _stop_within(world, 5) is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_stop_that_cannot_read_the_last_trades_disarms_the_dead_man_switch(tmp_path: Path) -> None:
+    """It would cancel the orders of others, twenty seconds after we have gone."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        order = {
+            "symbol": "BTCUSDT",
+            "side": "BUY",
+            "type": "LIMIT",
+            "timeInForce": "GTX",
+            "quantity": "0.001",
+        }
+        await world.other_client(
+            "POST", "/fapi/v1/order", **order, price="62000", newClientOrderId="of-a-person-1"
+        )
+        world.lose = _lose_requests("/fapi/v1/userTrades")
+        assert await world.end(8) is ExitCode.STOPPED
+        await asyncio.sleep(25)
+        assert [each.client_order_id for each in world.open_orders()] == ["of-a-person-1"]
+
+    in_a_world(tmp_path, story)
+
+
+def test_stop_with_a_placement_that_gets_no_answer_is_verified(tmp_path: Path) -> None:
+    """It waits out the window in which the order could still come, and finds that none did."""
+
+    async def story(world: World) -> None:
+        lost: list[Sent] = []
+
+        async def lose_third(sent: Sent) -> HttpResponse | None:
+            if sent.is_order():
+                lost.append(sent)
+                if len(lost) == 3:
+                    world.stop.ask("in the middle")
+                    await sent.hang()
+            return None
+
+        running = world.start()
+        await world.until_quoting()
+        await asyncio.sleep(4)
+        world.tamper = lose_third
+        await world.until(lambda: len(lost) >= 3, 10)
+        async with asyncio.timeout(8):
+            assert await running is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_stop_is_in_time_although_the_disk_hangs(tmp_path: Path) -> None:
+    """Metrics that never reach it are lost, and nothing else is."""
+
+    async def hang(_work: Callable[[], None]) -> None:
+        await asyncio.sleep(100_000)
+
+    async def story(world: World) -> None:
+        world.run_blocking = hang
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(12)
+        assert len(world.ours()) == 6
+        assert await _stop_within(world, 5) is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_position_is_closed_and_quoting_paused_although_the_disk_hangs(tmp_path: Path) -> None:
+    """The halt cannot be written; it stands while the process lives."""
+
+    async def hang(_work: Callable[[], None]) -> None:
+        await asyncio.sleep(100_000)
+
+    async def story(world: World) -> None:
+        world.run_blocking = hang
+        world.start()
+        await world.until_quoting()
+        await _breach(world)
+        await world.until(lambda: not world.ours(), FLAT_WITHIN_S)
+        await world.watch(30, orders=0)
+        assert world.position() == Decimal(0)
+        assert await _stop_within(world, 5) is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_metrics_that_always_fail_do_not_stop_the_trading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their worker is restarted for ever; quotes are refreshed, and the stop is as good as any."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("planted")
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        monkeypatch.setattr(LoggerWorker, "collect", fail)
+        placed = world.count("orders")
+        await asyncio.sleep(60)
+        assert world.count("orders") >= placed + 6 * 10
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
