@@ -13,6 +13,7 @@ from sim.account_endpoints import AccountEndpoints
 from sim.auth import ApiKey, Gatekeeper
 from sim.control import ControlEndpoints
 from sim.deployment import deployed
+from sim.doors import Doors
 from sim.errors import RefusedHandshake, UnknownRoute
 from sim.fault_effects import VenueStage
 from sim.fault_rules import Rule, Script
@@ -81,6 +82,7 @@ class Exchange:
             **OrderEndpoints(venue).routes(),
             **AccountEndpoints(venue).routes(),
             **ControlEndpoints(venue).routes(),
+            **Doors(stage, self.faults).routes(),
         }
         self._router = Router(routes, gatekeeper, venue.limits, venue.ledger)
         shares = options.streams.api_shares_weight

@@ -6,7 +6,7 @@ Source: facts section 4.2 (client ids that the exchange makes), 7 (events), 12 (
 # ruff: noqa: ARG001  all effects are called alike
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from sim.fault_replies import error_reply, json_reply
 from sim.fault_rules import Rule
 from sim.filters import check_quantity
 from sim.instrument import Instrument
-from sim.market import BookTicker, DepthChange, MarketEvent
+from sim.market import DepthChange, MarketEvent
 from sim.messages import Request, Response
 from sim.order_entry import find_order
 from sim.orders import Order, OrderSpec, OrderType, Side, TimeInForce
@@ -63,20 +63,17 @@ def shift_market(stage: VenueStage, instrument: Instrument, bps: float, now_ms: 
     quote = instrument.quote
     if quote is None:
         return
-    ticks = round(float(quote.bid_ticks + quote.ask_ticks) / 2 * bps / _BPS)
-    instrument.regime.shift_ticks += ticks
-    stage.happen(DepthChange(now_ms, instrument.symbol, quote.update_id, (), (), snapshot=True))
-    stage.happen(
-        BookTicker(
-            now_ms,
-            instrument.symbol,
-            quote.update_id + 1,
-            quote.bid_ticks + ticks,
-            quote.bid_lots,
-            quote.ask_ticks + ticks,
-            quote.ask_lots,
-        )
+    was = instrument.regime.shift_ticks
+    unmoved = replace(
+        quote,
+        time_ms=now_ms,
+        bid_ticks=quote.bid_ticks - was if quote.bid_ticks else 0,
+        ask_ticks=quote.ask_ticks - was if quote.ask_ticks else 0,
     )
+    instrument.shown.raised += 1  # the book is another one now
+    instrument.regime.shift_ticks += round((quote.bid_ticks + quote.ask_ticks) / 2 * bps / _BPS)
+    stage.happen(DepthChange(now_ms, instrument.symbol, quote.update_id, (), (), snapshot=True))
+    stage.happen(unmoved)
 
 
 def close_position(

@@ -60,6 +60,10 @@ class Params:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
+    def as_texts(self) -> dict[str, str]:
+        """Return all parameters as they were sent."""
+        return dict(self._values)
+
     def text(self, name: str) -> str:
         """Return the parameter; -1102 if it is missing."""
         value = self._values.get(name)

@@ -24,8 +24,8 @@ CONTENT = {"content-type": "application/json"}
 class Endpoint:
     """One call: who answers it, who may ask, what it costs.
 
-    ``handle(params, now_ms)`` returns what becomes the JSON body, or finished JSON text. An endpoint with ``is_order``
-    hides the weight (-1 in the header), as Binance does there.
+    ``handle(params, now_ms)`` returns what becomes the JSON body, or finished JSON text, or the whole reply. An
+    endpoint with ``is_order`` hides the weight (-1 in the header), as Binance does there.
     """
 
     handle: Handler
@@ -68,6 +68,8 @@ class Router:
         except ApiError as error:
             self._note(request, params, error, now_ms)
             return self._refuse(endpoint, error, now_ms)
+        if isinstance(result, Response):
+            return result
         return _reply(200, result, self._headers(endpoint, now_ms))
 
     def _admit(self, endpoint: Endpoint, request: Request, params: Params, now_ms: int) -> None:

@@ -360,9 +360,13 @@ def _bound_socket(address: str, port: int) -> socket.socket:
 
 
 def _control_refusal(request: AnyRequest) -> Reply | None:
-    """A refusal for a control request that a page in a browser could have caused; None for any other."""
-    named = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-    if named in LOOPBACK and "Origin" not in request.headers:
+    """A refusal for a control request that a foreign page in a browser could have caused; None for any other.
+
+    The exchange's own page may ask: its origin is the very address that it asks at.
+    """
+    host = request.headers.get("Host", "")
+    origins = request.headers.getall("Origin", [])
+    if urlsplit(f"//{host}").hostname in LOOPBACK and origins in ([], [f"http://{host}"]):
         return None
     return _json({"code": -2015, "msg": "Control requests from web pages are refused."}, 403)
 
