@@ -143,7 +143,7 @@ class _SymbolReading:
         """Snapshots and the changes that follow them without a gap."""
         for file in self._files:
             # A snapshot does not say of which symbol it is, so it must be the only one in the file.
-            if file.symbols == {self._symbol} and file.has(self._symbol, "depth"):
+            if file.symbols == {self._symbol}:
                 book = _DepthChain(self._symbol, self._reader)
                 parts = self._parsed(file, "depth", book.take, b'"lastUpdateId"')
                 yield from chain.from_iterable(parts)
@@ -151,6 +151,8 @@ class _SymbolReading:
     def _parsed(
         self, file: Capture, kind: str, parse: Callable[[Payload], E], other: bytes | None = None
     ) -> Iterator[E]:
+        if not file.has(self._symbol, kind):
+            return
         needles = [f'"{self._symbol.lower()}@{kind}{end}'.encode() for end in ('"', "@")]
         if other is not None:
             needles.append(other)
