@@ -157,8 +157,10 @@ class SettingsEndpoints:
         }
 
     def leverage_bracket(self, params: Params, now_ms: int) -> str:  # noqa: ARG002
-        """Return the leverage brackets, always as a list."""
+        """Return the leverage brackets as a list; of one symbol perhaps without it, by choice."""
         rows = [bracket_rows(instrument.rules) for instrument in self._venue.chosen(params)]
+        if "symbol" in params and self._venue.options.one_bracket_as_object:
+            return rows[0]
         return f"[{','.join(rows)}]"
 
     def order_limits(self, params: Params, now_ms: int) -> list[dict[str, object]]:  # noqa: ARG002

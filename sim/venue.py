@@ -31,7 +31,8 @@ class Options:
     ``amend_resets_stp`` whether an amendment leaves self-trade prevention at NONE, and ``default_stp`` its mode
     where an order names none: sources disagree on each (facts 3.3, 4.3). ``deployment`` chooses filters and
     request limits, ``limits`` sets the latter apart from it. ``hedge_reduce_only_code`` chooses between -1106 and
-    -4062 for reduceOnly in hedge mode (facts 4.5). ``engine_ms`` is how long an order is on its way from the door
+    -4062 for reduceOnly in hedge mode (facts 4.5), ``one_bracket_as_object`` whether leverageBracket of one symbol
+    comes without a list around it (facts 3.4). ``engine_ms`` is how long an order is on its way from the door
     to the matching engine, which holds it against recvWindow once more (-5028); nothing else depends on it.
     """
 
@@ -48,6 +49,7 @@ class Options:
     amend_resets_stp: bool = False
     default_stp: StpMode = StpMode.EXPIRE_MAKER
     hedge_reduce_only_code: int = -1106
+    one_bracket_as_object: bool = False
     engine_ms: int = 0
     fees: FeeOptions = field(default_factory=FeeOptions)
     conduct: ConductRules = field(default_factory=ConductRules)

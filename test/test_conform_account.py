@@ -277,6 +277,13 @@ def test_brackets_are_numbers_and_begin_with_binances_own() -> None:
     assert len(one[0]["brackets"]) > 5
 
 
+def test_bracket_of_one_symbol_may_come_without_a_list() -> None:
+    """List, or single object when symbol is sent: a switch (facts 3.4)."""
+    rig = Rig(options=Options(one_bracket_as_object=True))
+    assert rig.call("GET", f"{V1}/leverageBracket", symbol="BTCUSDT").body["symbol"] == "BTCUSDT"
+    assert [row["symbol"] for row in rig.call("GET", f"{V1}/leverageBracket").body] == ["BTCUSDT"]
+
+
 @pytest.mark.parametrize(
     ("symbol", "cap", "leverage", "rate"),
     [
@@ -426,20 +433,20 @@ def test_faulty_request_for_fills_gets_its_code(params: dict[str, Any], code: in
 def test_fills_of_the_last_week_are_shown_by_default_and_of_three_months_at_all() -> None:
     """Default last 7 days; history of 3 months (facts 0, 3.4)."""
     rig = holding()
-    first_ms = rig.now_ms
     path = f"{V1}/userTrades"
-    rig.wait(8 * DAY_MS)
+    week_old_ms = age_fill(rig, 8 * DAY_MS)
     assert rig.call("GET", path, symbol="BTCUSDT").body == []
     assert len(rig.call("GET", path, symbol="BTCUSDT", fromId=1).body) == 1
-    assert len(rig.call("GET", path, symbol="BTCUSDT", startTime=first_ms).body) == 1
-    rig.exchange._venue.ledger.fills[0] = _aged(rig, 83 * DAY_MS)
+    assert len(rig.call("GET", path, symbol="BTCUSDT", startTime=week_old_ms).body) == 1
+    age_fill(rig, 83 * DAY_MS)
     assert rig.call("GET", path, symbol="BTCUSDT", fromId=1).body == []
 
 
-def _aged(rig: Rig, by_ms: int) -> Any:
-
-    fill = rig.exchange._venue.ledger.fills[0]
-    return replace(fill, time_ms=fill.time_ms - by_ms)
+def age_fill(rig: Rig, by_ms: int) -> int:
+    """Let the only fill be older, which is quicker than waiting; return its time."""
+    fills = rig.exchange._venue.ledger.fills
+    fills[0] = replace(fills[0], time_ms=fills[0].time_ms - by_ms)
+    return fills[0].time_ms
 
 
 def test_income_has_the_documented_fields() -> None:
