@@ -184,7 +184,7 @@ def test_levels_beyond_the_position_limit_are_refused_with_the_capital_that_hold
     """Ten levels of 250 are 2500 a side."""
     quotes = replace(QUOTES, levels=10)
     check = feasibility(quotes, RISK, BTC_NOW)[2]
-    assert check.found == "10 levels × 250 = 2500 USDT a side, position limit 2000.0 USDT"
+    assert check.found == "10 levels × 250 = 2500 USDT a side, position limit 2000 USDT"
     assert check.remedy == (
         "set initial_capital to at least 2500, or make order_config.levels or"
         " order_config.quantity_per_order_usdt smaller"
