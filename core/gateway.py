@@ -62,6 +62,13 @@ def readable(what: str) -> Iterator[None]:
         raise OutcomeUnknown(f"the reply about {what} could not be read ({type(error).__name__})") from error
 
 
+def _entries(reply: Any, what: str) -> list[Any]:
+    """Return the reply if it is a list: anything else would be taken for an empty one."""
+    if not isinstance(reply, list):
+        raise OutcomeUnknown(f"the reply about {what} is not a list")
+    return reply
+
+
 class Gateway:
     """Typed access to one account on one exchange."""
 
@@ -131,9 +138,9 @@ class Gateway:
 
     async def available_quote(self, asset: str) -> tuple[Decimal, Decimal]:
         """Return the wallet balance and the available balance in an asset; zeros if the account does not have it."""
-        reply = await self._read("/fapi/v3/balance")
+        entries = _entries(await self._read("/fapi/v3/balance"), "the balance")
         with readable("the balance"):
-            for entry in reply:
+            for entry in entries:
                 if entry["asset"] == asset:
                     return Decimal(entry["balance"]), Decimal(entry["availableBalance"])
             return Decimal(0), Decimal(0)
@@ -155,7 +162,8 @@ class Gateway:
 
         Asked once: those who need it ask again at their own pace, and must know soon that there is no answer.
         """
-        entries = await self._read("/fapi/v3/positionRisk", {"symbol": symbol}, attempts=1)
+        reply = await self._read("/fapi/v3/positionRisk", {"symbol": symbol}, attempts=1)
+        entries = _entries(reply, "the position")
         with readable("the position"):
             for entry in entries:
                 if entry["symbol"] != symbol:
@@ -170,13 +178,14 @@ class Gateway:
         reply = await with_retries(
             lambda: wallet.call("GET", "/sapi/v1/account/apiRestrictions", None, Security.SIGNED)
         )
-        return KeyRights(
-            withdrawals=reply["enableWithdrawals"],
-            transfers=reply.get("enableInternalTransfer", False)
-            or reply.get("permitsUniversalTransfer", False),
-            futures=reply["enableFutures"],
-            ip_restricted=reply["ipRestrict"],
-        )
+        with readable("the key's rights"):
+            return KeyRights(
+                withdrawals=reply["enableWithdrawals"],
+                transfers=reply.get("enableInternalTransfer", False)
+                or reply.get("permitsUniversalTransfer", False),
+                futures=reply["enableFutures"],
+                ip_restricted=reply["ipRestrict"],
+            )
 
     async def user_trades(self, symbol: str, after_id: int, since_ms: int) -> list[dict[str, Any]]:
         """Return all trades of the account on a symbol with an id above ``after_id``, oldest first.
@@ -186,16 +195,18 @@ class Gateway:
         trades: list[dict[str, Any]] = []
         start = {"fromId": after_id + 1} if after_id else {"startTime": since_ms}
         while True:
-            page = await self._read("/fapi/v1/userTrades", {"symbol": symbol, **start, "limit": TRADES_PAGE})
+            reply = await self._read("/fapi/v1/userTrades", {"symbol": symbol, **start, "limit": TRADES_PAGE})
+            page = _entries(reply, "the trades")
             with readable("the trades"):
-                trades.extend(page)
+                trades.extend({"orderId": trade["orderId"], **trade} for trade in page)
                 if len(page) < TRADES_PAGE:
                     return trades
                 start = {"fromId": page[-1]["id"] + 1}
 
     async def last_trade_id(self, symbol: str) -> int:
         """Return the id of the account's last trade on a symbol, 0 if there was none in the last 7 days."""
-        recent = await self._read("/fapi/v1/userTrades", {"symbol": symbol, "limit": TRADES_PAGE})
+        reply = await self._read("/fapi/v1/userTrades", {"symbol": symbol, "limit": TRADES_PAGE})
+        recent = _entries(reply, "the trades")
         with readable("the trades"):
             return max((int(trade["id"]) for trade in recent), default=0)
 
@@ -208,9 +219,7 @@ class Gateway:
 
     async def open_orders(self, rules: SymbolRules, is_wanted: Callable[[str], bool]) -> list[OrderReport]:
         """Return the open orders on a symbol whose client id is wanted; others are not even read."""
-        entries = await self._read("/fapi/v1/openOrders", {"symbol": rules.symbol})
-        if not isinstance(entries, list):
-            raise OutcomeUnknown("the reply about open orders is not a list")
+        entries = _entries(await self._read("/fapi/v1/openOrders", {"symbol": rules.symbol}), "open orders")
         with readable("open orders"):
             return [wire.order_report(entry, rules) for entry in entries if is_wanted(entry["clientOrderId"])]
 

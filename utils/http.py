@@ -194,9 +194,11 @@ class BinanceRest:
             sent_ms = self._clock.time_ms()
             reply = await self.call("GET", "/fapi/v1/time")
             received_ms = self._clock.time_ms()
-            self.server_clock.learn(
-                sent_ms=sent_ms, received_ms=received_ms, server_ms=int(reply["serverTime"])
-            )
+            try:
+                server_ms = int(reply["serverTime"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise OutcomeUnknown("the reply about the time could not be read") from error
+            self.server_clock.learn(sent_ms=sent_ms, received_ms=received_ms, server_ms=server_ms)
         self.clock_is_doubtful = False
 
     def _query(self, params: Mapping[str, str | int], security: Security) -> str:
