@@ -93,6 +93,7 @@ class Exchange:
             limits=venue.limits,
             ledger=venue.ledger,
             hub=venue.hub,
+            faults=self.faults,
             enter=self._enter,
             leave=self._set_timer,
         )

@@ -231,7 +231,7 @@ class FaultPlan:
         for acts in rule.kind.acts:
             self._armed[acts].append(armed)
         if Acts.TIME in rule.kind.acts:
-            self._at(armed.start_ms, lambda due_ms: self._strike(armed, due_ms))
+            self.at(armed.start_ms, lambda due_ms: self._strike(armed, due_ms))
 
     # Time
 
@@ -246,7 +246,8 @@ class FaultPlan:
             due_ms, _, action = heapq.heappop(self._due)
             action(due_ms)
 
-    def _at(self, due_ms: int, action: Callable[[int], None]) -> None:
+    def at(self, due_ms: int, action: Callable[[int], None]) -> None:
+        """Let ``action`` happen at an epoch time in ms, which it is given."""
         heapq.heappush(self._due, (due_ms, next(self._order), action))
         self._wake(due_ms)
 
@@ -259,9 +260,9 @@ class FaultPlan:
             if rule.kind.name in _NETWORK:
                 _NETWORK[rule.kind.name](self, armed, now_ms)
             elif (undo := self._stage.strike(rule, now_ms)) is not None and armed.end_ms is not None:
-                self._at(armed.end_ms, undo)
+                self.at(armed.end_ms, undo)
         if rule.every_ms is not None and not armed.spent:
-            self._at(now_ms + rule.every_ms, lambda due_ms: self._strike(armed, due_ms))
+            self.at(now_ms + rule.every_ms, lambda due_ms: self._strike(armed, due_ms))
 
     def _note(self, armed: Armed, now_ms: int, what: str) -> None:
         self.counts[armed.rule.kind.name] += 1
@@ -426,10 +427,10 @@ class FaultPlan:
     def _send(self, tap: Tap, delivery: Delivery) -> None:
         if delivery.delay_ms > 0:
             due_ms = self._now_ms + max(1, round(delivery.delay_ms))
-            self._at(due_ms, lambda _due_ms: tap.put(delivery.text))
+            self.at(due_ms, lambda _due_ms: tap.put(delivery.text))
         elif delivery.behind_next:
             tap.held.append(delivery.text)
-            self._at(self._now_ms + REORDER_WITHIN_MS, lambda _due_ms: tap.flush())
+            self.at(self._now_ms + REORDER_WITHIN_MS, lambda _due_ms: tap.flush())
         else:
             tap.put(delivery.text)
 

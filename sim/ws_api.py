@@ -2,8 +2,8 @@
 
 Each method stands for an endpoint, with its checks, its weight and its order slots; only the form differs. Orders go
 to the same desk, and the ORDERS counters are those of REST; the weight has a pool of its own unless
-``StreamOptions.api_shares_weight`` says otherwise. Replies come in the order of the requests, although clients must
-not rely on it; they tell them apart by id.
+``StreamOptions.api_shares_weight`` says otherwise. Replies come in the order of the requests unless faults delay some;
+clients tell them apart by id. Faults of requests and replies aim at the endpoint that a method stands for.
 
 Source: facts section 8, 2 (signing), 5 (pools). Not documented, so (unsure): the codes for a message that is no JSON
 object (-1135), for an unknown method (-1020) and for a logon with another kind of key (-4056).
@@ -12,14 +12,17 @@ object (-1135), for an unknown method (-1020) and for a logon with another kind 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from sim.auth import Gatekeeper, Security, check_timestamp
 from sim.errors import ApiError, RefusedHandshake, refusal
+from sim.faults import FaultPlan, Outcome, RequestFate
 from sim.keys import ApiKey, KeyKind
 from sim.limits import Limits
 from sim.market import MarketError
+from sim.messages import Request, Response
 from sim.params import Params, decode_json
 from sim.payloads import encode
 from sim.record import Ledger
@@ -30,6 +33,9 @@ PATH = "/ws-fapi/v1"
 HANDSHAKE_WEIGHT = 5
 SESSION_WEIGHT = 2
 FRAMES_PER_SECOND = 5
+
+_RETRY = "retry-after"
+_NOWHERE = ("", "")
 
 _METHODS = {
     "order.place": ("POST", "/fapi/v1/order"),
@@ -62,6 +68,11 @@ class Call:
     values: Mapping[str, str]
     params: Params
 
+    def as_request(self) -> Request:
+        """Return the request of REST that the call stands for, unsigned: what faults take aim at."""
+        method, path = _METHODS.get(self.method, ("WS", self.method))
+        return Request(method, path, urlencode(self.values, errors="surrogatepass"), {}, "")
+
 
 @dataclass(frozen=True, slots=True)
 class ApiDoor:
@@ -77,6 +88,7 @@ class ApiDoor:
     limits: Limits
     ledger: Ledger
     hub: Hub
+    faults: FaultPlan
     enter: Callable[[int], int]
     leave: Callable[[], None]
 
@@ -125,11 +137,16 @@ class ApiSession:
 
     def receive(self, text: str, now_ms: int) -> bool:
         """Answer a request; whatever is wrong with it becomes an error reply, and the connection stays."""
+        message = decode_json(text)
         try:
-            self._deliver(self.answer(text, self._door.enter(now_ms)))
-        except MarketError as error:
-            failure = ApiError(-1000, str(error), 500)
-            self._deliver(_reply(None, _outcome(failure, now_ms), None))
+            now_ms = self._door.enter(now_ms)
+            call = _read_call(message)
+        except (ApiError, MarketError) as error:
+            failure = error if isinstance(error, ApiError) else ApiError(-1000, str(error), 500)
+            name = echoed_id(message.get("id")) if isinstance(message, dict) else None
+            self._deliver(_reply(name, _failure(failure), now_ms, self._rate_limits(None, now_ms)))
+        else:
+            self._admit(call, now_ms)
         self._door.leave()
         return True
 
@@ -145,26 +162,52 @@ class ApiSession:
         """Let whoever carries the connection close it."""
         self._hang_up()
 
-    def answer(self, text: str, now_ms: int) -> str:
-        """Return the reply to a request; the exchange has been brought to ``now_ms``."""
-        message = decode_json(text)
+    # From request to reply, as the faults in force will have it
+
+    def _admit(self, call: Call, now_ms: int) -> None:
+        fate = self._door.faults.on_request(call.as_request(), now_ms)
+        self._later(fate.delay_ms, now_ms, partial(self._execute, call, fate))
+
+    def _execute(self, call: Call, fate: RequestFate, now_ms: int) -> None:
+        if fate.outcome is not Outcome.PASS:
+            self._give_up(fate.outcome, now_ms)
+            return
+        response = fate.answer
+        if response is None or fate.execute:
+            executed = self.respond(call, now_ms)
+            response = executed if response is None else response
+        leaving = self._door.faults.on_reply(call.as_request(), response, now_ms)
+        if leaving.outcome is not Outcome.PASS:
+            self._give_up(leaving.outcome, now_ms)
+            return
+        text = _reply(call.id, leaving.response, now_ms, self._rate_limits(call, now_ms))
+        self._later(leaving.delay_ms, now_ms, lambda _now_ms: self._deliver(text))
+
+    def _later(self, delay_ms: float, now_ms: int, action: Callable[[int], None]) -> None:
+        if delay_ms > 0:
+            self._door.faults.at(now_ms + max(1, round(delay_ms)), action)
+        else:
+            action(now_ms)
+
+    def _give_up(self, outcome: Outcome, now_ms: int) -> None:
+        if outcome is not Outcome.HANG:
+            self.closed(now_ms)
+            self._hang_up()
+
+    def respond(self, call: Call, now_ms: int) -> Response:
+        """Return what REST would reply; the exchange has been brought to ``now_ms``."""
+        known = call.method in _METHODS or call.method in _SESSION_METHODS
+        self._door.ledger.requests[f"ws {call.method}" if known else "ws unknown"] += 1
         try:
-            call = _read_call(message)
-        except ApiError as error:
-            name = message.get("id") if isinstance(message, dict) else None
-            return _reply(echoed_id(name), _outcome(error, now_ms), self._rate_limits(None, None, now_ms))
-        endpoint = self._door.routes.get(_METHODS.get(call.method, ("", "")))
-        self._door.ledger.requests[f"ws {call.method}" if self._knows(call.method) else "ws unknown"] += 1
-        try:
-            result = self._perform(call, endpoint, now_ms)
-            outcome = f'"status":200,"result":{result if isinstance(result, str) else encode(result)}'
+            result = self._perform(call, self._endpoint(call), now_ms)
         except ApiError as error:
             note_refusal(self._door.ledger, f"ws {call.method[:40]}", call.params, error, now_ms)
-            outcome = _outcome(error, now_ms)
-        return _reply(call.id, outcome, self._rate_limits(call, endpoint, now_ms))
+            return _failure(error)
+        text = result if isinstance(result, str) else encode(result)
+        return Response(200, {}, text.encode())
 
-    def _knows(self, method: str) -> bool:
-        return method in _METHODS or method in _SESSION_METHODS
+    def _endpoint(self, call: Call | None) -> Endpoint | None:
+        return self._door.routes.get(_METHODS.get(call.method, _NOWHERE)) if call else None
 
     def _perform(self, call: Call, endpoint: Endpoint | None, now_ms: int) -> object:
         if call.method in _SESSION_METHODS:
@@ -224,11 +267,11 @@ class ApiSession:
 
     # What the reply says of limits
 
-    def _rate_limits(self, call: Call | None, endpoint: Endpoint | None, now_ms: int) -> list[Any] | None:
+    def _rate_limits(self, call: Call | None, now_ms: int) -> list[Any] | None:
         wanted = call.values.get("returnRateLimits") if call else None
         if wanted == "false" or (wanted is None and not self._shows_limits):
             return None
-        door = self._door
+        door, endpoint = self._door, self._endpoint(call)
         sizes = door.limits.sizes
         weight = door.weights.weight.add(0, now_ms)
         rows = [_limit("REQUEST_WEIGHT", "MINUTE", 1, door.weights.sizes.weight_per_minute, weight)]
@@ -285,16 +328,29 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def _outcome(error: ApiError, now_ms: int) -> str:
-    fault: dict[str, object] = {"code": error.code, "msg": error.message}
-    if error.retry_after_s is not None:
-        fault["data"] = {"serverTime": now_ms, "retryAfter": now_ms + error.retry_after_s * 1000}
-    return f'"status":{error.status},"error":{encode(fault)}'
+def _failure(error: ApiError) -> Response:
+    headers = {} if error.retry_after_s is None else {_RETRY: str(error.retry_after_s)}
+    return Response(error.status, headers, encode({"code": error.code, "msg": error.message}).encode())
 
 
-def _reply(name: object, outcome: str, rate_limits: list[Any] | None) -> str:
+def _reply(name: object, response: Response, now_ms: int, rate_limits: list[Any] | None) -> str:
+    body = response.body.decode("utf-8", "replace")
+    if response.status == 200:
+        outcome = f'"result":{body or "null"}'
+    else:
+        outcome = f'"error":{encode(_error(body, response.headers.get(_RETRY), now_ms))}'
     tail = "" if rate_limits is None else f',"rateLimits":{encode(rate_limits)}'
-    return f'{{"id":{encode(name)},{outcome}{tail}}}'
+    return f'{{"id":{encode(name)},"status":{response.status},{outcome}{tail}}}'
+
+
+def _error(body: str, retry_after_s: str | None, now_ms: int) -> Any:
+    """Return the error of a REST reply's body; one that is no JSON object becomes the text of -1000."""
+    error = decode_json(body)
+    if not isinstance(error, dict):
+        error = {"code": -1000, "msg": body}
+    if retry_after_s is not None:
+        error["data"] = {"serverTime": now_ms, "retryAfter": now_ms + int(retry_after_s) * 1000}
+    return error
 
 
 def _limit(kind: str, interval: str, number: int, limit: int, count: int) -> dict[str, object]:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from sim.auth import ApiKey, sign
 from sim.errors import RefusedHandshake
 from sim.exchange import Options
+from sim.fault_file import parse_script
 from sim.limits import LimitSizes
+from sim.market import MarketError
 from sim.streams import SESSION_LIFE_MS, StreamOptions
 from sim.ws_api import signed_payloads
 from test.sim_factory import KEY, SECRET, START_MS, Rig, executions
@@ -607,6 +609,117 @@ def test_rate_limits_can_be_left_out(target: str, param: object, shown: bool) ->
     params = {} if param is None else {"returnRateLimits": param}
     assert ("rateLimits" in client.ask("ticker.price", symbol="BTCUSDT", **params)) is shown
     assert ("rateLimits" in client.ask("ticker.price", symbol="NOPE", **params)) is shown
+
+
+# Faults
+
+
+def with_fault(line: str) -> Client:
+    """Return a client of an exchange on which one fault is in force."""
+    rig = Rig(keys=[ED_KEY])
+    for rule in parse_script(f"faults:\n  - {{{line}}}\n").rules:
+        rig.exchange.inject(rule, rig.now_ms)
+    return Client(rig)
+
+
+def sent(client: Client, name: object, method: str = "order.place", **params: object) -> None:
+    """Send a signed request under an id, whether it is answered or not."""
+    values = {"apiKey": KEY, "timestamp": client.rig.now_ms, **(params or ORDER)}
+    values["signature"] = sign(SECRET, joined(values))
+    client.session.receive(json.dumps({"id": name, "method": method, "params": values}), client.rig.now_ms)
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "expected"),
+    [("unknown-503", 503, -1000), ("internal-503", 503, -1001), ("timeout-408", 408, -1007)],
+)
+@pytest.mark.parametrize("executed", [True, False])
+def test_error_on_demand_has_its_status_here_too(
+    reply: str, status: int, expected: int, executed: bool
+) -> None:
+    """Statuses mirror REST (facts 8); whether the order was placed does not show in the reply (facts 5)."""
+    line = (
+        f"fault: error, reply: {reply}, executed: {str(executed).lower()}, method: POST, path: /fapi/v1/order"
+    )
+    client = with_fault(line)
+    sent(client, "a")
+    assert client.replies[-1]["id"] == "a"
+    assert code(client.replies[-1]) == (status, expected)
+    assert bool(client.rig.exchange._venue.instruments["BTCUSDT"].open) is executed
+
+
+def test_error_on_demand_says_when_to_come_back() -> None:
+    """A 429 names the time until which nothing is to be sent."""
+    client = with_fault("fault: error, reply: limit-429, for_s: 30")
+    sent(client, 1)
+    reply = client.replies[-1]
+    assert code(reply) == (429, -1003)
+    assert reply["error"]["data"]["retryAfter"] > client.rig.now_ms
+
+
+def test_error_page_becomes_an_error() -> None:
+    """What is no JSON stands as the text of an error."""
+    client = with_fault("fault: error, reply: html-502")
+    sent(client, 1)
+    assert code(client.replies[-1]) == (502, -1000)
+    assert "<" in client.replies[-1]["error"]["msg"]
+
+
+def test_delayed_requests_are_overtaken() -> None:
+    """Replies may come out of order; ids tell them apart (facts 8)."""
+    client = with_fault("fault: delay-request, delay_ms: 300, client_id: slow")
+    sent(client, "slow", **ORDER, newClientOrderId="slow1")
+    sent(client, "fast", **ORDER, newClientOrderId="fast1")
+    assert [reply["id"] for reply in client.replies] == ["fast"]
+    client.rig.wait(300)
+    assert [(reply["id"], reply["status"]) for reply in client.replies] == [("fast", 200), ("slow", 200)]
+    assert [reply["result"]["orderId"] for reply in client.replies] == [1, 2]
+
+
+def test_delayed_reply_comes_after_the_event() -> None:
+    """The order is placed at once, and its event precedes the reply (facts 7.4)."""
+    client = with_fault("fault: delay-reply, delay_ms: 300")
+    events = client.rig.listen_to_user()
+    sent(client, 1, **ORDER, newClientOrderId="q1")
+    assert (executions(events), client.replies) == ([("q1", "NEW")], [])
+    client.rig.wait(300)
+    assert client.replies[-1]["status"] == 200
+
+
+@pytest.mark.parametrize(("fault", "executed"), [("drop-request", False), ("drop-reply", True)])
+def test_lost_message_leaves_the_outcome_unknown(fault: str, executed: bool) -> None:
+    """Nothing comes back; the connection stays and the next request is answered."""
+    client = with_fault(f"fault: {fault}, times: 1")
+    sent(client, 1)
+    assert client.replies == []
+    assert bool(client.rig.exchange._venue.instruments["BTCUSDT"].open) is executed
+    assert client.ask("session.status")["status"] == 200
+
+
+@pytest.mark.parametrize(("fault", "executed"), [("reset-request", False), ("reset-reply", True)])
+def test_reset_ends_the_connection(fault: str, executed: bool) -> None:
+    """Loss of the socket with requests in flight: their outcome is unknown (facts 8)."""
+    rig = with_fault(f"fault: {fault}, times: 1").rig
+    ended: list[bool] = []
+    client = Client(rig)
+    client.session = rig.exchange.open_session(
+        TARGET, lambda text: client.replies.append(text), rig.now_ms, lambda: ended.append(True)
+    )
+    sent(client, 1)
+    assert (client.replies, ended) == ([], [True])
+    assert bool(rig.exchange._venue.instruments["BTCUSDT"].open) is executed
+
+
+def test_market_that_breaks_is_told_to_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A market that cannot be read any further is an error of the server's, under the request's id."""
+    client = Client()
+
+    def broken() -> int:
+        raise MarketError("line 7 is damaged")
+
+    monkeypatch.setattr(client.rig.market, "peek_ms", broken)
+    reply = client.send({"id": 5, "method": "session.status"})
+    assert (reply["id"], *code(reply)) == (5, 500, -1000)
 
 
 VALUES = st.recursive(
