@@ -14,7 +14,7 @@ from test.daemon import Sent, World, in_a_world, json_reply
 from utils.errors import ExchangeError, StartRefused
 from utils.http import HttpResponse
 
-GARBAGE = ({}, [], [{}], "text", 7, {"code": 0}, [None], [[]])
+GARBAGE: tuple[Any, ...] = ({}, [], [{}], "text", 7, {"code": 0}, [None], [[]])
 """Valid JSON with a status of 200, and nothing that anybody asked for."""
 
 READ_ALL_ALONG = (
