@@ -196,6 +196,15 @@ def _hedge(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     return restore
 
 
+def _mix_assets(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    stage.venue.account.multi_assets = True
+
+    def restore(now_ms: int) -> None:
+        stage.venue.account.multi_assets = False
+
+    return restore
+
+
 def _skew(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     def restore(now_ms: int) -> None:
         _set_skew(stage, 0)
@@ -262,6 +271,7 @@ _EFFECTS: Mapping[str, Callable[[VenueStage, Rule, int], Undo | None]] = {
     "transfer": _transfer,
     "leverage": _set_leverage,
     "hedge-mode": _hedge,
+    "multi-assets-mode": _mix_assets,
     "clock-skew": _skew,
     "move-market": _move,
     "funding-rate": _set_funding,

@@ -176,8 +176,8 @@ _ALL = (
         _REQ,
         "The request is answered with an error: `reply` names one, or `code` and `message` make one; `executed` "
         "says whether it has been executed all the same.",
-        "ORD-02 ORD-03 ORD-08 POS-02 POS-04 POS-12 REJ-01 REJ-03 REJ-04 REJ-05 REJ-06 REJ-08 REJ-09 LIM-01 LIM-02 "
-        "LIM-05 LIM-06 LIM-07 NET-05 NET-06 ACC-03 ACC-05 ACC-07 VEN-02 VEN-03",
+        "ORD-02 ORD-03 ORD-06 ORD-08 LIF-08 POS-02 POS-04 POS-12 REJ-01 REJ-03 REJ-04 REJ-05 REJ-06 "
+        "REJ-08 REJ-09 LIM-01 LIM-02 LIM-05 LIM-06 LIM-07 NET-05 NET-06 ACC-03 ACC-05 ACC-07 VEN-02 VEN-03",
         reply=choice(*REPLIES, default=""),
         code=whole(-9999, -1, 0),
         status=whole(400, 599, 400),
@@ -454,6 +454,7 @@ _ALL = (
         leverage=whole(1, 125),
     ),
     _kind("hedge-mode", _TIME, "The account is in hedge mode while it lasts.", "ACC-01"),
+    _kind("multi-assets-mode", _TIME, "The account is in multi-assets mode while it lasts.", "ACC-02"),
     _kind(
         "clock-skew",
         _TIME,

@@ -504,6 +504,14 @@ async def _hedge_mode(client: Client) -> None:
     assert (await client.place("a")).status == 200
 
 
+@case("multi-assets-mode", "at_s: 1, for_s: 2")
+async def _multi_assets_mode(client: Client) -> None:
+    await client.until(1.5)
+    assert (await client.call("GET", "/fapi/v1/accountConfig")).body["multiAssetsMargin"] is True
+    await client.until(3.5)
+    assert (await client.call("GET", "/fapi/v1/accountConfig")).body["multiAssetsMargin"] is False
+
+
 @case("clock-skew", "at_s: 1, for_s: 3, offset_ms: 20000")
 async def _clock_skew(client: Client) -> None:
     await client.until(1.5)
