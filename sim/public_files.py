@@ -123,7 +123,7 @@ def in_order(events: Iterable[MarketEvent]) -> Iterator[MarketEvent]:
 
 
 def _read_quotes(paths: Iterable[Path], rules: SymbolRules) -> Iterator[BookTicker]:
-    ticks, lots = Units(rules.price_ticks), Units(rules.lots)
+    ticks, lots = Units(rules.price_ticks, rules.tick_size), Units(rules.lots, rules.step_size)
 
     def quote(cells: Cells) -> BookTicker:
         update_id, bid, bid_quantity, ask, ask_quantity, time = cells
@@ -144,7 +144,7 @@ def _read_quotes(paths: Iterable[Path], rules: SymbolRules) -> Iterator[BookTick
 
 
 def _read_trades(paths: Iterable[Path], rules: SymbolRules) -> Iterator[Trade]:
-    ticks, lots = Units(rules.price_ticks), Units(rules.lots)
+    ticks, lots = Units(rules.price_ticks, rules.tick_size), Units(rules.lots, rules.step_size)
 
     def trade(cells: Cells) -> Trade:
         trade_id, price, quantity, first_id, last_id, time, buyer_is_maker = cells
@@ -163,22 +163,42 @@ def _read_trades(paths: Iterable[Path], rules: SymbolRules) -> Iterator[Trade]:
 
 
 class Units(dict[str, int]):
-    """Decimal texts by the ticks or lots that they are; each text is converted once."""
+    """Decimal texts by the ticks or lots of size `unit` that they are; each text is converted once.
 
-    def __init__(self, convert: Callable[[Decimal], int]) -> None:
+    `convert` says the same of a Decimal; plain texts go without, where the unit is a power of ten.
+    """
+
+    def __init__(self, convert: Callable[[Decimal], int], unit: Decimal) -> None:
         super().__init__()
         self._convert = convert
+        _, digits, exponent = unit.normalize().as_tuple()
+        self._decimals = -exponent if digits == (1,) and isinstance(exponent, int) and exponent <= 0 else None
 
     def __missing__(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"{text} is a number and no text")
         if len(self) >= _CACHED_TEXTS:
             self.clear()
-        units = self._convert(Decimal(text))
+        units = self._plain(text)
+        if units is None:
+            units = self._convert(Decimal(text))
         if units < 0:
             raise ValueError(f"{text} is negative")
         self[text] = units
         return units
+
+    def _plain(self, text: str) -> int | None:
+        """The units of digits with at most one point, None for any other text and where there is a rest."""
+        whole, _, part = text.partition(".")
+        decimals = self._decimals
+        if (
+            decimals is None
+            or not (whole + part).isdecimal()
+            or not text.isascii()
+            or part[decimals:].strip("0")
+        ):
+            return None
+        return int(whole + part[:decimals].ljust(decimals, "0"))
 
 
 def _time_ms(text: str) -> int:
@@ -196,7 +216,8 @@ def _parsed(paths: Iterable[Path], kind: str, parse: Callable[[Cells], E]) -> It
 
 
 def _parsed_file(path: Path, columns: tuple[str, ...], parse: Callable[[Cells], E]) -> Iterator[E]:
-    places: Iterable[int] = range(len(columns))
+    width = len(columns)
+    usual = places = list(range(width))
     with _opened(path) as lines:
         for number, line in enumerate(lines, 1):
             cells = line.rstrip("\r\n").split(",")
@@ -206,7 +227,10 @@ def _parsed_file(path: Path, columns: tuple[str, ...], parse: Callable[[Cells], 
                 if number == 1 and not cells[0].isdigit():
                     places = _places(cells, columns)
                     continue
-                event = parse([cells[place] for place in places])
+                if places == usual and len(cells) >= width:
+                    event = parse(cells[:width])
+                else:
+                    event = parse([cells[place] for place in places])
             except (ValueError, LookupError, InvalidOperation) as error:
                 raise MarketError(f"{path.name}:{number}: {_reason(error)}.") from error
             yield event

@@ -44,7 +44,7 @@ class RecordedMarket(StreamMarket):
     ) -> None:
         self._read_tape = _tape(source, rules)
         self._start_ms = start_ms
-        self._speed = speed
+        self._slowness = speed.denominator, speed.numerator
         super().__init__(rules, self._play(rules, loop=loop))
         if self.peek_ms() is None:
             raise MarketError(f"The recording in {source} holds no quote: use another one.")
@@ -70,7 +70,8 @@ class RecordedMarket(StreamMarket):
             stitches = {symbol: stitch.following() for symbol, stitch in stitches.items()}
 
     def _exchange_ms(self, recorded_ms: int) -> int:
-        return self._start_ms + recorded_ms * self._speed.denominator // self._speed.numerator
+        numerator, denominator = self._slowness
+        return self._start_ms + recorded_ms * numerator // denominator
 
 
 @dataclass(slots=True)
@@ -106,21 +107,16 @@ class _Stitch:
             self.first_quote = recorded
             self.lowest_ticks, self.highest_ticks = recorded.bid_ticks, recorded.ask_ticks
         self.last_quote = recorded
-        self.lowest_ticks = min(self.lowest_ticks, recorded.bid_ticks)
-        self.highest_ticks = max(self.highest_ticks, recorded.ask_ticks)
-        bid = (self.offset_ticks + self.sign * recorded.bid_ticks, recorded.bid_lots)
-        ask = (self.offset_ticks + self.sign * recorded.ask_ticks, recorded.ask_lots)
+        bid_ticks, ask_ticks, offset_ticks = recorded.bid_ticks, recorded.ask_ticks, self.offset_ticks
+        if bid_ticks < self.lowest_ticks:
+            self.lowest_ticks = bid_ticks
+        if ask_ticks > self.highest_ticks:
+            self.highest_ticks = ask_ticks
+        bid = offset_ticks + self.sign * bid_ticks, recorded.bid_lots
+        ask = offset_ticks + self.sign * ask_ticks, recorded.ask_lots
         if self.sign < 0:
             bid, ask = ask, bid
-        return BookTicker(
-            time_ms,
-            recorded.symbol,
-            recorded.update_id + self.update_id_offset,
-            bid[0],
-            bid[1],
-            ask[0],
-            ask[1],
-        )
+        return BookTicker(time_ms, recorded.symbol, recorded.update_id + self.update_id_offset, *bid, *ask)
 
     def _trade(self, recorded: Trade, time_ms: int) -> Trade:
         self.first_trade = self.first_trade or recorded

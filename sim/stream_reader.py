@@ -37,8 +37,8 @@ class StreamReader:
 
     def __init__(self, rules: SymbolRules) -> None:
         self._rules = rules
-        self._ticks = Units(rules.price_ticks)
-        self._lots = Units(rules.lots)
+        self._ticks = Units(rules.price_ticks, rules.tick_size)
+        self._lots = Units(rules.lots, rules.step_size)
 
     def quote(self, payload: Payload) -> BookTicker:
         """The quote that a bookTicker brings is returned."""

@@ -3,14 +3,18 @@
 import gzip
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.market import BookTicker, Market, MarketError, MarketEvent, Trade
-from sim.public_files import find_days
+from sim.public_files import Units, find_days
 from sim.recording import SEAM_MS, RecordedMarket
 from sim.rules import MAINNET
 
@@ -316,6 +320,28 @@ def test_more_different_numbers_than_are_kept_are_still_read(
     monkeypatch.setattr("sim.public_files._CACHED_TEXTS", 2)
     write_day(tmp_path)
     assert played(replay(tmp_path)) == EXPECTED
+
+
+@given(
+    st.one_of(
+        st.decimals(min_value=0, max_value=10**9, places=4).map(lambda value: f"{value:f}"),
+        st.from_regex(r"[0-9]{0,4}\.?[0-9]{0,5}", fullmatch=True),
+        st.sampled_from(["", ".", "1e3", "+1", "-1", " 1", "1_0", "٣", "NaN", "0.30", "00.1"]),
+    ),
+    st.sampled_from([rules.tick_size for rules in MAINNET.values()] + [Decimal("0.5"), Decimal(10)]),
+)
+def test_texts_are_read_exactly_with_and_without_decimals(text: str, unit: Decimal) -> None:
+    """The short way for plain texts gives what the long way gives, or the same refusal."""
+    rules = replace(MAINNET["BTCUSDT"], tick_size=unit)
+    try:
+        expected: object = rules.price_ticks(Decimal(text))
+    except (ValueError, InvalidOperation) as error:
+        expected = type(error)
+    try:
+        found: object = Units(rules.price_ticks, unit)[text]
+    except (ValueError, InvalidOperation) as error:
+        found = type(error)
+    assert found == expected or (isinstance(expected, int) and expected < 0 and found is ValueError)
 
 
 RECORDED = [
