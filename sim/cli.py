@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sim.clockwork import drive
 from sim.command_line import EXIT_FAULT, EXIT_USAGE, OneSentenceParser
-from sim.exchange import Exchange
+from sim.exchange import ApiKey, Exchange, Options
 from sim.fault_file import load_script
 from sim.fault_rules import FaultError, Script
 from sim.feeds import KINDS, LIVE, RECORDING, SYNTHETIC, FeedSettings, open_market
@@ -23,6 +23,7 @@ from sim.record_streams import record_command
 from sim.relay import relayed
 from sim.server import ServerRefused, start_server
 from sim.stream_client import MAINNET_STREAMS
+from sim.switches import SwitchError, read_switches
 from utils.clock import Clock, SystemClock
 
 DEFAULT_API_KEY = "paper-key"
@@ -69,6 +70,8 @@ async def _serve(options: argparse.Namespace, clock: Clock) -> None:
         now_ms=clock.time_ms(),
         wallet_quote=options.wallet,
         faults=options.faults,
+        options=_switched(options),
+        keys=options.public_key or [],
     )
     server = await start_server(exchange, clock, options.host, options.port, _latencies(options))
     try:
@@ -174,7 +177,26 @@ def _parser() -> argparse.ArgumentParser:
         help="start a recording again at its end",
     )
     add("--wallet", type=_amount, default=Decimal(5000), metavar="USDT", help="wallet at the start; 5000")
-    add("--faults", type=_scenario, metavar="FILE", help="scenario of what goes wrong, in YAML (docs/faults.md)")
+    add(
+        "--faults",
+        type=_scenario,
+        metavar="FILE",
+        help="scenario of what goes wrong, in YAML (docs/faults.md)",
+    )
+    add(
+        "--set",
+        action="append",
+        type=_switch,
+        metavar="NAME=VALUE",
+        help="one of the exchange's switches, such as deployment=demo (docs/switches.md); may be repeated",
+    )
+    add(
+        "--public-key",
+        action="append",
+        type=_public_key,
+        metavar="NAME=FILE",
+        help="API key of that name whose holder signs with RSA or Ed25519; FILE has the public key as PEM",
+    )
     add("--latency-ms", type=_latency, default=0.0, help="one-way latency of requests and streams in ms; 0")
     add("--latency", type=_drawn_latency, metavar="SPEC", help=f"instead, drawn with the seed: {SYNTAX}")
     add("--api-key", type=_made_up_key, default=DEFAULT_API_KEY, help=f"key; {DEFAULT_API_KEY}")
@@ -221,6 +243,26 @@ def _latency(text: str) -> float:
     if not 0 <= latency_ms <= _MAX_LATENCY_MS:
         raise argparse.ArgumentTypeError(f"{text} is no latency: use 0 to {_MAX_LATENCY_MS} ms")
     return latency_ms
+
+
+def _switched(options: argparse.Namespace) -> Options:
+    return read_switches(options.set or [])
+
+
+def _switch(text: str) -> str:
+    try:
+        read_switches([text])
+    except SwitchError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _public_key(text: str) -> ApiKey:
+    name, _, path = text.partition("=")
+    try:
+        return ApiKey(_made_up_key(name), public_key=Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text} names no public key: {error}") from None
 
 
 def _scenario(text: str) -> Script:

@@ -52,6 +52,10 @@ class ConductRules:
         ("DR", 10_000),
     )
 
+    def __post_init__(self) -> None:
+        if self.window_ms < 1000 or self.lock_ms < 0:
+            raise ValueError("window_ms is at least 1000, lock_ms is not negative")
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:

@@ -55,6 +55,14 @@ class Options:
     conduct: ConductRules = field(default_factory=ConductRules)
     streams: StreamOptions = field(default_factory=StreamOptions)
 
+    def __post_init__(self) -> None:
+        if self.amend_of_ended_code not in (-2013, -2011):
+            raise ValueError("amend_of_ended_code is -2013 or -2011")
+        if self.hedge_reduce_only_code not in (-1106, -4062):
+            raise ValueError("hedge_reduce_only_code is -1106 or -4062")
+        if self.leverage < 1 or self.history < 0 or self.engine_ms < 0:
+            raise ValueError("leverage is at least 1, history and engine_ms are not negative")
+
 
 class Venue:
     """The exchange without its doors."""
