@@ -81,7 +81,9 @@ class Desk:
         order = self._open(instrument, spec, seen)
         self._announce(instrument, order, "NEW", now_ms)
         placed = Placed(order, replace(order))
-        if seen.would_cross or order.time_in_force is TimeInForce.IOC:
+        if seen.would_cross and order.time_in_force is TimeInForce.GTX:
+            self._expire(instrument, order, ExpiryReason.NONE, now_ms)
+        elif seen.would_cross or order.time_in_force is TimeInForce.IOC:
             self._take(instrument, order, now_ms)
         else:
             self._rest(instrument, order)
@@ -290,7 +292,7 @@ class Desk:
             raise refusal(code)
 
     def _check_book(self, instrument: Instrument, spec: OrderSpec, lots: int, *, crosses: bool) -> None:
-        if spec.time_in_force is TimeInForce.GTX and crosses:
+        if spec.time_in_force is TimeInForce.GTX and crosses and not instrument.regime.expires_post_only:
             raise refusal(-5022)
         if spec.time_in_force is TimeInForce.FOK and not instrument.matcher.fillable(
             spec.price_ticks, lots, is_buy=spec.side is Side.BUY

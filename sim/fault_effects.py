@@ -196,6 +196,18 @@ def _hedge(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     return restore
 
 
+def _expire_post_only(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    struck = stage.instruments(rule)
+    for instrument in struck:
+        instrument.regime.expires_post_only = True
+
+    def restore(now_ms: int) -> None:
+        for instrument in struck:
+            instrument.regime.expires_post_only = False
+
+    return restore
+
+
 def _mix_assets(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     stage.venue.account.multi_assets = True
 
@@ -271,6 +283,7 @@ _EFFECTS: Mapping[str, Callable[[VenueStage, Rule, int], Undo | None]] = {
     "transfer": _transfer,
     "leverage": _set_leverage,
     "hedge-mode": _hedge,
+    "post-only-expires": _expire_post_only,
     "multi-assets-mode": _mix_assets,
     "clock-skew": _skew,
     "move-market": _move,

@@ -494,7 +494,13 @@ _ALL = (
         "expire-orders",
         _TIME,
         "The exchange ends the open orders as EXPIRED_IN_MATCH.",
-        "VEN-08 LIF-12",
+        "VEN-08",
+    ),
+    _kind(
+        "post-only-expires",
+        _TIME,
+        "A post-only order that would take is accepted, and expires at once on the stream, instead of getting -5022.",
+        "LIF-12",
     ),
 )
 

@@ -22,13 +22,15 @@ TRADING = "TRADING"
 class Regime:
     """The terms under which a symbol trades at present; ``rules`` are its own, ``posted`` those in force."""
 
-    __slots__ = ("posted", "rules", "shift_ticks", "status")
+    __slots__ = ("expires_post_only", "posted", "rules", "shift_ticks", "status")
 
     def __init__(self, rules: SymbolRules) -> None:
         self.rules = rules
         self.posted = rules
         self.status = TRADING
         self.shift_ticks = 0
+        self.expires_post_only = False
+        """Whether a post-only order that would take is accepted and expires, instead of being refused."""
 
     @property
     def is_usual(self) -> bool:

@@ -504,6 +504,17 @@ async def _hedge_mode(client: Client) -> None:
     assert (await client.place("a")).status == 200
 
 
+@case("post-only-expires", "at_s: 1, for_s: 2")
+async def _post_only_expires(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.until(1.5)
+    reply = await client.place("a", price="50100")
+    assert (reply.status, reply.body["status"]) == (200, "NEW")
+    assert ear.executions() == [("a", "NEW"), ("a", "EXPIRED")]
+    await client.until(3.5)
+    assert (await client.place("b", price="50100")).outcome == (400, -5022)
+
+
 @case("multi-assets-mode", "at_s: 1, for_s: 2")
 async def _multi_assets_mode(client: Client) -> None:
     await client.until(1.5)
