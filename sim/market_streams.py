@@ -83,8 +83,11 @@ class MarketStreams:
             self._add(f"{name}depth{speed}", period_ms, DiffDepth(instrument))
             for levels in _PARTIAL_LEVELS:
                 self._add(f"{name}depth{levels}{speed}", period_ms, PartialDepth(instrument, levels))
+        self._add(f"{name}rpiDepth@500ms", 500, DiffDepth(instrument))  # there are no RPI orders to add to it
+        pair = f"{instrument.symbol.lower()}_perpetual@continuousKline_"
         for interval in INTERVALS:
             self._add(f"{name}kline_{interval}", _KLINE_MS, Klines(instrument, interval))
+            self._add(f"{pair}{interval}", _KLINE_MS, Klines(instrument, interval, continuous=True))
         for speed, period_ms in _MARK_MS.items():
             self._add(f"{name}markPrice{speed}", period_ms, Mark(instrument))
         self._add(f"{name}ticker", _TICKER_MS, DayTicker(instrument, day_event))

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
-from sim.errors import UnknownRoute, refusal
+from sim.errors import RefusedHandshake, UnknownRoute, refusal
 from sim.params import decode_json
 
 KEY_LIFE_MS = 60 * 60 * 1000
@@ -28,7 +28,7 @@ Deliver = Callable[[str], None]
 HangUp = Callable[[], None]
 
 _ROUTES = ("public", "market", "private")
-_PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
+_PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth", "trade")
 _FAMILIES = re.compile(r"(depth|kline_|continuousKline_)[0-9].*\Z")
 
 
@@ -272,7 +272,9 @@ class Hub:
     def open(
         self, target: Target, deliver: Deliver, hang_up: HangUp = lambda: None, now_ms: int = 0
     ) -> Session:
-        """Return a new session with the subscriptions of its URL."""
+        """Return a new session with the subscriptions of its URL; RefusedHandshake if they are too many."""
+        if len(target.streams) > MAX_STREAMS:
+            raise RefusedHandshake(400)
         session = Session(self, target, deliver, hang_up, now_ms)
         self.sessions.append(session)
         self.attach(session)

@@ -8,7 +8,7 @@ pages on market streams.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from sim import payloads
 from sim.instrument import Instrument
@@ -50,11 +50,15 @@ class Steady:
 
 
 class Klines:
-    """The open candle whenever it has changed, and each candle once more when it has ended."""
+    """The open candle whenever it has changed, and each candle once more when it has ended.
 
-    def __init__(self, instrument: Instrument, interval: str) -> None:
+    ``continuous`` chooses the form of continuousKline.
+    """
+
+    def __init__(self, instrument: Instrument, interval: str, *, continuous: bool = False) -> None:
         self._instrument = instrument
         self._interval = interval
+        self._continuous = continuous
         self._open_ms: int | None = None
         self._trades = 0
 
@@ -88,7 +92,14 @@ class Klines:
         if current.trades != self._trades:
             told.append(kline_event(current, interval, instrument.rules, now_ms, closed=False))
         self._open_ms, self._trades = current.open_ms, current.trades
-        return [encode(event) for event in told]
+        return [encode(_as_continuous(event) if self._continuous else event) for event in told]
+
+
+def _as_continuous(event: dict[str, Any]) -> dict[str, object]:
+    """Return the same candle as continuousKline tells it: of a pair and a contract type rather than of a symbol."""
+    candle = {name: value for name, value in event["k"].items() if name != "s"}
+    head = {"e": "continuous_kline", "E": event["E"], "ps": event["s"], "ct": "PERPETUAL"}
+    return {**head, "k": candle, "st": event["st"]}
 
 
 class Mark(Steady):

@@ -128,6 +128,7 @@ def test_diff_event_has_the_documented_fields() -> None:
         ("depth10@500ms", 500),
         ("depth20", 250),
         ("depth20@100ms", 100),
+        ("rpiDepth@500ms", 500),
     ],
 )
 def test_depth_speaks_at_its_speed(stream: str, period_ms: int) -> None:

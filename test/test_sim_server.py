@@ -19,6 +19,7 @@ from sim import server as server_module
 from sim.auth import sign
 from sim.clockwork import drive
 from sim.exchange import Exchange
+from sim.limits import LimitSizes
 from sim.recording import RecordedMarket
 from sim.rules import MAINNET
 from sim.server import RunningServer, ServerRefused, start_server
@@ -328,6 +329,16 @@ async def test_orders_are_placed_over_the_websocket_api() -> None:
         async with asyncio.timeout(5):
             reply = json.loads(await socket.recv())
         assert (reply["id"], reply["status"], reply["result"][0]["asset"]) == ("a", 200, "USDT")
+
+
+async def test_handshake_without_weight_left_is_refused_with_429() -> None:
+    """A handshake of the WebSocket API costs weight (facts 8); over the limit it gets the status of REST."""
+    async with served() as running:
+        running.exchange._api.weights.sizes = LimitSizes(weight_per_minute=4)
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            async with running.stream("/ws-fapi/v1"):
+                pass
+        assert caught.value.response.status_code == 429
 
 
 async def test_unasked_pongs_count_like_messages() -> None:

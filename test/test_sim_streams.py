@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sim.errors import UnknownRoute
+from sim.errors import RefusedHandshake, UnknownRoute
 from sim.exchange import Options
 from sim.streams import MAX_STREAMS, SESSION_LIFE_MS, StreamOptions, kind_of, parse_target
 from test.sim_factory import START_MS, Rig, executions
@@ -254,6 +254,16 @@ def test_exactly_1024_streams_fit() -> None:
     assert "error" in ask(session, heard, {"method": "SUBSCRIBE", "params": ["one@more"], "id": 2})
     assert ask(session, heard, {"method": "SUBSCRIBE", "params": names[:2], "id": 3})["result"] is None
     assert ask(session, heard, {"method": "LIST_SUBSCRIPTIONS", "id": 4})["result"] == names
+
+
+def test_url_with_more_than_1024_streams_is_refused() -> None:
+    """The limit holds for those of the URL too (facts 6; the status is unsure)."""
+    names = [f"s{number}" for number in range(MAX_STREAMS + 1)]
+    with pytest.raises(RefusedHandshake) as caught:
+        Rig().listen(f"/public/stream?streams={'/'.join(names)}")
+    assert caught.value.status == 400
+    session, heard = Rig().listen(f"/public/stream?streams={'/'.join(names[1:])}")
+    assert len(ask(session, heard, {"method": "LIST_SUBSCRIPTIONS", "id": 1})["result"]) == MAX_STREAMS
 
 
 def test_every_connection_is_cut_after_24_hours() -> None:

@@ -137,6 +137,27 @@ def test_kline_of_another_interval_is_silent(stream: str) -> None:
     assert heard == []
 
 
+def test_continuous_kline_tells_the_same_candle() -> None:
+    """<pair>_<contract type>@continuousKline_<i>: pair and contract type instead of the symbol (facts 1)."""
+    rig = Rig()
+    _, plain = rig.listen("/market/ws/btcusdt@kline_5m")
+    _, heard = rig.listen("/market/ws/btcusdt_perpetual@continuousKline_5m")
+    rig.trade("50000.1", "0.5")
+    rig.wait(250)
+    candle = plain[0]["k"]
+    del candle["s"]
+    assert heard == [
+        {
+            "e": "continuous_kline",
+            "E": START_MS + 250,
+            "ps": "BTCUSDT",
+            "ct": "PERPETUAL",
+            "k": candle,
+            "st": 1,
+        }
+    ]
+
+
 # Marks and tickers
 
 
