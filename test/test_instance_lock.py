@@ -1,0 +1,126 @@
+"""One daemon for each account and symbol: who holds the lock, who is refused, and that death releases it."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.instance_lock import InstanceLock
+from test.process import Stage, eventually
+from utils.errors import StartRefused
+
+ROOT = Path(__file__).resolve().parents[1]
+REFUSAL = "instance: another daemon is already trading BTCUSDT on this account; stop it first"
+
+
+def lock(folder: Path, account: str = "live", symbol: str = "BTCUSDT") -> InstanceLock:
+    """A lock in this folder, not held yet."""
+    return InstanceLock(folder, account, symbol)
+
+
+def test_lock_that_is_held_refuses_the_next_one(tmp_path: Path) -> None:
+    """In one sentence with the remedy; after the end of the first it can be had again."""
+    with lock(tmp_path), pytest.raises(StartRefused) as refused, lock(tmp_path):
+        pass
+    assert str(refused.value) == REFUSAL
+    with lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("account", "symbol"), [("testnet", "BTCUSDT"), ("live", "ETHUSDT")])
+def test_other_account_or_symbol_has_a_lock_of_its_own(tmp_path: Path, account: str, symbol: str) -> None:
+    """They are in nobody's way."""
+    with lock(tmp_path), lock(tmp_path, account, symbol), pytest.raises(StartRefused), lock(tmp_path):
+        pass
+
+
+def test_refused_one_keeps_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
+    """No descriptor is left open, and the holder still holds."""
+    with lock(tmp_path):
+        before = os.listdir("/proc/self/fd")
+        for _ in range(2):
+            with pytest.raises(StartRefused, match="another daemon"), lock(tmp_path):
+                pass
+        assert os.listdir("/proc/self/fd") == before
+
+
+def test_error_inside_releases_the_lock(tmp_path: Path) -> None:
+    """Whatever ended the work."""
+    with pytest.raises(ValueError, match="planted"), lock(tmp_path):
+        raise ValueError("planted")
+    with lock(tmp_path):
+        pass
+
+
+def test_folder_is_made(tmp_path: Path) -> None:
+    """The first start finds none."""
+    with lock(tmp_path / "state" / "deeper"):
+        assert [path.name for path in (tmp_path / "state" / "deeper").glob("lock-*")]
+
+
+def test_folder_that_cannot_be_made_is_refused_with_the_setting(tmp_path: Path) -> None:
+    """A file is in its place."""
+    (tmp_path / "state").touch()
+    with pytest.raises(StartRefused) as refused, lock(tmp_path / "state"):
+        pass
+    sentence = str(refused.value)
+    assert sentence.startswith(f"instance: {tmp_path / 'state'} cannot be written to (")
+    assert "set state_directory in config.yaml to a folder that can" in sentence
+
+
+def test_file_that_cannot_be_locked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network share without locks; the descriptor is closed again."""
+
+    def unsupported(_descriptor: int, _operation: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(StartRefused, match="Operation not supported"), lock(tmp_path):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_death_of_the_holder_releases_the_lock(tmp_path: Path) -> None:
+    """Killed without a last word: the file stays, the lock does not."""
+    program = (
+        "import pathlib, sys, time\n"
+        "from core.instance_lock import InstanceLock\n"
+        "with InstanceLock(pathlib.Path(sys.argv[1]), 'live', 'BTCUSDT'):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(3600)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(StartRefused, match="another daemon"), lock(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with lock(tmp_path):
+        pass
+
+
+def test_second_daemon_ends_with_two_and_the_first_goes_on(tmp_path: Path) -> None:
+    """Two real processes on one account, each with its folder of logs but the same state."""
+    with Stage(tmp_path) as stage:
+        exchange = stage.exchange()
+        folder = stage.folder(exchange)
+        first = stage.quoting(exchange, folder)
+        second = stage.daemon(folder)
+        assert second.wait(10) == 2
+        assert f"refused to start: {REFUSAL}" in second.err
+        assert "Traceback" not in second.err
+        eventually(lambda: len(exchange.open_orders()) == 6, 5, "the first does not quote any more")
+        assert first.is_running
+        assert first.end(signal.SIGTERM) == 0
+        third = stage.quoting(exchange, folder)
+        assert third.end(signal.SIGTERM) == 0
