@@ -71,7 +71,7 @@ def shift_market(stage: VenueStage, instrument: Instrument, bps: float, now_ms: 
         ask_ticks=quote.ask_ticks - was if quote.ask_ticks else 0,
     )
     instrument.shown.raised += 1  # the book is another one now
-    instrument.regime.shift_ticks += round((quote.bid_ticks + quote.ask_ticks) / 2 * bps / _BPS)
+    instrument.regime.shift(round((quote.bid_ticks + quote.ask_ticks) / 2 * bps / _BPS))
     stage.happen(DepthChange(now_ms, instrument.symbol, quote.update_id, (), (), snapshot=True))
     stage.happen(unmoved)
 
@@ -91,11 +91,11 @@ def close_position(
 def _halt(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     halted = stage.instruments(rule)
     for instrument in halted:
-        instrument.regime.status = rule.values["status"]
+        instrument.regime.enter(rule.values["status"])
 
     def resume(now_ms: int) -> None:
         for instrument in halted:
-            instrument.regime.status = TRADING
+            instrument.regime.enter(TRADING)
 
     return resume
 

@@ -171,12 +171,13 @@ class Tap:
         """Hand a payload to the carrier, and behind it those that waited for it."""
         if not self.dead:
             self._out(text)
-            self.flush()
+            if self.held:
+                self.flush()
 
     def flush(self) -> None:
         """Hand out what waited for a next payload."""
         held, self.held = self.held, []
-        for text in held:
+        for text in held if not self.dead else ():
             self._out(text)
 
     def receive(self, text: str, now_ms: int) -> bool:

@@ -22,20 +22,30 @@ TRADING = "TRADING"
 class Regime:
     """The terms under which a symbol trades at present; ``rules`` are its own, ``posted`` those in force."""
 
-    __slots__ = ("expires_post_only", "posted", "rules", "shift_ticks", "status")
+    __slots__ = ("expires_post_only", "is_usual", "posted", "rules", "shift_ticks", "status")
 
     def __init__(self, rules: SymbolRules) -> None:
         self.rules = rules
         self.posted = rules
         self.status = TRADING
         self.shift_ticks = 0
+        self.is_usual = True
+        """Whether market events happen as they come."""
         self.expires_post_only = False
         """Whether a post-only order that would take is accepted and expires, instead of being refused."""
 
-    @property
-    def is_usual(self) -> bool:
-        """Tell whether market events happen as they come."""
-        return self.status == TRADING and not self.shift_ticks
+    def enter(self, status: str) -> None:
+        """Let the symbol have this status."""
+        self.status = status
+        self._settle()
+
+    def shift(self, ticks: int) -> None:
+        """Let the market stand so many ticks higher than it does now."""
+        self.shift_ticks += ticks
+        self._settle()
+
+    def _settle(self) -> None:
+        self.is_usual = self.status == TRADING and not self.shift_ticks
 
     def post(self, **changes: Any) -> None:
         """Let other filters be in force; raises ValueError for a tick or step that does not fit the symbol's own."""
