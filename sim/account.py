@@ -80,11 +80,15 @@ class OpenInterest:
 
 @dataclass(slots=True)
 class Account:
-    """Wallet and positions; ``rules`` and the marks passed in carry the symbols."""
+    """Wallet and positions; ``rules`` and the marks passed in carry the symbols.
+
+    ``funded_ms`` is when the wallet got what it began with.
+    """
 
     rules: Mapping[str, SymbolRules]
     wallet: Decimal
     default_leverage: int = 20
+    funded_ms: int = 0
     fees_paid: Decimal = ZERO
     funding_received: Decimal = ZERO
     multi_assets: bool = False

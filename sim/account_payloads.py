@@ -16,8 +16,9 @@ from sim.venue import Venue
 
 
 def updated_ms(venue: Venue) -> int:
-    """Return when a position last changed, 0 if none ever has."""
-    return max((position.update_ms for position in venue.account.positions.values()), default=0)
+    """Return when the wallet or a position last changed; 0 would mean an asset that was never there."""
+    account = venue.account
+    return max(account.funded_ms, *(position.update_ms for position in account.positions.values()))
 
 
 def available(venue: Venue) -> Decimal:

@@ -18,8 +18,9 @@ from sim.errors import RefusedHandshake, UnknownRoute
 from sim.fault_effects import VenueStage
 from sim.fault_rules import Rule, Script
 from sim.faults import FaultPlan, ReplyFate, RequestFate, Tap
+from sim.instrument import Instrument
 from sim.limits import Limits
-from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
+from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent, Trade
 from sim.market_endpoints import MarketEndpoints
 from sim.market_streams import MarketStreams
 from sim.messages import Request, Response
@@ -199,9 +200,16 @@ class Exchange:
         venue.desk.on_trade(instrument, event)
         instrument.candles.add(event)
         instrument.tape.add(event)
+        self._print(instrument, event)
+
+    def _print(self, instrument: Instrument, trade: Trade) -> None:
+        hub, rules = self._venue.hub, instrument.rules
         if instrument.trade_channel.sessions:
-            payload = payloads.trade_event(event, instrument.rules)
-            venue.hub.publish(instrument.trade_channel, payload, event.time_ms)
+            hub.publish(instrument.trade_channel, payloads.trade_event(trade, rules), trade.time_ms)
+        if instrument.single_trade_channel.sessions:
+            hub.publish(
+                instrument.single_trade_channel, payloads.single_trade_event(trade, rules), trade.time_ms
+            )
 
     def _run_timers(self, now_ms: int) -> None:
         venue = self._venue

@@ -33,6 +33,7 @@ class Instrument:
         "regime",
         "rules",
         "shown",
+        "single_trade_channel",
         "symbol",
         "tape",
         "trade_channel",
@@ -59,6 +60,7 @@ class Instrument:
         self.quote: BookTicker | None = None
         self.book_channel = hub.channel(f"{name}@bookTicker")
         self.trade_channel = hub.channel(f"{name}@aggTrade")
+        self.single_trade_channel = hub.channel(f"{name}@trade")
 
     @property
     def mid(self) -> Decimal:

@@ -275,6 +275,15 @@ def trade_event(event: Trade, rules: SymbolRules) -> str:
     )
 
 
+def single_trade_event(event: Trade, rules: SymbolRules) -> str:
+    """Return the payload of the stream `trade` as text; an aggregate shows as one trade, as in GET trades (facts 6)."""
+    return (
+        f'{{"e":"trade","E":{event.time_ms},"T":{event.time_ms},"s":"{event.symbol}","t":{event.last_id},'
+        f'"p":"{rules.price_text(event.price_ticks)}","q":"{rules.quantity_text(event.lots)}","X":"MARKET",'
+        f'"m":{"true" if event.buyer_is_maker else "false"}}}'
+    )
+
+
 def mark_event(instrument: Instrument, now_ms: int) -> str:
     """Return the markPriceUpdate payload as text."""
     mark, index = plain(instrument.mark.mark), plain(instrument.mark.index)

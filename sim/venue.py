@@ -80,7 +80,9 @@ class Venue:
         self.user = UserStream(self.hub, seed)
         self.ledger = Ledger(options.history)
         self.limits = Limits(options.limits or options.deployment.limits)
-        self.account = Account(rules, wallet_quote, options.leverage, fees=Fees(options.fees))
+        self.account = Account(
+            rules, wallet_quote, options.leverage, funded_ms=now_ms, fees=Fees(options.fees)
+        )
         self.instruments = {
             symbol: Instrument(symbol_rules, self.hub, options.thinning, options.funding_rate, now_ms)
             for symbol, symbol_rules in rules.items()
