@@ -135,9 +135,9 @@ def read_script(path: Path, symbols: Sequence[str]) -> tuple[Happening, ...]:
         raise MarketError(
             f"{path} cannot be read ({_first_line(error)}): name a YAML file with events."
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark is not None else "somewhere"
+        where = f"line {mark.line + 1}" if mark is not None else "one of its values"
         raise MarketError(f"{path.name} is no YAML in {where}: write a list of events.") from error
     if not isinstance(listed, list) or not listed:
         raise MarketError(f"{path.name} is no list of events: begin each with `- at_s: SECONDS`.")

@@ -188,6 +188,12 @@ def test_events_are_sorted_by_their_times(tmp_path: Path) -> None:
 REFUSED = [
     ("[", r"events\.yaml is no YAML in line 1: write a list of events\."),
     ("at_s: 3", r"events\.yaml is no list of events: begin each with `- at_s: SECONDS`\."),
+    (
+        "- {at_s: 2024-13-45, event: jump}",
+        r"events\.yaml is no YAML in one of its values: write a list of events\.",
+    ),
+    (f"- {{at_s: {'9' * 5000}}}", r"events\.yaml is no YAML in one of its values"),
+    ("[" * 5000, r"events\.yaml is no YAML in one of its values"),
     ("- jump", r"events\.yaml, event 1: it is no mapping, write at_s, event and its values\."),
     (
         "- {at_s: 1, event: boom}",
