@@ -322,6 +322,24 @@ class World:
         before_ms = self.clock.time_ms() - older_than_s * 1000
         return [order.client_order_id for order in self.ours() if order.time_ms < before_ms]
 
+    def worst_case_quote(self) -> Decimal:
+        """Return what the position would be worth if all orders of the worse side were filled now."""
+        instrument = self.exchange._venue.instruments[self.symbol]
+        rules, mark = instrument.rules, instrument.mark.mark
+        held = rules.quantity(self.exchange._venue.account.positions[self.symbol].lots)
+        bids, asks = (
+            sum(
+                (
+                    rules.price(order.price_ticks) * rules.quantity(order.remaining_lots)
+                    for order in self.ours()
+                    if order.is_buy is is_buy
+                ),
+                Decimal(0),
+            )
+            for is_buy in (True, False)
+        )
+        return max(held * mark + bids, -held * mark + asks)
+
     def ours(self, symbol: str = "") -> list[Order]:
         """Return the daemon's orders that rest at the exchange."""
         return [order for order in self.open_orders(symbol) if order.client_order_id.startswith("qpmm-")]

@@ -260,28 +260,9 @@ def test_executions_whose_trades_are_late_leave_no_room_for_more_quotes(
         )
         await world.until_quoting()
         for _ in range(120 * 20):
-            assert _worst_case_quote(world) <= limit_quote * Decimal("1.02")
+            assert world.worst_case_quote() <= limit_quote * Decimal("1.02")
             await asyncio.sleep(0.05)
         assert world.count("fills") >= 10
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
-
-
-def _worst_case_quote(world: World) -> Decimal:
-    """Return what the position would be worth if all orders of the worse side were filled."""
-    instrument = world.exchange._venue.instruments[world.symbol]
-    rules, mark = instrument.rules, instrument.mark.mark
-    held = rules.quantity(world.exchange._venue.account.positions[world.symbol].lots)
-    resting = {
-        side: sum(
-            (
-                rules.price(order.price_ticks) * rules.quantity(order.remaining_lots)
-                for order in world.ours()
-                if order.side == side
-            ),
-            Decimal(0),
-        )
-        for side in ("BUY", "SELL")
-    }
-    return max(held * mark + resting["BUY"], -held * mark + resting["SELL"])
