@@ -150,7 +150,7 @@ class OrderEndpoints:
     def all_orders(self, params: Params, now_ms: int) -> list[Json]:
         """Return orders of a symbol, or of all, oldest first."""
         symbols = {instrument.symbol for instrument in self._venue.chosen(params)}
-        span = Span.of(params, "orderId", now_ms, default=500, most=1000)
+        span = Span.of(params, "orderId", now_ms, default=500, most=1000, id_or_times=False)
         orders = (
             order
             for order in self._venue.ledger.orders()

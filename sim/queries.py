@@ -39,8 +39,10 @@ class Span:
     limit: int
 
     @classmethod
-    def of(cls, params: Params, id_name: str, now_ms: int, *, default: int, most: int) -> "Span":
-        """Return the span that the parameters ask for.
+    def of(
+        cls, params: Params, id_name: str, now_ms: int, *, default: int, most: int, id_or_times: bool = True
+    ) -> "Span":
+        """Return the span that the parameters ask for; an id counts more than times where both may be sent.
 
         Raises -1130 (limit), -1128 (ids with times), -1023 (start after end) or -4165 (over 7 days).
         """
@@ -49,7 +51,7 @@ class Span:
         limit = params.integer_or("limit", default)
         if not 0 < limit <= most:
             raise refusal(-1130, "limit")
-        if from_id is not None and (start_ms, end_ms) != (None, None):
+        if id_or_times and from_id is not None and (start_ms, end_ms) != (None, None):
             raise refusal(-1128)
         if start_ms is not None and end_ms is not None:
             _check_times(start_ms, end_ms)

@@ -113,6 +113,19 @@ def test_client_id_is_unique_among_open_orders_only() -> None:
     assert rig.place("BUY", "49990", "0.010", newClientOrderId="q1").status == 200
 
 
+def test_list_of_orders_takes_an_id_beside_times() -> None:
+    """allOrders: orderId is inclusive; only userTrades forbids times beside its id (facts 3.3, 3.4)."""
+    rig = Rig()
+    for _ in range(3):
+        rig.place("BUY", "49000", "0.010")
+    times = {"startTime": rig.now_ms - 10, "endTime": rig.now_ms}
+    found = rig.call("GET", "/fapi/v1/allOrders", symbol="BTCUSDT", orderId=2, **times).body
+    assert [row["orderId"] for row in found] == [2, 3]
+    assert len(rig.call("GET", "/fapi/v1/allOrders", **times).body) == 3
+    too_long = {"startTime": 0, "endTime": 8 * DAY_MS}
+    assert rig.call("GET", "/fapi/v1/allOrders", symbol="BTCUSDT", **too_long).code == -4165
+
+
 # Good till date
 
 

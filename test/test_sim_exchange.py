@@ -480,10 +480,12 @@ def test_forgotten_order_gives_up_its_client_id() -> None:
 NAME_WORDS = (
     "symbol side type timeInForce price quantity reduceOnly newClientOrderId origClientOrderId orderId batchOrders "
     "orderIdList origClientOrderIdList limit stream seconds fromId startTime endTime leverage marginType countdownTime "
-    "dualSidePosition modifyId since positionSide selfTradePreventionMode newOrderRespType recvWindow"
+    "dualSidePosition modifyId since positionSide selfTradePreventionMode newOrderRespType recvWindow goodTillDate "
+    "priceMatch interval page incomeType feeBurn multiAssetsMargin code"
 )
 VALUE_WORDS = (
     "BTCUSDT BUY SELL LIMIT MARKET GTX GTC IOC FOK 1 0.010 50000 50000.1 49999.9 true false q1 q2 [1] [{}] "
+    "GTD QUEUE OPPONENT_5 1m 1M -4400 "
     '["q1"] [{"symbol":"BTCUSDT","side":"BUY"}] 999999999999999999 99999999999999999999.99999999999999999999 0 %ff +'
 )
 NAMES, VALUES = NAME_WORDS.split(), VALUE_WORDS.split()
