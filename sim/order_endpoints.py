@@ -20,6 +20,13 @@ from sim.venue import Venue
 
 _MAX_BATCH = 5
 _MAX_CANCELS = 10
+# ccxt spells them in lower case, and its users' batches are cancelled.
+_ID_LISTS = {
+    "orderIdList": "orderId",
+    "orderidlist": "orderId",
+    "origClientOrderIdList": "origClientOrderId",
+    "origclientorderidlist": "origClientOrderId",
+}
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -125,9 +132,8 @@ class OrderEndpoints:
     def cancel_batch(self, params: Params, now_ms: int) -> list[Json]:
         """Cancel up to ten orders of a symbol; each answers for itself."""
         symbol = self._venue.instrument(params).symbol
-        name, key = "orderIdList", "orderId"
-        if name not in params:
-            name, key = "origClientOrderIdList", "origClientOrderId"
+        name = next((name for name in _ID_LISTS if name in params), "origClientOrderIdList")
+        key = _ID_LISTS[name]
         ids = params.json_list(name)
         if len(ids) > _MAX_CANCELS:
             raise refusal(-4032)
