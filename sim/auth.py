@@ -52,6 +52,15 @@ class Gatekeeper:
                 return key
         raise refusal(-2015)
 
+    def knows(self, key: ApiKey) -> bool:
+        """Tell whether the key is in force."""
+        return key in self._keys
+
+    def revoke(self, name: str) -> None:
+        """Let the key of that name be known no more; raises -2015 if there is none."""
+        gone = self.find(name)
+        self._keys = tuple(key for key in self._keys if key is not gone)
+
     def check_signed(self, key: ApiKey, query: str, body: str, params: Params, now_ms: int) -> None:
         """Return if timestamp and signature hold; raises -1102, -1021, -1131 or -1022."""
         check_timestamp(params, now_ms + self.skew_ms)

@@ -34,7 +34,7 @@ _MOST_BPS = 5000
 
 
 class Doors:
-    """Answers /sim/, /sim/view, /sim/faults, /sim/market, /sim/halt, /sim/fault and /sim/expire-listen-key."""
+    """Answers /sim/, /sim/view, /sim/faults, /sim/market, /sim/halt, /sim/fault and the doors of keys."""
 
     def __init__(self, stage: VenueStage, plan: FaultPlan) -> None:
         self._stage = stage
@@ -50,6 +50,7 @@ class Doors:
             ("POST", "/sim/halt"): self.halt,
             ("POST", "/sim/fault"): self.fault,
             ("POST", "/sim/expire-listen-key"): self.expire_listen_key,
+            ("POST", "/sim/revoke-key"): self.revoke_key,
         }
         return {door: Endpoint(handle, Security.NONE, 0) for door, handle in doors.items()}
 
@@ -100,6 +101,11 @@ class Doors:
         notice = params.flag_or("notice", default=True)
         self._inject({"fault": "expire-listen-key", "notice": str(notice).lower()}, now_ms)
         return {"notice": notice}
+
+    def revoke_key(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Let an API key be known no more: everything that it signs gets -2015, and sessions logged on by it end."""
+        self._stage.gatekeeper.revoke(params.text("apiKey"))
+        return {"apiKey": params.text("apiKey")}
 
     def _inject(self, values: dict[str, str], now_ms: int) -> Rule:
         try:

@@ -146,7 +146,10 @@ class ApiSession:
             name = echoed_id(message.get("id")) if isinstance(message, dict) else None
             self._deliver(_reply(name, _failure(failure), now_ms, self._rate_limits(None, now_ms)))
         else:
-            self._admit(call, now_ms)
+            if self._key is None or self._door.gatekeeper.knows(self._key):
+                self._admit(call, now_ms)
+            else:
+                self._revoke(now_ms)
         self._door.leave()
         return True
 
@@ -255,6 +258,11 @@ class ApiSession:
     def _log_out(self, call: Call, now_ms: int) -> object:
         self._key = self._authorized_ms = None
         return self._status(call, now_ms)
+
+    def _revoke(self, now_ms: int) -> None:
+        """Tell that the session's key is known no more, in place of an answer (facts 8: under no id)."""
+        self._key = self._authorized_ms = None
+        self._deliver(_reply(None, _failure(refusal(-2015)), now_ms, self._rate_limits(None, now_ms)))
 
     def _status(self, call: Call, now_ms: int) -> object:  # noqa: ARG002  all session methods are called alike
         return {

@@ -310,6 +310,27 @@ def test_session_key_does_not_stand_for_another() -> None:
     assert client.ask("v2/account.balance", apiKey="ed-key", timestamp=now_ms)["status"] == 200
 
 
+def test_revoked_key_ends_the_session_it_has_logged_on() -> None:
+    """id null, status 401, -2015 in place of the next answer; afterwards the session has no key (facts 8)."""
+    client = Client()
+    client.log_on()
+    assert client.rig.send("POST", "/sim/revoke-key", "apiKey=ed-key").body == {"apiKey": "ed-key"}
+    reply = client.ask("session.status")
+    assert (reply["id"], *code(reply)) == (None, 401, -2015)
+    assert client.ask("session.status")["result"]["apiKey"] is None
+    assert code(client.log_on()) == (401, -2015)
+
+
+def test_revoked_key_is_refused_on_both_transports() -> None:
+    """-2015 for whatever it signs (facts 9); other keys are not touched."""
+    client = Client()
+    client.rig.send("POST", "/sim/revoke-key", f"apiKey={KEY}")
+    assert code(client.call("v2/account.balance")) == (401, -2015)
+    assert client.rig.call("GET", "/fapi/v3/balance").code == -2015
+    assert client.call("v2/account.balance", "read-key", "read-secret")["status"] == 200
+    assert client.rig.send("POST", "/sim/revoke-key", f"apiKey={KEY}").code == -2015
+
+
 def test_logon_is_of_one_connection_only() -> None:
     """Another socket knows nothing of it."""
     client = Client()
