@@ -17,17 +17,38 @@ from utils.clock import SystemClock
 from .sim_factory import KEY, SECRET, ScriptedMarket
 
 SYMBOL = "BTCUSDT"
-CLOCK = SystemClock()
+
+
+class Shifted:
+    """The system's clock, ahead by `ahead_ms`."""
+
+    def __init__(self, ahead_ms: int = 0) -> None:
+        self._clock = SystemClock()
+        self._ahead_ms = ahead_ms
+
+    def time_ms(self) -> int:
+        """Return the wall time."""
+        return self._clock.time_ms() + self._ahead_ms
+
+    def monotonic_ns(self) -> int:
+        """Return the time since some moment."""
+        return self._clock.monotonic_ns()
+
+
+CLOCK = Shifted()
 
 
 class Served:
     """The exchange at `url`, in BTCUSDT at 50000.00 / 50000.10 with ten coins shown on each side."""
 
-    def __init__(self, exchange: Exchange, market: ScriptedMarket, server: RunningServer) -> None:
+    def __init__(
+        self, exchange: Exchange, market: ScriptedMarket, server: RunningServer, clock: Shifted
+    ) -> None:
         self.exchange = exchange
         self.url = server.url
         self.ws_url = server.url.replace("http", "ws", 1)
         self._market = market
+        self._clock = clock
         self._rules = market.rules[SYMBOL]
         self._updates = 0
         self.quote("50000.00", "50000.10")
@@ -48,7 +69,7 @@ class Served:
 
     def _next_ms(self) -> int:
         self._updates += 1
-        return CLOCK.time_ms()
+        return self._clock.time_ms()
 
     def _happen(self, event: MarketEvent) -> None:
         self._market.events.append(event)
@@ -56,17 +77,17 @@ class Served:
 
 
 @asynccontextmanager
-async def served(*keys: ApiKey, wallet: str = "100000") -> AsyncIterator[Served]:
+async def served(*keys: ApiKey, wallet: str = "100000", clock: Shifted = CLOCK) -> AsyncIterator[Served]:
     """An exchange is served, and its time passes; `keys` are keys of its account beside `KEY` and `SECRET`."""
-    now_ms = CLOCK.time_ms()
+    now_ms = clock.time_ms()
     market = ScriptedMarket({SYMBOL: MAINNET[SYMBOL]})
     exchange = Exchange(
         market, api_key=KEY, api_secret=SECRET, now_ms=now_ms, wallet_quote=Decimal(wallet), keys=keys
     )
-    server = await start_server(exchange, CLOCK)
-    driving = asyncio.ensure_future(drive(exchange, CLOCK))
+    server = await start_server(exchange, clock)
+    driving = asyncio.ensure_future(drive(exchange, clock))
     try:
-        yield Served(exchange, market, server)
+        yield Served(exchange, market, server, clock)
     finally:
         driving.cancel()
         await asyncio.gather(driving, return_exceptions=True)
