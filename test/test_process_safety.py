@@ -196,7 +196,8 @@ def test_trouble_is_visible_in_the_metrics(troubles: dict[str, Trouble]) -> None
     assert silence.rows("connection_event", "stale")
     assert len(silence.rows("connection_event", "fresh")) == 2
     assert [row["details"].split()[0] for row in outage.rows("connection_event", "down")]
-    assert int(outage.last("reconnects")) >= 3
+    # book and account; the mark price may still wait for its turn when the quotes are back
+    assert int(outage.last("reconnects")) >= 2
     for folder in (silence, outage):
         closed = [row for row in folder.rows("quoting") if row["value"] == "0"]
         assert closed
