@@ -58,7 +58,7 @@ def test_stale_book_pulls_the_quotes_in_time_although_the_question_about_it_hang
     """The stream is silent and the comparison over REST gets no answer: nothing is placed on the dead book."""
 
     async def story(world: World) -> None:
-        world.start()
+        world.start(refresh_config={"orderbook_refresh_interval": 60})  # no refresh helps
         await world.until_quoting()
         world.lose = _lose_requests("/fapi/v1/ticker/bookTicker")
         world.control("POST", "/sim/silence", stream="bookTicker", seconds=60)
