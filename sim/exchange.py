@@ -17,7 +17,7 @@ from sim.doors import Doors
 from sim.errors import RefusedHandshake, UnknownRoute
 from sim.fault_effects import VenueStage
 from sim.fault_rules import Rule, Script
-from sim.faults import FaultPlan, ReplyFate, RequestFate, Tap
+from sim.faults import UNHARMED, FaultPlan, ReplyFate, RequestFate, Tap
 from sim.instrument import Instrument
 from sim.limits import Limits
 from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent, Trade
@@ -110,7 +110,8 @@ class Exchange:
         """Return what happens to a request on its arrival, after everything due up to ``now_ms`` has happened."""
         self.advance(now_ms)
         fate = self.faults.on_request(request, self._now_ms)
-        self._set_timer()
+        if fate is not UNHARMED:
+            self._set_timer()
         return fate
 
     def leaving(self, request: Request, response: Response) -> ReplyFate:

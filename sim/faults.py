@@ -335,6 +335,8 @@ class FaultPlan:
 
     def _in_force(self, acts: Acts, now_ms: int) -> list[Armed]:
         armed = self._armed[acts]
+        if not armed:
+            return armed
         if any(each.is_over(now_ms) for each in armed):
             armed[:] = [each for each in armed if not each.is_over(now_ms)]
         return list(armed)

@@ -23,9 +23,11 @@ def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
     """Return the pairs of a query string or form body, percent-decoded, and what is wrong with them if anything is."""
     found: dict[str, str] = {}
     fault: ApiError | None = None
+    is_plain = "%" not in text and "+" not in text
     for pair in text.split("&"):
         name, _, value = pair.partition("=")
-        name, value = unquote_plus(name), unquote_plus(value)
+        if not is_plain:
+            name, value = unquote_plus(name), unquote_plus(value)
         if not name:
             continue
         if name in found:

@@ -344,7 +344,7 @@ async def _give_up(request: AnyRequest, outcome: Outcome) -> Reply:
 
 
 async def _cross(latency_ms: float | Callable[[], float]) -> None:
-    await asyncio.sleep((latency_ms() if callable(latency_ms) else latency_ms) / 1000)
+    await _pause(latency_ms() if callable(latency_ms) else latency_ms)
 
 
 def _bound_socket(address: str, port: int) -> socket.socket:
