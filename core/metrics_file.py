@@ -21,7 +21,9 @@ def csv_line(cells: Iterable[str]) -> str:
 
 
 def _harmless(cell: str) -> str:
-    text = "".join(character if character.isprintable() else " " for character in cell)
+    text = cell
+    if not cell.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in cell)
     if text.startswith(_FORMULA_STARTS) and text != "-" and not _is_number(text):
         return "'" + text
     return text
