@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import WSMsgType, web
+from aiohttp.http import HttpProcessingError
 
 from sim.delay import DelayLine
 from sim.exchange import Exchange, RefusedHandshake, Request, Tap, UnknownRoute
@@ -72,7 +73,7 @@ class RunningServer:
         exchange.faults.carriers.append(self)
         self._sockets: dict[_StreamSocket, None] = {}
         self._runner = web.ServerRunner(
-            web.Server(self._answer, access_log=None), shutdown_timeout=_CLOSE_WITHIN_S
+            web.Server(self._answer, access_log=None, logger=_doorkeeper()), shutdown_timeout=_CLOSE_WITHIN_S
         )
         self._reservation: socket.socket | None = None
         self._site: web.SockSite | None = None
@@ -327,6 +328,21 @@ async def start_server(
     server = RunningServer(exchange, clock, latency_ms)
     await server.listen(host, port)
     return server
+
+
+def _doorkeeper() -> logging.Logger:
+    """Return the log of requests that are not HTTP: a sentence each, since a traceback is for faults of our own."""
+    keeper = logging.getLogger(f"{__name__}.door")
+    keeper.addFilter(_shorten)
+    return keeper
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+        record.msg, record.args = "a request was not HTTP: %s", (" ".join(error.message.split())[:200],)
+    return True
 
 
 async def _pause(delay_ms: float) -> None:
