@@ -281,7 +281,8 @@ class Desk:
             if side is Side.BUY
             else OpenInterest(interest.bids, interest.asks + value)
         )
-        now = self._account.initial_margin(symbol, mark, instrument.open_interest())
+        resting = interest if replaced is None else instrument.open_interest()
+        now = self._account.initial_margin(symbol, mark, resting)
         then = self._account.initial_margin(symbol, mark, more)
         if then <= now:
             return

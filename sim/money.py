@@ -24,7 +24,7 @@ def share(total: Decimal, part: int, whole: int) -> Decimal:
 
 def product(*factors: Decimal | int) -> Decimal:
     """Return the product of ``factors`` rounded once to eight decimals."""
-    result = Decimal(1)
-    for factor in factors:
-        result = EXACT.multiply(result, Decimal(factor))
+    result = Decimal(factors[0])
+    for factor in factors[1:]:
+        result = EXACT.multiply(result, factor)
     return booked(result)

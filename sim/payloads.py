@@ -21,11 +21,12 @@ from sim.record import CashRecord, FillRecord
 from sim.rules import SymbolRules, plain
 
 Json = dict[str, Any]
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 def encode(value: object) -> str:
     """Return compact JSON text."""
-    return json.dumps(value, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
 def order_reply(order: Order, rules: SymbolRules) -> Json:
