@@ -19,7 +19,7 @@ run:
 
 test:
 	@sh deploy/environment.sh requirements-dev.txt
-	.venv/bin/python -m pytest --cov --cov-report=term $(ARGS)
+	.venv/bin/python -m pytest -n auto --cov --cov-report=term $(ARGS)
 
 lint:
 	@sh deploy/environment.sh requirements-dev.txt

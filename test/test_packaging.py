@@ -141,7 +141,7 @@ def test_tools_see_every_part_of_the_program() -> None:
     """Strict types, coverage and tests are switched on for all of it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert settings["mypy"]["strict"] is True
-    assert settings["mypy"]["files"] == ["core", "utils", "sim", "main.py"]
+    assert settings["mypy"]["files"] == ["core", "utils", "sim", "bench", "main.py"]
     assert settings["coverage"]["run"]["source"] == ["core", "utils", "sim", "main"]
     assert settings["coverage"]["run"]["branch"] is True
     assert settings["coverage"]["report"]["fail_under"] >= 90

@@ -29,7 +29,9 @@ NAME_WORDS = (
     "symbol side type timeInForce price quantity reduceOnly newClientOrderId origClientOrderId orderId batchOrders "
     "limit startTime endTime fromId leverage marginType countdownTime dualSidePosition interval recvWindow timestamp"
 )
-VALUE_WORDS = "BTCUSDT BUY SELL LIMIT MARKET GTX GTC FOK 1 0.010 50000 -1 1e9 NaN Infinity null true 0x10 [] {} [{}] [[[[]]]]"
+VALUE_WORDS = (
+    "BTCUSDT BUY SELL LIMIT MARKET GTX GTC FOK 1 0.010 50000 -1 1e9 NaN Infinity null true 0x10 [] {} [{}]"
+)
 ODD = (
     "",
     " ",
