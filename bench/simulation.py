@@ -34,6 +34,7 @@ def simulate(seconds: float, *, recording: Path | None, symbol: str, seed: int) 
     found: list[str] = []
 
     async def story(world: World) -> None:
+        world.has_plain_streams = True
         world.start()
         await asyncio.sleep(seconds)
         if await world.end() is not ExitCode.STOPPED:

@@ -10,21 +10,26 @@ from pathlib import Path
 
 from core.metrics import COLUMNS, Row
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = frozenset(("=", "+", "-", "@", "\t", "\r"))
 
 
 def csv_line(cells: Iterable[str]) -> str:
     """Return one line of CSV, with its end; no cell can break the line or be taken for a formula."""
+    return csv_lines([cells])
+
+
+def csv_lines(rows: Iterable[Iterable[str]]) -> str:
+    """Return lines of CSV, each with its end; no cell can break its line or be taken for a formula."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
+    csv.writer(buffer, lineterminator="\n").writerows([_harmless(cell) for cell in cells] for cells in rows)
     return buffer.getvalue()
 
 
 def _harmless(cell: str) -> str:
-    text = cell
-    if not cell.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in cell)
-    if text.startswith(_FORMULA_STARTS) and text != "-" and not _is_number(text):
+    if cell.isprintable() and cell[:1] not in _FORMULA_STARTS:
+        return cell
+    text = "".join(character if character.isprintable() else " " for character in cell)
+    if text[:1] in _FORMULA_STARTS and text != "-" and not _is_number(text):
         return "'" + text
     return text
 
@@ -66,27 +71,25 @@ class MetricsFile:
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
-        text = "".join(self._line(timestamp, row) for timestamp, row in rows)
+        text = csv_lines(self._cells(timestamp, row) for timestamp, row in rows)
         self._open(day)
         if os.fstat(self._descriptor).st_size == 0:
             text = HEADER + text
         self._write_whole(text.encode())
 
-    def _line(self, timestamp: str, row: Row) -> str:
-        return csv_line(
-            (
-                timestamp,
-                self._instance_id,
-                self._environment,
-                row.name,
-                row.value,
-                row.unit,
-                row.symbol,
-                row.side,
-                row.level,
-                row.sub_type,
-                row.details,
-            )
+    def _cells(self, timestamp: str, row: Row) -> tuple[str, ...]:
+        return (
+            timestamp,
+            self._instance_id,
+            self._environment,
+            row.name,
+            row.value,
+            row.unit,
+            row.symbol,
+            row.side,
+            row.level,
+            row.sub_type,
+            row.details,
         )
 
     def _open(self, day: str) -> None:

@@ -70,11 +70,11 @@ class SymbolRules:
 
     def ticks(self, price: Decimal) -> int:
         """Return a price of the exchange in ticks; ValueError if it lies between two ticks."""
-        return _exact_units(price, self.tick_size, "tick size")
+        return exact_units(price, self.tick_size, "tick size")
 
     def lots(self, quantity: Decimal) -> int:
         """Return a quantity of the exchange in lots; ValueError if it lies between two steps."""
-        return _exact_units(quantity, self.step_size, "step size")
+        return exact_units(quantity, self.step_size, "step size")
 
     def floor_ticks(self, price: Decimal) -> int:
         """Return the highest tick at or below the price."""
@@ -93,7 +93,8 @@ class SymbolRules:
         return self.price(ticks) * self.quantity(lots)
 
 
-def _exact_units(value: Decimal, unit: Decimal, what: str) -> int:
+def exact_units(value: Decimal, unit: Decimal, what: str) -> int:
+    """Return how many units a value is; ValueError, naming ``what`` the unit is, if it lies between two."""
     units = value / unit
     whole = int(units)
     if whole != units:

@@ -6,11 +6,12 @@ Source: binance-futures exchangeInfo, order endpoints, userTrades, positionRisk 
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Side, SymbolRules
+from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Side, SymbolRules, exact_units
 
 Json = Mapping[str, Any]
 
@@ -206,14 +207,21 @@ class MarkPriceMessage(msgspec.Struct):
     data: MarkPriceData
 
 
+@lru_cache(maxsize=65_536)
+def _units(text: str, unit: Decimal) -> int:
+    """Return how many units the number in the text is; the same few prices and sizes come again and again."""
+    return exact_units(Decimal(text), unit, "tick or step")
+
+
 def stream_book_top(data: BookTickerData, rules: SymbolRules, received_ns: int) -> BookTop:
-    """Return the best bid and ask of a bookTicker payload."""
+    """Return the best bid and ask of a bookTicker payload; ValueError for a number that is between two units."""
+    tick, step = rules.tick_size, rules.step_size
     return BookTop(
-        bid_ticks=rules.ticks(Decimal(data.b)),
-        bid_lots=rules.lots(Decimal(data.B)),
-        ask_ticks=rules.ticks(Decimal(data.a)),
-        ask_lots=rules.lots(Decimal(data.A)),
-        update_id=data.u,
-        exchange_ms=data.T,
-        received_ns=received_ns,
+        _units(data.b, tick),
+        _units(data.B, step),
+        _units(data.a, tick),
+        _units(data.A, step),
+        data.u,
+        data.T,
+        received_ns,
     )

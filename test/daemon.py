@@ -196,6 +196,8 @@ class World:
         self.lose: Callable[[str, str], str] = lambda _method, _path: ""
         self.tamper: Tamper = untouched
         self.late_s: Callable[[str], float] = lambda _message: 0.0
+        self.has_plain_streams = False
+        """No message is ever to come late: the bare streams of the link are used, which is faster."""
         self.run_blocking: RunBlocking = asyncio.to_thread
         self.skew_ms = 0
         self.has_wallet = False
@@ -226,7 +228,7 @@ class World:
             state=self.state,
             rest=clients[0],
             wallet=clients[1] if self.has_wallet else None,
-            streams=SlowWs(InMemoryWs(self.link), lambda message: self.late_s(message)),
+            streams=self._streams(),
             clock=clock,
             rng=random.Random(7),
             run_blocking=self.run_blocking,
@@ -241,6 +243,10 @@ class World:
     def _http(self) -> HttpTransport:
         lossy = LossyHttp(InMemoryHttp(self.link), lambda method, path: self.lose(method, path))
         return TamperedHttp(lossy, lambda sent: self.tamper(sent))
+
+    def _streams(self) -> WsTransport:
+        plain = InMemoryWs(self.link)
+        return plain if self.has_plain_streams else SlowWs(plain, lambda message: self.late_s(message))
 
     def settings(self, **config: Any) -> Settings:
         """Return settings made of the shipped defaults, these keys, and this world's folder."""
