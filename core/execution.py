@@ -100,9 +100,12 @@ class ExecutionEngine:
         if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:
             self._doubt(context, order, "the exchange has an order of this id already")
             return
-        order.refused_code = error.code if isinstance(error, Refused) else 0
         if isinstance(error, RateLimited):
             self._place_again_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
+        if order.accepted_ns:  # the account stream has told of it already: what exists cannot be refused
+            log.error("%s: %s was refused (%s), but exists", context.symbol, order.client_id, error)
+            return
+        order.refused_code = error.code if isinstance(error, Refused) else 0
         self._end(context, order, OrderStatus.REJECTED, str(error))
 
     def _doubt(self, context: SymbolContext, order: LiveOrder, reason: str) -> None:

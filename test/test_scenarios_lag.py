@@ -266,3 +266,30 @@ def test_executions_whose_trades_are_late_leave_no_room_for_more_quotes(
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_refusal_that_comes_after_the_order_is_told_of_ends_nothing(tmp_path: Path) -> None:
+    """An order of which the account stream has told lives on, in its slot, whatever a late reply says of it."""
+
+    async def story(world: World) -> None:
+        refused: list[str] = []
+
+        async def contradict(sent: Sent) -> HttpResponse | None:
+            if sent.method != "POST" or sent.path != "/fapi/v1/order" or len(refused) >= 6:
+                return None
+            await sent.deliver()
+            refused.append(sent.path)
+            await asyncio.sleep(0.5)
+            return json_reply(400, {"code": -2010, "msg": "NEW_ORDER_REJECTED"})
+
+        world.tamper = contradict
+        world.start()
+        for _ in range(400):
+            await asyncio.sleep(0.02)
+            assert len(world.ours()) <= 6
+        assert len(refused) == 6
+        assert "rejected" not in world.events("order_event")
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
