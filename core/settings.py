@@ -22,6 +22,33 @@ class QuoteSettings:
     offset_percent: Decimal
     refresh_interval_s: float
     refresh_mode: str
+    min_spread: Decimal
+    """Distance from the mid as a fraction of it; a quote nearer is not kept. Likewise ``max_spread``."""
+    max_spread: Decimal
+    on_move: bool
+    min_requote_interval_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManageSettings:
+    """When an order is kept, amended or replaced; fractions are of the mid price."""
+
+    modify_threshold: Decimal
+    max_modify_deviation: Decimal
+    reset_interval_s: float
+    """0 means never."""
+    max_pending_modifications: int
+    modification_timeout_s: float
+    cleanup_interval_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSettings:
+    """How requests leave; ``modify_rate_limit`` is in amend requests a second."""
+
+    modify_worker_count: int
+    modify_rate_limit: float
+    order_transport: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +60,12 @@ class RiskSettings:
     max_net_position_ratio: Decimal
     check_interval_s: float
     drift_buffer_percent: Decimal
+    max_position: Decimal = Decimal(0)
+    """In the base asset; 0 means no limit beside the one below. Likewise 0 for the other limits."""
+    max_order_count: int = 100
+    max_daily_loss_quote: Decimal = Decimal(0)
+    max_price_change: Decimal = Decimal(0)
+    price_change_window_s: float = 60.0
 
     @property
     def position_limit_quote(self) -> Decimal:
@@ -86,6 +119,8 @@ class Settings:
     state_directory: Path
     live_max_capital_quote: Decimal
     quotes: tuple[QuoteSettings, ...]
+    manage: ManageSettings
+    execution: ExecutionSettings
     risk: RiskSettings
     safety: SafetySettings
     logs: LogSettings
@@ -107,6 +142,8 @@ def settings_from(config: Config) -> Settings:
         state_directory=resolve_path(config.state_directory),
         live_max_capital_quote=config.decimal("live.max_capital_usdt"),
         quotes=(_quotes(config),),
+        manage=_manage(config),
+        execution=_execution(config),
         risk=_risk(config),
         safety=_safety(config),
         logs=_logs(config),
@@ -122,6 +159,31 @@ def _quotes(config: Config) -> QuoteSettings:
         offset_percent=config.decimal("order_config.price_offset_percent"),
         refresh_interval_s=float(config.refresh_config.orderbook_refresh_interval),
         refresh_mode=config.refresh_config.refresh_mode,
+        min_spread=config.decimal("strategy.min_spread"),
+        max_spread=config.decimal("strategy.max_spread"),
+        on_move=config.refresh_config.on_move,
+        min_requote_interval_ms=config.refresh_config.min_requote_interval_ms,
+    )
+
+
+def _manage(config: Config) -> ManageSettings:
+    management = config.order_management
+    return ManageSettings(
+        modify_threshold=config.decimal("order_management.modify_threshold"),
+        max_modify_deviation=config.decimal("order_management.max_modify_deviation"),
+        reset_interval_s=float(management.reset_interval),
+        max_pending_modifications=management.max_pending_modifications,
+        modification_timeout_s=float(management.modification_timeout),
+        cleanup_interval_s=float(management.cleanup_interval),
+    )
+
+
+def _execution(config: Config) -> ExecutionSettings:
+    execution = config.execution
+    return ExecutionSettings(
+        modify_worker_count=execution.modify_worker_count,
+        modify_rate_limit=float(execution.modify_rate_limit),
+        order_transport=execution.order_transport,
     )
 
 
@@ -132,6 +194,11 @@ def _risk(config: Config) -> RiskSettings:
         max_net_position_ratio=config.decimal("max_net_position_ratio"),
         check_interval_s=float(config.refresh_config.risk_check_interval),
         drift_buffer_percent=config.decimal("safety.position_drift_buffer_percent"),
+        max_position=config.decimal("risk.max_position"),
+        max_order_count=config.risk.max_order_count,
+        max_daily_loss_quote=config.decimal("risk.max_daily_loss"),
+        max_price_change=config.decimal("risk.max_price_change"),
+        price_change_window_s=float(config.risk.price_change_window_s),
     )
 
 

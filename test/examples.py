@@ -51,6 +51,10 @@ QUOTES = QuoteSettings(
     offset_percent=Decimal("0.1"),
     refresh_interval_s=5.0,
     refresh_mode="replace",
+    min_spread=Decimal("0.0001"),
+    max_spread=Decimal("0.2"),
+    on_move=True,
+    min_requote_interval_ms=250,
 )
 """What the shipped config.yaml asks for."""
 

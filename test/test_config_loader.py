@@ -27,6 +27,7 @@ from utils.config_loader import (
     OrderConfig,
     SafetyConfig,
     Secret,
+    StrategyConfig,
     get_config,
     known_keys,
     main,
@@ -101,6 +102,34 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (config.EXCHANGE_ENV, config.LISTEN_KEY_REFRESH_INTERVAL) == ("paper", 1800)
     assert (config.BINANCE_API_KEY, config.BINANCE_SECRET_KEY, config.PAPER_URL) == ("", "", "")
     assert config.live.max_capital_usdt == 0
+
+
+def test_target_orders_per_side_is_another_name_of_levels(load: Load) -> None:
+    """Whichever of the two names the file has, both read the same."""
+    for text in ("strategy:\n  target_orders_per_side: 7\n", "order_config:\n  levels: 7\n"):
+        config = load(text)
+        assert (config.order_config.levels, config.strategy.target_orders_per_side) == (7, 7)
+
+
+def test_two_names_of_one_setting_may_not_differ(load: Load) -> None:
+    """Also where one of the two says the default: nobody could tell which was meant."""
+    with pytest.raises(ConfigLoaderError, match=r"line 4: .*two names of one setting.*remove one of them"):
+        load("order_config:\n  levels: 3\nstrategy:\n  target_orders_per_side: 7\n")
+    with pytest.raises(ConfigLoaderError, match="two names of one setting"):
+        Config(order_config=OrderConfig(levels=4), strategy=StrategyConfig(target_orders_per_side=7))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("strategy:\n  min_spread: 0.3\n", "strategy.min_spread .* must be below strategy.max_spread"),
+        ("order_management:\n  modify_threshold: 0.02\n", "modify_threshold .* must be below"),
+    ],
+)
+def test_bounds_that_exclude_every_quote_are_refused(load: Load, text: str, message: str) -> None:
+    """A nearest that is not nearer than the farthest leaves no room."""
+    with pytest.raises(ConfigLoaderError, match=message):
+        load(text)
 
 
 def test_values_of_the_mvp_document_load(load: Load) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from decimal import Decimal
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -247,7 +247,51 @@ class RefreshConfig(Section):
 
     orderbook_refresh_interval: float = _number(5, 0.5, 3600, " seconds")
     risk_check_interval: float = _number(1, 0.1, 60, " seconds")
-    refresh_mode: str = _choice("replace", "replace")
+    refresh_mode: str = _choice("replace", "amend", "replace")
+    on_move: bool = _switch(default=True)
+    min_requote_interval_ms: int = _integer(250, 0, 60_000, " milliseconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyConfig(Section):
+    """Where a quote may rest, as fractions of the mid price (0.001 = 0.1 percent)."""
+
+    min_spread: float = _number(0.0001, 0, 0.5, " of the mid price (0.001 = 0.1 percent)")
+    max_spread: float = _positive(0.2, 1, " of the mid price (0.001 = 0.1 percent)")
+    target_orders_per_side: int = _integer(3, 1, 50)
+    """Another name of order_config.levels; always equal to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderManagementConfig(Section):
+    """When an order is kept, amended, or replaced, and how our record of orders is kept clean."""
+
+    modify_threshold: float = _number(0.0001, 0, 0.1, " of the mid price (0.0001 = 0.01 percent)")
+    max_modify_deviation: float = _positive(0.01, 1, " of the mid price (0.01 = 1 percent)")
+    reset_interval: float = _number(300, 0, 86_400, " seconds")
+    max_pending_modifications: int = _integer(10, 1, 1000)
+    modification_timeout: float = _number(5, 0.5, 60, " seconds")
+    cleanup_interval: float = _number(60, 1, 86_400, " seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionConfig(Section):
+    """How requests leave."""
+
+    modify_worker_count: int = _integer(2, 1, 16)
+    modify_rate_limit: float = _positive(10, 100, " amend requests a second")
+    order_transport: str = _choice("rest", "rest", "ws")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskConfig(Section):
+    """Limits besides max_net_position_ratio. 0 means that a limit is off."""
+
+    max_position: float = _number(0, 0, 10**12, " of the base asset")
+    max_order_count: int = _integer(100, 1, 1000)
+    max_daily_loss: float = _number(100, 0, 10**12, " USDT")
+    max_price_change: float = _number(0.03, 0, 1, " (0.03 = 3 percent)")
+    price_change_window_s: float = _number(60, 1, 3600, " seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +354,10 @@ class Config(Section):
     status_interval: float = _number(5, 1, 3600, " seconds")
     order_config: OrderConfig = field(default_factory=OrderConfig)
     refresh_config: RefreshConfig = field(default_factory=RefreshConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    order_management: OrderManagementConfig = field(default_factory=OrderManagementConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    risk: RiskConfig = field(default_factory=RiskConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)
@@ -326,6 +374,7 @@ class Config(Section):
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is made anew, and super() would look for the first one.
         Section.__post_init__(self)
+        _settle_alias(self)
         _check_together(self)
 
     def __repr__(self) -> str:
@@ -341,7 +390,26 @@ def resolve_path(path: str | Path) -> Path:
     return PROJECT_ROOT / path
 
 
+def _settle_alias(config: Config) -> None:
+    """Have the two names for the number of orders a side say the same, whichever of them was set."""
+    unset = StrategyConfig().target_orders_per_side
+    levels, target = config.order_config.levels, config.strategy.target_orders_per_side
+    if levels == unset:
+        object.__setattr__(config, "order_config", replace(config.order_config, levels=target))
+    elif target == unset:
+        object.__setattr__(config, "strategy", replace(config.strategy, target_orders_per_side=levels))
+    elif levels != target:
+        raise ConfigLoaderError(_TWO_LEVELS)
+
+
+_TWO_LEVELS = (
+    "order_config.levels and strategy.target_orders_per_side are two names of one setting "
+    "and differ here: remove one of them."
+)
+
+
 def _check_together(config: Config) -> None:
+    _check_quoting(config)
     safety, paper = config.safety, config.paper
     if safety.dead_man_refresh_s * 3 > safety.dead_man_window_s:
         raise ConfigLoaderError(
@@ -356,6 +424,21 @@ def _check_together(config: Config) -> None:
     if paper.market == "live" and paper.speed != 1:
         raise ConfigLoaderError(
             f"paper.speed ({paper.speed:g}) must be 1 while paper.market is live: the real market has one speed."
+        )
+
+
+def _check_quoting(config: Config) -> None:
+    strategy, management = config.strategy, config.order_management
+    if strategy.min_spread >= strategy.max_spread:
+        raise ConfigLoaderError(
+            f"strategy.min_spread ({strategy.min_spread}) must be below "
+            f"strategy.max_spread ({strategy.max_spread}): lower the first or raise the second."
+        )
+    if management.modify_threshold >= management.max_modify_deviation:
+        raise ConfigLoaderError(
+            f"order_management.modify_threshold ({management.modify_threshold}) must be below "
+            f"order_management.max_modify_deviation ({management.max_modify_deviation}): "
+            "lower the first or raise the second."
         )
 
 
@@ -556,8 +639,26 @@ def get_config(env_path: str | Path | None = None, yaml_path: str | Path | None 
     """
     yaml_file = PROJECT_ROOT / "config.yaml" if yaml_path is None else Path(yaml_path)
     env_file = _default_env_file() if env_path is None else Path(env_path)
-    settings = _read_section(_compose(_read_text(yaml_file), yaml_file), Config, "", yaml_file)
+    root = _compose(_read_text(yaml_file), yaml_file)
+    settings = _read_section(root, Config, "", yaml_file)
+    _refuse_two_levels(root, yaml_file)
     return Config(**{**_read_environment(env_file), **settings}, _yaml_path=yaml_file, _env_path=env_file)
+
+
+def _refuse_two_levels(root: yaml.Node | None, file: Path) -> None:
+    """Raise if the file has both names of one setting with different values, also where one is the default."""
+    levels = _node_at(root, "order_config", "levels")
+    target = _node_at(root, "strategy", "target_orders_per_side")
+    if levels is not None and target is not None and _scalar(levels) != _scalar(target):
+        raise ConfigLoaderError(f"{_place(file, target)}: {_TWO_LEVELS}")
+
+
+def _node_at(node: yaml.Node | None, *path: str) -> yaml.Node | None:
+    for name in path:
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        node = next((value for key, value in node.value if key.value == name), None)
+    return node
 
 
 def _default_env_file() -> Path | None:
