@@ -40,6 +40,65 @@ class OrderEvent:
     details: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Modification:
+    """What the three events of an amendment say; quantities are totals, what is executed included."""
+
+    symbol: str
+    client_id: str
+    side: Side
+    level: int
+    old_price: Decimal
+    new_price: Decimal
+    old_quantity: Decimal
+    new_quantity: Decimal
+    reason: str = ""
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderModifyEvent(_Modification):
+    """An amendment of an order of ours was sent; ``reason`` says in a few words why.
+
+    This and the two that may follow tell the story of our request. That the order at the exchange has changed, from
+    whichever channel we know it, is an OrderEvent of kind ``amended``.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderModifySuccessEvent(_Modification):
+    """The exchange has taken the amendment; what rests is the new price and quantity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderModifyFailureEvent(_Modification):
+    """The amendment did not happen, or nobody knows; ``reason`` says why, ``code`` is the exchange's, 0 without one.
+
+    ``in_doubt`` is True where the outcome is unknown: either the old or the new may rest.
+    """
+
+    in_doubt: bool = False
+
+
+class ResetKind(StrEnum):
+    """How far a reset of the quotes has come."""
+
+    STARTED = "started"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderResetEvent:
+    """All quotes of a symbol go out, are verified, and come back; ``orders`` is how many were out or came back."""
+
+    symbol: str
+    kind: ResetKind
+    reason: str = ""
+    orders: int = 0
+    duration_ms: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class FillEvent:
     """A trade of ours was counted."""
@@ -111,7 +170,17 @@ class EngineEvent:
     symbol: str = "-"
 
 
-Fact = OrderEvent | FillEvent | RiskEvent | ConnectionEvent | EngineEvent
+Fact = (
+    OrderEvent
+    | OrderModifyEvent
+    | OrderModifySuccessEvent
+    | OrderModifyFailureEvent
+    | OrderResetEvent
+    | FillEvent
+    | RiskEvent
+    | ConnectionEvent
+    | EngineEvent
+)
 
 
 class EventBus:

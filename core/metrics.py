@@ -17,6 +17,11 @@ from core.events import (
     FillEvent,
     OrderEvent,
     OrderKind,
+    OrderModifyEvent,
+    OrderModifyFailureEvent,
+    OrderModifySuccessEvent,
+    OrderResetEvent,
+    ResetKind,
     RiskEvent,
     RiskKind,
 )
@@ -110,6 +115,8 @@ ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
 
 EVENT_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "order_event": (BASE, (*OrderKind, MAKER_FILL, TAKER_FILL)),
+    "order_modify": (BASE, ("sent", "done", "refused", "unknown")),
+    "order_reset": ("count", tuple(ResetKind)),
     "risk_event": (QUOTE, tuple(RiskKind)),
     "connection_event": ("count", tuple(ConnectionKind)),
     "engine_event": ("count", tuple(EngineKind)),
@@ -309,6 +316,13 @@ def event_row(fact: Fact, contexts: Mapping[str, SymbolContext]) -> Row:
                 fact.kind,
                 details,
             )
+        case OrderModifyEvent() | OrderModifySuccessEvent() | OrderModifyFailureEvent():
+            return _modify_row(fact, contexts[fact.symbol])
+        case OrderResetEvent():
+            details = f"{fact.reason} took={fact.duration_ms:.0f} ms" if fact.duration_ms else fact.reason
+            return Row(
+                "order_reset", _text(fact.orders), "count", fact.symbol, sub_type=fact.kind, details=details
+            )
         case FillEvent():
             return _fill_row(fact, contexts[fact.fill.symbol])
         case RiskEvent():
@@ -326,6 +340,33 @@ def event_row(fact: Fact, contexts: Mapping[str, SymbolContext]) -> Row:
             return Row("connection_event", "1", "count", fact.symbol, sub_type=fact.kind, details=details)
         case EngineEvent():
             return Row("engine_event", "1", "count", fact.symbol, sub_type=fact.kind, details=fact.details)
+
+
+def _modify_row(
+    fact: OrderModifyEvent | OrderModifySuccessEvent | OrderModifyFailureEvent, context: SymbolContext
+) -> Row:
+    match fact:
+        case OrderModifySuccessEvent():
+            outcome = "done"
+        case OrderModifyFailureEvent():
+            outcome = "unknown" if fact.in_doubt else "refused"
+        case _:
+            outcome = "sent"
+    code = f" code={fact.code}" if fact.code else ""
+    details = (
+        f"price={fact.old_price:f}->{fact.new_price:f} quantity={fact.old_quantity:f}->{fact.new_quantity:f}"
+        f" id={fact.client_id}{code} {fact.reason}"
+    )
+    return Row(
+        "order_modify",
+        _text(fact.new_quantity),
+        _unit(BASE, context),
+        fact.symbol,
+        fact.side.lower(),
+        str(fact.level) if fact.level else "-",
+        outcome,
+        details.rstrip(),
+    )
 
 
 def _fill_row(event: FillEvent, context: SymbolContext) -> Row:

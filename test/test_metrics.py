@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,11 @@ from core.events import (
     FillEvent,
     OrderEvent,
     OrderKind,
+    OrderModifyEvent,
+    OrderModifyFailureEvent,
+    OrderModifySuccessEvent,
+    OrderResetEvent,
+    ResetKind,
     RiskEvent,
     RiskKind,
 )
@@ -288,10 +294,26 @@ def test_use_of_the_limits_is_told_under_its_own_names() -> None:
 
 # --- events -------------------------------------------------------------------------------------------------
 
+AMENDMENT: dict[str, Any] = {
+    "symbol": "BTCUSDT",
+    "client_id": "qpmm-mm1-1-1",
+    "side": Side.SELL,
+    "level": 2,
+    "old_price": Decimal("80100.0"),
+    "new_price": Decimal("80120.0"),
+    "old_quantity": Decimal("0.003"),
+    "new_quantity": Decimal("0.004"),
+}
+
 FACTS: list[Fact] = [
     *(order_event(kind) for kind in OrderKind),
     FillEvent(fill(), 1),
     FillEvent(fill(is_maker=False), 0),
+    OrderModifyEvent(**AMENDMENT),
+    OrderModifySuccessEvent(**AMENDMENT),
+    OrderModifyFailureEvent(**AMENDMENT, code=-5022),
+    OrderModifyFailureEvent(**AMENDMENT, in_doubt=True),
+    *(OrderResetEvent(symbol="BTCUSDT", kind=kind, orders=6) for kind in ResetKind),
     *(RiskEvent("BTCUSDT", kind, Decimal(2100), "over") for kind in RiskKind),
     *(ConnectionEvent("market", kind) for kind in ConnectionKind),
     *(EngineEvent(kind) for kind in EngineKind),
@@ -319,6 +341,25 @@ def test_order_event_without_a_level_or_reason_has_a_dash_and_no_blank() -> None
     """An order that an earlier run left."""
     row = event_row(order_event(OrderKind.ORPHAN, 0), {"BTCUSDT": context()})
     assert (row.level, row.details) == ("-", "price=80100.0 id=qpmm-mm1-1-1")
+
+
+def test_amendment_row_tells_old_and_new_and_the_exchanges_answer() -> None:
+    """The total quantity asked for is the value."""
+    fact = OrderModifyFailureEvent(**AMENDMENT, code=-5022, reason="would take")
+    expected = "price=80100.0->80120.0 quantity=0.003->0.004 id=qpmm-mm1-1-1 code=-5022 would take"
+    row = event_row(fact, {"BTCUSDT": context()})
+    assert row == Row("order_modify", "0.004", "btc", "BTCUSDT", "sell", "2", "refused", expected)
+
+
+def test_reset_row_tells_how_long_it_took() -> None:
+    """Once it is done; at its start there is nothing to tell yet."""
+    started = OrderResetEvent(symbol="BTCUSDT", kind=ResetKind.STARTED, reason="timed", orders=6)
+    done = replace(started, kind=ResetKind.DONE, duration_ms=812.4)
+    rows = [event_row(fact, {"BTCUSDT": context()}) for fact in (started, done)]
+    assert [(row.value, row.sub_type, row.details) for row in rows] == [
+        ("6", "started", "timed"),
+        ("6", "done", "timed took=812 ms"),
+    ]
 
 
 def test_fill_row_holds_everything_the_exchange_said_of_the_trade() -> None:
