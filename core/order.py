@@ -255,6 +255,14 @@ class LiveOrders:
             (rules.notional_quote(order.price_ticks, order.remaining_lots) for order in living), Decimal(0)
         )
 
+    def notional_by_slot(self, rules: SymbolRules) -> dict[tuple[Side, int], Decimal]:
+        """Return what the living orders of each slot are worth, those in doubt included, in the quote asset."""
+        worth: dict[tuple[Side, int], Decimal] = {}
+        for order in self._living.values():
+            notional = rules.notional_quote(order.price_ticks, order.remaining_lots)
+            worth[order.slot] = worth.get(order.slot, Decimal(0)) + notional
+        return worth
+
 
 def _facts(order: LiveOrder) -> tuple[object, ...]:
     return order.status, order.executed_lots, order.order_id, order.price_ticks, order.lots

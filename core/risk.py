@@ -54,13 +54,16 @@ def trim(
 ) -> Trimmed:
     """Return the quotes whose fills, all at once and with all that may rest already, keep within the limit.
 
-    Quotes are considered in the given order, so that the nearest levels are kept and the farthest left out.
+    Quotes are considered in the given order, so that the nearest levels are kept and the farthest left out. A quote
+    takes the place of the order that rests in its slot: the larger of the two counts, as an amendment may be on its way.
     """
     resting = {side: living.resting_notional_quote(side, rules) for side in Side}
+    in_slots = living.notional_by_slot(rules)
     kept: list[Quote] = []
     left_out: list[Quote] = []
     for quote in quotes:
-        added = resting[quote.side] + rules.notional_quote(quote.price_ticks, quote.lots)
+        more = rules.notional_quote(quote.price_ticks, quote.lots) - in_slots.get(quote.slot, _ZERO)
+        added = resting[quote.side] + max(more, _ZERO)
         if worst_case_quote(quote.side, quantity, price, added, settings) <= settings.position_limit_quote:
             resting[quote.side] = added
             kept.append(quote)

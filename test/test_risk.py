@@ -60,6 +60,16 @@ def exposure(
     )
 
 
+def one_a_slot(live: list[Quote], wanted: list[Quote]) -> list[Quote]:
+    """Of each slot the one that is worth more: what rests there, or what it may become."""
+    by_slot = {one.slot: one for one in live}
+    for one in wanted:
+        by_slot[one.slot] = max(
+            one, by_slot.get(one.slot, one), key=lambda each: each.price_ticks * each.lots
+        )
+    return list(by_slot.values())
+
+
 @given(wanted=QUOTE_LISTS, live=QUOTE_LISTS, quantity=QUANTITIES, price=PRICES, settings=LIMITS)
 def test_trim_only_subtracts(
     wanted: list[Quote], live: list[Quote], quantity: Decimal, price: Decimal, settings: RiskSettings
@@ -78,7 +88,7 @@ def test_worst_case_of_a_side_with_a_kept_quote_is_within_the_limit(
     """Position with its buffer, everything that rests or may rest, and everything kept, all filled at once."""
     kept = trim(wanted, quantity, price, resting(live), BTC, settings).kept
     for side in {one.side for one in kept}:
-        worst = exposure(side, quantity, price, [*live, *kept], settings)
+        worst = exposure(side, quantity, price, one_a_slot(live, list(kept)), settings)
         assert worst <= Fraction(settings.position_limit_quote)
 
 
@@ -89,7 +99,8 @@ def test_quote_is_left_out_only_if_it_would_not_fit(
     """Beside everything that is kept, each one left out would break the limit."""
     trimmed = trim(wanted, quantity, price, resting(live), BTC, settings)
     for missing in trimmed.left_out:
-        worst = exposure(missing.side, quantity, price, [*live, *trimmed.kept, missing], settings)
+        placed = one_a_slot(live, [*trimmed.kept, missing])
+        worst = exposure(missing.side, quantity, price, placed, settings)
         assert worst > Fraction(settings.position_limit_quote)
 
 
@@ -115,6 +126,14 @@ def test_order_in_doubt_counts_at_full_size() -> None:
     orders.doubt(orders.living()[0], "timeout")
     assert trim([quote(Side.BUY, 2, 800_000, 3)], Decimal(0), MARK, orders, BTC, RISK).kept == ()
     assert len(trim([quote(Side.BUY, 2, 800_000, 1)], Decimal(0), MARK, orders, BTC, RISK).kept) == 1
+
+
+def test_quote_takes_the_place_of_the_order_in_its_slot() -> None:
+    """Of 240 that rests and 240 that it shall become, 240 count; a limit of 250 has room for the amendment."""
+    orders = resting([quote(Side.BUY, 1, 800_000, 3)])
+    small = replace(RISK, capital_quote=Decimal(250))
+    assert len(trim([quote(Side.BUY, 1, 800_100, 3)], Decimal(0), MARK, orders, BTC, small).kept) == 1
+    assert trim([quote(Side.BUY, 2, 800_100, 3)], Decimal(0), MARK, orders, BTC, small).kept == ()
 
 
 def test_filled_part_of_an_order_counts_once() -> None:
