@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import re
-import signal
 import sys
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -22,6 +21,7 @@ from sim.market import MarketError
 from sim.record_streams import record_command
 from sim.relay import relayed
 from sim.server import ServerRefused, start_server
+from sim.stop_signals import signals_go_to
 from sim.stream_client import MAINNET_STREAMS
 from sim.switches import SwitchError, read_switches
 from utils.clock import Clock, SystemClock
@@ -59,8 +59,11 @@ class _MarketBroke(Exception):
 
 async def _serve(options: argparse.Namespace, clock: Clock) -> None:
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    with signals_go_to(stopped.set):
+        await _serve_until(stopped, options, clock)
+
+
+async def _serve_until(stopped: asyncio.Event, options: argparse.Namespace, clock: Clock) -> None:
     settings = _feed_settings(options)
     market = open_market(settings, clock.time_ms())
     exchange = Exchange(

@@ -5,7 +5,6 @@ import asyncio
 import logging
 import random
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from sim.command_line import EXIT_FAULT, EXIT_USAGE, OneSentenceParser
 from sim.day_files import DayFiles
 from sim.market import MarketError
 from sim.public_files import QUOTES, TRADES
+from sim.stop_signals import signals_go_to
 from sim.stream_client import (
     MAINNET_STREAMS,
     Message,
@@ -114,14 +114,12 @@ def record_command(arguments: Sequence[str]) -> int:
 
 async def _record(options: argparse.Namespace, files: DayFiles, clock: Clock) -> None:
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     if options.duration is not None:
-        loop.call_later(options.duration, stopped.set)
-    sys.stdout.write(f"recording {', '.join(options.symbol)} from {options.url} into {options.out}\n")
-    sys.stdout.flush()
-    await Recorder(options.url, options.symbol, files).record(clock, stopped)
+        asyncio.get_running_loop().call_later(options.duration, stopped.set)
+    with signals_go_to(stopped.set):
+        sys.stdout.write(f"recording {', '.join(options.symbol)} from {options.url} into {options.out}\n")
+        sys.stdout.flush()
+        await Recorder(options.url, options.symbol, files).record(clock, stopped)
 
 
 def _folder(path: Path) -> DayFiles:

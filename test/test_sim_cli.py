@@ -77,6 +77,38 @@ def test_it_says_where_it_is_answers_and_ends_on_a_signal(number: signal.Signals
         assert part in program.summary
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_repeated_signals_while_it_ends_change_nothing(number: signal.Signals) -> None:
+    """Issue 3 (both signals end it with 0): a held Ctrl-C, or a supervisor that asks again, gets 0 and no traceback."""
+    with running() as program:
+        deadline_s = time.monotonic() + 10
+        while program.process.poll() is None and time.monotonic() < deadline_s:
+            program.process.send_signal(number)
+            time.sleep(0.002)
+        assert program.end() == ""
+    assert program.process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_its_start_is_a_stop(number: signal.Signals) -> None:
+    """Issue 3: once the first lines have run, a signal ends it with 0, however much is still to be imported."""
+    command = [sys.executable, "-m", "sim"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        deadline_s = time.monotonic() + 10
+        while not _catches_sigterm(status) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, b"")
+
+
+def _catches_sigterm(status: Path) -> bool:
+    """Tell whether a process handles SIGTERM, the last one that it takes over, as the kernel has it."""
+    [line] = [line for line in status.read_text().splitlines() if line.startswith("SigCgt:")]
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_a_recording_is_replayed_from_its_first_quote(tmp_path: Path) -> None:
     """Naming a folder is enough to choose it; at its end it stops and the exchange goes on answering."""
     write_day(tmp_path)
