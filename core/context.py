@@ -1,6 +1,7 @@
 """What belongs to one symbol, in one place, handed to the workers that keep it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core.gate import Gate
@@ -11,12 +12,17 @@ from core.settings import QuoteSettings
 from core.state import SymbolState
 
 
+def _nobody(_context: "SymbolContext", _mid_half_ticks: int) -> None:
+    """Nobody wants to know of a new book."""
+
+
 @dataclass(slots=True)
 class SymbolContext:
     """One symbol's rules, settings, state, orders and books.
 
     ``lock`` is held while orders are being changed or counted, so that a refresh, a withdrawal, a flatten and a
-    reconciliation never overlap. ``gate`` is asked before each quote.
+    reconciliation never overlap. ``gate`` is asked before each quote. ``on_book`` is called with the mid of every book that
+    proves to be the present one; it has to be quick.
     """
 
     settings: QuoteSettings
@@ -26,6 +32,7 @@ class SymbolContext:
     orders: LiveOrders = field(default_factory=LiveOrders)
     ledger: Ledger = field(default_factory=Ledger)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    on_book: "Callable[[SymbolContext, int], None]" = _nobody
 
     @property
     def symbol(self) -> str:

@@ -43,6 +43,8 @@ class SymbolState:
     quoted_mid_half_ticks: int = 0
     """The mid on which the last refresh was decided."""
     refreshes: int = 0
+    reset_due_ns: int = 0
+    """Monotonic time of the next timed reset of the quotes, 0 while none is planned."""
     tick_to_order_ms: float = 0.0
     """Age of the book at the moment the last quote that was decided on it was sent."""
 
