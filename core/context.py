@@ -21,8 +21,8 @@ class SymbolContext:
     """One symbol's rules, settings, state, orders and books.
 
     ``lock`` is held while orders are being changed or counted, so that a refresh, a withdrawal, a flatten and a
-    reconciliation never overlap. ``gate`` is asked before each quote. ``on_book`` is called with the mid of every book that
-    proves to be the present one; it has to be quick.
+    reconciliation never overlap. ``gate`` is asked before each quote. ``on_book`` is called with the mid of every book
+    that proves to be the present one; it has to be quick.
     """
 
     settings: QuoteSettings
