@@ -27,6 +27,7 @@ _KIND_OF_STATUS = {
     OrderStatus.FILLED: OrderKind.FILLED,
     OrderStatus.CANCELLED: OrderKind.CANCELLED,
     OrderStatus.EXPIRED: OrderKind.EXPIRED,
+    OrderStatus.EXPIRED_IN_MATCH: OrderKind.EXPIRED,
     OrderStatus.REJECTED: OrderKind.REJECTED,
 }
 
@@ -102,9 +103,6 @@ class ExecutionEngine:
             return
         if isinstance(error, RateLimited):
             self._place_again_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
-        if order.accepted_ns:  # the account stream has told of it already: what exists cannot be refused
-            log.error("%s: %s was refused (%s), but exists", context.symbol, order.client_id, error)
-            return
         order.refused_code = error.code if isinstance(error, Refused) else 0
         self._end(context, order, OrderStatus.REJECTED, str(error))
 
@@ -128,7 +126,7 @@ class ExecutionEngine:
 
     async def _cancel_batch(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
         for order in orders:
-            order.cancel_requested = True
+            context.orders.begin_cancel(order, self._clock.monotonic_ns())
         try:
             results = await self._gateway.cancel(context.rules, orders)
         except (NotSent, OutcomeUnknown) as error:
@@ -206,9 +204,11 @@ class ExecutionEngine:
         await asyncio.gather(*(self._look_up_one(context, order) for order in orders))
 
     async def _look_up_one(self, context: SymbolContext, order: LiveOrder) -> None:
+        asked_ns = self._clock.monotonic_ns()
         report = await self._gateway.find_order(context.rules, order.client_id)
+        context.orders.asked(order)
         if report is not None:
-            self.report(context, order, report)
+            self.report(context, order, report, asked_ns)
             return
         order.not_found += 1
         now_ns = self._clock.monotonic_ns()
@@ -233,14 +233,20 @@ class ExecutionEngine:
             if order.cancel_requested or order.status is OrderStatus.IN_DOUBT
         ]
 
-    def report(self, context: SymbolContext, order: LiveOrder, report: OrderReport) -> None:
-        """Note what the exchange says of an order, from whichever channel; publish what is new."""
-        was_ended, was_placed = order.status.is_terminal, order.order_id != 0
+    def report(
+        self, context: SymbolContext, order: LiveOrder, report: OrderReport, asked_ns: int | None = None
+    ) -> None:
+        """Note what the exchange says of an order, from whichever channel; publish what is new.
+
+        ``asked_ns`` is the time of asking if it was asked: only such a reading may settle an amend without its target.
+        """
+        before, was_placed = order.status, order.order_id != 0
         price_ticks, lots = order.price_ticks, order.lots
-        changed = context.orders.apply(order, report, self._clock.monotonic_ns())
-        if not changed or (was_ended and order.status.is_terminal):
+        if not self._note(context, order, report, asked_ns) or (
+            before.is_terminal and order.status is before
+        ):
             return
-        if was_ended:
+        if before.is_terminal and not order.status.is_terminal:
             log.error("%s: %s was believed not to exist, but rests", context.symbol, order.client_id)
         if (price_ticks, lots) != (order.price_ticks, order.lots):
             self._publish(context, order, OrderKind.AMENDED)
@@ -249,6 +255,28 @@ class ExecutionEngine:
         kind = _KIND_OF_STATUS.get(order.status)
         if kind is not None and not (was_placed and kind is OrderKind.PLACED):
             self._publish(context, order, kind)
+
+    def _note(
+        self, context: SymbolContext, order: LiveOrder, report: OrderReport, asked_ns: int | None
+    ) -> bool:
+        now_ns = self._clock.monotonic_ns()
+        if asked_ns is None:
+            return context.orders.apply(order, report, now_ns)
+        return context.orders.read(order, report, asked_ns, now_ns, self._recv_window_ms)
+
+    async def ask(self, context: SymbolContext) -> None:
+        """Look up the orders of which something is known that cannot be, or whose amend has an unknown outcome.
+
+        Those that the exchange does not find are cancelled: only a cancel that finds nothing proves their end.
+        """
+        questions = context.orders.to_ask()
+        asked = [order for client_id in questions if (order := context.orders.find(client_id)) is not None]
+        for order in asked:
+            log.info("%s: asking about %s: %s", context.symbol, order.client_id, questions[order.client_id])
+        await self.look_up(context, asked)
+        lost = [order for order in asked if order.not_found > 1 and not order.status.is_terminal]
+        if lost:
+            await self.cancel(context, lost)
 
     # --- closing the position ---------------------------------------------------------------------------------
 
@@ -261,7 +289,10 @@ class ExecutionEngine:
     # --- telling ----------------------------------------------------------------------------------------------
 
     def _end(self, context: SymbolContext, order: LiveOrder, status: OrderStatus, reason: str) -> None:
-        context.orders.end(order, status, reason)
+        if not context.orders.end(order, status, reason):
+            # the account stream has told of it already: what exists cannot be refused
+            log.error("%s: %s was refused (%s), but exists", context.symbol, order.client_id, reason)
+            return
         expected = order.refused_code == POST_ONLY_WOULD_TAKE or reason.startswith("not sent")
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "%s: %s %d not placed: %s", context.symbol, order.side.lower(), order.level, reason)

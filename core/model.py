@@ -149,11 +149,13 @@ class OrderStatus(StrEnum):
     PENDING_NEW = "PENDING_NEW"
     ACTIVE = "ACTIVE"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    PENDING_MODIFY = "PENDING_MODIFY"
     PENDING_CANCEL = "PENDING_CANCEL"
     IN_DOUBT = "IN_DOUBT"
     FILLED = "FILLED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
+    EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
     REJECTED = "REJECTED"
 
     @property
@@ -162,12 +164,23 @@ class OrderStatus(StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+_TERMINAL = frozenset(
+    {
+        OrderStatus.FILLED,
+        OrderStatus.CANCELLED,
+        OrderStatus.EXPIRED,
+        OrderStatus.EXPIRED_IN_MATCH,
+        OrderStatus.REJECTED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderReport:
-    """What the exchange says of an order, in a reply or on the user stream. ``executed_lots`` is cumulative."""
+    """What the exchange says of an order, in a reply or on the user stream. ``executed_lots`` is cumulative.
+
+    ``is_amendment`` says that it tells of the very amend that made price and quantity what they are.
+    """
 
     symbol: str
     client_id: str
@@ -180,6 +193,7 @@ class OrderReport:
     reduce_only: bool
     time_in_force: str
     update_ms: int
+    is_amendment: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,26 +7,26 @@ The rules that everything here keeps:
 3. Knowledge only grows: the executed quantity never falls, a life whose end the exchange has reported never begins
    again. An end that was only concluded here (refused, never existed) is undone by the exchange's word.
 4. "Not found" ends no life by itself; ``absence_is_proof`` says when absence has become proof.
-5. At most one living order fills a slot (side and level).
+5. At most one living order fills a slot (side and level), and at most one change of an order is under way.
+6. Where an order stands is decided by one table, ``core.order_life``; what that table does not know has the exchange
+   asked (``LiveOrders.to_ask``).
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from enum import StrEnum
 
 from core.model import OrderReport, OrderStatus, Quote, Side, SymbolRules
+from core.order_life import Open, State, Trigger, after, sighting
 
 PREFIX = "qpmm-"
 """Client ids that begin like this are ours; orders of others are never touched."""
 
-_RANK = {
-    OrderStatus.PENDING_NEW: 0,
-    OrderStatus.IN_DOUBT: 0,
-    OrderStatus.ACTIVE: 1,
-    OrderStatus.PARTIALLY_FILLED: 2,
-}
-_ENDED_RANK = 3
+MAX_AMENDS = 10_000
+"""The exchange amends one order less often than this."""
+
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -59,6 +59,41 @@ def _base36(number: int) -> str:
     return digits or "0"
 
 
+class ChangeKind(StrEnum):
+    """What a change under way is to do."""
+
+    AMEND = "AMEND"
+    CANCEL = "CANCEL"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of an order that is under way: sent, and neither refused nor seen to be done.
+
+    ``price_ticks`` and ``lots`` are the target of an amend, ``lots`` as a total, what is executed included.
+    ``in_doubt`` says that nobody here knows whether an amend was executed; a cancel that was sent over such an amend
+    keeps its target.
+    """
+
+    kind: ChangeKind
+    price_ticks: int
+    lots: int
+    sent_ns: int
+    in_doubt: bool = False
+
+    @property
+    def is_amending(self) -> bool:
+        """Tell whether the target may come to rest, or rest already."""
+        return self.kind is ChangeKind.AMEND or self.in_doubt
+
+    @property
+    def open(self) -> Open:
+        """Return the name of it in the table."""
+        if self.kind is ChangeKind.CANCEL:
+            return Open.CANCEL_OVER_AMEND if self.in_doubt else Open.CANCEL
+        return Open.AMEND_IN_DOUBT if self.in_doubt else Open.AMEND
+
+
 @dataclass(slots=True)
 class LiveOrder:
     """One order of ours, from before it is sent until after its life has ended."""
@@ -72,13 +107,25 @@ class LiveOrder:
     decided_mid_half_ticks: int = 0
     """The mid on which the order was decided; 0 for an order of an earlier run."""
     status: OrderStatus = OrderStatus.PENDING_NEW
+    """What rests, whatever change of it is under way."""
+    change: Change | None = None
+    """The change under way; at most one."""
     order_id: int = 0
     executed_lots: int = 0
     counted_lots: int = 0
     """Executed lots whose trades are in the ledger: the status of an order may come before its trades."""
     update_ms: int = 0
     """The exchange's time of the latest report."""
-    cancel_requested: bool = False
+    amends: int = 0
+    """How often an amend was sent."""
+    amend_sent_ns: int = 0
+    """Monotonic time of the latest."""
+    amended_from_ms: int = 0
+    """The exchange's time of the latest report before it."""
+    reading: tuple[int, int] | None = None
+    """Price and lots that a look-up has shown since nothing could change them any more."""
+    puzzle: tuple[State, Trigger] | None = None
+    """What was said of it last that cannot be: it is asked about once."""
     accepted_ns: int = 0
     echoed: bool = False
     """The user stream has spoken of this order."""
@@ -88,7 +135,11 @@ class LiveOrder:
     end_is_reported: bool = False
     """The exchange itself has reported the end of this order's life."""
     refused_code: int = 0
+    amend_refused_code: int = 0
+    """Why the exchange would not amend it, where trying again would give the same answer; such an order is replaced."""
     reason: str = ""
+    decision: str = ""
+    """What the latest refresh decided about it, and why."""
 
     @property
     def remaining_lots(self) -> int:
@@ -101,10 +152,51 @@ class LiveOrder:
         return self.side, self.level
 
     @property
+    def state(self) -> State:
+        """Return where it stands in the table of its life."""
+        if self.status.is_terminal:
+            return State(self.status, Open.NOTHING if self.end_is_reported else Open.PROOF)
+        return State(self.status, self.change.open if self.change is not None else Open.NOTHING)
+
+    @property
     def shown_status(self) -> OrderStatus:
-        """Return the status with a cancel under way taken into account."""
-        waiting = self.cancel_requested and not self.status.is_terminal
-        return OrderStatus.PENDING_CANCEL if waiting else self.status
+        """Return the status with a change under way taken into account."""
+        return self.state.shown
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Tell whether a cancel is under way."""
+        return self.change is not None and self.change.kind is ChangeKind.CANCEL
+
+    @property
+    def amend_in_doubt(self) -> bool:
+        """Tell whether nobody here knows which price and quantity rest."""
+        return self.change is not None and self.change.in_doubt
+
+    @property
+    def is_amendable(self) -> bool:
+        """Tell whether an amend may be sent now."""
+        return after(self.state, Trigger.AMEND_SENT) is not None and self.amends < MAX_AMENDS
+
+    @property
+    def worst_price_ticks(self) -> int:
+        """Return the price of the worst that may rest."""
+        return self._worst()[0]
+
+    @property
+    def worst_remaining_lots(self) -> int:
+        """Return the lots of the worst that may rest and be filled."""
+        return self._worst()[1]
+
+    def _worst(self) -> tuple[int, int]:
+        """Return price and lots of the larger notional of what rested and what an amend may have made of it."""
+        if self.status.is_terminal:
+            return self.price_ticks, 0
+        rested = self.price_ticks, max(self.lots - self.executed_lots, 0)
+        if self.change is None or not self.change.is_amending:
+            return rested
+        target = self.change.price_ticks, max(self.change.lots - self.executed_lots, 0)
+        return max(rested, target, key=lambda pair: pair[0] * pair[1])
 
 
 class LiveOrders:
@@ -116,6 +208,7 @@ class LiveOrders:
         self.awaiting_echo: dict[str, int] = {}
         """Monotonic time of acceptance, by client id, of orders that the user stream has not spoken of yet."""
         self._uncounted: dict[str, int] = {}
+        self._ask: dict[str, str] = {}
         self._living: dict[str, LiveOrder] = {}
         self._ended: OrderedDict[str, LiveOrder] = OrderedDict()
 
@@ -174,33 +267,150 @@ class LiveOrders:
         order.accepted_ns = order.accepted_ns or now_ns
         order.executed_lots = max(order.executed_lots, report.executed_lots)
         self._note_uncounted(order, now_ns)
-        if order.status.is_terminal and not order.end_is_reported and not report.status.is_terminal:
-            self._revive(order)
-        if not order.status.is_terminal:
-            self._advance(order, report)
-        order.end_is_reported = order.end_is_reported or report.status.is_terminal
+        was_concluded = order.state.open is Open.PROOF
+        if was_concluded or not order.status.is_terminal:
+            self._note_values(order, report)
+        self._move(order, sighting(report.status, order.executed_lots))
+        if was_concluded and not order.status.is_terminal:
+            order.reason = "believed not to exist, but does"
+        self._settle_if_seen(order, report)
         return before != _facts(order)
 
-    def _revive(self, order: LiveOrder) -> None:
-        """Take an order up again that was believed not to exist, and does."""
-        self._ended.pop(order.client_id, None)
-        self._living[order.client_id] = order
-        order.status = OrderStatus.PENDING_NEW
-        order.reason = "believed not to exist, but does"
-
-    def _advance(self, order: LiveOrder, report: OrderReport) -> None:
-        if report.update_ms > order.update_ms and report.price_ticks:
+    @staticmethod
+    def _note_values(order: LiveOrder, report: OrderReport) -> None:
+        """Take price and quantity of a newer report; an amendment is newer than a trade of the same millisecond."""
+        newer = report.update_ms > order.update_ms
+        newer = newer or (report.is_amendment and report.update_ms == order.update_ms)
+        if newer and report.price_ticks:
             order.price_ticks, order.lots = report.price_ticks, report.lots
         order.update_ms = max(order.update_ms, report.update_ms)
-        if report.status.is_terminal:
-            self.end(order, report.status)
-        elif order.executed_lots > 0:
-            order.status = OrderStatus.PARTIALLY_FILLED
-        elif _RANK[report.status] >= _RANK[order.status]:
-            order.status = report.status
+
+    def _settle_if_seen(self, order: LiveOrder, report: OrderReport) -> None:
+        """Note that an amend is done when a report that is newer than its sending shows its target."""
+        change = order.change
+        if change is None or not change.is_amending:
+            return
+        is_new = report.update_ms > order.amended_from_ms
+        is_new = is_new or (report.is_amendment and report.update_ms == order.amended_from_ms)
+        shown, target = (report.price_ticks, report.lots), (change.price_ticks, change.lots)
+        if is_new and shown == target == (order.price_ticks, order.lots):
+            self._move(order, Trigger.AMEND_SETTLED)
+
+    def read(
+        self, order: LiveOrder, report: OrderReport, asked_ns: int, now_ns: int, recv_window_ms: int
+    ) -> bool:
+        """Add what a look-up, asked at ``asked_ns``, has shown; return whether anything changed.
+
+        Two that were asked after the receive window of an amend, and agree, settle it: nothing of it is executed any
+        more. One alone, or one from within the window, proves nothing, because what is read may lag.
+        """
+        is_current = report.update_ms >= order.update_ms
+        changed = self.apply(order, report, now_ns)
+        if order.change is None or not order.change.is_amending or not is_current:
+            return changed
+        if asked_ns < _settled_ns(order.amend_sent_ns, recv_window_ms):
+            return changed
+        values = report.price_ticks, report.lots
+        if order.reading != values:
+            order.reading = values
+            return changed
+        before = _facts(order)
+        order.price_ticks, order.lots = values
+        self._move(order, Trigger.AMEND_SETTLED)
+        return changed or before != _facts(order)
+
+    # --- changes ----------------------------------------------------------------------------------------------
+
+    def begin_amend(self, order: LiveOrder, price_ticks: int, lots: int, now_ns: int) -> None:
+        """Note an amend that is about to be sent: from now on the worse of old and new counts.
+
+        ``lots`` is the new total, what is executed included. ValueError if a change is under way, or the order is not
+        one that can be amended.
+        """
+        if not order.is_amendable:
+            raise ValueError(f"{order.client_id} cannot be amended: {order.state}, {order.amends} amends")
+        order.amends += 1
+        order.amend_sent_ns = now_ns
+        order.amended_from_ms = order.update_ms
+        order.reading = None
+        order.change = Change(ChangeKind.AMEND, price_ticks, lots, now_ns)
+
+    def end_amend(self, order: LiveOrder) -> None:
+        """Note that an amend was refused, changed nothing, or was not sent: what rested before rests still."""
+        self._move(order, Trigger.AMEND_REFUSED)
+
+    def doubt_amend(self, order: LiveOrder, reason: str) -> None:
+        """Note that the outcome of an amend is unknown: either the old or the new may rest."""
+        before = order.state
+        self._move(order, Trigger.AMEND_UNKNOWN)
+        if order.state != before:
+            order.reason = reason
+
+    def begin_cancel(self, order: LiveOrder, now_ns: int) -> None:
+        """Note a cancel that is about to be sent; it may follow a cancel, an amend, and a placing without answer."""
+        if self._move(order, Trigger.CANCEL_SENT, now_ns) and order.change is not None:
+            order.change = replace(order.change, sent_ns=now_ns)
+
+    def end_cancel(self, order: LiveOrder) -> None:
+        """Note that a cancel was refused: the order rests, or is gone, as it was before."""
+        self._move(order, Trigger.CANCEL_REFUSED)
+
+    # --- the table --------------------------------------------------------------------------------------------
+
+    def _move(self, order: LiveOrder, trigger: Trigger, now_ns: int = 0) -> bool:
+        """Have the order stand where the table says; where it says nothing have the exchange asked; return False."""
+        before = order.state
+        then = after(before, trigger)
+        if then is None:
+            self._puzzle(order, before, trigger)
+            return False
+        if then != before:
+            self._become(order, then, now_ns)
+        return True
+
+    def _puzzle(self, order: LiveOrder, state: State, trigger: Trigger) -> None:
+        if order.puzzle != (state, trigger):
+            order.puzzle = state, trigger
+            self._ask[order.client_id] = f"{trigger}, but it stands at {state}"
+
+    def _become(self, order: LiveOrder, then: State, now_ns: int) -> None:
+        order.status = then.rest
+        order.end_is_reported = then.rest.is_terminal and then.open is not Open.PROOF
+        order.change = _change(order, then.open, now_ns)
+        order.puzzle = None
+        if then.rest.is_terminal:
+            self._living.pop(order.client_id, None)
+            self._remember(order)
+        elif order.client_id not in self._living:
+            self._ended.pop(order.client_id, None)
+            self._living[order.client_id] = order
+
+    def _remember(self, order: LiveOrder) -> None:
+        self._ended[order.client_id] = order
+        while len(self._ended) > self.REMEMBERED:
+            self._ended.popitem(last=False)
+
+    def to_ask(self) -> dict[str, str]:
+        """Return, by client id, the orders to be looked up at the exchange, with the reason.
+
+        Those of which something was said that cannot be, and those whose amend has an unknown outcome.
+        """
+        doubted = {
+            order.client_id: f"unknown whether it was amended ({order.reason})"
+            for order in self._living.values()
+            if order.amend_in_doubt
+        }
+        return doubted | self._ask
+
+    def asked(self, order: LiveOrder) -> None:
+        """Note that the exchange has answered about this order; said once more, the same is not asked again."""
+        self._ask.pop(order.client_id, None)
+
+    # --- trades -----------------------------------------------------------------------------------------------
 
     def count(self, order: LiveOrder, lots: int, now_ns: int) -> None:
         """Note that trades of so many lots of this order are in the ledger."""
+        self._move(order, Trigger.TRADED)
         order.counted_lots += lots
         order.executed_lots = max(order.executed_lots, order.counted_lots)
         self._note_uncounted(order, now_ns)
@@ -235,24 +445,26 @@ class LiveOrders:
 
     def doubt(self, order: LiveOrder, reason: str) -> None:
         """Note that the outcome of placing this order is unknown; it counts as resting until the exchange says."""
-        if order.status is OrderStatus.PENDING_NEW:
-            order.status = OrderStatus.IN_DOUBT
+        before = order.status
+        if self._move(order, Trigger.PLACE_UNKNOWN) and order.status is not before:
             order.reason = reason
 
-    def end(self, order: LiveOrder, status: OrderStatus, reason: str = "") -> None:
-        """Note that this order's life has ended."""
-        order.status = status
+    def end(self, order: LiveOrder, status: OrderStatus, reason: str = "") -> bool:
+        """Note that this order's life has ended, as we conclude; return False if what is known contradicts it.
+
+        REJECTED says that placing it was refused or never happened, CANCELLED that the exchange has it no longer.
+        """
+        if not self._move(order, _CONCLUSION[status]):
+            return False
         order.reason = reason or order.reason
-        self._living.pop(order.client_id, None)
-        self._ended[order.client_id] = order
-        while len(self._ended) > self.REMEMBERED:
-            self._ended.popitem(last=False)
+        return True
 
     def resting_notional_quote(self, side: Side, rules: SymbolRules) -> Decimal:
-        """Return what all living orders of a side are worth, those in doubt included, in the quote asset."""
+        """Return what all living orders of a side are worth at worst, those in doubt included, in the quote asset."""
         living = (order for order in self._living.values() if order.side is side)
         return sum(
-            (rules.notional_quote(order.price_ticks, order.remaining_lots) for order in living), Decimal(0)
+            (rules.notional_quote(order.worst_price_ticks, order.worst_remaining_lots) for order in living),
+            Decimal(0),
         )
 
     def notional_by_slot(self, rules: SymbolRules) -> dict[tuple[Side, int], Decimal]:
@@ -262,6 +474,25 @@ class LiveOrders:
             notional = rules.notional_quote(order.price_ticks, order.remaining_lots)
             worth[order.slot] = worth.get(order.slot, Decimal(0)) + notional
         return worth
+
+
+_CONCLUSION = {
+    OrderStatus.REJECTED: Trigger.PLACE_REFUSED,
+    OrderStatus.CANCELLED: Trigger.ABSENCE_PROVEN,
+}
+
+
+def _change(order: LiveOrder, what_is_open: Open, now_ns: int) -> Change | None:
+    """Return the change under way that belongs to what is open."""
+    if what_is_open in (Open.NOTHING, Open.PROOF):
+        return None
+    change = order.change or Change(ChangeKind.CANCEL, order.price_ticks, order.lots, now_ns)
+    if what_is_open is Open.CANCEL:
+        return replace(change, kind=ChangeKind.CANCEL, in_doubt=False)
+    if what_is_open is Open.AMEND:
+        return change
+    kind = ChangeKind.AMEND if what_is_open is Open.AMEND_IN_DOUBT else ChangeKind.CANCEL
+    return replace(change, kind=kind, in_doubt=True)
 
 
 def _facts(order: LiveOrder) -> tuple[object, ...]:
@@ -279,8 +510,13 @@ def absence_is_proof(order: LiveOrder, now_ns: int, recv_window_ms: int) -> bool
     it, because cancels are answered by what matches orders, and not, like queries, by a copy that may lag. Two queries
     that found nothing are asked for besides.
     """
-    settled_ns = order.sent_ns + recv_window_ms * 1_000_000 + int(DOUBT_SETTLES_AFTER_S * 1e9)
+    settled_ns = _settled_ns(order.sent_ns, recv_window_ms)
     return order.not_found >= 2 and now_ns >= settled_ns and order.uncancellable_ns >= settled_ns
+
+
+def _settled_ns(sent_ns: int, recv_window_ms: int) -> int:
+    """Return from when on nothing that was sent then is executed any more, and what was is to be read."""
+    return sent_ns + recv_window_ms * 1_000_000 + int(DOUBT_SETTLES_AFTER_S * 1e9)
 
 
 @dataclass(frozen=True, slots=True)

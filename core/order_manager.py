@@ -62,6 +62,7 @@ class OrderManager:
         due_ns = 0
         while True:
             self._mirror_pause(context)
+            await self._ask(context)
             now_ns = self._clock.monotonic_ns()
             if not context.gate.is_open:
                 due_ns = 0
@@ -103,6 +104,16 @@ class OrderManager:
         async with context.lock:
             if not await self._execution.withdraw(context, self.PULL_DEADLINE_S):
                 log.error("%s: could not verify that the quotes are out; trying again", context.symbol)
+
+    async def _ask(self, context: SymbolContext) -> None:
+        """Have the exchange say what became of orders of which something is known that cannot be."""
+        if not context.orders.to_ask():
+            return
+        async with context.lock:
+            try:
+                await self._execution.ask(context)
+            except ExchangeError as error:
+                log.warning("%s: an order could not be looked up yet: %s", context.symbol, error)
 
     async def _chase(self, context: SymbolContext) -> None:
         """Try once more to get out what should be out already."""

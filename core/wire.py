@@ -21,7 +21,7 @@ _STATUS = {
     "FILLED": OrderStatus.FILLED,
     "CANCELED": OrderStatus.CANCELLED,
     "EXPIRED": OrderStatus.EXPIRED,
-    "EXPIRED_IN_MATCH": OrderStatus.EXPIRED,
+    "EXPIRED_IN_MATCH": OrderStatus.EXPIRED_IN_MATCH,
     "REJECTED": OrderStatus.REJECTED,
 }
 
@@ -100,6 +100,7 @@ def order_event_report(order: Json, rules: SymbolRules) -> OrderReport:
         reduce_only=order.get("R", False),
         time_in_force=order.get("f", ""),
         update_ms=order["T"],
+        is_amendment=order.get("x") == "AMENDMENT",
     )
 
 

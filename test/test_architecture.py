@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "sim", "utils")
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-PURE = ("brake", "gate", "ledger", "metrics", "model", "order", "price_window", "risk", "strategy", "wire")
+PURE = (
+    "brake",
+    "gate",
+    "ledger",
+    "metrics",
+    "model",
+    "order",
+    "order_life",
+    "price_window",
+    "risk",
+    "strategy",
+    "wire",
+)
 """Modules of core that decide: values in, values out."""
 
 CLOCKS_AND_CHANCE = {

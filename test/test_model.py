@@ -89,10 +89,10 @@ def test_quote_fills_the_slot_of_its_side_and_level() -> None:
     assert quote(Side.SELL, 2).slot == (Side.SELL, 2)
 
 
-def test_only_the_four_ends_are_terminal() -> None:
-    """An order in doubt, or with a cancel under way, lives."""
-    ended = {status for status in OrderStatus if status.is_terminal}
-    assert ended == {OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
+def test_only_the_five_ends_are_terminal() -> None:
+    """An order in doubt, or with a change under way, lives."""
+    ended = {status.value for status in OrderStatus if status.is_terminal}
+    assert ended == {"FILLED", "CANCELLED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"}
 
 
 def test_flat_position_holds_nothing() -> None:

@@ -21,7 +21,8 @@ from core.order import (
 
 from .examples import BTC, quote, report
 
-ENDS = [OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED]
+ENDS = [OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.EXPIRED_IN_MATCH]
+UNDER_WAY = {OrderStatus.PENDING_MODIFY, OrderStatus.PENDING_CANCEL}
 START_MS = 1_790_000_000_000
 
 
@@ -73,7 +74,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[OrderReport], list[OrderReport]]:
 
 ANY_REPORT = st.builds(
     report,
-    status=st.sampled_from(sorted(set(OrderStatus) - {OrderStatus.PENDING_CANCEL})),
+    status=st.sampled_from(sorted(set(OrderStatus) - UNDER_WAY)),
     order_id=st.integers(1, 3),
     price_ticks=st.integers(0, 1000),
     lots=st.integers(1, 20),
@@ -159,12 +160,12 @@ def test_order_that_was_believed_not_to_exist_is_taken_up_when_the_exchange_has_
 
 @pytest.mark.parametrize("end", ENDS)
 def test_end_that_the_exchange_confirms_stays_for_good(end: OrderStatus) -> None:
-    """Concluded here, reported there: after that a late "new" revives nothing."""
+    """Concluded here, reported there, and the report's word counts: after that a late "new" revives nothing."""
     orders, order = registered()
     orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
     orders.apply(order, report(status=end), 9)
     orders.apply(order, report(), 10)
-    assert (order.status, order.end_is_reported) == (OrderStatus.REJECTED, True)
+    assert (order.status, order.end_is_reported) == (end, True)
     assert orders.living() == []
 
 
@@ -373,7 +374,9 @@ def test_cancel_under_way_is_shown_until_the_end() -> None:
     """It changes nothing about what may still be filled."""
     orders, order = registered()
     orders.apply(order, report(), 9)
-    order.cancel_requested = True
+    assert not order.cancel_requested
+    orders.begin_cancel(order, 20)
+    assert order.cancel_requested
     assert order.shown_status is OrderStatus.PENDING_CANCEL
     assert order.remaining_lots == 10
     orders.apply(order, report(status=OrderStatus.CANCELLED), 9)

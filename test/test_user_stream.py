@@ -207,7 +207,7 @@ def test_lite_event_of_a_trade_is_left_to_the_full_one() -> None:
     [
         ("CANCELED", "CANCELED", OrderStatus.CANCELLED, OrderKind.CANCELLED),
         ("EXPIRED", "EXPIRED", OrderStatus.EXPIRED, OrderKind.EXPIRED),
-        ("EXPIRED", "EXPIRED_IN_MATCH", OrderStatus.EXPIRED, OrderKind.EXPIRED),
+        ("EXPIRED", "EXPIRED_IN_MATCH", OrderStatus.EXPIRED_IN_MATCH, OrderKind.EXPIRED),
     ],
 )
 def test_event_of_an_end_ends_the_order(

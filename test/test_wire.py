@@ -152,7 +152,7 @@ def test_symbol_without_a_filter_we_need_is_an_error() -> None:
         ("FILLED", OrderStatus.FILLED),
         ("CANCELED", OrderStatus.CANCELLED),
         ("EXPIRED", OrderStatus.EXPIRED),
-        ("EXPIRED_IN_MATCH", OrderStatus.EXPIRED),
+        ("EXPIRED_IN_MATCH", OrderStatus.EXPIRED_IN_MATCH),
         ("REJECTED", OrderStatus.REJECTED),
         ("NEW_ADL", OrderStatus.IN_DOUBT),
         ("", OrderStatus.IN_DOUBT),
