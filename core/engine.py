@@ -142,7 +142,7 @@ class Engine:
         self._after_crash = after_crash
         self._clock = wiring.clock
         self._gateway = gateway
-        self.bus = EventBus()
+        self.bus = EventBus(wiring.clock)
         self.gate = Gate()
         self.contexts = [
             SymbolContext(
@@ -226,8 +226,8 @@ class Engine:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Return the five workers and the status line, in the order in which they are started."""
-        return (self.metrics, self.market, self.risk, self.recovery, self.orders, self._status)
+        """Return the five workers, the bus and the status line, in the order in which they are started."""
+        return (self.bus, self.metrics, self.market, self.risk, self.recovery, self.orders, self._status)
 
     async def run(self) -> ExitCode:
         """Work until asked to stop, or until a worker gives up; then end in order."""
@@ -242,7 +242,7 @@ class Engine:
             self.bus,
             self.gate,
         )
-        quiet = (self.metrics, self._status)
+        quiet = (self.bus, self.metrics, self._status)
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
             for worker in self.workers
@@ -299,6 +299,7 @@ class Engine:
             code = ExitCode.NOT_VERIFIED
         self.bus.publish(EngineEvent(EngineKind.STOPPED, code.name.lower()))
         self._status.log_result(verified=verified)
+        log.info("%s", self.bus.statistics())
         await self._flush()
         return code
 

@@ -1,14 +1,14 @@
 """What has happened: facts, and the bus that carries them to those who watch. Decisions are calls, not events."""
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import get_args
 
-from core.model import Fill, Side
-
-log = logging.getLogger(__name__)
+from core.event_bus import Bus
+from core.market_model import DepthView, MarketTrade
+from core.model import BookTop, Fill, Side
+from utils.clock import Clock
 
 
 class OrderKind(StrEnum):
@@ -170,7 +170,51 @@ class EngineEvent:
     symbol: str = "-"
 
 
-Fact = (
+@dataclass(frozen=True, slots=True)
+class BookEvent:
+    """Best bid or ask of a symbol has changed."""
+
+    symbol: str
+    book: BookTop
+
+
+@dataclass(frozen=True, slots=True)
+class DepthEvent:
+    """The levels of a symbol's book are these now."""
+
+    symbol: str
+    depth: DepthView
+
+
+@dataclass(frozen=True, slots=True)
+class TradeEvent:
+    """Somebody has traded on the market."""
+
+    symbol: str
+    trade: MarketTrade
+
+
+@dataclass(frozen=True, slots=True)
+class SignificantTradeEvent:
+    """A trade of the market that is large, or the first one after a while of small ones; ``why`` says which."""
+
+    symbol: str
+    trade: MarketTrade
+    notional_quote: Decimal
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GapEvent:
+    """Something is missing in a stream of the market: what was to follow ``last_id`` did not."""
+
+    symbol: str
+    stream: str
+    last_id: int
+    details: str
+
+
+RecordedFact = (
     OrderEvent
     | OrderModifyEvent
     | OrderModifySuccessEvent
@@ -180,30 +224,18 @@ Fact = (
     | RiskEvent
     | ConnectionEvent
     | EngineEvent
+    | GapEvent
 )
+"""What has a row in the metrics file each time."""
+Fact = RecordedFact | BookEvent | DepthEvent | TradeEvent | SignificantTradeEvent
+
+RECORDED: tuple[type[RecordedFact], ...] = get_args(RecordedFact)
+MAY_DROP: frozenset[type] = frozenset({BookEvent, DepthEvent, TradeEvent, SignificantTradeEvent})
+"""What a subscriber that is too slow may miss: the market goes on, and the next one says it all."""
 
 
-class EventBus:
-    """Hands each fact to every subscriber, at once and in the order of subscription.
+class EventBus(Bus[Fact]):
+    """The bus of a run; what a slow subscriber may miss are facts of the market, not of orders, risk or connections."""
 
-    A subscriber that fails is logged and counted; it harms neither the publisher nor the others.
-    """
-
-    def __init__(self) -> None:
-        self.published = 0
-        self.failures = 0
-        self._subscribers: list[Callable[[Fact], None]] = []
-
-    def subscribe(self, subscriber: Callable[[Fact], None]) -> None:
-        """Have a function called with every fact from now on. It must not block."""
-        self._subscribers.append(subscriber)
-
-    def publish(self, fact: Fact) -> None:
-        """Hand the fact to every subscriber."""
-        self.published += 1
-        for subscriber in self._subscribers:
-            try:
-                subscriber(fact)
-            except Exception:
-                self.failures += 1
-                log.exception("a subscriber failed on %s", type(fact).__name__)
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(clock, may_drop=MAY_DROP.__contains__)

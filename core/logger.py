@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from core import metrics
 from core.context import SymbolContext
-from core.events import ConnectionEvent, ConnectionKind, EventBus, Fact
+from core.events import RECORDED, ConnectionEvent, ConnectionKind, EventBus, RecordedFact
 from core.gateway import Gateway
 from core.metrics import Counters, Row
 from core.metrics_file import MetricsFile
@@ -46,6 +46,7 @@ class LoggerWorker:
         self.counters = Counters({})
         self._contexts = {context.symbol: context for context in contexts}
         self._gateway = gateway
+        self._bus = bus
         self._clock = clock
         self._file = file
         self._run_blocking = run_blocking
@@ -56,7 +57,7 @@ class LoggerWorker:
         self._lag_ms = 0.0
         self._connected: set[str] = set()
         self._disk_failed = False
-        bus.subscribe(self._on_fact)
+        bus.subscribe(self._on_fact, *RECORDED, name="metrics")
 
     async def run(self) -> None:
         """Write the metrics every second until cancelled."""
@@ -67,7 +68,7 @@ class LoggerWorker:
             self.collect()
             await self.flush()
 
-    def _on_fact(self, fact: Fact) -> None:
+    def _on_fact(self, fact: RecordedFact) -> None:
         self.counters.count(fact)
         if isinstance(fact, ConnectionEvent) and fact.kind is ConnectionKind.UP:
             self.counters.reconnects += fact.name in self._connected
@@ -102,6 +103,7 @@ class LoggerWorker:
             **metrics.usage_values(self._gateway.rest.usage),
             "metrics_queue": len(self._waiting),
             "metrics_dropped": self.dropped,
+            **metrics.bus_values(self._bus.statistics()),
             "loop_lag": self._lag_ms,
             "reconnects": self.counters.reconnects,
             "worker_restarts": self.counters.restarts,

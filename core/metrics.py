@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from core.context import SymbolContext
+from core.event_statistics import BusStatistics
 from core.events import (
     ConnectionEvent,
     ConnectionKind,
     EngineEvent,
     EngineKind,
-    Fact,
     FillEvent,
+    GapEvent,
     OrderEvent,
     OrderKind,
     OrderModifyEvent,
     OrderModifyFailureEvent,
     OrderModifySuccessEvent,
     OrderResetEvent,
+    RecordedFact,
     ResetKind,
     RiskEvent,
     RiskKind,
@@ -105,6 +107,14 @@ ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
     "order_count_1m": ("count", "orders in the present minute, as the exchange counts"),
     "metrics_queue": ("count", "rows that wait to be written"),
     "metrics_dropped": ("count", "rows lost since the start because the disk did not take them"),
+    "events_published": ("count", "events on the bus since the start"),
+    "event_rate": ("1/s", "events on the bus a second, over the last second"),
+    "event_handler_mean": ("ms", "mean time that a subscriber took for an event since the start"),
+    "event_handler_max": ("ms", "longest time that a subscriber took for an event since the start"),
+    "event_failures": ("count", "events on which a subscriber failed since the start"),
+    "event_queue": ("count", "events that wait for subscribers with a queue"),
+    "events_dropped": ("count", "market events left out since the start because a subscriber was too slow"),
+    "events_lost": ("count", "other events lost since the start because a subscriber was too slow"),
     "loop_lag": ("ms", "how much later than asked the event loop woke the metrics worker"),
     "reconnects": ("count", "connections of streams after the first, since the start"),
     "worker_restarts": ("count", "workers restarted since the start"),
@@ -120,6 +130,7 @@ EVENT_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "risk_event": (QUOTE, tuple(RiskKind)),
     "connection_event": ("count", tuple(ConnectionKind)),
     "engine_event": ("count", tuple(EngineKind)),
+    "market_gap": ("count", ("depth", "trades")),
 }
 """One row for each event: name -> (unit of the value, what ``sub_type`` may be)."""
 
@@ -146,7 +157,7 @@ class Counters:
     reconnects: int = 0
     restarts: int = 0
 
-    def count(self, fact: Fact) -> None:
+    def count(self, fact: RecordedFact) -> None:
         """Count a fact."""
         if isinstance(fact, OrderEvent):
             key = (fact.symbol, fact.kind.value)
@@ -300,7 +311,21 @@ def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
     }
 
 
-def event_row(fact: Fact, contexts: Mapping[str, SymbolContext]) -> Row:
+def bus_values(statistics: BusStatistics) -> dict[str, Decimal | float]:
+    """Return the account metrics that the event bus knows."""
+    return {
+        "events_published": statistics.published,
+        "event_rate": statistics.per_second,
+        "event_handler_mean": statistics.handler_mean_ms,
+        "event_handler_max": statistics.handler_max_ms,
+        "event_failures": statistics.failures,
+        "event_queue": statistics.waiting,
+        "events_dropped": statistics.dropped,
+        "events_lost": statistics.lost,
+    }
+
+
+def event_row(fact: RecordedFact, contexts: Mapping[str, SymbolContext]) -> Row:
     """Return the row of one event."""
     match fact:
         case OrderEvent():
@@ -340,6 +365,9 @@ def event_row(fact: Fact, contexts: Mapping[str, SymbolContext]) -> Row:
             return Row("connection_event", "1", "count", fact.symbol, sub_type=fact.kind, details=details)
         case EngineEvent():
             return Row("engine_event", "1", "count", fact.symbol, sub_type=fact.kind, details=fact.details)
+        case GapEvent():
+            details = f"after id {fact.last_id}: {fact.details}"
+            return Row("market_gap", "1", "count", fact.symbol, sub_type=fact.stream, details=details)
 
 
 def _modify_row(

@@ -124,7 +124,7 @@ class StatusReporter:
         self._net_pnl_quote = net_pnl_quote
         self._was_open: dict[str, bool] = {context.symbol: False for context in contexts}
         self._has_quoted: set[str] = set()
-        bus.subscribe(self._on_fact)
+        bus.subscribe(self._on_fact, OrderEvent, ConnectionEvent, name="status")
         for context in contexts:
             context.gate.listen(partial(self._gate_changed, context))
 

@@ -15,14 +15,15 @@ from core.events import (
     ConnectionKind,
     EngineEvent,
     EngineKind,
-    Fact,
     FillEvent,
+    GapEvent,
     OrderEvent,
     OrderKind,
     OrderModifyEvent,
     OrderModifyFailureEvent,
     OrderModifySuccessEvent,
     OrderResetEvent,
+    RecordedFact,
     ResetKind,
     RiskEvent,
     RiskKind,
@@ -305,7 +306,7 @@ AMENDMENT: dict[str, Any] = {
     "new_quantity": Decimal("0.004"),
 }
 
-FACTS: list[Fact] = [
+FACTS: list[RecordedFact] = [
     *(order_event(kind) for kind in OrderKind),
     FillEvent(fill(), 1),
     FillEvent(fill(is_maker=False), 0),
@@ -317,11 +318,12 @@ FACTS: list[Fact] = [
     *(RiskEvent("BTCUSDT", kind, Decimal(2100), "over") for kind in RiskKind),
     *(ConnectionEvent("market", kind) for kind in ConnectionKind),
     *(EngineEvent(kind) for kind in EngineKind),
+    *(GapEvent("BTCUSDT", stream, 7, "3 trades are missing") for stream in ("depth", "trades")),
 ]
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=repr)
-def test_every_fact_has_a_row_of_a_documented_name_and_kind(fact: Fact) -> None:
+def test_every_fact_has_a_row_of_a_documented_name_and_kind(fact: RecordedFact) -> None:
     """With its unit; nothing is recorded that the document does not list."""
     row = event_row(fact, {"BTCUSDT": context()})
     unit, kinds = EVENT_METRICS[row.name]
