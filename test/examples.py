@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from core.context import SymbolContext
 from core.gate import Gate
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Quote, Side, SymbolRules
-from core.settings import QuoteSettings, RiskSettings
+from core.settings import ManageSettings, QuoteSettings, RiskSettings
 from core.state import SymbolState
 
 BTC = SymbolRules(
@@ -57,6 +57,16 @@ QUOTES = QuoteSettings(
     min_requote_interval_ms=250,
 )
 """What the shipped config.yaml asks for."""
+
+MANAGE = ManageSettings(
+    modify_threshold=Decimal("0.0001"),
+    max_modify_deviation=Decimal("0.01"),
+    reset_interval_s=300.0,
+    max_pending_modifications=10,
+    modification_timeout_s=5.0,
+    cleanup_interval_s=60.0,
+)
+"""Keep up to one basis point, amend up to one percent."""
 
 RISK = RiskSettings(
     capital_quote=Decimal(2000),
@@ -117,6 +127,7 @@ def context(**changes: Any) -> SymbolContext:
         "rules": BTC,
         "state": SymbolState(symbol="BTCUSDT", mark_price=MARK, book=BOOK),
         "gate": Gate(),
+        "limits": RISK,
     }
     return SymbolContext(**{**parts, **changes})
 

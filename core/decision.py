@@ -1,0 +1,239 @@
+"""What is to be done to each order so that what rests becomes what is wanted: keep, amend, replace. Pure.
+
+The rule, for an order whose slot (side and level) has a quote wanted at ``target``, with all distances as fractions of
+the mid price:
+
+- its distance from the mid is outside of ``[min_spread, max_spread]``: not kept, whatever follows;
+- ``|price - target|`` up to ``modify_threshold`` (and always one tick, unless the threshold is 0): keep;
+- up to ``max_modify_deviation``: amend; beyond: cancel, and place anew once it is gone.
+
+An amended order goes to the end of the queue at its new price, so an order that is near enough is left alone even if
+its target has moved a little. Once one order has to be amended, others that are beyond half of the threshold go with
+it: the same price move would have each of them follow within moments, with a request of its own.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from math import ceil, floor
+
+from core.model import OrderStatus, Quote, Side
+from core.order import LiveOrder
+from core.settings import ManageSettings, QuoteSettings
+from core.strategy import level_price_ticks
+
+MOST_AMENDMENTS = 9_900
+"""An order is replaced before the exchange's cap of 10 000 amendments (-5026)."""
+
+_BPS = Decimal(10_000)
+_UNSETTLED = frozenset({OrderStatus.PENDING_NEW, OrderStatus.IN_DOUBT})
+
+
+class Move(StrEnum):
+    """What is done about one slot."""
+
+    KEEP = "keep"
+    AMEND = "amend"
+    CANCEL = "cancel"
+    PLACE = "place"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done about one slot, and why in a few words."""
+
+    move: Move
+    reason: str
+    order: LiveOrder | None = None
+    quote: Quote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions about every slot that has an order or shall have one."""
+
+    decisions: tuple[Decision, ...]
+
+    @property
+    def cancels(self) -> list[LiveOrder]:
+        """Return the orders to be cancelled."""
+        return [one.order for one in self.decisions if one.move is Move.CANCEL and one.order is not None]
+
+    @property
+    def amends(self) -> list[tuple[LiveOrder, Quote, str]]:
+        """Return the orders to be amended, what each is to become, and why."""
+        return [
+            (one.order, one.quote, one.reason)
+            for one in self.decisions
+            if one.move is Move.AMEND and one.order is not None and one.quote is not None
+        ]
+
+    @property
+    def places(self) -> list[Quote]:
+        """Return the quotes to be placed, each in a slot in which no order may rest."""
+        return [one.quote for one in self.decisions if one.move is Move.PLACE and one.quote is not None]
+
+
+def plan_replace(desired: Iterable[Quote], living: Sequence[LiveOrder]) -> Plan:
+    """Return the plan of ``refresh_mode: replace``: every living order out, every desired quote anew.
+
+    A quote is placed only once no order may rest in its slot any more, so that after the cancels the plan is made again
+    with what they left.
+    """
+    occupied = {order.slot for order in living}
+    out = [Decision(Move.CANCEL, "refresh", order) for order in living]
+    return Plan((*out, *_places(desired, occupied)))
+
+
+def plan_amend(
+    desired: Sequence[Quote], living: Sequence[LiveOrder], mid_half_ticks: int, bounds: "Bounds"
+) -> Plan:
+    """Return the plan of ``refresh_mode: amend``, by the rule at the head of this file."""
+    wanted = {quote.slot: quote for quote in desired}
+    taken: set[tuple[Side, int]] = set()
+    decisions: list[Decision] = []
+    for order in living:
+        quote = None if order.slot in taken else wanted.get(order.slot)
+        decisions.append(_decide(order, quote, mid_half_ticks, bounds))
+        taken.add(order.slot)
+    if any(one.move is Move.AMEND for one in decisions):
+        decisions = [_take_along(one, bounds) for one in decisions]
+    return Plan((*decisions, *_places(desired, taken)))
+
+
+def _places(desired: Iterable[Quote], occupied: set[tuple[Side, int]]) -> list[Decision]:
+    return [Decision(Move.PLACE, "free slot", quote=quote) for quote in desired if quote.slot not in occupied]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The rule's fractions at one mid price, in ticks; ``near`` and ``far`` in half ticks from the mid."""
+
+    keep_ticks: int
+    amend_ticks: int
+    near_half_ticks: Decimal
+    far_half_ticks: Decimal
+    tick_bps: Decimal
+
+    @classmethod
+    def at(cls, mid_half_ticks: int, quoting: QuoteSettings, managing: ManageSettings) -> "Bounds":
+        """Return the bounds that hold at this mid price."""
+        threshold = managing.modify_threshold
+        keep_ticks = int(threshold * mid_half_ticks / 2)
+        return cls(
+            keep_ticks=max(keep_ticks, 1) if threshold else 0,
+            amend_ticks=int(managing.max_modify_deviation * mid_half_ticks / 2),
+            near_half_ticks=quoting.min_spread * mid_half_ticks,
+            far_half_ticks=quoting.max_spread * mid_half_ticks,
+            tick_bps=2 * _BPS / mid_half_ticks,
+        )
+
+    def objection(self, side: Side, price_ticks: int, mid_half_ticks: int) -> str:
+        """Return why no quote may rest at this price, or an empty string."""
+        distance = side.sign * (mid_half_ticks - 2 * price_ticks)
+        if distance < self.near_half_ticks:
+            return "nearer than min_spread"
+        return "farther than max_spread" if distance > self.far_half_ticks else ""
+
+
+def _decide(order: LiveOrder, quote: Quote | None, mid_half_ticks: int, bounds: Bounds) -> Decision:
+    if order.change is not None or order.status in _UNSETTLED:
+        return Decision(Move.WAIT, "a change is under way", order)
+    if quote is None:
+        return Decision(Move.CANCEL, "not wanted any more" if order.level else "of an earlier run", order)
+    deviation = abs(order.price_ticks - quote.price_ticks)
+    if deviation > bounds.amend_ticks:
+        return Decision(Move.CANCEL, f"{_bps(deviation, bounds)} away: replaced", order, quote)
+    if order.amend_refused_code:
+        return Decision(Move.CANCEL, f"amend refused ({order.amend_refused_code}): replaced", order, quote)
+    if order.amends >= MOST_AMENDMENTS:
+        return Decision(Move.CANCEL, f"amended {order.amends} times: replaced", order, quote)
+    objection = bounds.objection(order.side, order.price_ticks, mid_half_ticks)
+    if objection and deviation:
+        return Decision(Move.AMEND, objection, order, quote)
+    if deviation > bounds.keep_ticks:
+        return Decision(Move.AMEND, f"{_bps(deviation, bounds)} away", order, quote)
+    if _size_is_off(order, quote):
+        return Decision(Move.AMEND, f"{order.remaining_lots} of {quote.lots} lots left", order, quote)
+    return Decision(Move.KEEP, f"{_bps(deviation, bounds)} away", order, quote)
+
+
+def _size_is_off(order: LiveOrder, quote: Quote) -> bool:
+    """Tell whether the open size is worth losing the queue place for: less than half of it is left, or it is too big.
+
+    One lot more than wanted is not too big: the wanted size is rounded down at another price than the order's own.
+    """
+    return 2 * order.remaining_lots < quote.lots or order.remaining_lots > quote.lots + 1
+
+
+def _take_along(decision: Decision, bounds: Bounds) -> Decision:
+    """Return the decision, changed to an amendment if the order is close to having to be amended by itself."""
+    order, quote = decision.order, decision.quote
+    if decision.move is not Move.KEEP or order is None or quote is None:
+        return decision
+    if 2 * abs(order.price_ticks - quote.price_ticks) <= bounds.keep_ticks:
+        return decision
+    return Decision(Move.AMEND, f"{decision.reason}, with others", order, quote)
+
+
+def _bps(ticks: int, bounds: Bounds) -> str:
+    return f"{ticks * bounds.tick_bps:.2f} bps"
+
+
+@dataclass(frozen=True, slots=True)
+class QuietBand:
+    """The mid prices, in half ticks, between which no order has to be changed."""
+
+    low: int
+    high: int
+
+    def holds(self, mid_half_ticks: int) -> bool:
+        """Tell whether nothing has to be done at this mid price."""
+        return self.low <= mid_half_ticks <= self.high
+
+
+NEVER_QUIET = QuietBand(1, 0)
+
+
+def quiet_band(
+    living: Iterable[LiveOrder], mid_half_ticks: int, settings: QuoteSettings, bounds: Bounds
+) -> QuietBand:
+    """Return how far the mid may move before the rule may ask for a change: cheap to test on every tick.
+
+    On the safe side by a tick or two: at its edge the plan may still say that everything is kept.
+    """
+    bands = [
+        band
+        for order in living
+        if order.level
+        for band in (
+            _near_target(order, mid_half_ticks, settings.offset_percent, bounds.keep_ticks),
+            _within_spread(order, settings),
+        )
+    ]
+    if not bands:
+        return NEVER_QUIET
+    return QuietBand(max(band.low for band in bands), min(band.high for band in bands))
+
+
+def _near_target(
+    order: LiveOrder, mid_half_ticks: int, offset_percent: Decimal, keep_ticks: int
+) -> QuietBand:
+    """Return the mids whose target is at most ``keep_ticks`` from the order's price.
+
+    A target moves with the mid, times one plus or minus its offset, and is rounded to a tick, as the threshold is.
+    """
+    behind = order.price_ticks - level_price_ticks(mid_half_ticks, order.side, order.level, offset_percent)
+    half_ticks_a_tick = 2 / (1 + order.level * offset_percent / 100)
+    down = int(max(keep_ticks - behind - 2, 0) * half_ticks_a_tick)
+    up = int(max(keep_ticks + behind - 2, 0) * half_ticks_a_tick)
+    return QuietBand(mid_half_ticks - down, mid_half_ticks + up)
+
+
+def _within_spread(order: LiveOrder, settings: QuoteSettings) -> QuietBand:
+    """Return the mids from which the order is neither nearer than min_spread nor farther than max_spread."""
+    factors = (1 - order.side.sign * settings.min_spread, 1 - order.side.sign * settings.max_spread)
+    edges = [2 * order.price_ticks / factor if factor else Decimal(2**63) for factor in factors]
+    return QuietBand(ceil(min(edges)), floor(max(edges)))

@@ -1,0 +1,266 @@
+"""Keep, amend or replace: the rule of ``core.decision``, case by case and by property."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.decision import MOST_AMENDMENTS, Bounds, Move, Plan, plan_amend, plan_replace, quiet_band
+from core.model import OrderStatus, Quote, Side
+from core.order import LiveOrder
+from core.settings import ManageSettings
+from core.strategy import level_price_ticks
+
+from .examples import MANAGE, QUOTES
+
+MID = 1_600_000
+"""80 000.0 in half ticks of 0.1; one basis point is 80 ticks."""
+
+AMENDING = replace(QUOTES, refresh_mode="amend")
+BOUNDS = Bounds.at(MID, AMENDING, MANAGE)
+TARGET = 799_200
+"""A bid of level 1."""
+
+
+def resting(price_ticks: int = TARGET, lots: int = 3, level: int = 1, side: Side = Side.BUY) -> LiveOrder:
+    """An order that rests at the exchange, with nothing under way."""
+    return LiveOrder(
+        f"qpmm-{side}-{level}", side, level, price_ticks, lots, 0, status=OrderStatus.ACTIVE, order_id=1
+    )
+
+
+def wanted(price_ticks: int = TARGET, lots: int = 3, level: int = 1, side: Side = Side.BUY) -> Quote:
+    """The quote that shall rest in the slot."""
+    return Quote(side, level, price_ticks, lots)
+
+
+def moves(plan: Plan) -> list[Move]:
+    """What is done about each slot, in order."""
+    return [one.move for one in plan.decisions]
+
+
+def decide(
+    order: LiveOrder, quote: Quote | None, bounds: Bounds = BOUNDS, mid: int = MID
+) -> tuple[Move, str]:
+    """The one decision about an order and the quote for its slot."""
+    (decision,) = plan_amend([quote] if quote else [], [order], mid, bounds).decisions
+    return decision.move, decision.reason
+
+
+@pytest.mark.parametrize(
+    ("deviation_ticks", "move"),
+    [
+        (0, Move.KEEP),
+        (80, Move.KEEP),
+        (-80, Move.KEEP),
+        (81, Move.AMEND),
+        (-81, Move.AMEND),
+        (8_000, Move.AMEND),
+        (-8_001, Move.CANCEL),
+        (8_001, Move.CANCEL),
+    ],
+)
+def test_deviation_decides(deviation_ticks: int, move: Move) -> None:
+    """Up to modify_threshold (1 bp = 80 ticks) keep, up to max_modify_deviation (1 %) amend, beyond replace."""
+    far_off = replace(AMENDING, min_spread=Decimal(0), max_spread=Decimal(1))
+    target = 780_000
+    bounds = Bounds.at(MID, far_off, MANAGE)
+    assert decide(resting(target + deviation_ticks), wanted(target), bounds)[0] is move
+
+
+def test_decision_says_how_far_the_order_is_away() -> None:
+    """In basis points of the mid price."""
+    assert decide(resting(TARGET + 120), wanted()) == (Move.AMEND, "1.50 bps away")
+    assert decide(resting(TARGET + 20), wanted()) == (Move.KEEP, "0.25 bps away")
+
+
+def test_one_tick_is_near_enough_unless_the_threshold_is_0() -> None:
+    """On a coarse tick the target flips with every half tick of the mid; following it would only lose queue places."""
+    coarse = Bounds.at(2_000, AMENDING, MANAGE)
+    assert decide(resting(998), wanted(999), coarse, 2_000)[0] is Move.KEEP
+    exact = Bounds.at(2_000, AMENDING, replace(MANAGE, modify_threshold=Decimal(0)))
+    assert decide(resting(998), wanted(999), exact, 2_000)[0] is Move.AMEND
+
+
+@pytest.mark.parametrize(
+    ("settings", "price_ticks", "reason"),
+    [
+        ({"min_spread": Decimal("0.00099")}, TARGET + 10, "nearer than min_spread"),
+        ({"max_spread": Decimal("0.00101")}, TARGET - 10, "farther than max_spread"),
+    ],
+)
+def test_order_outside_of_the_spread_bounds_is_not_kept(
+    settings: dict[str, Decimal], price_ticks: int, reason: str
+) -> None:
+    """However near its target it is."""
+    bounds = Bounds.at(MID, replace(AMENDING, **settings), MANAGE)
+    assert decide(resting(price_ticks), wanted(), bounds) == (Move.AMEND, reason)
+
+
+def test_order_at_its_target_is_kept_whatever_the_bounds_say() -> None:
+    """There is nothing to change it to."""
+    bounds = Bounds.at(MID, replace(AMENDING, min_spread=Decimal("0.01")), MANAGE)
+    assert decide(resting(), wanted(), bounds)[0] is Move.KEEP
+
+
+def test_order_that_is_not_wanted_is_cancelled() -> None:
+    """Its level was left out by strategy or risk."""
+    assert decide(resting(), None) == (Move.CANCEL, "not wanted any more")
+
+
+def test_order_of_an_earlier_run_is_cancelled() -> None:
+    """It has no level, and so no slot."""
+    assert moves(plan_amend([wanted()], [resting(level=0)], MID, BOUNDS)) == [Move.CANCEL, Move.PLACE]
+
+
+def test_second_order_in_a_slot_is_cancelled() -> None:
+    """Only one may fill it, even if both are where they should be."""
+    plan = plan_amend([wanted()], [resting(), resting()], MID, BOUNDS)
+    assert moves(plan) == [Move.KEEP, Move.CANCEL]
+
+
+def test_order_with_a_change_under_way_is_left_alone() -> None:
+    """At most one change of an order is under way."""
+    for status in (OrderStatus.PENDING_NEW, OrderStatus.IN_DOUBT):
+        order = resting(TARGET + 500)
+        order.status = status
+        plan = plan_amend([wanted()], [order], MID, BOUNDS)
+        assert (moves(plan), plan.places, plan.amends, plan.cancels) == ([Move.WAIT], [], [], [])
+
+
+def test_free_slot_is_filled() -> None:
+    """A wanted quote without an order is placed."""
+    plan = plan_amend([wanted(), wanted(side=Side.SELL)], [resting()], MID, BOUNDS)
+    assert moves(plan) == [Move.KEEP, Move.PLACE]
+    assert plan.places == [wanted(side=Side.SELL)]
+
+
+def test_replaced_order_frees_its_slot_first() -> None:
+    """It is placed anew by the plan that is made once it is gone."""
+    plan = plan_amend([wanted()], [resting(TARGET - 9_000)], MID, BOUNDS)
+    assert (len(plan.cancels), plan.places) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("executed", "lots", "move"),
+    [(0, 10, Move.KEEP), (5, 10, Move.KEEP), (6, 10, Move.AMEND), (0, 11, Move.KEEP), (0, 12, Move.AMEND)],
+)
+def test_open_size_is_topped_up_only_when_most_of_it_is_gone(executed: int, lots: int, move: Move) -> None:
+    """A queue place is worth more than half a quote; one lot too many is a rounding at another price."""
+    order = resting(lots=lots)
+    order.executed_lots = executed
+    assert decide(order, wanted(lots=10))[0] is move
+
+
+def test_order_that_refuses_amendments_is_replaced() -> None:
+    """By its filters, for example: trying again would give the same answer."""
+    order = resting(TARGET + 120)
+    order.amend_refused_code = -4014
+    assert decide(order, wanted()) == (Move.CANCEL, "amend refused (-4014): replaced")
+
+
+def test_order_is_replaced_before_the_exchange_amends_it_no_more() -> None:
+    """10 000 amendments are its cap (-5026)."""
+    order = resting(TARGET + 120)
+    order.amends = MOST_AMENDMENTS
+    assert decide(order, wanted())[0] is Move.CANCEL
+
+
+def test_orders_close_to_the_threshold_go_along_with_one_beyond() -> None:
+    """They would follow with the next tick, in a request of their own."""
+    orders = [resting(TARGET + 81), resting(TARGET + 41, level=2), resting(TARGET + 40, level=3)]
+    plan = plan_amend([wanted(level=level) for level in (1, 2, 3)], orders, MID, BOUNDS)
+    assert moves(plan) == [Move.AMEND, Move.AMEND, Move.KEEP]
+    assert plan.decisions[1].reason == "0.51 bps away, with others"
+    alone = plan_amend([wanted(level=2)], [orders[1]], MID, BOUNDS)
+    assert moves(alone) == [Move.KEEP]
+
+
+def test_replace_mode_takes_everything_out_and_places_in_free_slots() -> None:
+    """Order by order, whatever their prices."""
+    plan = plan_replace([wanted(), wanted(level=2)], [resting()])
+    assert moves(plan) == [Move.CANCEL, Move.PLACE]
+    assert plan.places == [wanted(level=2)]
+
+
+ORDERS = st.lists(
+    st.builds(
+        resting,
+        st.integers(1, 1_000_000),
+        st.integers(1, 50),
+        st.integers(0, 4),
+        st.sampled_from(Side),
+    ),
+    max_size=8,
+)
+QUOTE_LISTS = st.lists(
+    st.builds(
+        wanted, st.integers(1, 1_000_000), st.integers(1, 50), st.integers(1, 4), st.sampled_from(Side)
+    ),
+    max_size=8,
+    unique_by=lambda quote: quote.slot,
+)
+
+
+def slots(orders: Iterable[LiveOrder | Quote]) -> list[tuple[Side, int]]:
+    """The slots of orders or quotes, in order."""
+    return [one.slot for one in orders]
+
+
+@given(orders=ORDERS, quotes=QUOTE_LISTS)
+def test_no_plan_leads_to_two_orders_in_a_slot(orders: list[LiveOrder], quotes: list[Quote]) -> None:
+    """What stays, kept or amended, and what is placed: at most one of each slot, and only slots that are wanted."""
+    plan = plan_amend(quotes, orders, MID, BOUNDS)
+    cancelled = {id(order) for order in plan.cancels}
+    after = slots([order for order in orders if id(order) not in cancelled]) + slots(plan.places)
+    assert len(after) == len(set(after))
+    assert set(after) <= set(slots(quotes))
+
+
+@given(orders=ORDERS, quotes=QUOTE_LISTS)
+def test_every_order_has_one_decision_and_every_change_its_reason(
+    orders: list[LiveOrder], quotes: list[Quote]
+) -> None:
+    """Nothing is forgotten, nothing is decided twice."""
+    plan = plan_amend(quotes, orders, MID, BOUNDS)
+    decided = [id(one.order) for one in plan.decisions if one.order is not None]
+    assert decided == [id(order) for order in orders]
+    assert all(one.reason for one in plan.decisions)
+
+
+@given(
+    first_mid=st.integers(200_000, 4_000_000),
+    moves_by=st.integers(-20_000, 20_000),
+    threshold=st.sampled_from(["0", "0.00001", "0.0001", "0.002"]),
+    offsets=st.lists(st.integers(-30, 30), min_size=6, max_size=6),
+)
+def test_plan_changes_nothing_within_the_quiet_band(
+    first_mid: int, moves_by: int, threshold: str, offsets: list[int]
+) -> None:
+    """A mid that the band holds needs no change: so ticks inside of it need not be looked at."""
+    managing: ManageSettings = replace(MANAGE, modify_threshold=Decimal(threshold))
+
+    def targets(mid: int) -> list[Quote]:
+        return [
+            wanted(level_price_ticks(mid, side, level, AMENDING.offset_percent), 3, level, side)
+            for side in Side
+            for level in (1, 2, 3)
+        ]
+
+    orders = [
+        resting(quote.price_ticks + off, 3, quote.level, quote.side)
+        for quote, off in zip(targets(first_mid), offsets, strict=True)
+    ]
+    bounds = Bounds.at(first_mid, AMENDING, managing)
+    if any(
+        move is not Move.KEEP for move in moves(plan_amend(targets(first_mid), orders, first_mid, bounds))
+    ):
+        return
+    band = quiet_band(orders, first_mid, AMENDING, bounds)
+    mid = first_mid + moves_by
+    if band.holds(mid):
+        plan = plan_amend(targets(mid), orders, mid, Bounds.at(mid, AMENDING, managing))
+        assert set(moves(plan)) == {Move.KEEP}
