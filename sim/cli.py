@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         asyncio.run(_serve(options, SystemClock()))
-    except (MarketError, ServerRefused) as error:
+    except (MarketError, ServerRefused, FaultError) as error:
         sys.stderr.write(f"python -m sim: {error}\n")
         return EXIT_USAGE
     except _MarketBroke as error:

@@ -110,11 +110,11 @@ class Doors:
     def _inject(self, values: dict[str, str], now_ms: int) -> Rule:
         try:
             rule = parse_fault(values)
+            if rule.target.symbol and rule.target.symbol not in self._venue.instruments:
+                raise refusal(-1121)
+            self._plan.add(replace(rule, where="/sim/fault"), now_ms)
         except FaultError as error:
             raise ApiError(_FAULT_REFUSED, str(error)) from None
-        if rule.target.symbol and rule.target.symbol not in self._venue.instruments:
-            raise refusal(-1121)
-        self._plan.add(replace(rule, where="/sim/fault"), now_ms)
         self._plan.run_due(now_ms)
         return rule
 

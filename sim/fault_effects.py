@@ -5,8 +5,9 @@ Source: facts section 4.2 (client ids that the exchange makes), 7 (events), 12 (
 
 # ruff: noqa: ARG001  all effects are called alike
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,22 +15,24 @@ from sim import payloads
 from sim.auth import Gatekeeper
 from sim.errors import ApiError
 from sim.fault_replies import error_reply, json_reply
-from sim.fault_rules import Rule
+from sim.fault_rules import FaultError, Rule
 from sim.filters import check_quantity
 from sim.instrument import Instrument
+from sim.layers import Layers, Undo, together
 from sim.market import DepthChange, MarketEvent
 from sim.messages import Request, Response
 from sim.order_entry import find_order
 from sim.orders import Order, OrderSpec, OrderType, Side, TimeInForce
 from sim.params import Params, decode_json, params_of_object
-from sim.regime import TRADING
+from sim.regime import TRADING, factors
 from sim.rules import plain
+from sim.standing import Restriction
 from sim.venue import Venue
-
-Undo = Callable[[int], None]
 
 _AUTO_IDS = {"adl": "adl_autoclose", "liquidation": "autoclose-{}", "settlement": "settlement_autoclose-{}"}
 _BPS = 10_000
+_NEVER_MS = 2**62
+_MS_PER_S = 1000
 
 
 @dataclass(slots=True)
@@ -39,6 +42,27 @@ class VenueStage:
     venue: Venue
     gatekeeper: Gatekeeper
     happen: Callable[[MarketEvent], None]
+    layers: Layers = field(default_factory=Layers)
+
+    def check(self, rule: Rule) -> None:
+        """Return if this exchange can do what the fault says; raises FaultError."""
+        symbol = rule.target.symbol
+        if symbol and rule.kind.name in _EFFECTS and symbol not in self.venue.instruments:
+            raise FaultError(f"{rule.where}: the exchange has no symbol {symbol}, only {self._symbols()}.")
+        if rule.kind.name == "symbol-rules":
+            self._check_rules(rule)
+
+    def _check_rules(self, rule: Rule) -> None:
+        for instrument in self.instruments(rule):
+            try:
+                factors(instrument.rules, replace(instrument.rules, **_changes(rule, 0)))
+            except ValueError as error:
+                raise FaultError(
+                    f"{rule.where}: {error}: choose a multiple, or name another symbol."
+                ) from None
+
+    def _symbols(self) -> str:
+        return ", ".join(self.venue.instruments)
 
     def strike(self, rule: Rule, now_ms: int) -> Undo | None:
         """Do what a fault of time does; return what undoes it at its end, if it has one."""
@@ -89,15 +113,34 @@ def close_position(
 
 
 def _halt(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    halted = stage.instruments(rule)
-    for instrument in halted:
-        instrument.regime.enter(rule.values["status"])
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[str]) -> None:
+            instrument.regime.enter(held[-1])
 
-    def resume(now_ms: int) -> None:
-        for instrument in halted:
-            instrument.regime.enter(TRADING)
+        return stage.layers.lay(
+            ("status", instrument.symbol), value=rule.values["status"], own=TRADING, show=show
+        )
 
-    return resume
+    return together([lay(each) for each in stage.instruments(rule)])
+
+
+def _unlist(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[bool]) -> None:
+            instrument.regime.list_it(is_listed=held[-1])
+
+        return stage.layers.lay(("listing", instrument.symbol), value=False, own=True, show=show)
+
+    return together([lay(each) for each in stage.instruments(rule)])
+
+
+def _restrict(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    code, symbol = int(rule.values["code"]), rule.target.symbol
+
+    def show(until_ms: Sequence[int]) -> None:
+        stage.venue.standing.restrict(Restriction(code, symbol, until_ms[-1]))
+
+    return stage.layers.lay(("restriction", code, symbol), value=_NEVER_MS, own=0, show=show)
 
 
 def _wipe(stage: VenueStage, rule: Rule, now_ms: int) -> None:
@@ -146,15 +189,23 @@ def _close_position(stage: VenueStage, rule: Rule, now_ms: int) -> None:
 
 
 def _post_rules(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    posted = stage.instruments(rule)
-    for instrument in posted:
-        instrument.regime.post(**rule.values)
+    changes = _changes(rule, now_ms)
 
-    def restore(now_ms: int) -> None:
-        for instrument in posted:
-            instrument.regime.post()
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[dict[str, Any]]) -> None:
+            instrument.regime.post(**dict(ChainMap(*reversed(held))))
 
-    return restore
+        return stage.layers.lay(("rules", instrument.symbol), value=changes, own={}, show=show)
+
+    return together([lay(each) for each in stage.instruments(rule)])
+
+
+def _changes(rule: Rule, now_ms: int) -> dict[str, Any]:
+    """Return the filters that a fault sets, by their names in the rules of a symbol."""
+    changes = {name: value for name, value in rule.values.items() if value is not None}
+    if (seconds := changes.pop("delivery_in_s", None)) is not None:
+        changes["delivery_ms"] = now_ms + round(seconds * _MS_PER_S)
+    return changes
 
 
 def _transfer(stage: VenueStage, rule: Rule, now_ms: int) -> None:
@@ -188,45 +239,34 @@ def _set_leverage(stage: VenueStage, rule: Rule, now_ms: int) -> None:
 
 
 def _hedge(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    stage.venue.hedge_mode = True
+    def show(held: Sequence[bool]) -> None:
+        stage.venue.hedge_mode = held[-1]
 
-    def restore(now_ms: int) -> None:
-        stage.venue.hedge_mode = False
-
-    return restore
+    return stage.layers.lay("hedge", value=True, own=stage.venue.hedge_mode, show=show)
 
 
 def _expire_post_only(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    struck = stage.instruments(rule)
-    for instrument in struck:
-        instrument.regime.expires_post_only = True
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[bool]) -> None:
+            instrument.regime.expires_post_only = held[-1]
 
-    def restore(now_ms: int) -> None:
-        for instrument in struck:
-            instrument.regime.expires_post_only = False
+        return stage.layers.lay(("post-only", instrument.symbol), value=True, own=False, show=show)
 
-    return restore
+    return together([lay(each) for each in stage.instruments(rule)])
 
 
 def _mix_assets(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    stage.venue.account.multi_assets = True
+    def show(held: Sequence[bool]) -> None:
+        stage.venue.account.multi_assets = held[-1]
 
-    def restore(now_ms: int) -> None:
-        stage.venue.account.multi_assets = False
-
-    return restore
+    return stage.layers.lay("assets", value=True, own=stage.venue.account.multi_assets, show=show)
 
 
 def _skew(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    def restore(now_ms: int) -> None:
-        _set_skew(stage, 0)
+    def show(held: Sequence[int]) -> None:
+        stage.venue.skew_ms = stage.gatekeeper.skew_ms = held[-1]
 
-    _set_skew(stage, rule.values["offset_ms"])
-    return restore
-
-
-def _set_skew(stage: VenueStage, offset_ms: int) -> None:
-    stage.venue.skew_ms = stage.gatekeeper.skew_ms = offset_ms
+    return stage.layers.lay("clock", value=rule.values["offset_ms"], own=0, show=show)
 
 
 def _move(stage: VenueStage, rule: Rule, now_ms: int) -> None:
@@ -235,15 +275,14 @@ def _move(stage: VenueStage, rule: Rule, now_ms: int) -> None:
 
 
 def _set_funding(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
-    rates = [(instrument, instrument.funding.rate) for instrument in stage.instruments(rule)]
-    for instrument, _ in rates:
-        instrument.funding.rate = rule.values["rate"]
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[Decimal]) -> None:
+            instrument.funding.rate = held[-1]
 
-    def restore(now_ms: int) -> None:
-        for instrument, rate in rates:
-            instrument.funding.rate = rate
+        own = instrument.funding.rate
+        return stage.layers.lay(("funding", instrument.symbol), value=rule.values["rate"], own=own, show=show)
 
-    return restore
+    return together([lay(each) for each in stage.instruments(rule)])
 
 
 def _use_weight(stage: VenueStage, rule: Rule, now_ms: int) -> None:
@@ -274,6 +313,8 @@ def _guarded(effect: Callable[[VenueStage, Rule, int], Undo | None]) -> Callable
 
 _EFFECTS: Mapping[str, Callable[[VenueStage, Rule, int], Undo | None]] = {
     "halt": _halt,
+    "symbol-missing": _unlist,
+    "restrict": _restrict,
     "wipe-account": _wipe,
     "expire-listen-key": _expire_key,
     "foreign-order": _guarded(_place_foreign),

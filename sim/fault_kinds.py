@@ -12,6 +12,7 @@ from sim.fault_replies import REPLIES
 from sim.fault_rules import REQUIRED, Acts, Kind, Parameter
 from sim.latency import SYNTAX, Spread, parse_spread
 from sim.orders import Side
+from sim.standing import NO_MODE_CHANGE, NO_ORDERS, REDUCE_ONLY
 
 DAY_S = 86_400.0
 _LONGEST_TEXT = 200
@@ -27,10 +28,10 @@ def whole(low: int, high: int, default: Any = REQUIRED) -> Parameter:
     return Parameter(f"a whole number from {low} to {high}", lambda value: _whole(value, low, high), default)
 
 
-def amount(default: Any = REQUIRED, *, signed: bool = False) -> Parameter:
+def amount(default: Any = REQUIRED, *, signed: bool = False, zero: bool = False) -> Parameter:
     """Return a parameter that is an exact decimal number."""
-    wants = "a number" if signed else "a number above 0"
-    return Parameter(wants, lambda value: _amount(value, signed=signed), default)
+    wants = "a number" if signed else "a number of at least 0" if zero else "a number above 0"
+    return Parameter(wants, lambda value: _amount(value, signed=signed, zero=zero), default)
 
 
 def choice(*names: str, default: Any = REQUIRED) -> Parameter:
@@ -70,14 +71,14 @@ def _whole(value: Any, low: int, high: int) -> int:
     return value
 
 
-def _amount(value: Any, *, signed: bool) -> Decimal:
+def _amount(value: Any, *, signed: bool, zero: bool) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError  # noqa: TRY004  every reader refuses in the same way
     try:
         found = Decimal(str(value))
     except InvalidOperation:
         raise ValueError from None
-    if not found.is_finite() or abs(found) > 10**12 or (found <= 0 and not signed):
+    if not found.is_finite() or abs(found) > 10**12 or (not signed and (found < 0 or not (found or zero))):
         raise ValueError
     return found
 
@@ -430,14 +431,36 @@ _ALL = (
     _kind(
         "symbol-rules",
         _TIME,
-        "The symbol's filters are these while it lasts; a tick or step must be a multiple of the real one.",
-        "REJ-02 POS-06 REJ-09",
+        "The symbol's filters are these while it lasts; a tick or step must be a multiple of the real one. "
+        "`delivery_in_s` announces that it is going to be delisted.",
+        "REJ-02 POS-06 REJ-09 VEN-01",
         tick_size=amount(None),
         step_size=amount(None),
-        min_notional=amount(None),
+        min_price=amount(None, zero=True),
+        max_price=amount(None, zero=True),
+        min_qty=amount(None, zero=True),
+        max_qty=amount(None),
+        market_max_qty=amount(None),
+        min_notional=amount(None, zero=True),
         multiplier_up=amount(None),
         multiplier_down=amount(None),
         max_num_orders=whole(0, 100_000, None),
+        delivery_in_s=number(0, DAY_S * 366, None),
+    ),
+    _kind(
+        "symbol-missing",
+        _TIME,
+        "The symbol is not listed while it lasts: exchangeInfo leaves it out, requests for it get -1121, and its "
+        "market is silent.",
+        "VEN-01 VEN-06",
+    ),
+    _kind(
+        "restrict",
+        _TIME,
+        "Orders of the symbol, or of all, are refused with this code while it lasts: a restriction by risk control, "
+        "conduct, region or status; some leave reduce-only orders alone.",
+        "LIM-05 VEN-01",
+        code=choice(*map(str, sorted(REDUCE_ONLY | NO_ORDERS | NO_MODE_CHANGE, reverse=True))),
     ),
     _kind(
         "transfer",

@@ -81,6 +81,9 @@ class Carrier(Protocol):
 class Stage(Protocol):
     """The exchange as faults change it."""
 
+    def check(self, rule: Rule) -> None:
+        """Return if this exchange can do what the fault says; raises FaultError."""
+
     def strike(self, rule: Rule, now_ms: int) -> Callable[[int], None] | None:
         """Do what a fault of time does; return what undoes it at its end."""
 
@@ -227,7 +230,8 @@ class FaultPlan:
             self.add(rule, now_ms)
 
     def add(self, rule: Rule, now_ms: int) -> None:
-        """Bring a fault into force, its times counted from now."""
+        """Bring a fault into force, its times counted from now; raises FaultError if this exchange cannot do it."""
+        self._stage.check(rule)
         armed = Armed(rule, random.Random(f"{self._seed}/{next(self._added)}"), now_ms)
         for acts in rule.kind.acts:
             self._armed[acts].append(armed)
@@ -270,6 +274,11 @@ class FaultPlan:
         self.strikes.append(Strike(now_ms, armed.rule.kind.name, what))
 
     # Requests and replies
+
+    @property
+    def meets_requests(self) -> bool:
+        """Tell whether a fault, now or later, may strike a request or its reply."""
+        return bool(self._armed[Acts.REQUEST] or self._armed[Acts.REPLY])
 
     def on_request(self, request: Request, now_ms: int) -> RequestFate:
         """Decide what happens to a request that has just arrived."""

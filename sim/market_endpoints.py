@@ -54,7 +54,7 @@ class MarketEndpoints:
 
     def exchange_info(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
         """Answer with the rules of all symbols; ``symbol`` is ignored, as by Binance."""
-        rules = [instrument.rules for instrument in self._venue.instruments.values()]
+        rules = [instrument.rules for instrument in self._venue.listed()]
         assets = dict.fromkeys(rule.quote_asset for rule in rules)
         return {
             "timezone": "UTC",
@@ -67,7 +67,7 @@ class MarketEndpoints:
             ],
             "symbols": [
                 instrument.regime.posted.as_exchange_info() | {"status": instrument.regime.status}
-                for instrument in self._venue.instruments.values()
+                for instrument in self._venue.listed()
             ],
         }
 

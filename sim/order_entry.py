@@ -52,7 +52,7 @@ def read_new_order(venue: Venue, params: Params, now_ms: int) -> tuple[Instrumen
     """Return the instrument and the order that the parameters describe; raises ApiError for the first thing wrong."""
     wish = _read_wish(params, now_ms, venue.options.default_stp)
     instrument = venue.instrument(params)
-    instrument.regime.check_status(amends=False)
+    instrument.regime.check_status(venue.options.halted_order_code)
     _check_standing(venue, instrument, now_ms, reduce_only=wish.reduce_only)
     _check_position_mode(venue, params)
     if wish.client_order_id in instrument.by_client:
@@ -85,16 +85,14 @@ def read_amendment(venue: Venue, instrument: Instrument, order: Order, params: P
     if reduce_only and not order.reduce_only:
         raise refusal(-5047)
     _check_standing(venue, instrument, now_ms, reduce_only=order.reduce_only)
-    instrument.regime.check_status(amends=True)
-    rules = instrument.rules
-    price_ticks = check_price(rules, price)
-    lots = check_quantity(rules, quantity, order.type)
+    regime = instrument.regime
+    regime.check_status(venue.options.halted_amend_code)
+    rules = regime.posted
+    price_ticks = check_price(rules, price) * regime.tick_factor
+    lots = check_quantity(rules, quantity, order.type) * regime.lot_factor
     check_percent_price(rules, side, price, instrument.mark.mark)
-    checks_notional = not reduce_only and lots > order.executed_lots
-    if checks_notional:
+    if not reduce_only and lots > order.executed_lots:
         check_notional(rules, price, quantity, -5029)
-    code = -5029 if checks_notional else None
-    instrument.regime.check_filters(side, price, quantity, instrument.mark.mark, code)
     modify_id = params.text_or("modifyId", "")
     if modify_id:
         params.integer("modifyId")
@@ -215,17 +213,16 @@ def _check_position_mode(venue: Venue, params: Params) -> None:
 
 
 def _check_filters(instrument: Instrument, wish: Wish) -> tuple[int | None, int]:
-    rules, mark = instrument.rules, instrument.mark.mark
-    price_ticks = None if wish.price is None else check_price(rules, wish.price)
-    lots = check_quantity(rules, wish.quantity, wish.type)
+    regime, mark = instrument.regime, instrument.mark.mark
+    rules = regime.posted
+    price_ticks = None if wish.price is None else check_price(rules, wish.price) * regime.tick_factor
+    lots = check_quantity(rules, wish.quantity, wish.type) * regime.lot_factor
     if wish.price is not None:
         check_percent_price(rules, wish.side, wish.price, mark)
     elif touch := instrument.touch(is_buy=wish.side is Side.BUY):
-        check_market_price(rules, wish.side, rules.price(touch), mark)
-    if len(instrument.open) >= instrument.regime.posted.max_num_orders:
+        check_market_price(rules, wish.side, instrument.rules.price(touch), mark)
+    if len(instrument.open) >= rules.max_num_orders:
         raise refusal(-2025)
-    code = None if wish.reduce_only else -4164
-    instrument.regime.check_filters(wish.side, wish.price, wish.quantity, mark, code)
     if not wish.reduce_only:
         check_notional(rules, mark if wish.price is None else wish.price, wish.quantity)
     return price_ticks, lots

@@ -1,32 +1,55 @@
-"""What is not as usual about a symbol: its status, filters other than its own, a market that stands elsewhere.
+"""What is not as usual about a symbol: its status, other filters, no listing, a market that stands elsewhere.
 
 A tick or step that is announced later must be a multiple of the one in which the exchange counts, so that what rests
 and what trades stays exact.
 
-Source: facts section 3.2 (status, filters), 9 (-4140, -5024).
+Source: facts section 3.2 (status, filters, deliveryDate), 9 (-1121, -4140, -5024), 11.22 (symbol lists differ).
 """
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
-from sim.errors import ApiError, refusal
-from sim.filters import check_notional, check_percent_price
+from sim.errors import refusal
 from sim.market import BookTicker, DepthChange, FundingTerms, MarketEvent, Trade
-from sim.orders import Side
 from sim.rules import SymbolRules
 
 TRADING = "TRADING"
 
 
+def factors(own: SymbolRules, posted: SymbolRules) -> tuple[int, int]:
+    """Return how many own ticks and steps of a symbol its posted ones have; raises ValueError if they are not whole."""
+    return _factor("tick_size", own, posted), _factor("step_size", own, posted)
+
+
+def _factor(name: str, own: SymbolRules, posted: SymbolRules) -> int:
+    unit, wanted = getattr(own, name), getattr(posted, name)
+    factor, rest = divmod(wanted, unit)
+    if rest:
+        raise ValueError(f"{name} {wanted} is no multiple of {unit}, in which {own.symbol} counts")
+    return int(factor)
+
+
 class Regime:
     """The terms under which a symbol trades at present; ``rules`` are its own, ``posted`` those in force."""
 
-    __slots__ = ("expires_post_only", "is_usual", "posted", "rules", "shift_ticks", "status")
+    __slots__ = (
+        "expires_post_only",
+        "is_listed",
+        "is_usual",
+        "lot_factor",
+        "posted",
+        "rules",
+        "shift_ticks",
+        "status",
+        "tick_factor",
+    )
 
     def __init__(self, rules: SymbolRules) -> None:
         self.rules = rules
         self.posted = rules
+        self.tick_factor = self.lot_factor = 1
+        """How many ticks and lots of the symbol's own are in one of those posted."""
+        self.is_listed = True
         self.status = TRADING
         self.shift_ticks = 0
         self.is_usual = True
@@ -39,53 +62,36 @@ class Regime:
         self.status = status
         self._settle()
 
+    def list_it(self, *, is_listed: bool) -> None:
+        """Let the exchange know the symbol or not."""
+        self.is_listed = is_listed
+        self._settle()
+
     def shift(self, ticks: int) -> None:
         """Let the market stand so many ticks higher than it does now."""
         self.shift_ticks += ticks
         self._settle()
 
     def _settle(self) -> None:
-        self.is_usual = self.status == TRADING and not self.shift_ticks
+        self.is_usual = self.status == TRADING and self.is_listed and not self.shift_ticks
 
     def post(self, **changes: Any) -> None:
         """Let other filters be in force; raises ValueError for a tick or step that does not fit the symbol's own."""
-        for name in ("tick_size", "step_size"):
-            wanted = changes.get(name)
-            if wanted is not None and wanted % getattr(self.rules, name):
-                raise ValueError(f"{name} {wanted} is no multiple of {getattr(self.rules, name)}")
         self.posted = replace(
             self.rules, **{name: value for name, value in changes.items() if value is not None}
         )
+        self.tick_factor, self.lot_factor = factors(self.rules, self.posted)
 
-    def check_status(self, *, amends: bool) -> None:
-        """Return if orders are taken; raises -4140, or -5024 for an amendment."""
-        if self.status == TRADING:
-            return
-        if amends:
-            raise ApiError(-5024, "Symbol is not in trading status. Order amendment is not permitted.")
-        raise ApiError(-4140, "Invalid symbol status for opening position.")
-
-    def check_filters(
-        self, side: Side, price: Decimal | None, quantity: Decimal, mark: Decimal, notional_code: int | None
-    ) -> None:
-        """Return if the order fits the posted filters; ``notional_code`` None spares it the minimum notional."""
-        posted = self.posted
-        if posted is self.rules:
-            return
-        if price is not None and price % posted.tick_size:
-            raise refusal(-4014)
-        if quantity % posted.step_size:
-            raise refusal(-4023)
-        if price is not None:
-            check_percent_price(posted, side, price, mark)
-        if notional_code is not None:
-            check_notional(posted, mark if price is None else price, quantity, notional_code)
+    def check_status(self, code: int) -> None:
+        """Return if the symbol trades; raises ``code`` otherwise."""
+        if self.status != TRADING:
+            raise refusal(code)
 
     def moved(self, event: MarketEvent) -> MarketEvent | None:
         """Return the event as it happens here, None if it does not happen."""
         if isinstance(event, FundingTerms):
             return event
-        if self.status != TRADING:
+        if self.status != TRADING or not self.is_listed:
             return None
         if not self.shift_ticks:
             return event

@@ -44,6 +44,7 @@ class SymbolRules:
     maker_fee: Decimal = Decimal("0.000200")
     taker_fee: Decimal = Decimal("0.000500")
     max_leverage: int = 125
+    delivery_ms: int = _DELIVERY_NEVER_MS
     trigger_protect: Decimal = Decimal("0.0500")
     liquidation_fee: Decimal = Decimal("0.012500")
     market_take_bound: Decimal = Decimal("0.05")
@@ -84,7 +85,7 @@ class SymbolRules:
             "symbol": self.symbol,
             "pair": self.symbol,
             "contractType": "PERPETUAL",
-            "deliveryDate": _DELIVERY_NEVER_MS,
+            "deliveryDate": self.delivery_ms,
             "onboardDate": _ONBOARD_MS,
             "status": "TRADING",
             "maintMarginPercent": "2.5000",

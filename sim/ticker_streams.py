@@ -152,23 +152,27 @@ class Quote(Steady):
 
 
 class Status(Steady):
-    """The symbol's status, whenever it has changed."""
+    """The symbol's status and the date of its delivery, whenever one of them has changed."""
 
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
-        self._told = instrument.regime.status
+        self._told = self._state()
 
     def start(self) -> None:
-        """Begin with the present status."""
-        self._told = self._instrument.regime.status
+        """Begin with the present state."""
+        self._told = self._state()
 
     def speak(self, now_ms: int) -> list[str]:
         """Return the contract's state if it has changed."""
-        instrument, status = self._instrument, self._instrument.regime.status
-        if status == self._told:
+        state = self._state()
+        if state == self._told:
             return []
-        self._told = status
-        return [encode(contract_event(instrument, now_ms))]
+        self._told = state
+        return [encode(contract_event(self._instrument, now_ms))]
+
+    def _state(self) -> tuple[str, int]:
+        regime = self._instrument.regime
+        return regime.status, regime.posted.delivery_ms
 
 
 class Liquidations(Steady):
@@ -272,7 +276,7 @@ _DAY_NAMES = {
 
 def contract_event(instrument: Instrument, now_ms: int) -> Json:
     """Return the payload of contractInfo; brackets are listed only where they change, which they do not here."""
-    info = instrument.rules.as_exchange_info()
+    info = instrument.regime.posted.as_exchange_info()
     return {
         "e": "contractInfo",
         "E": now_ms,

@@ -20,6 +20,9 @@ from sim.rules import SymbolRules
 from sim.standing import Standing
 from sim.streams import Hub, StreamOptions, UserStream
 
+HALTED_CODES = (-1122, -4140, -4141, -5024)
+"""What may refuse orders and amendments of a symbol that does not trade (facts section 9)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -34,6 +37,8 @@ class Options:
     -4062 for reduceOnly in hedge mode (facts 4.5), ``one_bracket_as_object`` whether leverageBracket of one symbol
     comes without a list around it (facts 3.4). ``engine_ms`` is how long an order is on its way from the door
     to the matching engine, which holds it against recvWindow once more (-5028); nothing else depends on it.
+    ``halted_order_code`` and ``halted_amend_code`` refuse orders and amendments of a symbol that does not trade; which
+    ones a real halt gives is not documented (facts 9).
     """
 
     thinning: Thinning = Thinning.FROM_BEHIND
@@ -51,6 +56,8 @@ class Options:
     hedge_reduce_only_code: int = -1106
     one_bracket_as_object: bool = False
     engine_ms: int = 0
+    halted_order_code: int = -4140
+    halted_amend_code: int = -5024
     fees: FeeOptions = field(default_factory=FeeOptions)
     conduct: ConductRules = field(default_factory=ConductRules)
     streams: StreamOptions = field(default_factory=StreamOptions)
@@ -60,6 +67,9 @@ class Options:
             raise ValueError("amend_of_ended_code is -2013 or -2011")
         if self.hedge_reduce_only_code not in (-1106, -4062):
             raise ValueError("hedge_reduce_only_code is -1106 or -4062")
+        for code in (self.halted_order_code, self.halted_amend_code):
+            if code not in HALTED_CODES:
+                raise ValueError(f"it is one of {', '.join(map(str, HALTED_CODES))}")
         if self.leverage < 1 or self.history < 0 or self.engine_ms < 0:
             raise ValueError("leverage is at least 1, history and engine_ms are not negative")
 
@@ -98,10 +108,14 @@ class Venue:
     def instrument(self, params: Params) -> Instrument:
         """Return the instrument that ``symbol`` names; -1102 without one, -1121 if there is none of that name."""
         found = self.instruments.get(params.text("symbol"))
-        if found is None:
+        if found is None or not found.regime.is_listed:
             raise refusal(-1121)
         return found
 
     def chosen(self, params: Params) -> list[Instrument]:
-        """Return the instrument that ``symbol`` names, or all of them if it was not sent."""
-        return [self.instrument(params)] if "symbol" in params else list(self.instruments.values())
+        """Return the instrument that ``symbol`` names, or all that are listed if it was not sent."""
+        return [self.instrument(params)] if "symbol" in params else self.listed()
+
+    def listed(self) -> list[Instrument]:
+        """Return the instruments that the exchange lists at present."""
+        return [each for each in self.instruments.values() if each.regime.is_listed]

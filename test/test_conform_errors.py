@@ -220,3 +220,28 @@ def test_ban_ends_when_it_says() -> None:
 def test_strange_key_is_an_unknown_one(key: str) -> None:
     """-2015 (401) for what is no key of the account (facts 9)."""
     assert Rig(keys=[ApiKey("other", "s")]).send("GET", f"{V1}/accountConfig", "", key=key).code == -2015
+
+
+@pytest.mark.parametrize("code", [-1122, -4140, -4141, -5024])
+def test_codes_of_a_halt_are_chosen(code: int) -> None:
+    """Which codes orders and amendments of a halted symbol get is unsure, so they are switches (facts 9)."""
+    rig = Rig(options=Options(halted_order_code=code, halted_amend_code=code))
+    rig.place("BUY", "49000", "0.010", newClientOrderId="q1")
+    rig.send("POST", "/sim/halt", "seconds=5")
+    assert rig.place("BUY", "49000", "0.010").code == code
+    assert rig.amend("q1", "BUY", "49100", "0.010").code == code
+    assert rig.call("DELETE", ORDER, symbol="BTCUSDT", origClientOrderId="q1").status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["ticker/bookTicker", "depth", "premiumIndex", "klines", "openOrders", "userTrades"]
+)
+def test_symbol_that_is_not_listed_is_an_invalid_one(path: str) -> None:
+    """-1121 for a symbol that this host does not list (facts 9, 11.22); lists leave it out and the others go on."""
+    rig = Rig("BTCUSDT", "ETHUSDT")
+    rig.send("POST", "/sim/fault", "fault=symbol-missing&symbol=BTCUSDT&for_s=5")
+    assert rig.call("GET", f"{V1}/{path}", symbol="BTCUSDT", interval="1m").code == -1121
+    assert rig.call("GET", f"{V1}/{path}", symbol="ETHUSDT", interval="1m").status == 200
+    info = rig.send("GET", f"{V1}/exchangeInfo").body["symbols"]
+    assert [each["symbol"] for each in info] == ["ETHUSDT"]
+    assert [each["symbol"] for each in rig.send("GET", f"{V1}/ticker/bookTicker").body] == ["ETHUSDT"]

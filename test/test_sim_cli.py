@@ -264,3 +264,15 @@ def test_scenario_that_cannot_be_used_ends_the_program_with_one_sentence(
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "storm.yaml line 2: there is no fault 'drop-replies'; the nearest is drop-reply." in err
+
+
+def test_scenario_that_does_not_fit_the_market_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/faults.md: a fault that this exchange cannot do is named by its line; exit code 2."""
+    scenario = tmp_path / "faults.yaml"
+    scenario.write_text("faults:\n  - {fault: symbol-rules, tick_size: 0.05}\n")
+    assert main(["--faults", str(scenario)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("python -m sim: ")
+    assert "faults.yaml line 2: tick_size 0.05 is no multiple of 0.10" in error

@@ -1,6 +1,7 @@
 """Every kind of fault has its effect on a client that talks to the exchange in memory."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from sim.fault_kinds import KINDS
+from sim.fault_rules import FaultError
 from utils.errors import Disconnected, NotSent, OutcomeUnknown
 
 from .fault_client import BID, BOOK, ORDER, SYMBOL, Client, with_faults
@@ -42,6 +44,151 @@ def test_fault_has_its_effect_on_a_client(kind: str) -> None:
         assert client.exchange.faults.counts[kind] > 0
 
     with_faults(scenario, told)
+
+
+OVERLAPS = {
+    "halt": ("from_s: 1, for_s: 3, status: CLOSE", "from_s: 2, for_s: 4, status: SETTLING"),
+    "symbol-rules": ("from_s: 1, for_s: 3, min_notional: 600", "from_s: 2, for_s: 4, min_notional: 700"),
+    "funding-rate": ("from_s: 1, for_s: 3, rate: 0.001", "from_s: 2, for_s: 4, rate: 0.002"),
+    "hedge-mode": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
+    "multi-assets-mode": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
+    "clock-skew": ("from_s: 1, for_s: 3, offset_ms: 400", "from_s: 2, for_s: 4, offset_ms: 800"),
+    "symbol-missing": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
+    "restrict": ("from_s: 1, for_s: 3, code: -4088", "from_s: 2, for_s: 4, code: -4088"),
+    "post-only-expires": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
+}
+
+
+async def _state(client: Client) -> tuple[Any, ...]:
+    """Return everything that a lasting fault may have changed."""
+    info = (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"]
+    index = (await client.send("GET", "/fapi/v1/premiumIndex")).body
+    ahead_ms = (await client.send("GET", "/fapi/v1/time")).body["serverTime"] - client.clock.time_ms()
+    modes = [
+        (await client.call("GET", path)).body
+        for path in ("/fapi/v1/positionSide/dual", "/fapi/v1/multiAssetsMargin")
+    ]
+    crossing = await client.place("x", price="50050", quantity="0.020")
+    rates = [row["lastFundingRate"] for row in index]
+    return info, rates, ahead_ms, modes, crossing.outcome if crossing.status != 200 else crossing.status
+
+
+@pytest.mark.parametrize("kind", sorted(OVERLAPS))
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_overlapping_faults_end_each_at_its_own_time(kind: str, *, is_nested: bool) -> None:
+    """docs/faults.md, "while it lasts": the end of one is not the end of another; the newest in force counts."""
+    first, second = OVERLAPS[kind]
+    if is_nested:  # the first outlives the second
+        first, second = first.replace("for_s: 3", "for_s: 6"), second.replace("for_s: 4", "for_s: 2")
+
+    async def told(client: Client) -> None:
+        states = []
+        for at_s in (0.5, 1.5, 2.5, 4.5, 7.5):
+            await client.until(at_s)
+            states.append(await _state(client))
+        before, early, both, one_left, after = states
+        assert before == after != early
+        assert one_left == (early if is_nested else both) != before
+
+    with_faults(f"  - {{fault: {kind}, {first}}}\n  - {{fault: {kind}, {second}}}\n", told)
+
+
+FILTERS: list[tuple[str, dict[str, str], int]] = [
+    ("tick_size: 1", {"price": "49900.50"}, -4014),
+    ("step_size: 0.005", {"quantity": "0.021"}, -4023),
+    ("min_price: 49950", {"price": "49900"}, -4013),
+    ("max_price: 49800", {"price": "49900"}, -4002),
+    ("min_qty: 0.05", {"quantity": "0.020"}, -4004),
+    ("max_qty: 0.01", {"quantity": "0.020"}, -4005),
+    ("min_notional: 5000", {"quantity": "0.020"}, -4164),
+    ("multiplier_up: 0.99", {"price": "49900"}, -4016),
+    ("multiplier_down: 1.01", {"side": "SELL", "price": "50400"}, -4024),
+    ("max_num_orders: 0", {}, -2025),
+]
+
+
+@pytest.mark.parametrize(("rule", "order", "code"), FILTERS)
+def test_every_filter_can_be_tightened_while_it_runs(rule: str, order: dict[str, str], code: int) -> None:
+    """Facts 3.2: each filter has its code; REJ-02 and REJ-09 want it to change live. exchangeInfo tells of it."""
+
+    async def told(client: Client) -> None:
+        before = (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"][0]["filters"]
+        assert (await client.place("a", **order)).status == 200
+        await client.cancel("a")
+        await client.until(1.5)
+        assert (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"][0]["filters"] != before
+        assert (await client.place("b", **order)).outcome == (400, code)
+
+    with_faults(f"  - {{fault: symbol-rules, at_s: 1, {rule}}}\n", told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [("market_max_qty: 0.01", -4005), ("multiplier_up: 0.99", -4131), ("step_size: 0.015", -4023)],
+)
+def test_filters_of_market_orders_can_be_tightened_too(rule: str, code: int) -> None:
+    """Facts 3.2: MARKET_LOT_SIZE has a maximum of its own, and PERCENT_PRICE a code of its own for MARKET."""
+
+    async def told(client: Client) -> None:
+        assert (await client.take(quantity="0.020")).status == 200
+        await client.until(1.5)
+        assert (await client.take(quantity="0.020")).outcome == (400, code)
+
+    with_faults(f"  - {{fault: symbol-rules, at_s: 1, {rule}}}\n", told)
+
+
+LOOSER: list[tuple[str, dict[str, str], int]] = [
+    ("min_price: 0", {"price": "500"}, -4013),
+    ("max_qty: 5000", {"price": "10000", "quantity": "1001"}, -4005),
+    ("min_notional: 1", {"quantity": "0.001", "price": "45000"}, -4164),
+    ("multiplier_up: 2", {"price": "60000", "timeInForce": "IOC"}, -4016),
+]
+
+
+@pytest.mark.parametrize(("rule", "order", "code"), LOOSER)
+def test_filters_can_be_loosened_too(rule: str, order: dict[str, str], code: int) -> None:
+    """Facts 3.2, 10 (minimum notional of BTCUSDT went from 100 to 50): a 0 disables a bound."""
+
+    async def told(client: Client) -> None:
+        assert (await client.place("a", **order)).outcome == (400, code)
+        await client.until(1.5)
+        assert (await client.place("b", **order)).body.get("code") != code
+
+    with_faults(f"  - {{fault: symbol-rules, at_s: 1, {rule}}}\n", told)
+
+
+def test_delisting_is_announced_by_the_delivery_date() -> None:
+    """Facts 3.2: delisting is announced through deliveryDate, and 6: contractInfo tells of it."""
+
+    async def told(client: Client) -> None:
+        ear = await client.listen("/market/ws/!contractInfo")
+        await client.until(2.5)
+        (symbol,) = (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"]
+        assert symbol["deliveryDate"] == client.clock.time_ms() - 1500 + 3_600_000
+        assert [each["dt"] for each in ear.of("contractInfo")] == [symbol["deliveryDate"]]
+
+    with_faults("  - {fault: symbol-rules, at_s: 1, delivery_in_s: 3600}\n", told)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            "fault: symbol-rules, tick_size: 0.05",
+            "line 2: tick_size 0.05 is no multiple of 0.10, in which BTCUSDT counts",
+        ),
+        ("fault: symbol-rules, step_size: 0.0015", "line 2: step_size 0.0015 is no multiple of 0.001"),
+        ("fault: halt, symbol: BTCUSD", "line 2: the exchange has no symbol BTCUSD, only BTCUSDT."),
+    ],
+)
+def test_fault_that_this_exchange_cannot_do_is_refused_before_it_opens(fault: str, sentence: str) -> None:
+    """docs/faults.md: one sentence with the line, instead of a failure when its time comes."""
+
+    async def told(_client: Client) -> None:
+        raise AssertionError("the exchange has opened")
+
+    with pytest.raises(FaultError, match=re.escape(sentence)):
+        with_faults(f"  - {{{fault}}}\n", told)
 
 
 # --- requests and replies -------------------------------------------------------------------------------------------
@@ -475,6 +622,27 @@ async def _symbol_rules(client: Client) -> None:
     assert (await client.place("a", price="49900.5", quantity="0.020")).status == 200
     await client.until(5.5)
     assert (await client.place("b", price="49900.1")).status == 200
+
+
+@case("symbol-missing", "at_s: 1, for_s: 2")
+async def _symbol_missing(client: Client) -> None:
+    ear = await client.listen()
+    await client.until(1.5)
+    assert (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"] == []
+    assert (await client.place("a")).outcome == (400, -1121)
+    await client.until(3.5)
+    assert (await client.place("a")).status == 200
+    assert max(later - earlier for earlier, later in pairwise(ear.times_ms)) >= 1900
+
+
+@case("restrict", "at_s: 1, for_s: 2, code: -4400")
+async def _restrict(client: Client) -> None:
+    await client.take(quantity="0.020")
+    await client.until(1.5)
+    assert (await client.place("a")).outcome == (400, -4400)
+    assert (await client.place("b", side="SELL", price="50100", reduceOnly="true")).status == 200
+    await client.until(3.5)
+    assert (await client.place("a")).status == 200
 
 
 @case("transfer", "at_s: 1, amount: -1000")

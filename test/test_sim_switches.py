@@ -76,6 +76,7 @@ def test_switches_are_read_by_the_kind_of_their_default() -> None:
         ("fees.tier=11", "11 does not fit the switch fees.tier: there is no fee tier 11: 0 to 9"),
         ("amend_of_ended_code=-1", "-1 does not fit the switch amend_of_ended_code: "),
         ("hedge_reduce_only_code=1", "1 does not fit the switch hedge_reduce_only_code: "),
+        ("halted_order_code=-1", "-1 does not fit the switch halted_order_code: it is one of -1122, -4140"),
         ("conduct.window_ms=0", "0 does not fit the switch conduct.window_ms: "),
     ],
 )
