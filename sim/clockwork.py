@@ -29,11 +29,48 @@ async def drive(exchange: Advanceable, clock: Clock) -> None:
     It is advanced in steps of at least a millisecond. Being late (after a busy stretch or a suspended
     machine) it is caught up in slices, between which the event loop runs.
     """
-    while (due_ms := exchange.next_due_ms()) is not None:
-        now_ms = clock.time_ms()
-        if due_ms > now_ms:
-            await asyncio.sleep(min(due_ms - now_ms, MAX_NAP_MS) / 1000)
-            continue
-        reached_ms = min(now_ms, due_ms + SLICE_MS)
-        exchange.advance(reached_ms)
-        await asyncio.sleep(0 if reached_ms < now_ms else GRANULARITY_MS / 1000)
+    clockwork = _Clockwork(exchange, clock)
+    try:
+        clockwork.turn()
+        await clockwork.stopped
+    finally:
+        clockwork.stop()
+
+
+class _Clockwork:
+    """Advances the exchange by timers; waking a task each time would cost as much as the exchange's own work."""
+
+    def __init__(self, exchange: Advanceable, clock: Clock) -> None:
+        self._exchange = exchange
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._next_turn: asyncio.Handle | None = None
+        self.stopped: asyncio.Future[None] = self._loop.create_future()
+
+    def turn(self) -> None:
+        """What is due has happened, and the next turn is set; a failure ends it all."""
+        try:
+            self._advance()
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the end
+            if not self.stopped.done():
+                self.stopped.set_exception(error)
+
+    def stop(self) -> None:
+        """There will be no further turn."""
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+
+    def _advance(self) -> None:
+        due_ms, now_ms = self._exchange.next_due_ms(), self._clock.time_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            reached_ms = min(now_ms, due_ms + SLICE_MS)
+            self._exchange.advance(reached_ms)
+            if reached_ms < now_ms:
+                self._next_turn = self._loop.call_soon(self.turn)
+                return
+            due_ms = self._exchange.next_due_ms()
+        if due_ms is not None:
+            nap_ms = min(max(due_ms - now_ms, GRANULARITY_MS), MAX_NAP_MS)
+            self._next_turn = self._loop.call_later(nap_ms / 1000, self.turn)
+        elif not self.stopped.done():
+            self.stopped.set_result(None)

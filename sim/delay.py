@@ -17,13 +17,14 @@ class DelayLine(Generic[T]):
     arrives with it. Without latency they come out at once, inside `put`.
     """
 
-    __slots__ = ("__weakref__", "_deliver", "_draw_ms", "_in_flight", "_latency_s", "_timer")
+    __slots__ = ("__weakref__", "_deliver", "_draw_ms", "_in_flight", "_latency_s", "_loop", "_timer")
 
     def __init__(self, latency_ms: float | Callable[[], float], deliver: Callable[[T], None]) -> None:
         self._draw_ms = latency_ms if callable(latency_ms) else None
         self._latency_s = 0.0 if callable(latency_ms) else latency_ms / 1000
         self._deliver = deliver
         self._in_flight: deque[tuple[float, T]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -31,18 +32,17 @@ class DelayLine(Generic[T]):
 
     def put(self, item: T) -> None:
         """`item` is on its way, behind all that were put before."""
-        if self._draw_ms is None and not self._latency_s:
+        draw_ms, latency_s, in_flight = self._draw_ms, self._latency_s, self._in_flight
+        if draw_ms is None and not latency_s:
             self._deliver(item)
             return
-        due_s = asyncio.get_running_loop().time() + self._next_latency_s()
-        if self._in_flight:
-            due_s = max(due_s, self._in_flight[-1][0])
-        self._in_flight.append((due_s, item))
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        due_s = loop.time() + (latency_s if draw_ms is None else draw_ms() / 1000)
+        if in_flight and in_flight[-1][0] > due_s:
+            due_s = in_flight[-1][0]
+        in_flight.append((due_s, item))
         if self._timer is None:
-            self._arm()
-
-    def _next_latency_s(self) -> float:
-        return self._latency_s if self._draw_ms is None else self._draw_ms() / 1000
+            self._timer = loop.call_at(due_s, self._arrive, loop)
 
     def clear(self) -> None:
         """Everything on its way is lost."""
@@ -51,15 +51,14 @@ class DelayLine(Generic[T]):
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_at(self._in_flight[0][0], self._arrive)
-
-    def _arrive(self) -> None:
+    def _arrive(self, loop: asyncio.AbstractEventLoop) -> None:
+        """All that is due by now comes out; what a delivery puts in waits for a timer of its own."""
         self._timer = None
-        arrived_by_s = asyncio.get_running_loop().time() + _TIMER_TOLERANCE_S
+        in_flight, deliver = self._in_flight, self._deliver
+        arrived_by_s = loop.time() + _TIMER_TOLERANCE_S
         try:
-            while self._in_flight and self._in_flight[0][0] <= arrived_by_s:
-                self._deliver(self._in_flight.popleft()[1])
+            while in_flight and in_flight[0][0] <= arrived_by_s:
+                deliver(in_flight.popleft()[1])
         finally:
-            if self._in_flight and self._timer is None:
-                self._arm()
+            if in_flight and self._timer is None:
+                self._timer = loop.call_at(in_flight[0][0], self._arrive, loop)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
+from operator import call
 from typing import Any
 
 from sim.delay import DelayLine
@@ -106,7 +107,7 @@ class Link:
         return self._new_lane(self._up_ms), self._new_lane(self._down_ms)
 
     def _new_lane(self, latency_ms: float | Callable[[], float]) -> Lane:
-        lane: Lane = DelayLine(latency_ms, _run)
+        lane: Lane = DelayLine(latency_ms, call)
         self._lanes.add(lane)
         return lane
 
@@ -262,7 +263,7 @@ class InMemoryConnection:
         self._target = target
         self.up, self._down = link.lanes()
         self._inbox: deque[str] = deque()
-        self._arrived = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
         self._queued = 0
         self._session: Tap | None = None
         self._lost = False
@@ -302,7 +303,13 @@ class InMemoryConnection:
 
     def _receive(self, text: str) -> None:
         self._inbox.append(text)
-        self._arrived.set()
+        if self._reader is not None:
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
 
     async def receive(self) -> str | bytes:
         """The next message is returned, also after the end as long as one is left.
@@ -313,8 +320,8 @@ class InMemoryConnection:
         while not self._inbox:
             if self._ended is not None:
                 raise Disconnected(f"{self._target}: {self._ended}")
-            self._arrived.clear()
-            await self._arrived.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         self._queued -= 1
         return self._inbox.popleft()
 
@@ -358,16 +365,12 @@ class InMemoryConnection:
     def _end(self, reason: str) -> None:
         self._ended = self._ended or reason
         self._link.detach(self)
-        self._arrived.set()
+        self._wake_reader()
 
     def _close_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             session.closed(self._link.clock.time_ms())
-
-
-def _run(action: Callable[[], None]) -> None:
-    action()
 
 
 def _settle(future: asyncio.Future[Any], outcome: object) -> None:

@@ -6,8 +6,12 @@ to the last bit each time.
 """
 
 import asyncio
+import heapq
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context
+from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -17,41 +21,47 @@ DEFAULT_EPOCH_MS = 1_700_000_000_000
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 _TASKS_NAMED = 8
+# Asking the operating system for signals and sockets costs as much as a turn of the loop. It is asked before a long
+# jump, every so many turns, and before each jump while there are sockets.
+_LONG_JUMP_NS = 50 * _NS_PER_MS
+_TURNS_BETWEEN_POLLS = 64
+# So many cancelled timers may wait for their time before they are looked for among the others.
+_CANCELLED_KEPT = 100
 
 
 class VirtualDeadlock(RuntimeError):
     """Nothing is ready and no timer is set, so that on virtual time nothing can ever happen again."""
 
 
-class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that never waits: where the loop would, it hands the seconds to `jump`.
+class _Timer(asyncio.TimerHandle):
+    """A timer of the loop; asyncio's own, with the one thing that the loop has to know besides."""
 
-    The file descriptors are still polled each time, so that signals and sockets get their turn.
-    """
-
-    def __init__(self, jump: Callable[[float | None], None]) -> None:
-        super().__init__()
-        self._jump = jump
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Ready descriptors are returned at once; if there are none, the clock has jumped by `timeout` seconds."""
-        ready = super().select(0)
-        if not ready and timeout != 0:
-            self._jump(timeout)
-        return ready
+    __slots__ = ()
+    _scheduled: bool
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` starts at 0 and jumps to the next timer when nothing is ready.
 
-    The clock is kept in whole nanoseconds: as a float near the epoch it would lose resolution. Work meant for
-    other threads is done at once in this one and takes no time, because a thread would race against the
-    jumps.
+    The clock is kept in whole nanoseconds: as a float near the epoch it would lose resolution. Timers of the same
+    nanosecond fire in the order in which they were set. Work meant for other threads is done at once in this one
+    and takes no time, because a thread would race against the jumps.
     """
+
+    # What asyncio's own loop has and does not publish.
+    _ready: deque[asyncio.Handle]
+    _selector: selectors.BaseSelector
+    _stopping: bool
+    _process_events: Callable[[list[tuple[selectors.SelectorKey, int]]], None]
 
     def __init__(self) -> None:
         self._now_ns = 0
-        super().__init__(_JumpingSelector(self._jump))
+        self._timers: list[tuple[int, int, _Timer]] = []
+        self._timer_numbers = count()
+        self._cancelled_timers = 0
+        self._turns = 0
+        super().__init__()
+        self._own_descriptors = len(self._selector.get_map())
 
     @property
     def now_ns(self) -> int:
@@ -62,10 +72,67 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made are returned."""
         return self._now_ns / _NS_PER_S
 
-    def _jump(self, timeout_s: float | None) -> None:
-        if timeout_s is None:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """`callback(*args)` will be called when `time()` is `when`; the handle returned can cancel it."""
+        timer = _Timer(when, callback, args, self, context)
+        timer._scheduled = True
+        heapq.heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: _Timer) -> None:
+        """Asyncio tells of each timer that is about to be cancelled; most of them have fired."""
+        if handle._scheduled:
+            self._cancelled_timers += 1
+            if self._cancelled_timers > max(_CANCELLED_KEPT, len(self._timers) // 2):
+                self._drop_cancelled()
+
+    def _drop_cancelled(self) -> None:
+        self._cancelled_timers = 0
+        self._timers[:] = [entry for entry in self._timers if not entry[2].cancelled()]
+        heapq.heapify(self._timers)
+
+    def _run_once(self) -> None:
+        """One turn, in place of asyncio's own: what is ready runs, and if nothing is, the clock jumps before."""
+        ready = self._ready
+        self._turns += 1
+        if self._turns % _TURNS_BETWEEN_POLLS == 0:
+            self._poll()
+        if not ready and not self._stopping:
+            self._jump()
+        timers, now_ns = self._timers, self._now_ns
+        while timers and timers[0][0] <= now_ns:
+            timer = heapq.heappop(timers)[2]
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):  # what these make ready runs in the next turn
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _jump(self) -> None:
+        """The clock stands at the next timer, unless a descriptor has made something ready."""
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        due_ns = timers[0][0] if timers else None
+        has_sockets = len(self._selector.get_map()) > self._own_descriptors
+        if due_ns is None or due_ns - self._now_ns >= _LONG_JUMP_NS or has_sockets:
+            self._poll()
+            if self._ready:
+                return
+        if due_ns is None:
             raise VirtualDeadlock(self._describe_deadlock())
-        self._now_ns += max(1, round(timeout_s * _NS_PER_S))
+        self._now_ns = max(self._now_ns, due_ns)
+
+    def _poll(self) -> None:
+        """What the operating system has for the loop, signals and sockets, has been made ready; nobody has waited."""
+        self._process_events(self._selector.select(0))
 
     def _describe_deadlock(self) -> str:
         names = sorted(task.get_name() for task in asyncio.all_tasks(self))

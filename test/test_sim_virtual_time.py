@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -51,6 +52,55 @@ def test_timers_fire_in_the_order_of_their_times() -> None:
         return woken
 
     assert run_virtual(main) == [1, 2, 3, 4, 5]
+
+
+def test_timers_of_one_instant_fire_in_the_order_in_which_they_were_set() -> None:
+    """A heap alone would mix them up, and so would a set that depends on the process."""
+
+    async def main(_clock: VirtualClock) -> list[int]:
+        fired: list[int] = []
+        loop = asyncio.get_running_loop()
+        for number in range(100):
+            loop.call_at(1 + number % 3, fired.append, number)
+        await asyncio.sleep(3)
+        return fired
+
+    assert run_virtual(main) == [number for rest in range(3) for number in range(rest, 100, 3)]
+
+
+def test_cancelled_timers_neither_fire_nor_pile_up() -> None:
+    """Of ten thousand timeouts of an hour that were not needed, the loop keeps a few hundred at most."""
+
+    async def main(clock: VirtualClock) -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        for _ in range(10_000):
+            async with asyncio.timeout(3600):
+                await asyncio.sleep(0)
+        assert isinstance(loop, VirtualTimeLoop)
+        return len(loop._timers), clock.monotonic_ns()
+
+    kept, passed_ns = run_virtual(main)
+    assert kept < 300
+    assert passed_ns == 0
+
+
+def test_a_socket_that_has_something_is_read_before_the_clock_jumps() -> None:
+    """Sockets get their turn although the next timer is near."""
+
+    async def main(clock: VirtualClock) -> tuple[bytes, int]:
+        async def read(ours: socket.socket) -> tuple[bytes, int]:
+            return await asyncio.get_running_loop().sock_recv(ours, 3), clock.monotonic_ns()
+
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            reading = asyncio.ensure_future(read(ours))
+            await asyncio.sleep(0)
+            theirs.send(b"now")
+            await asyncio.sleep(0.001)
+            return await reading
+
+    assert run_virtual(main) == (b"now", 0)
 
 
 def test_a_timeout_ends_a_wait_that_nothing_else_would_end() -> None:
