@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from core.model import OrderReport, OrderStatus, Quote, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after, sighting
@@ -134,6 +135,8 @@ class LiveOrder:
     """Monotonic time of the last cancel that the exchange answered with "unknown order"; 0 for none."""
     end_is_reported: bool = False
     """The exchange itself has reported the end of this order's life."""
+    ended_ns: int = 0
+    """Monotonic time since which it is known to have ended; 0 for not yet."""
     refused_code: int = 0
     amend_refused_code: int = 0
     """Why the exchange would not amend it, where trying again would give the same answer; such an order is replaced."""
@@ -199,10 +202,53 @@ class LiveOrder:
         return max(rested, target, key=lambda pair: pair[0] * pair[1])
 
 
+class EndedOrder(NamedTuple):
+    """What is kept of an order that has left memory, so that a late fill still finds what it was."""
+
+    side: Side
+    level: int
+    status: OrderStatus
+    end_is_reported: bool
+    order_id: int
+    price_ticks: int
+    lots: int
+    executed_lots: int
+    update_ms: int
+
+    @classmethod
+    def of(cls, order: LiveOrder) -> "EndedOrder":
+        """Return what is kept of this order."""
+        return cls(
+            order.side,
+            order.level,
+            order.status,
+            order.end_is_reported,
+            order.order_id,
+            order.price_ticks,
+            order.lots,
+            order.executed_lots,
+            order.update_ms,
+        )
+
+    def recalled(self, client_id: str) -> LiveOrder:
+        """Return the order as it was when it left, everything executed of it counted."""
+        order = LiveOrder(client_id, self.side, self.level, self.price_ticks, self.lots, 0)
+        order.status, order.end_is_reported = self.status, self.end_is_reported
+        order.order_id, order.update_ms = self.order_id, self.update_ms
+        order.executed_lots = order.counted_lots = self.executed_lots
+        order.accepted_ns, order.echoed = int(order.order_id > 0), True
+        return order
+
+
 class LiveOrders:
-    """All orders of ours on one symbol. Those whose life has ended are remembered, up to a bound, for late fills."""
+    """All orders of ours on one symbol.
+
+    Those whose life has ended are remembered as a whole for a while and, after that, in short, up to a bound, so that
+    a late fill finds them.
+    """
 
     REMEMBERED = 5000
+    RECORDED = 50_000
 
     def __init__(self) -> None:
         self.awaiting_echo: dict[str, int] = {}
@@ -211,19 +257,54 @@ class LiveOrders:
         self._ask: dict[str, str] = {}
         self._living: dict[str, LiveOrder] = {}
         self._ended: OrderedDict[str, LiveOrder] = OrderedDict()
+        self._records: OrderedDict[str, EndedOrder] = OrderedDict()
+        self._client_ids: dict[int, str] = {}
 
     def living(self) -> list[LiveOrder]:
         """Return the orders that rest, or may rest, in the order of their registration."""
         return list(self._living.values())
 
     def find(self, client_id: str) -> LiveOrder | None:
-        """Return the order with this client id, living or remembered."""
-        return self._living.get(client_id) or self._ended.get(client_id)
+        """Return the order with this client id, living or remembered; one that had left memory is back in it."""
+        return self._living.get(client_id) or self._ended.get(client_id) or self._recall(client_id)
+
+    def _recall(self, client_id: str) -> LiveOrder | None:
+        record = self._records.pop(client_id, None)
+        if record is None:
+            return None
+        order = self._ended[client_id] = record.recalled(client_id)
+        return order
 
     def by_order_id(self, order_id: int) -> LiveOrder | None:
         """Return the order to which the exchange gave this id, living or remembered."""
-        known = [*self._living.values(), *reversed(self._ended.values())]
-        return next((order for order in known if order.order_id == order_id), None)
+        return self.find(self._client_ids.get(order_id, ""))
+
+    def forget_ended(self, now_ns: int, older_than_s: float) -> int:
+        """Have orders leave memory that are known to have ended for this long; return how many did.
+
+        What has been executed without being counted, and what has to be asked about, stays.
+        """
+        oldest_ns = now_ns - int(older_than_s * 1e9)
+        old = []
+        for order in self._ended.values():
+            order.ended_ns = order.ended_ns or now_ns
+            if order.ended_ns <= oldest_ns and not self._is_needed(order):
+                old.append(order)
+        for order in old:
+            self._shorten(order)
+        return len(old)
+
+    def _is_needed(self, order: LiveOrder) -> bool:
+        return order.client_id in self._uncounted or order.client_id in self._ask
+
+    def _shorten(self, order: LiveOrder) -> None:
+        """Keep a short record only, and of the oldest of those nothing."""
+        self._ended.pop(order.client_id, None)
+        self._records[order.client_id] = EndedOrder.of(order)
+        while len(self._records) > self.RECORDED:
+            client_id, record = self._records.popitem(last=False)
+            self._client_ids.pop(record.order_id, None)
+            self.awaiting_echo.pop(client_id, None)
 
     def slot_is_free(self, slot: tuple[Side, int]) -> bool:
         """Tell whether no order rests, or may rest, in this slot."""
@@ -261,6 +342,7 @@ class LiveOrders:
         """
         before = _facts(order)
         order.order_id = report.order_id
+        self._client_ids[report.order_id] = order.client_id
         order.not_found = 0
         if not order.accepted_ns and not order.echoed:
             self.awaiting_echo[order.client_id] = now_ns
@@ -383,12 +465,14 @@ class LiveOrders:
             self._remember(order)
         elif order.client_id not in self._living:
             self._ended.pop(order.client_id, None)
+            self._records.pop(order.client_id, None)
             self._living[order.client_id] = order
+            order.ended_ns = 0
 
     def _remember(self, order: LiveOrder) -> None:
         self._ended[order.client_id] = order
         while len(self._ended) > self.REMEMBERED:
-            self._ended.popitem(last=False)
+            self._shorten(next(iter(self._ended.values())))
 
     def to_ask(self) -> dict[str, str]:
         """Return, by client id, the orders to be looked up at the exchange, with the reason.

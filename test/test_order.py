@@ -171,10 +171,10 @@ def test_end_that_the_exchange_confirms_stays_for_good(end: OrderStatus) -> None
 
 def test_revived_order_that_is_older_than_the_memory_is_living_all_the_same() -> None:
     """It was forgotten among the ended ones, but whoever holds it may report it."""
-    orders, order = registered()
+    orders = FewOrders()
+    order = orders.register("qpmm-mm1-1-1", quote(lots=10), 5)
     orders.end(order, OrderStatus.REJECTED)
-    for number in range(LiveOrders.REMEMBERED):
-        orders.end(orders.register(f"qpmm-{number}", quote(), 0), OrderStatus.CANCELLED)
+    end_some(orders, 5)
     assert orders.find(order.client_id) is None
     orders.apply(order, report(), 9)
     assert orders.find(order.client_id) is order
@@ -362,12 +362,103 @@ def test_reason_of_an_end_is_kept_beside_an_earlier_one() -> None:
 
 
 def test_memory_of_ended_orders_is_bounded() -> None:
-    """The oldest is forgotten first."""
-    orders = LiveOrders()
-    for number in range(LiveOrders.REMEMBERED + 1):
-        orders.end(orders.register(f"qpmm-{number}", quote(), 0), OrderStatus.CANCELLED)
-    assert orders.find("qpmm-0") is None
-    assert orders.find("qpmm-1") is not None
+    """The oldest is shortened first, and the oldest of the short ones forgotten first."""
+    orders = FewOrders()
+    end_some(orders, 6)
+    assert [number for number in range(6) if orders.find(f"qpmm-{number}") is None] == [0]
+
+
+# --- orders that have left memory -----------------------------------------------------------------------------
+
+
+MINUTE_NS = 60_000_000_000
+
+
+class FewOrders(LiveOrders):
+    """Two ended orders as a whole, three more in short."""
+
+    REMEMBERED = 2
+    RECORDED = 3
+
+
+def end_some(orders: LiveOrders, count: int) -> None:
+    """Have so many orders end, numbered from 0, also for the exchange."""
+    for number in range(count):
+        order = orders.register(f"qpmm-{number}", quote(), 0)
+        ended = report(client_id=order.client_id, order_id=number + 1, status=OrderStatus.CANCELLED)
+        orders.apply(order, ended, 0)
+
+
+def forgotten() -> tuple[LiveOrders, LiveOrder]:
+    """An order that was cancelled with 4 of its 10 lots executed and counted, and has left memory since."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.CANCELLED, executed_lots=4), 9)
+    orders.count(order, 4, 9)
+    assert orders.forget_ended(0, 0) == 1
+    return orders, order
+
+
+def test_ended_order_leaves_memory_after_the_interval_and_not_before() -> None:
+    """Counted from the first look at it."""
+    orders, _ = registered()
+    end_some(orders, 2)
+    assert orders.forget_ended(MINUTE_NS, 60) == 0
+    assert orders.forget_ended(2 * MINUTE_NS - 1, 60) == 0
+    assert orders.forget_ended(2 * MINUTE_NS, 60) == 2
+    assert orders.forget_ended(9 * MINUTE_NS, 60) == 0
+    assert [order.client_id for order in orders.living()] == ["qpmm-mm1-1-1"]
+
+
+@pytest.mark.parametrize("by", ["client id", "order id"])
+def test_late_fill_finds_an_order_that_has_left_memory(by: str) -> None:
+    """With its side, level, end and what was executed of it; the fill is counted once more."""
+    orders, order = forgotten()
+    found = orders.find(order.client_id) if by == "client id" else orders.by_order_id(7)
+    assert found is not None
+    assert found is not order
+    assert (found.slot, found.status, found.order_id) == (order.slot, OrderStatus.CANCELLED, 7)
+    assert (found.executed_lots, found.counted_lots, found.end_is_reported) == (4, 4, True)
+    orders.count(found, 3, 20)
+    assert (found.executed_lots, orders.uncounted_lots()) == (7, 0)
+    assert orders.find(order.client_id) is found
+
+
+def test_late_report_undoes_no_end_of_an_order_that_has_left_memory() -> None:
+    """It is known as ended, waits for no echo, and frees its slot."""
+    orders, order = forgotten()
+    found = orders.find(order.client_id)
+    assert found is not None
+    assert not orders.apply(found, report(executed_lots=4), 20)
+    assert (orders.living(), orders.awaiting_echo) == ([], {order.client_id: 9})
+    assert orders.to_ask() == {}
+
+
+def test_order_that_was_believed_not_to_exist_is_taken_up_from_the_short_memory_too() -> None:
+    """The exchange shows it after all."""
+    orders, order = registered()
+    orders.end(order, OrderStatus.REJECTED, "never reached the exchange")
+    orders.forget_ended(0, 0)
+    assert orders.adopt(report(), 9).slot == order.slot
+    assert len(orders.living()) == 1
+
+
+def test_order_that_is_still_needed_stays_in_memory() -> None:
+    """Its trades are missing, or something was said of it that cannot be."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.FILLED, executed_lots=10), 9)
+    assert orders.forget_ended(0, 0) == 0
+    orders.count(order, 10, 9)
+    orders.apply(order, report(status=OrderStatus.CANCELLED, executed_lots=10), 9)
+    assert orders.forget_ended(0, 0) == 0
+    orders.asked(order)
+    assert orders.forget_ended(0, 0) == 1
+
+
+def test_client_id_of_an_order_that_has_left_memory_is_never_used_again() -> None:
+    """It is known, if only in short."""
+    orders, order = forgotten()
+    with pytest.raises(ValueError, match="was used before"):
+        orders.register(order.client_id, quote(), 6)
 
 
 def test_cancel_under_way_is_shown_until_the_end() -> None:
