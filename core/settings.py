@@ -74,6 +74,21 @@ class RiskSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MarketDataSettings:
+    """What is listened to besides best bid and ask, and over how long it is measured."""
+
+    depth: str
+    trades: bool
+    significant_trade_quote: Decimal
+    significant_trade_interval_s: float
+    """0 means that only large trades are significant."""
+    volatility_samples: int
+    volatility_half_life_s: float
+    flow_window_s: float
+    price_window_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SafetySettings:
     """Bounds on waiting, staleness and restarts."""
 
@@ -122,6 +137,7 @@ class Settings:
     manage: ManageSettings
     execution: ExecutionSettings
     risk: RiskSettings
+    market_data: MarketDataSettings
     safety: SafetySettings
     logs: LogSettings
     paper: PaperSettings
@@ -145,6 +161,7 @@ def settings_from(config: Config) -> Settings:
         manage=_manage(config),
         execution=_execution(config),
         risk=_risk(config),
+        market_data=_market_data(config),
         safety=_safety(config),
         logs=_logs(config),
         paper=_paper(config),
@@ -199,6 +216,20 @@ def _risk(config: Config) -> RiskSettings:
         max_daily_loss_quote=config.decimal("risk.max_daily_loss"),
         max_price_change=config.decimal("risk.max_price_change"),
         price_change_window_s=float(config.risk.price_change_window_s),
+    )
+
+
+def _market_data(config: Config) -> MarketDataSettings:
+    market = config.market_data
+    return MarketDataSettings(
+        depth=market.depth,
+        trades=market.trades,
+        significant_trade_quote=config.decimal("market_data.significant_trade_quote"),
+        significant_trade_interval_s=float(market.significant_trade_interval_s),
+        volatility_samples=market.volatility_samples,
+        volatility_half_life_s=float(market.volatility_half_life_s),
+        flow_window_s=float(market.flow_window_s),
+        price_window_s=float(config.risk.price_change_window_s),
     )
 
 

@@ -295,6 +295,19 @@ class RiskConfig(Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MarketDataConfig(Section):
+    """What is listened to besides best bid and ask, and over how long it is measured."""
+
+    depth: str = _choice("top20", "none", "top20", "diff")
+    trades: bool = _switch(default=True)
+    significant_trade_quote: float = _positive(100_000, 10**12, " USDT")
+    significant_trade_interval_s: float = _number(5, 0, 3600, " seconds")
+    volatility_samples: int = _integer(100, 2, 10_000)
+    volatility_half_life_s: float = _number(60, 1, 86_400, " seconds")
+    flow_window_s: float = _number(60, 1, 3600, " seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig(Section):
     """What is written where."""
 
@@ -358,6 +371,7 @@ class Config(Section):
     order_management: OrderManagementConfig = field(default_factory=OrderManagementConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     risk: RiskConfig = field(default_factory=RiskConfig)
+    market_data: MarketDataConfig = field(default_factory=MarketDataConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)
