@@ -150,6 +150,7 @@ class Engine:
                 rules=prepared.facts[quotes.symbol].rules,
                 state=wiring.state.add(quotes.symbol),
                 gate=Gate(self.gate),
+                limits=settings.risk,
             )
             for quotes in settings.quotes
         ]

@@ -95,7 +95,7 @@ class ExecutionEngine:
             return "the book is stale"
         if now_ns < self._place_again_ns:
             return "the exchange takes no more orders for now"
-        return last_objection(quote, book, context.state.mark_price, context.rules, context.settings)
+        return last_objection(context, quote, book)
 
     def _refused(self, context: SymbolContext, order: LiveOrder, error: NotSent | Refused) -> None:
         if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:

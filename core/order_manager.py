@@ -11,7 +11,7 @@ from core.execution import ExecutionEngine
 from core.gate import STOPPING
 from core.model import BookTop, OrderStatus, Quote
 from core.order import LiveOrder, Plan, plan_replace
-from core.risk import position_notional_quote, trim
+from core.risk import Trimmed, position_notional_quote, trim
 from core.settings import RiskSettings
 from core.strategy import desired_quotes
 from utils.clock import Clock
@@ -160,13 +160,16 @@ class OrderManager:
         known = context.ledger.position_quantity + context.rules.quantity(context.orders.uncounted_lots())
         trimmed = trim(desired.quotes, known, price, context.orders, context.rules, self._risk)
         if not context.orders.living():  # else it is what rests that leaves no room
-            self._tell(context, desired.left_out, trimmed.left_out)
+            self._tell(context, desired.left_out, trimmed)
         brake, now_ns = self._brakes[context.symbol], self._clock.monotonic_ns()
         return [quote for quote in trimmed.kept if brake.allows(quote.slot, now_ns)]
 
-    def _tell(self, context: SymbolContext, left_out: tuple[str, ...], trimmed: tuple[Quote, ...]) -> None:
+    def _tell(self, context: SymbolContext, left_out: tuple[str, ...], trimmed: Trimmed) -> None:
         """Say which quotes are missing and why, once for as long as it stays the same."""
-        over_limit = tuple(f"{quote.side.lower()} {quote.level}: position limit" for quote in trimmed)
+        over_limit = tuple(
+            f"{quote.side.lower()} {quote.level}: {reason}"
+            for quote, reason in zip(trimmed.left_out, trimmed.reasons, strict=True)
+        )
         missing = left_out + over_limit
         levels = tuple(line.split(":")[0] for line in missing)
         if levels == self._told.get(context.symbol, ()):

@@ -1,23 +1,27 @@
 """How much may rest and be held. Pure, and only ever subtracts: nothing here adds or enlarges a quote."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from core.context import SymbolContext
 from core.model import BookTop, Quote, Side, SymbolRules
-from core.order import LiveOrders
-from core.settings import QuoteSettings, RiskSettings
+from core.order import LiveOrder, LiveOrders
+from core.settings import RiskSettings
 from core.strategy import rule_objection
 
 _ZERO = Decimal(0)
 
+Slot = tuple[Side, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """The quotes that may be placed, and those left out because their fills could carry the position too far."""
+    """The quotes that may be placed, and those left out, in ``reasons`` the limit that leaves no room for each."""
 
     kept: tuple[Quote, ...]
     left_out: tuple[Quote, ...]
+    reasons: tuple[str, ...] = ()
 
 
 def position_notional_quote(quantity: Decimal, price: Decimal) -> Decimal:
@@ -26,8 +30,19 @@ def position_notional_quote(quantity: Decimal, price: Decimal) -> Decimal:
 
 
 def is_breach(quantity: Decimal, price: Decimal, settings: RiskSettings) -> bool:
-    """Tell whether a position is over ``capital × leverage × max_net_position_ratio``."""
-    return position_notional_quote(quantity, price) > settings.position_limit_quote
+    """Tell whether a position is over ``capital × leverage × max_net_position_ratio``, or over ``max_position``."""
+    return position_share(quantity, price, settings) > 1
+
+
+def position_share(quantity: Decimal, price: Decimal, settings: RiskSettings) -> Decimal:
+    """Return the position as a share of the limit that it is nearer to; over 1 is a breach."""
+    share = position_notional_quote(quantity, price) / settings.position_limit_quote
+    return max(share, abs(quantity) / settings.max_position) if settings.max_position else share
+
+
+def known_position(context: SymbolContext) -> Decimal:
+    """Return the position by our books, with what is known to be executed although its trades have not come yet."""
+    return context.ledger.position_quantity + context.rules.quantity(context.orders.uncounted_lots())
 
 
 def worst_case_quote(
@@ -44,6 +59,101 @@ def worst_case_quote(
     return held_quote + resting_quote
 
 
+def most_lots(order: LiveOrder) -> int:
+    """Return the most lots of an order that may rest, whichever of two sizes an amendment leaves it with."""
+    if order.change is None or not order.change.is_amending or order.status.is_terminal:
+        return order.remaining_lots
+    return max(order.remaining_lots, order.change.lots - order.executed_lots)
+
+
+class Exposure:
+    """What is held, what rests or may rest, and what is added to that quote by quote.
+
+    A quote takes the place of the order that rests in its slot: the larger of the two counts, as an amendment may be on
+    its way. So it makes no difference whether the order of a quote is registered already.
+    """
+
+    def __init__(
+        self,
+        quantity: Decimal,
+        price: Decimal,
+        living: LiveOrders,
+        rules: SymbolRules,
+        settings: RiskSettings,
+    ) -> None:
+        self._quantity = quantity
+        self._price = price
+        self._rules = rules
+        self._settings = settings
+        self._notional = dict.fromkeys(Side, _ZERO)
+        self._in_slots: dict[Slot, Decimal] = {}
+        self._lots = dict.fromkeys(Side, 0)
+        self._lots_in_slots: dict[Slot, int] = {}
+        self._count = 0
+        for order in living.living():
+            self._count_in(order)
+
+    def _count_in(self, order: LiveOrder) -> None:
+        notional = self._rules.notional_quote(order.worst_price_ticks, order.worst_remaining_lots)
+        lots, slot = most_lots(order), order.slot
+        self._notional[order.side] += notional
+        self._lots[order.side] += lots
+        self._in_slots[slot] = self._in_slots.get(slot, _ZERO) + notional
+        self._lots_in_slots[slot] = self._lots_in_slots.get(slot, 0) + lots
+        self._count += 1
+
+    def share(self, side: Side) -> Decimal:
+        """Return the worst case of a side, without the drift buffer, as a share of the limit that it is nearer to."""
+        notional = side.sign * self._quantity * self._price + self._notional[side]
+        share = notional / self._settings.position_limit_quote
+        if self._settings.max_position:
+            share = max(share, self._worst_quantity(side, self._lots[side]) / self._settings.max_position)
+        return max(share, _ZERO)
+
+    def _worst_quantity(self, side: Side, lots: int) -> Decimal:
+        return side.sign * self._quantity + self._rules.quantity(lots)
+
+    def objection(self, quote: Quote) -> str:
+        """Return the limit that leaves no room for this quote, or an empty string."""
+        notional, lots = self._with(quote)
+        side, settings = quote.side, self._settings
+        worst = worst_case_quote(side, self._quantity, self._price, notional, settings)
+        if worst > settings.position_limit_quote:
+            return "position limit"
+        if settings.max_position and self._worst_quantity(side, lots) > settings.max_position:
+            return "max_position"
+        if self._count_with(quote) > min(settings.max_order_count, self._rules.max_open_orders):
+            return "number of orders"
+        return ""
+
+    def add(self, quote: Quote) -> None:
+        """Have this quote count as resting from now on."""
+        slot, rules = quote.slot, self._rules
+        count = self._count_with(quote)
+        self._notional[quote.side], self._lots[quote.side] = self._with(quote)
+        self._in_slots[slot] = max(
+            self._in_slots.get(slot, _ZERO), rules.notional_quote(quote.price_ticks, quote.lots)
+        )
+        self._lots_in_slots[slot] = max(self._lots_in_slots.get(slot, 0), quote.lots)
+        self._count = count
+
+    def _with(self, quote: Quote) -> tuple[Decimal, int]:
+        """Return notional and lots of the quote's side with this quote added."""
+        notional = self._rules.notional_quote(quote.price_ticks, quote.lots)
+        more = max(notional - self._in_slots.get(quote.slot, _ZERO), _ZERO)
+        more_lots = max(quote.lots - self._lots_in_slots.get(quote.slot, 0), 0)
+        return self._notional[quote.side] + more, self._lots[quote.side] + more_lots
+
+    def _count_with(self, quote: Quote) -> int:
+        return self._count + (quote.slot not in self._lots_in_slots)
+
+
+def exposure_of(context: SymbolContext) -> Exposure:
+    """Return what a symbol is exposed to at this moment."""
+    price = context.state.risk_price(context.rules)
+    return Exposure(known_position(context), price, context.orders, context.rules, context.limits)
+
+
 def trim(
     quotes: Iterable[Quote],
     quantity: Decimal,
@@ -52,39 +162,77 @@ def trim(
     rules: SymbolRules,
     settings: RiskSettings,
 ) -> Trimmed:
-    """Return the quotes whose fills, all at once and with all that may rest already, keep within the limit.
+    """Return the quotes whose fills, all at once and with all that may rest already, keep within the limits.
 
-    Quotes are considered in the given order, so that the nearest levels are kept and the farthest left out. A quote
-    takes the place of the order that rests in its slot: the larger of the two counts, as an amendment may be on its way.
+    Quotes are considered in the given order, so that the nearest levels are kept and the farthest left out.
     """
-    resting = {side: living.resting_notional_quote(side, rules) for side in Side}
-    in_slots = living.notional_by_slot(rules)
+    exposure = Exposure(quantity, price, living, rules, settings)
     kept: list[Quote] = []
     left_out: list[Quote] = []
+    reasons: list[str] = []
     for quote in quotes:
-        more = rules.notional_quote(quote.price_ticks, quote.lots) - in_slots.get(quote.slot, _ZERO)
-        added = resting[quote.side] + max(more, _ZERO)
-        if worst_case_quote(quote.side, quantity, price, added, settings) <= settings.position_limit_quote:
-            resting[quote.side] = added
-            kept.append(quote)
-        else:
+        objection = exposure.objection(quote)
+        if objection:
             left_out.append(quote)
-    return Trimmed(tuple(kept), tuple(left_out))
+            reasons.append(objection)
+        else:
+            exposure.add(quote)
+            kept.append(quote)
+    return Trimmed(tuple(kept), tuple(left_out), tuple(reasons))
 
 
-def last_objection(
-    quote: Quote, book: BookTop, mark_price: Decimal, rules: SymbolRules, settings: QuoteSettings
-) -> str:
+# --- the last line before the exchange ------------------------------------------------------------------------
+
+
+def last_objection(context: SymbolContext, quote: Quote, book: BookTop) -> str:
     """Return why this quote must not be sent, whatever the strategy thought, or an empty string.
 
-    The last line before the exchange, independent of how the quote was made: never crossing, never bigger than
-    configured, within the exchange's rules.
+    The last line before the exchange, independent of how the quote was made: never crossing, never far from mid and
+    mark, never bigger than configured, within the limits as they are at this moment, and within the exchange's rules.
+    It makes no difference whether the quote's order is registered already.
     """
+    return (
+        _price_and_size_objection(context, quote, book)
+        or _room_objection(context, quote)
+        or rule_objection(quote, context.state.mark_price, context.rules)
+    )
+
+
+def amend_objection(
+    context: SymbolContext, order: LiveOrder, price_ticks: int, total_lots: int, book: BookTop
+) -> str:
+    """Return why this order must not be amended like this, or an empty string.
+
+    ``total_lots`` is what the exchange is told: what has been executed already included. Of the old and the new order
+    the larger counts against the limits, because either may rest until the exchange has answered. It makes no
+    difference whether the amendment has been begun already.
+    """
+    left = Quote(order.side, order.level, price_ticks, total_lots - order.executed_lots)
+    if left.lots <= 0:
+        return "nothing would be left of the order"
+    return (
+        _price_and_size_objection(context, left, book)
+        or _room_objection(context, left)
+        or rule_objection(replace(left, lots=total_lots), context.state.mark_price, context.rules)
+    )
+
+
+def _price_and_size_objection(context: SymbolContext, quote: Quote, book: BookTop) -> str:
+    rules, settings = context.rules, context.settings
     crosses = (
         quote.price_ticks >= book.ask_ticks if quote.side is Side.BUY else quote.price_ticks <= book.bid_ticks
     )
     if crosses:
         return "price crosses the book"
+    price, mid = rules.price(quote.price_ticks), rules.tick_size * book.mid_half_ticks / 2
+    for name, middle in (("mid", mid), ("mark", context.state.mark_price)):
+        if middle > 0 and abs(price - middle) > settings.max_spread * middle:
+            return f"price {price:f} is farther than max_spread {settings.max_spread:f} from the {name} {middle:f}"
     if rules.notional_quote(quote.price_ticks, quote.lots) > settings.size_quote:
         return f"size is over the configured {settings.size_quote} {rules.quote_asset}"
-    return rule_objection(quote, mark_price, rules)
+    return ""
+
+
+def _room_objection(context: SymbolContext, quote: Quote) -> str:
+    limit = exposure_of(context).objection(quote)
+    return f"no room within the limit: {limit}" if limit else ""

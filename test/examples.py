@@ -128,6 +128,7 @@ def context(**changes: Any) -> SymbolContext:
         "state": SymbolState(symbol="BTCUSDT", mark_price=MARK, book=BOOK),
         "gate": Gate(),
         "limits": RISK,
+        "limits": RISK,
     }
     return SymbolContext(**{**parts, **changes})
 

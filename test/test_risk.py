@@ -3,17 +3,28 @@
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.model import Quote, Side
-from core.order import LiveOrders
-from core.risk import is_breach, last_objection, position_notional_quote, trim, worst_case_quote
+from core.context import SymbolContext
+from core.model import Position, Quote, Side
+from core.order import LiveOrder, LiveOrders
+from core.risk import (
+    amend_objection,
+    exposure_of,
+    is_breach,
+    last_objection,
+    position_notional_quote,
+    position_share,
+    trim,
+    worst_case_quote,
+)
 from core.settings import RiskSettings
 
-from .examples import BOOK, BTC, MARK, QUOTES, RISK, quote, report
+from .examples import BOOK, BTC, MARK, RISK, context, quote, report
 
 QUANTITIES = st.decimals(-2, 2, places=3)
 PRICES = st.decimals(1_000, 200_000, places=1)
@@ -169,27 +180,174 @@ def test_size_of_a_position_has_no_sign() -> None:
     )
 
 
+def at_the_line(**limits: Any) -> SymbolContext:
+    """Everything that the last line asks, flat and with nothing resting; limits may differ."""
+    return context(limits=replace(RISK, **limits))
+
+
+def resting_in(where: SymbolContext, *quotes: Quote) -> list[LiveOrder]:
+    """These quotes rest, confirmed."""
+    orders = []
+    for number, wanted in enumerate(quotes, 1):
+        order = where.orders.register(f"qpmm-{number}", wanted, 0)
+        accepted = report(
+            client_id=order.client_id,
+            order_id=number,
+            side=wanted.side,
+            price_ticks=wanted.price_ticks,
+            lots=wanted.lots,
+        )
+        where.orders.apply(order, accepted, 0)
+        orders.append(order)
+    return orders
+
+
+def hold(where: SymbolContext, quantity: str) -> None:
+    """The books have this position."""
+    where.ledger.open(Position("BTCUSDT", Decimal(quantity), MARK, MARK, Decimal(0), 0), 0)
+
+
 @pytest.mark.parametrize(
     ("side", "price_ticks"),
     [(Side.BUY, 800_001), (Side.BUY, 800_002), (Side.SELL, 799_999), (Side.SELL, 799_998)],
 )
 def test_quote_that_would_take_is_objected_to(side: Side, price_ticks: int) -> None:
-    """A bid at or above the best ask, an ask at or below the best bid."""
-    assert last_objection(quote(side, 1, price_ticks), BOOK, MARK, BTC, QUOTES) == "price crosses the book"
+    """A bid at or above the best ask, an ask at or below the best bid; so is an amendment to such a price."""
+    where = at_the_line()
+    assert last_objection(where, quote(side, 1, price_ticks), BOOK) == "price crosses the book"
+    [order] = resting_in(where, quote(side, 1, 800_000))
+    assert amend_objection(where, order, price_ticks, 3, BOOK) == "price crosses the book"
 
 
 @pytest.mark.parametrize(("side", "price_ticks"), [(Side.BUY, 800_000), (Side.SELL, 800_000)])
 def test_quote_inside_of_the_spread_is_not_objected_to(side: Side, price_ticks: int) -> None:
     """It would rest."""
-    assert last_objection(quote(side, 1, price_ticks), BOOK, MARK, BTC, QUOTES) == ""
+    assert last_objection(at_the_line(), quote(side, 1, price_ticks), BOOK) == ""
+
+
+@pytest.mark.parametrize(
+    ("side", "price_ticks", "lots"), [(Side.BUY, 639_999, 3), (Side.SELL, 960_001, 2)], ids=["low", "high"]
+)
+def test_quote_far_from_the_mid_is_objected_to(side: Side, price_ticks: int, lots: int) -> None:
+    """A fat finger: 20 percent from 80 000 are allowed, a tick more is not, neither for a quote nor an amendment."""
+    where = at_the_line()
+    nearest = price_ticks + side.sign
+    far = "is farther than max_spread 0.2 from the mid 80000.0"
+    assert far in last_objection(where, quote(side, 1, price_ticks, lots), BOOK)
+    assert "max_spread" not in last_objection(where, quote(side, 1, nearest, lots), BOOK)
+    [order] = resting_in(where, quote(side, 1, 800_000))
+    assert far in amend_objection(where, order, price_ticks, lots, BOOK)
+
+
+def test_quote_far_from_the_mark_is_objected_to() -> None:
+    """The book may be what is wrong; a mark price that is not known yet does not object."""
+    where = at_the_line()
+    where.state.mark_price = Decimal(60_000)
+    objection = last_objection(where, quote(), BOOK)
+    assert objection == "price 79900.0 is farther than max_spread 0.2 from the mark 60000"
+    where.state.mark_price = Decimal(0)
+    assert last_objection(where, quote(), BOOK) == ""
 
 
 def test_quote_bigger_than_configured_is_objected_to() -> None:
     """320 USDT where 250 are configured, however the quote was made."""
-    assert last_objection(quote(lots=4), BOOK, MARK, BTC, QUOTES) == "size is over the configured 250 USDT"
+    assert last_objection(at_the_line(), quote(lots=4), BOOK) == "size is over the configured 250 USDT"
+
+
+def test_size_of_an_amendment_is_what_it_leaves_open() -> None:
+    """Of a total of 6 lots 3 are executed: 3 would rest, which is the configured size; a 7th is one too many."""
+    where = at_the_line()
+    [order] = resting_in(where, quote(lots=3))
+    order.executed_lots = 3
+    assert amend_objection(where, order, 799_100, 6, BOOK) == ""
+    assert amend_objection(where, order, 799_100, 7, BOOK) == "size is over the configured 250 USDT"
+    assert amend_objection(where, order, 799_100, 3, BOOK) == "nothing would be left of the order"
 
 
 def test_quote_that_breaks_a_filter_is_objected_to() -> None:
     """The exchange's rules are the last thing asked."""
-    objection = last_objection(quote(lots=0), BOOK, MARK, BTC, QUOTES)
+    objection = last_objection(at_the_line(), quote(lots=0), BOOK)
     assert objection == "size is below the minimum of 0.001 BTC"
+
+
+def test_quote_without_room_is_objected_to_at_the_moment_of_sending() -> None:
+    """The position has grown since the quotes were trimmed: 1800 with its buffer and 240 are over 2000."""
+    where = at_the_line()
+    assert last_objection(where, quote(), BOOK) == ""
+    hold(where, "0.0225")
+    assert last_objection(where, quote(), BOOK) == "no room within the limit: position limit"
+    assert last_objection(where, quote(Side.SELL, 1, 801_000), BOOK) == ""
+
+
+def test_room_is_the_same_whether_the_order_is_registered_or_not() -> None:
+    """A limit that has room for one order of 240 has it before and after its registration, and not for another."""
+    where = at_the_line(capital_quote=Decimal(250), max_order_count=1)
+    assert last_objection(where, quote(), BOOK) == ""
+    where.orders.register("qpmm-1", quote(), 0)
+    assert last_objection(where, quote(), BOOK) == ""
+    assert last_objection(where, quote(level=2), BOOK) == "no room within the limit: position limit"
+
+
+def test_amendment_to_a_larger_order_needs_room_for_the_larger() -> None:
+    """160 rest beside it: 80 more fit into 250, and 160 more do not."""
+    where = at_the_line(capital_quote=Decimal(250))
+    small, _ = resting_in(where, quote(lots=1), quote(level=2, lots=2))
+    assert amend_objection(where, small, 799_100, 1, BOOK) == ""
+    assert amend_objection(where, small, 799_100, 2, BOOK) == "no room within the limit: position limit"
+
+
+def test_room_for_an_amendment_is_the_same_once_it_has_begun() -> None:
+    """What it may become counts from its beginning on, in notional and in lots, and counts once."""
+    where = at_the_line(capital_quote=Decimal(250), max_position=Decimal("0.003"))
+    [order] = resting_in(where, quote(lots=1))
+    assert amend_objection(where, order, 799_100, 3, BOOK) == ""
+    where.orders.begin_amend(order, 799_100, 3, 0)
+    assert amend_objection(where, order, 799_100, 3, BOOK) == ""
+    assert last_objection(where, quote(level=2, lots=1), BOOK) == "no room within the limit: position limit"
+    where.limits = replace(where.limits, capital_quote=Decimal(2000))
+    assert last_objection(where, quote(level=2, lots=1), BOOK) == "no room within the limit: max_position"
+
+
+def test_too_many_orders_are_objected_to() -> None:
+    """Whatever rests or may rest counts; an order that is amended is there already."""
+    where = at_the_line(max_order_count=2)
+    first, _ = resting_in(where, quote(), quote(Side.SELL, 1, 801_000))
+    objection = last_objection(where, quote(level=2), BOOK)
+    assert objection == "no room within the limit: number of orders"
+    assert amend_objection(where, first, 799_100, 3, BOOK) == ""
+
+
+def test_max_position_of_the_base_asset_is_a_limit_of_its_own() -> None:
+    """0.005 BTC are 400 USDT, far from 2000: room for 3 lots beside 2 held, not beside 3."""
+    where = at_the_line(max_position=Decimal("0.005"))
+    hold(where, "0.002")
+    assert last_objection(where, quote(), BOOK) == ""
+    hold(where, "0.003")
+    assert last_objection(where, quote(), BOOK) == "no room within the limit: max_position"
+    assert last_objection(where, quote(Side.SELL, 1, 801_000), BOOK) == ""
+    assert is_breach(Decimal("-0.006"), MARK, where.limits)
+    assert not is_breach(Decimal("-0.005"), MARK, where.limits)
+
+
+def test_trim_keeps_to_max_position_and_to_the_number_of_orders() -> None:
+    """Each quote that is left out is named with the limit that leaves no room for it."""
+    wanted = [quote(Side.BUY, level, 799_000, 3) for level in (1, 2, 3)]
+    one = replace(RISK, max_position=Decimal("0.005"))
+    trimmed = trim(wanted, Decimal(0), MARK, LiveOrders(), BTC, one)
+    assert ([each.level for each in trimmed.kept], trimmed.reasons) == ([1], ("max_position",) * 2)
+    two = replace(RISK, max_order_count=2)
+    trimmed = trim(wanted, Decimal(0), MARK, LiveOrders(), BTC, two)
+    assert ([each.level for each in trimmed.kept], trimmed.reasons) == ([1, 2], ("number of orders",))
+    assert trim([quote(level=4)], Decimal(0), MARK, resting(wanted[:2]), BTC, two).kept == ()
+
+
+def test_share_of_a_limit_is_that_of_the_nearer_one() -> None:
+    """1000 of 2000 is half; 0.0125 BTC of 0.0125 is all; on the other side it is nothing."""
+    where = at_the_line()
+    hold(where, "0.0125")
+    resting_in(where, quote(lots=3))
+    assert exposure_of(where).share(Side.BUY) == (Decimal(1000) + Decimal("239.7")) / 2000
+    assert exposure_of(where).share(Side.SELL) == 0
+    where.limits = replace(RISK, max_position=Decimal("0.0125"))
+    assert exposure_of(where).share(Side.BUY) == Decimal("0.0155") / Decimal("0.0125")
+    assert position_share(Decimal("0.0125"), MARK, where.limits) == 1
