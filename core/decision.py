@@ -21,7 +21,7 @@ from math import ceil, floor
 from core.model import OrderStatus, Quote, Side
 from core.order import LiveOrder
 from core.settings import ManageSettings, QuoteSettings
-from core.strategy import level_price_ticks
+from core.strategy import level_price_ticks, spread_objection
 
 MOST_AMENDMENTS = 9_900
 """An order is replaced before the exchange's cap of 10 000 amendments (-5026)."""
@@ -87,16 +87,14 @@ def plan_replace(desired: Iterable[Quote], living: Sequence[LiveOrder]) -> Plan:
     return Plan((*out, *_places(desired, occupied)))
 
 
-def plan_amend(
-    desired: Sequence[Quote], living: Sequence[LiveOrder], mid_half_ticks: int, bounds: "Bounds"
-) -> Plan:
+def plan_amend(desired: Sequence[Quote], living: Sequence[LiveOrder], bounds: "Bounds") -> Plan:
     """Return the plan of ``refresh_mode: amend``, by the rule at the head of this file."""
     wanted = {quote.slot: quote for quote in desired}
     taken: set[tuple[Side, int]] = set()
     decisions: list[Decision] = []
     for order in living:
         quote = None if order.slot in taken else wanted.get(order.slot)
-        decisions.append(_decide(order, quote, mid_half_ticks, bounds))
+        decisions.append(_decide(order, quote, bounds))
         taken.add(order.slot)
     if any(one.move is Move.AMEND for one in decisions):
         decisions = [_take_along(one, bounds) for one in decisions]
@@ -109,12 +107,12 @@ def _places(desired: Iterable[Quote], occupied: set[tuple[Side, int]]) -> list[D
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The rule's fractions at one mid price, in ticks; ``near`` and ``far`` in half ticks from the mid."""
+    """The rule's fractions at one mid price, in ticks."""
 
+    mid_half_ticks: int
+    quoting: QuoteSettings
     keep_ticks: int
     amend_ticks: int
-    near_half_ticks: Decimal
-    far_half_ticks: Decimal
     tick_bps: Decimal
 
     @classmethod
@@ -123,22 +121,15 @@ class Bounds:
         threshold = managing.modify_threshold
         keep_ticks = int(threshold * mid_half_ticks / 2)
         return cls(
+            mid_half_ticks,
+            quoting,
             keep_ticks=max(keep_ticks, 1) if threshold else 0,
             amend_ticks=int(managing.max_modify_deviation * mid_half_ticks / 2),
-            near_half_ticks=quoting.min_spread * mid_half_ticks,
-            far_half_ticks=quoting.max_spread * mid_half_ticks,
             tick_bps=2 * _BPS / mid_half_ticks,
         )
 
-    def objection(self, side: Side, price_ticks: int, mid_half_ticks: int) -> str:
-        """Return why no quote may rest at this price, or an empty string."""
-        distance = side.sign * (mid_half_ticks - 2 * price_ticks)
-        if distance < self.near_half_ticks:
-            return "nearer than min_spread"
-        return "farther than max_spread" if distance > self.far_half_ticks else ""
 
-
-def _decide(order: LiveOrder, quote: Quote | None, mid_half_ticks: int, bounds: Bounds) -> Decision:
+def _decide(order: LiveOrder, quote: Quote | None, bounds: Bounds) -> Decision:
     if order.change is not None or order.status in _UNSETTLED:
         return Decision(Move.WAIT, "a change is under way", order)
     if quote is None:
@@ -150,7 +141,7 @@ def _decide(order: LiveOrder, quote: Quote | None, mid_half_ticks: int, bounds: 
         return Decision(Move.CANCEL, f"amend refused ({order.amend_refused_code}): replaced", order, quote)
     if order.amends >= MOST_AMENDMENTS:
         return Decision(Move.CANCEL, f"amended {order.amends} times: replaced", order, quote)
-    objection = bounds.objection(order.side, order.price_ticks, mid_half_ticks)
+    objection = spread_objection(order.side, order.price_ticks, bounds.mid_half_ticks, bounds.quoting)
     if objection and deviation:
         return Decision(Move.AMEND, objection, order, quote)
     if deviation > bounds.keep_ticks:
@@ -194,37 +185,37 @@ class QuietBand:
         return self.low <= mid_half_ticks <= self.high
 
 
-NEVER_QUIET = QuietBand(1, 0)
+UNTIL_THE_INTERVAL = QuietBand(0, 2**63)
+"""No move asks for a look at the orders; the interval does."""
 
 
-def quiet_band(
-    living: Iterable[LiveOrder], mid_half_ticks: int, settings: QuoteSettings, bounds: Bounds
-) -> QuietBand:
+def quiet_band(living: Iterable[LiveOrder], bounds: Bounds) -> QuietBand:
     """Return how far the mid may move before the rule may ask for a change: cheap to test on every tick.
 
-    On the safe side by a tick or two: at its edge the plan may still say that everything is kept.
+    On the safe side by a tick or two: at its edge the plan may still say that everything is kept. Without an order
+    there is nothing that a move could take out of its place: a free slot is filled at the interval.
     """
     bands = [
         band
         for order in living
         if order.level
         for band in (
-            _near_target(order, mid_half_ticks, settings.offset_percent, bounds.keep_ticks),
-            _within_spread(order, settings),
+            _near_target(order, bounds),
+            _within_spread(order, bounds.quoting),
         )
     ]
     if not bands:
-        return NEVER_QUIET
+        return UNTIL_THE_INTERVAL
     return QuietBand(max(band.low for band in bands), min(band.high for band in bands))
 
 
-def _near_target(
-    order: LiveOrder, mid_half_ticks: int, offset_percent: Decimal, keep_ticks: int
-) -> QuietBand:
-    """Return the mids whose target is at most ``keep_ticks`` from the order's price.
+def _near_target(order: LiveOrder, bounds: Bounds) -> QuietBand:
+    """Return the mids whose target is within the threshold of the order's price.
 
     A target moves with the mid, times one plus or minus its offset, and is rounded to a tick, as the threshold is.
     """
+    mid_half_ticks, keep_ticks = bounds.mid_half_ticks, bounds.keep_ticks
+    offset_percent = bounds.quoting.offset_percent
     behind = order.price_ticks - level_price_ticks(mid_half_ticks, order.side, order.level, offset_percent)
     half_ticks_a_tick = 2 / (1 + order.level * offset_percent / 100)
     down = int(max(keep_ticks - behind - 2, 0) * half_ticks_a_tick)

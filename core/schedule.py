@@ -1,6 +1,6 @@
 """When a symbol's orders are looked at again: at the interval, on a move, for a reset. Pure; times are monotonic ns."""
 
-from core.decision import NEVER_QUIET, QuietBand
+from core.decision import UNTIL_THE_INTERVAL, QuietBand
 from core.settings import QuoteSettings
 
 
@@ -18,7 +18,7 @@ class Schedule:
         self._reset_every_ns = int(reset_interval_s * 1e9)
         self._due_ns = 0
         self._refreshed_ns = 0
-        self._band = NEVER_QUIET
+        self._band = UNTIL_THE_INTERVAL
         self._has_moved = False
         self.reset_due_ns = 0
         """When the next reset is due; 0 while none is planned."""

@@ -28,7 +28,8 @@ def desired_quotes(
     for level in range(1, settings.levels + 1):
         for side in (Side.BUY, Side.SELL):
             quote = level_quote(book.mid_half_ticks, side, level, rules, settings)
-            objection = rule_objection(quote, mark_price, rules)
+            objection = spread_objection(side, quote.price_ticks, book.mid_half_ticks, settings)
+            objection = objection or rule_objection(quote, mark_price, rules)
             if objection:
                 left_out.append(f"{side.lower()} {level}: {objection}")
             else:
@@ -49,6 +50,19 @@ def level_price_ticks(mid_half_ticks: int, side: Side, level: int, offset_percen
     exact_ticks = mid_half_ticks * (100 - side.sign * level * offset_percent) / 200
     rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
     return max(int(exact_ticks.to_integral_value(rounding)), 1)
+
+
+def spread_objection(side: Side, price_ticks: int, mid_half_ticks: int, settings: QuoteSettings) -> str:
+    """Return why no quote may rest at this price by ``[min_spread, max_spread]``, or an empty string.
+
+    A tick beyond max_spread is within it: prices are rounded away from the mid.
+    """
+    distance_half_ticks = side.sign * (mid_half_ticks - 2 * price_ticks)
+    if distance_half_ticks < settings.min_spread * mid_half_ticks:
+        return "nearer than min_spread"
+    if distance_half_ticks > settings.max_spread * mid_half_ticks + 2:
+        return "farther than max_spread"
+    return ""
 
 
 def rule_objection(quote: Quote, mark_price: Decimal, rules: SymbolRules) -> str:

@@ -46,7 +46,7 @@ def decide(
     order: LiveOrder, quote: Quote | None, bounds: Bounds = BOUNDS, mid: int = MID
 ) -> tuple[Move, str]:
     """The one decision about an order and the quote for its slot."""
-    (decision,) = plan_amend([quote] if quote else [], [order], mid, bounds).decisions
+    (decision,) = plan_amend([quote] if quote else [], [order], bounds).decisions
     return decision.move, decision.reason
 
 
@@ -80,16 +80,16 @@ def test_decision_says_how_far_the_order_is_away() -> None:
 def test_one_tick_is_near_enough_unless_the_threshold_is_0() -> None:
     """On a coarse tick the target flips with every half tick of the mid; following it would only lose queue places."""
     coarse = Bounds.at(2_000, AMENDING, MANAGE)
-    assert decide(resting(998), wanted(999), coarse, 2_000)[0] is Move.KEEP
+    assert decide(resting(998), wanted(999), coarse)[0] is Move.KEEP
     exact = Bounds.at(2_000, AMENDING, replace(MANAGE, modify_threshold=Decimal(0)))
-    assert decide(resting(998), wanted(999), exact, 2_000)[0] is Move.AMEND
+    assert decide(resting(998), wanted(999), exact)[0] is Move.AMEND
 
 
 @pytest.mark.parametrize(
     ("settings", "price_ticks", "reason"),
     [
         ({"min_spread": Decimal("0.00099")}, TARGET + 10, "nearer than min_spread"),
-        ({"max_spread": Decimal("0.00101")}, TARGET - 10, "farther than max_spread"),
+        ({"max_spread": Decimal("0.001005")}, TARGET - 10, "farther than max_spread"),
     ],
 )
 def test_order_outside_of_the_spread_bounds_is_not_kept(
@@ -113,12 +113,12 @@ def test_order_that_is_not_wanted_is_cancelled() -> None:
 
 def test_order_of_an_earlier_run_is_cancelled() -> None:
     """It has no level, and so no slot."""
-    assert moves(plan_amend([wanted()], [resting(level=0)], MID, BOUNDS)) == [Move.CANCEL, Move.PLACE]
+    assert moves(plan_amend([wanted()], [resting(level=0)], BOUNDS)) == [Move.CANCEL, Move.PLACE]
 
 
 def test_second_order_in_a_slot_is_cancelled() -> None:
     """Only one may fill it, even if both are where they should be."""
-    plan = plan_amend([wanted()], [resting(), resting()], MID, BOUNDS)
+    plan = plan_amend([wanted()], [resting(), resting()], BOUNDS)
     assert moves(plan) == [Move.KEEP, Move.CANCEL]
 
 
@@ -127,20 +127,20 @@ def test_order_with_a_change_under_way_is_left_alone() -> None:
     for status in (OrderStatus.PENDING_NEW, OrderStatus.IN_DOUBT):
         order = resting(TARGET + 500)
         order.status = status
-        plan = plan_amend([wanted()], [order], MID, BOUNDS)
+        plan = plan_amend([wanted()], [order], BOUNDS)
         assert (moves(plan), plan.places, plan.amends, plan.cancels) == ([Move.WAIT], [], [], [])
 
 
 def test_free_slot_is_filled() -> None:
     """A wanted quote without an order is placed."""
-    plan = plan_amend([wanted(), wanted(side=Side.SELL)], [resting()], MID, BOUNDS)
+    plan = plan_amend([wanted(), wanted(side=Side.SELL)], [resting()], BOUNDS)
     assert moves(plan) == [Move.KEEP, Move.PLACE]
     assert plan.places == [wanted(side=Side.SELL)]
 
 
 def test_replaced_order_frees_its_slot_first() -> None:
     """It is placed anew by the plan that is made once it is gone."""
-    plan = plan_amend([wanted()], [resting(TARGET - 9_000)], MID, BOUNDS)
+    plan = plan_amend([wanted()], [resting(TARGET - 9_000)], BOUNDS)
     assert (len(plan.cancels), plan.places) == (1, [])
 
 
@@ -172,10 +172,10 @@ def test_order_is_replaced_before_the_exchange_amends_it_no_more() -> None:
 def test_orders_close_to_the_threshold_go_along_with_one_beyond() -> None:
     """They would follow with the next tick, in a request of their own."""
     orders = [resting(TARGET + 81), resting(TARGET + 41, level=2), resting(TARGET + 40, level=3)]
-    plan = plan_amend([wanted(level=level) for level in (1, 2, 3)], orders, MID, BOUNDS)
+    plan = plan_amend([wanted(level=level) for level in (1, 2, 3)], orders, BOUNDS)
     assert moves(plan) == [Move.AMEND, Move.AMEND, Move.KEEP]
     assert plan.decisions[1].reason == "0.51 bps away, with others"
-    alone = plan_amend([wanted(level=2)], [orders[1]], MID, BOUNDS)
+    alone = plan_amend([wanted(level=2)], [orders[1]], BOUNDS)
     assert moves(alone) == [Move.KEEP]
 
 
@@ -213,7 +213,7 @@ def slots(orders: Iterable[LiveOrder | Quote]) -> list[tuple[Side, int]]:
 @given(orders=ORDERS, quotes=QUOTE_LISTS)
 def test_no_plan_leads_to_two_orders_in_a_slot(orders: list[LiveOrder], quotes: list[Quote]) -> None:
     """What stays, kept or amended, and what is placed: at most one of each slot, and only slots that are wanted."""
-    plan = plan_amend(quotes, orders, MID, BOUNDS)
+    plan = plan_amend(quotes, orders, BOUNDS)
     cancelled = {id(order) for order in plan.cancels}
     after = slots([order for order in orders if id(order) not in cancelled]) + slots(plan.places)
     assert len(after) == len(set(after))
@@ -225,7 +225,7 @@ def test_every_order_has_one_decision_and_every_change_its_reason(
     orders: list[LiveOrder], quotes: list[Quote]
 ) -> None:
     """Nothing is forgotten, nothing is decided twice."""
-    plan = plan_amend(quotes, orders, MID, BOUNDS)
+    plan = plan_amend(quotes, orders, BOUNDS)
     decided = [id(one.order) for one in plan.decisions if one.order is not None]
     assert decided == [id(order) for order in orders]
     assert all(one.reason for one in plan.decisions)
@@ -255,12 +255,10 @@ def test_plan_changes_nothing_within_the_quiet_band(
         for quote, off in zip(targets(first_mid), offsets, strict=True)
     ]
     bounds = Bounds.at(first_mid, AMENDING, managing)
-    if any(
-        move is not Move.KEEP for move in moves(plan_amend(targets(first_mid), orders, first_mid, bounds))
-    ):
+    if any(move is not Move.KEEP for move in moves(plan_amend(targets(first_mid), orders, bounds))):
         return
-    band = quiet_band(orders, first_mid, AMENDING, bounds)
+    band = quiet_band(orders, bounds)
     mid = first_mid + moves_by
     if band.holds(mid):
-        plan = plan_amend(targets(mid), orders, mid, Bounds.at(mid, AMENDING, managing))
+        plan = plan_amend(targets(mid), orders, Bounds.at(mid, AMENDING, managing))
         assert set(moves(plan)) == {Move.KEEP}

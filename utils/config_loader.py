@@ -256,7 +256,7 @@ class RefreshConfig(Section):
 class StrategyConfig(Section):
     """Where a quote may rest, as fractions of the mid price (0.001 = 0.1 percent)."""
 
-    min_spread: float = _number(0.0001, 0, 0.5, " of the mid price (0.001 = 0.1 percent)")
+    min_spread: float = _number(0, 0, 0.5, " of the mid price (0.001 = 0.1 percent)")
     max_spread: float = _positive(0.2, 1, " of the mid price (0.001 = 0.1 percent)")
     target_orders_per_side: int = _integer(3, 1, 50)
     """Another name of order_config.levels; always equal to it."""
@@ -448,11 +448,27 @@ def _check_quoting(config: Config) -> None:
             f"strategy.min_spread ({strategy.min_spread}) must be below "
             f"strategy.max_spread ({strategy.max_spread}): lower the first or raise the second."
         )
+    _check_offsets(config)
     if management.modify_threshold >= management.max_modify_deviation:
         raise ConfigLoaderError(
             f"order_management.modify_threshold ({management.modify_threshold}) must be below "
             f"order_management.max_modify_deviation ({management.max_modify_deviation}): "
             "lower the first or raise the second."
+        )
+
+
+def _check_offsets(config: Config) -> None:
+    strategy, levels = config.strategy, config.order_config.levels
+    nearest = config.decimal("order_config.price_offset_percent")
+    if nearest < 100 * config.decimal("strategy.min_spread"):
+        raise ConfigLoaderError(
+            f"order_config.price_offset_percent ({nearest} percent) puts level 1 nearer to the mid than "
+            f"strategy.min_spread ({strategy.min_spread}) allows: raise the first or lower the second."
+        )
+    if nearest * levels > 100 * config.decimal("strategy.max_spread"):
+        raise ConfigLoaderError(
+            f"order_config.price_offset_percent ({nearest} percent) puts level {levels} farther from the mid than "
+            f"strategy.max_spread ({strategy.max_spread}) allows: lower the first or raise the second."
         )
 
 
