@@ -17,11 +17,13 @@ from core.model import BookTop, Fill, OrderReport, Position, Quote, Side, Symbol
 from core.order import LiveOrder
 from utils.clock import Clock
 from utils.errors import OutcomeUnknown, Refused
-from utils.http import BinanceRest, Security, with_retries
+from utils.http import BinanceRest, Security, refusal_of_entry, with_retries
 
 ORDER_DOES_NOT_EXIST = -2013
 UNKNOWN_ORDER = -2011
 MAX_CANCEL_BATCH = 10
+MAX_ORDER_BATCH = 5
+"""Orders that one request may place or amend."""
 TRADES_PAGE = 1000
 
 
@@ -51,6 +53,19 @@ class ExchangeInfo:
     rules: dict[str, SymbolRules]
     orders_per_10s: int
     orders_per_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """What an order is to become; ``total_lots`` is the whole quantity, what is executed already included."""
+
+    order: LiveOrder
+    price_ticks: int
+    total_lots: int
+
+
+Answer = OrderReport | Refused | OutcomeUnknown
+"""What the exchange says of one order of a batch."""
 
 
 @contextmanager
@@ -238,23 +253,42 @@ class Gateway:
 
     async def place_post_only(self, rules: SymbolRules, client_id: str, quote: Quote) -> OrderReport:
         """Place a quote that is refused rather than executed at once."""
-        reply = await self.rest.call(
-            "POST",
-            "/fapi/v1/order",
-            {
-                "symbol": rules.symbol,
-                "side": quote.side.value,
-                "type": "LIMIT",
-                "timeInForce": "GTX",
-                "quantity": rules.quantity_text(quote.lots),
-                "price": rules.price_text(quote.price_ticks),
-                "newClientOrderId": client_id,
-                "selfTradePreventionMode": "EXPIRE_MAKER",
-            },
-            Security.SIGNED,
-        )
+        params = _post_only_params(rules, client_id, quote)
+        reply = await self.rest.call("POST", "/fapi/v1/order", params, Security.SIGNED)
         with readable("a new order"):
             return wire.order_report(reply, rules)
+
+    async def place_batch(self, rules: SymbolRules, quotes: Sequence[tuple[str, Quote]]) -> list[Answer]:
+        """Place up to five quotes, each under its client id, as ``place_post_only`` does; return what became of each.
+
+        The exchange works on them at once: their order in time is not certain.
+        """
+        orders = [_post_only_params(rules, client_id, quote) for client_id, quote in quotes]
+        return await self._batch("POST", orders, rules)
+
+    async def amend(self, rules: SymbolRules, amends: Sequence[Amend]) -> list[Answer]:
+        """Amend up to five orders by client id; return what became of each.
+
+        A single one is sent by itself, which costs a fifth of a batch; its refusal is raised. A report may show that
+        the order has ended by its amendment.
+        """
+        changes = [_amend_params(rules, amend) for amend in amends]
+        if len(changes) != 1:
+            return await self._batch("PUT", changes, rules)
+        reply = await self.rest.call("PUT", "/fapi/v1/order", changes[0], Security.SIGNED)
+        with readable("an amendment"):
+            return [wire.order_report(reply, rules)]
+
+    async def _batch(
+        self, method: str, orders: Sequence[dict[str, str | int]], rules: SymbolRules
+    ) -> list[Answer]:
+        if len(orders) > MAX_ORDER_BATCH:
+            raise ValueError(f"{len(orders)} orders in one request; the exchange takes {MAX_ORDER_BATCH}")
+        params: dict[str, str | int] = {"batchOrders": msgspec.json.encode(orders).decode()}
+        reply = await self.rest.call(method, "/fapi/v1/batchOrders", params, Security.SIGNED)
+        if not isinstance(reply, list) or len(reply) != len(orders):
+            raise OutcomeUnknown("the reply to a batch of orders does not match the batch")
+        return [_answer(entry, rules) for entry in reply]
 
     async def reduce_at_market(
         self, rules: SymbolRules, client_id: str, side: Side, lots: int
@@ -311,6 +345,41 @@ class Gateway:
     async def keep_listen_key(self) -> None:
         """Have the listen key live for 60 minutes from now; Refused with -1125 if it is gone."""
         await self.rest.call("PUT", "/fapi/v1/listenKey", None, Security.KEY)
+
+
+def _post_only_params(rules: SymbolRules, client_id: str, quote: Quote) -> dict[str, str | int]:
+    return {
+        "symbol": rules.symbol,
+        "side": quote.side.value,
+        "type": "LIMIT",
+        "timeInForce": "GTX",
+        "quantity": rules.quantity_text(quote.lots),
+        "price": rules.price_text(quote.price_ticks),
+        "newClientOrderId": client_id,
+        "selfTradePreventionMode": "EXPIRE_MAKER",
+    }
+
+
+def _amend_params(rules: SymbolRules, amend: Amend) -> dict[str, str | int]:
+    """Return the parameters of an amendment, by client id: the exchange's own id may not be known yet."""
+    return {
+        "symbol": rules.symbol,
+        "side": amend.order.side.value,
+        "quantity": rules.quantity_text(amend.total_lots),
+        "price": rules.price_text(amend.price_ticks),
+        "origClientOrderId": amend.order.client_id,
+    }
+
+
+def _answer(entry: Any, rules: SymbolRules) -> Answer:
+    """Return what one entry of a batch says; an entry that cannot be read leaves only its own order in doubt."""
+    try:
+        with readable("an order of a batch"):
+            if "code" in entry and "orderId" not in entry:
+                return refusal_of_entry(int(entry["code"]), str(entry.get("msg", "")))
+            return wire.order_report(entry, rules)
+    except OutcomeUnknown as unknown:
+        return unknown
 
 
 def _cancel_result(entry: dict[str, Any], rules: SymbolRules) -> OrderReport | Refused:

@@ -121,6 +121,9 @@ _BANNED_UNTIL = re.compile(r"banned until (\d{12,14})")
 _UNKNOWN_CODES = frozenset({-1000, -1006, -1007})
 _CLOCK_CODES = frozenset({-1021, -5028})
 _AUTH_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
+INTERNAL_ERROR = -1001
+TOO_MANY_REQUESTS = -1003
+OVERLOADED = -1008
 TOO_MANY_ORDERS = -1015
 """A limit on new orders only: cancels and questions are allowed meanwhile."""
 _DEFAULT_RETRY_AFTER_S = 10.0
@@ -219,7 +222,7 @@ class BinanceRest:
         if remaining_s > 0:
             status = 418 if self._banned else 429
             raise RateLimited(
-                -1003,
+                TOO_MANY_REQUESTS,
                 "not sent: a rate limit is in force",
                 status,
                 retry_after_s=remaining_s,
@@ -286,6 +289,20 @@ def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: 
     return Refused(code, message or f"HTTP {status} without a readable body", status)
 
 
+def refusal_of_entry(code: int, message: str) -> Refused | OutcomeUnknown:
+    """Return what the error of one order in the reply to a batch means; the reply as a whole was a success."""
+    message = printable(message)
+    if code in _UNKNOWN_CODES or code == INTERNAL_ERROR:
+        return OutcomeUnknown(f"{message} (code {code})")
+    if code in (TOO_MANY_REQUESTS, TOO_MANY_ORDERS):
+        return RateLimited(code, message, 200, retry_after_s=_DEFAULT_RETRY_AFTER_S, banned=False)
+    if code == OVERLOADED:
+        return Overloaded(code, message, 200)
+    if code in _CLOCK_CODES:
+        return ClockSkew(code, message, 200)
+    return Refused(code, message, 200)
+
+
 def _code_and_message(body: Any) -> tuple[int, str]:
     if not isinstance(body, dict):
         return 0, ""
@@ -301,7 +318,7 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def _shed_without_execution(code: int, message: str) -> bool:
-    return code == -1008 or message.startswith("Service Unavailable")
+    return code == OVERLOADED or message.startswith("Service Unavailable")
 
 
 def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
