@@ -209,7 +209,7 @@ class MarkPriceMessage(msgspec.Struct):
 
 
 @lru_cache(maxsize=65_536)
-def _units(text: str, unit: Decimal) -> int:
+def units_of(text: str, unit: Decimal) -> int:
     """Return how many units the number in the text is; the same few prices and sizes come again and again."""
     return exact_units(Decimal(text), unit, "tick or step")
 
@@ -218,10 +218,10 @@ def stream_book_top(data: BookTickerData, rules: SymbolRules, received_ns: int) 
     """Return the best bid and ask of a bookTicker payload; ValueError for a number that is between two units."""
     tick, step = rules.tick_size, rules.step_size
     return BookTop(
-        _units(data.b, tick),
-        _units(data.B, step),
-        _units(data.a, tick),
-        _units(data.A, step),
+        units_of(data.b, tick),
+        units_of(data.B, step),
+        units_of(data.a, tick),
+        units_of(data.A, step),
         data.u,
         data.T,
         received_ns,
