@@ -7,13 +7,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from core.amending import Amending
 from core.brake import POST_ONLY_WOULD_TAKE
 from core.context import SymbolContext
 from core.events import EventBus, OrderEvent, OrderKind
 from core.gateway import MAX_CANCEL_BATCH, UNKNOWN_ORDER, Gateway
 from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
 from core.order import ClientIds, LiveOrder, absence_is_proof, is_ours
-from core.risk import last_objection
+from core.risk import amend_objection, last_objection
 from utils.clock import Clock
 from utils.errors import ExchangeError, NotSent, OutcomeUnknown, RateLimited, Refused
 
@@ -59,6 +60,14 @@ class ExecutionEngine:
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._place_again_ns = 0
         self._complained: dict[str, str] = {}
+        self._amending = Amending(
+            gateway,
+            clock,
+            bus,
+            objection=self._amend_objection,
+            report=self.report,
+            rate_limited=self._rate_limited,
+        )
 
     # --- placing ----------------------------------------------------------------------------------------------
 
@@ -88,6 +97,10 @@ class ExecutionEngine:
         return order
 
     def _objection(self, context: SymbolContext, quote: Quote, book: BookTop) -> str:
+        return self._closed(context) or last_objection(context, quote, book)
+
+    def _closed(self, context: SymbolContext) -> str:
+        """Return why no quote may be sent or changed at this moment, or an empty string."""
         if not context.gate.is_open:
             return f"quoting is closed ({'; '.join(context.gate.reasons)})"
         now_ns = self._clock.monotonic_ns()
@@ -95,14 +108,14 @@ class ExecutionEngine:
             return "the book is stale"
         if now_ns < self._place_again_ns:
             return "the exchange takes no more orders for now"
-        return last_objection(context, quote, book)
+        return ""
 
     def _refused(self, context: SymbolContext, order: LiveOrder, error: NotSent | Refused) -> None:
         if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:
             self._doubt(context, order, "the exchange has an order of this id already")
             return
         if isinstance(error, RateLimited):
-            self._place_again_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
+            self._rate_limited(error)
         order.refused_code = error.code if isinstance(error, Refused) else 0
         self._end(context, order, OrderStatus.REJECTED, str(error))
 
@@ -113,6 +126,22 @@ class ExecutionEngine:
                 "%s: unknown whether %s was placed (%s); asking", context.symbol, order.client_id, reason
             )
             self._publish(context, order, OrderKind.IN_DOUBT, reason)
+
+    def _rate_limited(self, error: RateLimited) -> None:
+        self._place_again_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
+
+    # --- amending ---------------------------------------------------------------------------------------------
+
+    async def amend(
+        self, context: SymbolContext, changes: Sequence[tuple[LiveOrder, Quote, str]], book: BookTop
+    ) -> None:
+        """Amend orders to quotes that were decided on ``book``, for the reason given with each; note every outcome."""
+        await self.look_up(context, await self._amending.amend(context, changes, book))
+
+    def _amend_objection(
+        self, context: SymbolContext, order: LiveOrder, price_ticks: int, total_lots: int, book: BookTop
+    ) -> str:
+        return self._closed(context) or amend_objection(context, order, price_ticks, total_lots, book)
 
     # --- cancelling -------------------------------------------------------------------------------------------
 

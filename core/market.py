@@ -141,6 +141,7 @@ class MarketDataWorker:
         context.state.book = book
         if is_proof:
             self._prove(context, book.received_ns)
+            context.on_book(context, book.mid_half_ticks)
 
     def _prove(self, context: SymbolContext, at_ns: int) -> None:
         context.state.book_proven_ns = at_ns

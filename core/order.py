@@ -13,7 +13,6 @@ The rules that everything here keeps:
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -552,10 +551,10 @@ class LiveOrders:
         )
 
     def notional_by_slot(self, rules: SymbolRules) -> dict[tuple[Side, int], Decimal]:
-        """Return what the living orders of each slot are worth, those in doubt included, in the quote asset."""
+        """Return what the living orders of each slot are worth at worst, in the quote asset."""
         worth: dict[tuple[Side, int], Decimal] = {}
         for order in self._living.values():
-            notional = rules.notional_quote(order.price_ticks, order.remaining_lots)
+            notional = rules.notional_quote(order.worst_price_ticks, order.worst_remaining_lots)
             worth[order.slot] = worth.get(order.slot, Decimal(0)) + notional
         return worth
 
@@ -601,21 +600,3 @@ def absence_is_proof(order: LiveOrder, now_ns: int, recv_window_ms: int) -> bool
 def _settled_ns(sent_ns: int, recv_window_ms: int) -> int:
     """Return from when on nothing that was sent then is executed any more, and what was is to be read."""
     return sent_ns + recv_window_ms * 1_000_000 + int(DOUBT_SETTLES_AFTER_S * 1e9)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The commands that lead from the orders that rest to those wanted: cancel first, then place."""
-
-    cancels: tuple[LiveOrder, ...]
-    places: tuple[Quote, ...]
-
-
-def plan_replace(desired: Iterable[Quote], living: Sequence[LiveOrder]) -> Plan:
-    """Return the plan of ``refresh_mode: replace``: every living order out, every desired quote anew.
-
-    A quote is placed only once no order may rest in its slot any more, so that after the cancels the plan is made again
-    with what they left.
-    """
-    occupied = {order.slot for order in living}
-    return Plan(tuple(living), tuple(quote for quote in desired if quote.slot not in occupied))

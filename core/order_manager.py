@@ -4,16 +4,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from core.brake import RefusalBrake
 from core.context import SymbolContext
-from core.events import EventBus, RiskEvent, RiskKind
+from core.events import EventBus, OrderResetEvent, ResetKind
 from core.execution import ExecutionEngine
 from core.gate import STOPPING
-from core.model import BookTop, OrderStatus, Quote
-from core.order import LiveOrder, Plan, plan_replace
-from core.risk import Trimmed, position_notional_quote, trim
-from core.settings import RiskSettings
-from core.strategy import desired_quotes
+from core.order import LiveOrder
+from core.refresh import Refresher
+from core.schedule import Schedule
+from core.settings import ManageSettings, RiskSettings
 from utils.clock import Clock
 from utils.errors import ExchangeError
 
@@ -21,7 +19,8 @@ log = logging.getLogger(__name__)
 
 
 class OrderManager:
-    """Refreshes the quotes of every symbol at their interval, and pulls them at once when the gate closes.
+    """Refreshes the quotes of every symbol at their interval and on moves, resets them now and then, and pulls them at
+    once when the gate closes.
 
     ``progress`` counts, by symbol, turns of the control loop that ended in a known state: nothing waits to be cancelled
     that could not be. Whoever feeds a dead-man switch watches it grow.
@@ -38,18 +37,25 @@ class OrderManager:
         bus: EventBus,
         clock: Clock,
         risk: RiskSettings,
+        manage: ManageSettings,
     ) -> None:
         self.progress = {context.symbol: 0 for context in contexts}
         self._contexts = contexts
         self._execution = execution
         self._bus = bus
         self._clock = clock
-        self._risk = risk
+        self._manage = manage
+        self._clean_up_ns = 0
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
-        self._brakes = {context.symbol: RefusalBrake() for context in contexts}
-        self._told: dict[str, tuple[str, ...]] = {}
+        self._refreshers = {
+            context.symbol: Refresher(context, execution, bus, clock, risk, manage) for context in contexts
+        }
+        self._schedules = {
+            context.symbol: Schedule(context.settings, manage.reset_interval_s) for context in contexts
+        }
         for context in contexts:
             context.gate.listen(self._wakes[context.symbol].set)
+            context.on_book = self._on_book
 
     async def run(self) -> None:
         """Keep the quotes of every symbol until cancelled."""
@@ -57,25 +63,41 @@ class OrderManager:
             for context in self._contexts:
                 group.create_task(self._keep(context), name=f"{self.name} {context.symbol}")
 
+    def _on_book(self, context: SymbolContext, mid_half_ticks: int) -> None:
+        """Look at the orders soon if the price has left the band in which they may stay as they are."""
+        if self._schedules[context.symbol].moved_to(mid_half_ticks):
+            self._wakes[context.symbol].set()
+
     async def _keep(self, context: SymbolContext) -> None:
-        interval_ns = int(context.settings.refresh_interval_s * 1e9)
-        due_ns = 0
         while True:
             self._mirror_pause(context)
             await self._ask(context)
-            now_ns = self._clock.monotonic_ns()
-            if not context.gate.is_open:
-                due_ns = 0
-                await self._pull(context)
-            elif now_ns >= due_ns:
-                await self.refresh(context)
-                on_time = due_ns and now_ns - due_ns < interval_ns
-                due_ns = (due_ns if on_time else now_ns) + interval_ns
-            else:
-                await self._chase(context)
+            await self._turn(context, self._clock.monotonic_ns())
+            self._clean_up(self._clock.monotonic_ns())
             if not any(order.cancel_requested for order in context.orders.living()):
                 self.progress[context.symbol] += 1
-            await self._rest(context, due_ns)
+            await self._rest(context)
+
+    def _clean_up(self, now_ns: int) -> None:
+        """Now and then, have orders that ended long ago leave memory."""
+        interval_s = self._manage.cleanup_interval_s
+        if now_ns >= self._clean_up_ns:
+            self._clean_up_ns = now_ns + int(interval_s * 1e9)
+            for each in self._contexts:
+                each.orders.forget_ended(now_ns, interval_s)
+
+    async def _turn(self, context: SymbolContext, now_ns: int) -> None:
+        schedule = self._schedules[context.symbol]
+        if not context.gate.is_open:
+            schedule.close()
+            await self._pull(context)
+        elif schedule.reset_is_due(now_ns):
+            await self.reset(context)
+        elif schedule.refresh_is_due(now_ns):
+            schedule.refreshed(now_ns, await self._refreshers[context.symbol].refresh())
+        else:
+            await self._chase(context)
+        context.state.reset_due_ns = schedule.reset_due_ns
 
     def _mirror_pause(self, context: SymbolContext) -> None:
         """Have the gate follow ``strategy_paused``, whoever assigned it."""
@@ -84,16 +106,48 @@ class OrderManager:
         else:
             context.gate.open("paused")
 
-    async def _rest(self, context: SymbolContext, due_ns: int) -> None:
-        """Wait until the next turn: the next refresh, a change of the gate, at most a second."""
-        until_due_s = (due_ns - self._clock.monotonic_ns()) / 1e9 if due_ns else self.TURN_S
+    async def _rest(self, context: SymbolContext) -> None:
+        """Wait until the next turn: the next refresh, a move, a change of the gate, at most a second."""
+        wait_s = self._schedules[context.symbol].wait_ns(self._clock.monotonic_ns()) / 1e9
+        if not context.gate.is_open:
+            wait_s = self.TURN_S
         wake = self._wakes[context.symbol]
         try:
-            async with asyncio.timeout(min(max(until_due_s, 0.0), self.TURN_S)):
+            async with asyncio.timeout(min(wait_s, self.TURN_S)):
                 await wake.wait()
         except TimeoutError:
             pass
         wake.clear()
+
+    async def reset(self, context: SymbolContext) -> None:
+        """Take all quotes out, verify it, and have the next turn bring them back; tried again if it cannot be verified.
+
+        Whatever our books and the exchange's may have come to differ in, they agree afterwards: nothing of ours rests.
+        """
+        began_ns, orders = self._clock.monotonic_ns(), len(context.orders.living())
+        self._tell(context, ResetKind.STARTED, orders, began_ns)
+        async with context.lock:
+            is_out = await self._execution.withdraw(context, self.PULL_DEADLINE_S)
+        if is_out:
+            self._schedules[context.symbol].was_reset(self._clock.monotonic_ns())
+            self._tell(context, ResetKind.DONE, orders, began_ns)
+        else:
+            log.error("%s: reset: could not verify that the quotes are out; trying again", context.symbol)
+            self._tell(context, ResetKind.FAILED, orders, began_ns)
+
+    def _tell(self, context: SymbolContext, kind: ResetKind, orders: int, began_ns: int) -> None:
+        duration_ms = (self._clock.monotonic_ns() - began_ns) / 1e6
+        if kind is not ResetKind.FAILED:
+            log.info("%s: reset of %d quotes %s", context.symbol, orders, kind)
+        self._bus.publish(
+            OrderResetEvent(
+                symbol=context.symbol,
+                kind=kind,
+                reason="reset interval",
+                orders=orders,
+                duration_ms=duration_ms,
+            )
+        )
 
     async def _pull(self, context: SymbolContext) -> None:
         """Take all quotes out because the gate is closed; what cannot be verified is tried again next turn."""
@@ -116,84 +170,20 @@ class OrderManager:
                 log.warning("%s: an order could not be looked up yet: %s", context.symbol, error)
 
     async def _chase(self, context: SymbolContext) -> None:
-        """Try once more to get out what should be out already."""
-        if not self._execution.loose(context):
+        """Try once more to get out what should be out already, and what could not be amended in time."""
+        late = [order for order in context.orders.living() if self._is_late(order)]
+        loose = [*self._execution.loose(context), *late]
+        if not loose:
             return
         async with context.lock:
             try:
-                await self._execution.cancel(context, self._execution.loose(context))
+                await self._execution.cancel(context, loose)
             except ExchangeError as error:
                 log.warning("%s: an order could not be cancelled yet: %s", context.symbol, error)
 
-    async def refresh(self, context: SymbolContext) -> None:
-        """Bring the exchange from the orders that rest to those that are wanted now.
-
-        Nothing is placed on a book that is stale, or in a slot whose old order may still rest.
-        """
-        async with context.lock:
-            try:
-                if context.orders.living():
-                    await self._execution.cancel(context, self._plan(context).cancels)
-            except ExchangeError as error:
-                log.warning("%s: refresh put off: %s", context.symbol, error)
-                return
-            if context.gate.is_open and context.state.book is not None:
-                await self._place(context, context.state.book)
-
-    def _plan(self, context: SymbolContext) -> Plan:
-        book = context.state.book
-        wanted = self._wanted(context, book) if book is not None else []
-        return plan_replace(wanted, context.orders.living())
-
-    async def _place(self, context: SymbolContext, book: BookTop) -> None:
-        """Place what is wanted on the newest book, which may have moved while orders were cancelled."""
-        orders = await self._execution.place(context, self._plan(context).places, book)
-        context.state.last_order_time = self._clock.time_ms() / 1000
-        context.state.quoted_mid_half_ticks = book.mid_half_ticks
-        context.state.refreshes += 1
-        self._learn(context, orders)
-
-    def _wanted(self, context: SymbolContext, book: BookTop) -> list[Quote]:
-        """Return the quotes to place now: what strategy wants, less what risk and the brake take away."""
-        desired = desired_quotes(book, context.state.mark_price, context.rules, context.settings)
-        price = context.state.risk_price(context.rules)
-        known = context.ledger.position_quantity + context.rules.quantity(context.orders.uncounted_lots())
-        trimmed = trim(desired.quotes, known, price, context.orders, context.rules, self._risk)
-        if not context.orders.living():  # else it is what rests that leaves no room
-            self._tell(context, desired.left_out, trimmed)
-        brake, now_ns = self._brakes[context.symbol], self._clock.monotonic_ns()
-        return [quote for quote in trimmed.kept if brake.allows(quote.slot, now_ns)]
-
-    def _tell(self, context: SymbolContext, left_out: tuple[str, ...], trimmed: Trimmed) -> None:
-        """Say which quotes are missing and why, once for as long as it stays the same."""
-        over_limit = tuple(
-            f"{quote.side.lower()} {quote.level}: {reason}"
-            for quote, reason in zip(trimmed.left_out, trimmed.reasons, strict=True)
-        )
-        missing = left_out + over_limit
-        levels = tuple(line.split(":")[0] for line in missing)
-        if levels == self._told.get(context.symbol, ()):
-            return
-        self._told[context.symbol] = levels
-        text = "; ".join(missing) or "all levels are quoted again"
-        log.warning("%s: quotes left out: %s", context.symbol, text) if missing else log.info(
-            "%s: %s", context.symbol, text
-        )
-        held = position_notional_quote(
-            context.ledger.position_quantity, context.state.risk_price(context.rules)
-        )
-        self._bus.publish(RiskEvent(context.symbol, RiskKind.QUOTES_TRIMMED, held, text))
-
-    def _learn(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
-        brake, now_ns = self._brakes[context.symbol], self._clock.monotonic_ns()
-        for order in orders:
-            if order.status is not OrderStatus.REJECTED:
-                brake.accepted(order.slot)
-            elif brake.refused(order.slot, order.refused_code, now_ns):
-                log.error(
-                    "%s: %s %d was refused again and again (%s); trying once a minute from now on",
-                    context.symbol,
-                    order.side.lower(),
-                    order.level,
-                    order.reason,
-                )
+    def _is_late(self, order: LiveOrder) -> bool:
+        """Tell whether an amendment is without an answer for so long that its order has to go."""
+        change = order.change
+        if change is None or order.cancel_requested:
+            return False
+        return self._clock.monotonic_ns() - change.sent_ns > self._manage.modification_timeout_s * 1e9

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.decision import MOST_AMENDMENTS, Bounds, Move, Plan, plan_amend, plan_replace, quiet_band
 from core.model import OrderStatus, Quote, Side
 from core.order import LiveOrder
-from core.settings import ManageSettings
+from core.settings import ManageSettings, QuoteSettings
 from core.strategy import level_price_ticks
 
 from .examples import MANAGE, QUOTES
@@ -88,15 +88,15 @@ def test_one_tick_is_near_enough_unless_the_threshold_is_0() -> None:
 @pytest.mark.parametrize(
     ("settings", "price_ticks", "reason"),
     [
-        ({"min_spread": Decimal("0.00099")}, TARGET + 10, "nearer than min_spread"),
-        ({"max_spread": Decimal("0.001005")}, TARGET - 10, "farther than max_spread"),
+        (replace(AMENDING, min_spread=Decimal("0.00099")), TARGET + 10, "nearer than min_spread"),
+        (replace(AMENDING, max_spread=Decimal("0.001005")), TARGET - 10, "farther than max_spread"),
     ],
 )
 def test_order_outside_of_the_spread_bounds_is_not_kept(
-    settings: dict[str, Decimal], price_ticks: int, reason: str
+    settings: QuoteSettings, price_ticks: int, reason: str
 ) -> None:
     """However near its target it is."""
-    bounds = Bounds.at(MID, replace(AMENDING, **settings), MANAGE)
+    bounds = Bounds.at(MID, settings, MANAGE)
     assert decide(resting(price_ticks), wanted(), bounds) == (Move.AMEND, reason)
 
 
@@ -184,6 +184,7 @@ def test_replace_mode_takes_everything_out_and_places_in_free_slots() -> None:
     plan = plan_replace([wanted(), wanted(level=2)], [resting()])
     assert moves(plan) == [Move.CANCEL, Move.PLACE]
     assert plan.places == [wanted(level=2)]
+    assert plan_replace([wanted(), wanted(level=2)], []).places == [wanted(), wanted(level=2)]
 
 
 ORDERS = st.lists(

@@ -16,7 +16,6 @@ from core.order import (
     LiveOrders,
     absence_is_proof,
     is_ours,
-    plan_replace,
 )
 
 from .examples import BTC, quote, report
@@ -523,19 +522,6 @@ def test_absence_is_proof_after_a_cancel_that_found_nothing_behind_the_window(
     _, order = registered()
     order.not_found, order.uncancellable_ns = not_found, uncancellable_ns
     assert absence_is_proof(order, now_ns, recv_window_ms=2000) is proven
-
-
-def test_replacing_cancels_everything_first_and_places_into_free_slots_only() -> None:
-    """No slot ever holds two orders."""
-    orders, order = registered()
-    desired = [quote(Side.BUY, 1), quote(Side.SELL, 1, 801_000)]
-    first = plan_replace(desired, orders.living())
-    assert first.cancels == (order,)
-    assert [one.side for one in first.places] == [Side.SELL]
-    orders.end(order, OrderStatus.CANCELLED)
-    second = plan_replace(desired, orders.living())
-    assert second.cancels == ()
-    assert list(second.places) == desired
 
 
 def test_client_ids_are_ours_and_allowed_and_never_the_same() -> None:

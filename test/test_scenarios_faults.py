@@ -12,7 +12,7 @@ from core.engine import ExitCode
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
-from core.order_manager import OrderManager
+from core.refresh import Refresher
 from core.risk_controller import RiskController
 from test.daemon import World, in_a_world
 from utils.errors import RateLimited
@@ -112,7 +112,7 @@ def _raise_now(*_: object, **__: object) -> None:
     ("worker", "method", "replacement"),
     [
         (MarketDataWorker, "_take", _raise_now),
-        (OrderManager, "refresh", _raise),
+        (Refresher, "refresh", _raise),
         (RiskController, "check", _raise),
         (DeadManSwitch, "_arm", _raise),
         (LoggerWorker, "collect", _raise_now),

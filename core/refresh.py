@@ -1,0 +1,160 @@
+"""One refresh: from the orders that rest to those that are wanted now."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from core.brake import RefusalBrake
+from core.context import SymbolContext
+from core.decision import (
+    UNTIL_THE_INTERVAL,
+    Bounds,
+    Decision,
+    Move,
+    Plan,
+    QuietBand,
+    plan_amend,
+    plan_replace,
+    quiet_band,
+)
+from core.events import EventBus, RiskEvent, RiskKind
+from core.execution import ExecutionEngine
+from core.model import BookTop, OrderStatus, Quote
+from core.order import LiveOrder
+from core.risk import Trimmed, known_position, position_notional_quote, trim
+from core.settings import ManageSettings, RiskSettings
+from core.strategy import desired_quotes
+from utils.clock import Clock
+from utils.errors import ExchangeError
+
+log = logging.getLogger(__name__)
+
+
+class Refresher:
+    """Brings one symbol's orders to what is wanted: keeps, amends, cancels, places. Remembers what was refused."""
+
+    def __init__(
+        self,
+        context: SymbolContext,
+        execution: ExecutionEngine,
+        bus: EventBus,
+        clock: Clock,
+        risk: RiskSettings,
+        manage: ManageSettings,
+    ) -> None:
+        self._context = context
+        self._execution = execution
+        self._bus = bus
+        self._clock = clock
+        self._risk = risk
+        self._manage = manage
+        self._brake = RefusalBrake()
+        self._told: tuple[str, ...] = ()
+
+    async def refresh(self) -> QuietBand:
+        """Bring the exchange from the orders that rest to those that are wanted now; return until which mid that holds.
+
+        Nothing is sent on a book that is stale, and nothing placed in a slot whose old order may still rest.
+        """
+        context = self._context
+        async with context.lock:
+            plan = self._plan(context.state.book)
+            if plan.cancels:
+                self._note(plan.decisions)
+                try:
+                    await self._execution.cancel(context, plan.cancels)
+                except ExchangeError as error:
+                    log.warning("%s: refresh put off: %s", context.symbol, error)
+                    return UNTIL_THE_INTERVAL
+                plan = self._plan(context.state.book)  # the book may have moved meanwhile
+            if not context.gate.is_open or context.state.book is None:
+                return UNTIL_THE_INTERVAL
+            return await self._bring(plan, context.state.book)
+
+    async def _bring(self, plan: Plan, book: BookTop) -> QuietBand:
+        """Amend and place, all at once."""
+        context = self._context
+        self._note(plan.decisions)
+        now_ns = self._clock.monotonic_ns()
+        places = [quote for quote in plan.places if self._brake.allows(quote.slot, now_ns)]
+        _, placed = await asyncio.gather(
+            self._execution.amend(context, plan.amends, book), self._execution.place(context, places, book)
+        )
+        if plan.amends or places:
+            context.state.last_order_time = self._clock.time_ms() / 1000
+        context.state.quoted_mid_half_ticks = book.mid_half_ticks
+        context.state.refreshes += 1
+        self._learn(placed)
+        return self._band(book)
+
+    def _plan(self, book: BookTop | None) -> Plan:
+        """Return what is to be done on this book; without one, nothing is wanted."""
+        context = self._context
+        living = context.orders.living()
+        if book is None:
+            return plan_replace((), living)
+        wanted = self._wanted(book)
+        if context.settings.refresh_mode == "replace":
+            return plan_replace(wanted, living)
+        return plan_amend(wanted, living, self._bounds(book))
+
+    def _bounds(self, book: BookTop) -> Bounds:
+        return Bounds.at(book.mid_half_ticks, self._context.settings, self._manage)
+
+    def _band(self, book: BookTop) -> QuietBand:
+        context = self._context
+        if context.settings.refresh_mode == "replace":
+            return UNTIL_THE_INTERVAL
+        return quiet_band(context.orders.living(), self._bounds(book))
+
+    def _note(self, decisions: Sequence[Decision]) -> None:
+        """Leave with each order why it is treated as it is."""
+        for one in decisions:
+            if one.order is not None:
+                one.order.decision = one.reason if one.move is not Move.KEEP else f"kept: {one.reason}"
+
+    def _wanted(self, book: BookTop) -> list[Quote]:
+        """Return the quotes to have now: what strategy wants, less what risk takes away."""
+        context = self._context
+        desired = desired_quotes(book, context.state.mark_price, context.rules, context.settings)
+        price = context.state.risk_price(context.rules)
+        held = known_position(context)
+        trimmed = trim(desired.quotes, held, price, context.orders, context.rules, self._risk)
+        if context.settings.refresh_mode == "amend" or not context.orders.living():
+            self._tell(desired.left_out, trimmed)  # else it is what rests that leaves no room
+        return list(trimmed.kept)
+
+    def _tell(self, left_out: tuple[str, ...], trimmed: Trimmed) -> None:
+        """Say which quotes are missing and why, once for as long as it stays the same."""
+        context = self._context
+        over_limit = tuple(
+            f"{quote.side.lower()} {quote.level}: {reason}"
+            for quote, reason in zip(trimmed.left_out, trimmed.reasons, strict=True)
+        )
+        missing = left_out + over_limit
+        levels = tuple(line.split(":")[0] for line in missing)
+        if levels == self._told:
+            return
+        self._told = levels
+        text = "; ".join(missing) or "all levels are quoted again"
+        if missing:
+            log.warning("%s: quotes left out: %s", context.symbol, text)
+        else:
+            log.info("%s: %s", context.symbol, text)
+        price = context.state.risk_price(context.rules)
+        held = position_notional_quote(context.ledger.position_quantity, price)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.QUOTES_TRIMMED, held, text))
+
+    def _learn(self, placed: Sequence[LiveOrder]) -> None:
+        now_ns = self._clock.monotonic_ns()
+        for order in placed:
+            if order.status is not OrderStatus.REJECTED:
+                self._brake.accepted(order.slot)
+            elif self._brake.refused(order.slot, order.refused_code, now_ns):
+                log.error(
+                    "%s: %s %d was refused again and again (%s); trying once a minute from now on",
+                    self._context.symbol,
+                    order.side.lower(),
+                    order.level,
+                    order.reason,
+                )
