@@ -58,7 +58,7 @@ class Position:
 
     def notional(self, rules: SymbolRules, mark: Decimal) -> Decimal:
         """Return the signed value of the position at ``mark``."""
-        return product(rules.quantity(self.lots), mark)
+        return product(rules.quantity(self.lots), mark) if self.lots else ZERO
 
     def unrealised(self, rules: SymbolRules, mark: Decimal) -> Decimal:
         """Return the profit that closing at ``mark`` would realise, before fees."""
@@ -132,13 +132,11 @@ class Account:
 
     def unrealised(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Return the unrealised profit over all symbols at ``marks``."""
-        return sum(
-            (
-                position.unrealised(self.rules[symbol], marks[symbol])
-                for symbol, position in self.positions.items()
-            ),
-            ZERO,
-        )
+        total = ZERO
+        for symbol, position in self.positions.items():
+            if position.lots:
+                total += position.unrealised(self.rules[symbol], marks[symbol])
+        return total
 
     def equity(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Return the margin balance: wallet plus unrealised profit."""

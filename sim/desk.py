@@ -39,7 +39,10 @@ GTC_LIFE_MS = 365 * 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A new order, and a copy of it as it was when it was accepted: what an ACK reply shows."""
+    """A new order, and the same as it was when it was accepted, which is what an ACK reply shows.
+
+    That is a copy unless the order rests, unchanged.
+    """
 
     order: Order
     accepted: Order
@@ -72,7 +75,7 @@ class Desk:
         Raises ApiError -2022, -2019, -4118 or -2027 (account), -5021 or -5022 (book); then nothing has happened.
         """
         lots = self._reduced(instrument, spec.side, spec.lots) if spec.reduce_only else spec.lots
-        seen = self._sight(instrument, spec.side, spec.price_ticks, lots, now_ms)
+        seen = self._sight_new(instrument, spec.side, spec.price_ticks, lots, now_ms)
         if not spec.reduce_only:
             self._check_margin(instrument, spec.side, seen.price_ticks, lots)
         elif self._could_flip(instrument, spec.side, lots):
@@ -80,13 +83,14 @@ class Desk:
         self._check_book(instrument, spec, lots, crosses=seen.would_cross)
         order = self._open(instrument, spec, seen)
         self._announce(instrument, order, "NEW", now_ms)
+        if not seen.would_cross and order.time_in_force is not TimeInForce.IOC:
+            self._rest(instrument, order)
+            return Placed(order, order)
         placed = Placed(order, replace(order))
         if seen.would_cross and order.time_in_force is TimeInForce.GTX:
             self._expire(instrument, order, ExpiryReason.NONE, now_ms)
-        elif seen.would_cross or order.time_in_force is TimeInForce.IOC:
-            self._take(instrument, order, now_ms)
         else:
-            self._rest(instrument, order)
+            self._take(instrument, order, now_ms)
         return placed
 
     def amend(self, instrument: Instrument, order: Order, change: Change, now_ms: int) -> None:
@@ -103,18 +107,20 @@ class Desk:
         if lots <= order.executed_lots:
             self._end(instrument, order, OrderStatus.CANCELED, now_ms)
             return
-        seen = self._sight(instrument, order.side, price_ticks, lots, now_ms)
-        if seen.would_cross and order.time_in_force is TimeInForce.GTX:
+        crosses = instrument.matcher.would_take(price_ticks, is_buy=order.is_buy)
+        if crosses and order.time_in_force is TimeInForce.GTX:
             self._end(instrument, order, OrderStatus.EXPIRED, now_ms)
             return
         if order.reduce_only:
-            seen = replace(seen, lots=order.executed_lots + self._reduced(instrument, order.side, lots))
+            lots = order.executed_lots + self._reduced(instrument, order.side, lots)
         else:
             self._check_margin(instrument, order.side, price_ticks, lots - order.executed_lots, order)
         instrument.matcher.remove(order.order_id)
-        order.amend(replace(seen, amendment=self._amendment(order, change)), change)
+        amendment = self._amendment(order, change)
+        seen = _sight(instrument, price_ticks, lots, now_ms, would_cross=crosses, amendment=amendment)
+        order.amend(seen, change)
         self._announce(instrument, order, "AMENDMENT", now_ms, modify_id=change.modify_id)
-        if seen.would_cross:
+        if crosses:
             self._take(instrument, order, now_ms)
         else:
             self._rest(instrument, order)
@@ -169,7 +175,7 @@ class Desk:
             price_ticks=None,
             lots=lots,
         )
-        order = self._open(instrument, spec, self._sight(instrument, side, None, lots, now_ms))
+        order = self._open(instrument, spec, self._sight_new(instrument, side, None, lots, now_ms))
         self._announce(instrument, order, "NEW", now_ms)
         touch = instrument.touch(is_buy=order.is_buy)
         self._book(instrument, Fill(order.order_id, lots, touch, maker=False), now_ms)
@@ -192,7 +198,7 @@ class Desk:
             price_ticks=None,
             lots=abs(lots),
         )
-        order = self._open(instrument, spec, self._sight(instrument, spec.side, None, abs(lots), now_ms))
+        order = self._open(instrument, spec, self._sight_new(instrument, spec.side, None, abs(lots), now_ms))
         self._announce(instrument, order, "NEW", now_ms)
         self._take(instrument, order, now_ms)
         value = instrument.value(order.traded_tick_lots)
@@ -273,24 +279,30 @@ class Desk:
         replaced: Order | None = None,
         code: int = -2019,
     ) -> None:
-        symbol, mark = instrument.symbol, instrument.mark.mark
-        interest = instrument.open_interest(without=replaced)
-        value = max(instrument.value(price_ticks * lots), ZERO)
-        more = (
-            OpenInterest(interest.bids + value, interest.asks)
-            if side is Side.BUY
-            else OpenInterest(interest.bids, interest.asks + value)
-        )
-        resting = interest if replaced is None else instrument.open_interest()
-        now = self._account.initial_margin(symbol, mark, resting)
-        then = self._account.initial_margin(symbol, mark, more)
-        if then <= now:
+        bids, asks = instrument.open_tick_lots()
+        more = max(price_ticks * lots, 0)
+        if replaced is not None:
+            more -= replaced.price_ticks * replaced.remaining_lots
+        if more <= 0:
             return
-        leverage = self._account.leverages[symbol]
+        then_bids, then_asks = (bids + more, asks) if side is Side.BUY else (bids, asks + more)
+        then = self._margin(instrument, then_bids, then_asks)
+        if then <= self._margin(instrument, bids, asks):
+            return
+        account = self._account
+        leverage = account.leverages[instrument.symbol]
         if then * leverage > max_notional(instrument.rules, leverage):
             raise refusal(-2027)
-        if self.required_margin(instrument) - now + then > self._account.equity(self.marks):
+        for other in self._instruments.values():
+            if other is not instrument:
+                then += self._margin(other, *other.open_tick_lots())
+        if then > account.equity(self.marks):
             raise refusal(code)
+
+    def _margin(self, instrument: Instrument, bid_tick_lots: int, ask_tick_lots: int) -> Decimal:
+        """Return the initial margin of the symbol if such orders were open."""
+        orders = OpenInterest(instrument.value(bid_tick_lots), instrument.value(ask_tick_lots))
+        return self._account.initial_margin(instrument.symbol, instrument.mark.mark, orders)
 
     def _check_book(self, instrument: Instrument, spec: OrderSpec, lots: int, *, crosses: bool) -> None:
         if spec.time_in_force is TimeInForce.GTX and crosses and not instrument.regime.expires_post_only:
@@ -313,19 +325,14 @@ class Desk:
 
     # The life of an order
 
-    def _sight(
+    def _sight_new(
         self, instrument: Instrument, side: Side, price_ticks: int | None, lots: int, now_ms: int
     ) -> Sighting:
-        quote, is_buy = instrument.quote, side is Side.BUY
-        market = price_ticks is None
-        return Sighting(
-            time_ms=now_ms,
-            price_ticks=instrument.touch(is_buy=is_buy) if price_ticks is None else price_ticks,
-            lots=lots,
-            bid_ticks=quote.bid_ticks if quote else 0,
-            ask_ticks=quote.ask_ticks if quote else 0,
-            would_cross=market or instrument.matcher.would_take(price_ticks or 0, is_buy=is_buy),
-        )
+        is_buy = side is Side.BUY
+        if price_ticks is None:
+            return _sight(instrument, instrument.touch(is_buy=is_buy), lots, now_ms, would_cross=True)
+        crosses = instrument.matcher.would_take(price_ticks, is_buy=is_buy)
+        return _sight(instrument, price_ticks, lots, now_ms, would_cross=crosses)
 
     def _open(self, instrument: Instrument, spec: OrderSpec, seen: Sighting) -> Order:
         self._order_count += 1
@@ -497,3 +504,24 @@ class Desk:
             events = [events[2], *events[:2]]
         for name, content in events:
             self._user.publish(name, payloads.encode(content), now_ms)
+
+
+def _sight(
+    instrument: Instrument,
+    price_ticks: int,
+    lots: int,
+    now_ms: int,
+    *,
+    would_cross: bool,
+    amendment: Amendment | None = None,
+) -> Sighting:
+    quote = instrument.quote
+    return Sighting(
+        time_ms=now_ms,
+        price_ticks=price_ticks,
+        lots=lots,
+        bid_ticks=quote.bid_ticks if quote else 0,
+        ask_ticks=quote.ask_ticks if quote else 0,
+        would_cross=would_cross,
+        amendment=amendment,
+    )

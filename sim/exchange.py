@@ -244,13 +244,14 @@ class Exchange:
 
     def _set_timer(self) -> None:
         venue = self._venue
-        due = [self._second_ms]
-        due += [
-            each.countdown_due_ms for each in venue.instruments.values() if each.countdown_due_ms is not None
-        ]
-        if venue.user.expires_ms is not None:
-            due.append(venue.user.expires_ms)
-        due += [
-            ms for ms in (self._streams.due_ms, venue.hub.cut_ms, self.faults.next_due_ms()) if ms is not None
-        ]
-        self._timer_ms = min(due)
+        due_ms = self._second_ms
+        for each_ms in (
+            *[each.countdown_due_ms for each in venue.instruments.values()],
+            venue.user.expires_ms,
+            self._streams.due_ms,
+            venue.hub.cut_ms,
+            self.faults.next_due_ms(),
+        ):
+            if each_ms is not None and each_ms < due_ms:
+                due_ms = each_ms
+        self._timer_ms = due_ms

@@ -14,7 +14,7 @@ def check_price(rules: SymbolRules, price: Decimal) -> int:
     """Return ``price`` in ticks; raises -4001, -1111, -4002, -4013 or -4014."""
     if price <= 0:
         raise refusal(-4001)
-    if _decimals(price) > rules.price_precision:
+    if _exceeds(price, rules.price_precision):
         raise refusal(-1111)
     if rules.max_price and price > rules.max_price:
         raise refusal(-4002)
@@ -30,7 +30,7 @@ def check_quantity(rules: SymbolRules, quantity: Decimal, kind: OrderType) -> in
     """Return ``quantity`` in lots; raises -4003, -1111, -4004, -4005 or -4023."""
     if quantity <= 0:
         raise refusal(-4003)
-    if _decimals(quantity) > rules.quantity_precision:
+    if _exceeds(quantity, rules.quantity_precision):
         raise refusal(-1111)
     if quantity < rules.min_qty:
         raise refusal(-4004)
@@ -67,6 +67,6 @@ def check_notional(rules: SymbolRules, price: Decimal, quantity: Decimal, code: 
         raise refusal(code, plain(rules.min_notional))
 
 
-def _decimals(value: Decimal) -> int:
-    exponent = value.normalize().as_tuple().exponent
-    return max(-exponent, 0) if isinstance(exponent, int) else 0
+def _exceeds(value: Decimal, decimals: int) -> bool:
+    """Tell whether ``value`` has more decimals than that, zeros at its end not counted."""
+    return value != round(value, decimals)

@@ -9,8 +9,8 @@ from sim.klines import Candles
 from sim.mark import MarkPrice
 from sim.market import BookTicker
 from sim.matching import Matcher, Thinning
-from sim.money import product
-from sim.orders import Order
+from sim.money import EXACT, ZERO, booked
+from sim.orders import Order, Side
 from sim.regime import Regime
 from sim.rules import SymbolRules
 from sim.streams import Hub
@@ -21,6 +21,7 @@ class Instrument:
     """The state of one symbol; open orders are kept by id and by client id, oldest first."""
 
     __slots__ = (
+        "_tick_lot",
         "book_channel",
         "by_client",
         "candles",
@@ -56,6 +57,7 @@ class Instrument:
         self.by_client: dict[str, Order] = {}
         self.trade_count = 0
         self.countdown_due_ms: int | None = None
+        self._tick_lot = EXACT.multiply(rules.tick_size, rules.step_size)
         self.funding = Funding(funding_rate, now_ms)
         self.quote: BookTicker | None = None
         self.book_channel = hub.channel(f"{name}@bookTicker")
@@ -86,18 +88,24 @@ class Instrument:
         del self.open[order.order_id]
         del self.by_client[order.client_order_id]
 
-    def open_interest(self, without: Order | None = None) -> OpenInterest:
+    def open_interest(self) -> OpenInterest:
         """Return the value of the open orders that may enlarge a position, a side."""
-        bids = asks = 0
-        for order in self.open.values():
-            if order.reduce_only or order is without:
-                continue
-            if order.is_buy:
-                bids += order.price_ticks * order.remaining_lots
-            else:
-                asks += order.price_ticks * order.remaining_lots
+        bids, asks = self.open_tick_lots()
         return OpenInterest(self.value(bids), self.value(asks))
+
+    def open_tick_lots(self) -> tuple[int, int]:
+        """Return the same counted in ticks × lots: bids, asks."""
+        bids = asks = 0
+        buy = Side.BUY
+        for order in self.open.values():
+            if not order.reduce_only:
+                tick_lots = order.price_ticks * (order.lots - order.executed_lots)
+                if order.side is buy:
+                    bids += tick_lots
+                else:
+                    asks += tick_lots
+        return bids, asks
 
     def value(self, tick_lots: int) -> Decimal:
         """Return a sum of price × quantity, counted in ticks × lots, in quote units."""
-        return product(tick_lots, self.rules.tick_size, self.rules.step_size)
+        return booked(EXACT.multiply(tick_lots, self._tick_lot)) if tick_lots else ZERO

@@ -79,7 +79,7 @@ def _shared(secret: str) -> tuple[KeyKind, Verify]:
     key = as_bytes(secret)
 
     def verify(payload: bytes, signature: bytes) -> bool:
-        expected = hmac.new(key, payload, hashlib.sha256).hexdigest().encode()
+        expected = hmac.digest(key, payload, "sha256").hex().encode()
         return hmac.compare_digest(expected, signature.lower())
 
     return KeyKind.HMAC, verify

@@ -87,20 +87,12 @@ class Limits:
 
     def charge_orders(self, cost: OrderCost, now_ms: int) -> None:
         """Count new or amended orders; raises ApiError 429 (-1015) over either limit."""
-        counts = (
-            (self.orders_10s, cost.ten_seconds, self.sizes.orders_per_ten_seconds, "10 SECOND"),
-            (self.orders_1m, cost.minute, self.sizes.orders_per_minute, "1 MINUTE"),
-        )
-        over = [
-            (window, limit, span)
-            for window, slots, limit, span in counts
-            if window.add(slots, now_ms) > limit
-        ]
-        if over:
-            window, limit, span = over[-1]
-            error = refusal(-1015, limit, span)
-            error.retry_after_s = window.rest_s(now_ms)
-            raise error
+        sizes = self.sizes
+        in_ten_seconds = self.orders_10s.add(cost.ten_seconds, now_ms)
+        if self.orders_1m.add(cost.minute, now_ms) > sizes.orders_per_minute:
+            raise _too_many(self.orders_1m, sizes.orders_per_minute, "1 MINUTE", now_ms)
+        if in_ten_seconds > sizes.orders_per_ten_seconds:
+            raise _too_many(self.orders_10s, sizes.orders_per_ten_seconds, "10 SECOND", now_ms)
 
     def weight_header(self, now_ms: int) -> str:
         """Return the weight used in this minute as its header says it."""
@@ -129,6 +121,12 @@ class Limits:
             "Please use the websocket for live updates to avoid bans."
         )
         return ApiError(-1003, text, 418, -((now_ms - until_ms) // 1000))
+
+
+def _too_many(window: Window, limit: int, span: str, now_ms: int) -> ApiError:
+    error = refusal(-1015, limit, span)
+    error.retry_after_s = window.rest_s(now_ms)
+    return error
 
 
 def _limit(kind: str, interval: str, count: int, limit: int) -> dict[str, object]:

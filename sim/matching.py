@@ -297,6 +297,9 @@ class BookSide:
 
     def takes(self, price_ticks: int) -> bool:
         """Tell whether an incoming order at ``price_ticks`` would trade against this side."""
+        toward, limit = self.toward, self.toward * price_ticks
+        if toward * self.touch_ticks < limit and toward * self.best_ticks < limit:
+            return False
         return any(True for _ in self._meetings(price_ticks))
 
     def _meetings(self, limit_ticks: int | None) -> Iterator[tuple[int, int]]:

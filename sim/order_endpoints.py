@@ -57,7 +57,7 @@ class OrderEndpoints:
             ("POST", "/fapi/v1/countdownCancelAll"): Endpoint(self.countdown, trade, 10),
         }
 
-    def place(self, params: Params, now_ms: int) -> Json:
+    def place(self, params: Params, now_ms: int) -> str:
         """Place an order; ACK replies show it as accepted, RESULT replies as it stands after matching."""
         instrument, spec = read_new_order(self._venue, params, now_ms)
         shown = _reply_kind(params)
@@ -65,13 +65,13 @@ class OrderEndpoints:
         placed = self._venue.desk.place(instrument, spec, now_ms)
         return payloads.order_reply(placed.order if shown == "RESULT" else placed.accepted, instrument.rules)
 
-    def place_nothing(self, params: Params, now_ms: int) -> Json:
+    def place_nothing(self, params: Params, now_ms: int) -> str:
         """Check an order as far as parameters and filters go, and show it as accepted under the order id 0."""
         instrument, spec = read_new_order(self._venue, params, now_ms)
         _reply_kind(params)
         return payloads.order_reply(_imagined(instrument.symbol, spec), instrument.rules)
 
-    def amend(self, params: Params, now_ms: int) -> Json:
+    def amend(self, params: Params, now_ms: int) -> str:
         """Amend an open order; the reply shows it as it stands, which may be ended (facts 4.3)."""
         instrument = self._venue.instrument(params)
         order = find_order(self._venue, instrument, params)
@@ -86,8 +86,10 @@ class OrderEndpoints:
         self._venue.desk.amend(instrument, order, change, now_ms)
         if order.status is OrderStatus.EXPIRED and self._venue.options.amend_refuses_crossing:
             raise refusal(-5022)
-        reply = payloads.order_reply(order, instrument.rules) | {"pair": instrument.symbol}
-        return reply | {"modifyId": int(change.modify_id)} if change.modify_id else reply
+        more = f',"pair":"{instrument.symbol}"'
+        if change.modify_id:
+            more += f',"modifyId":{int(change.modify_id)}'
+        return payloads.order_reply(order, instrument.rules, more)
 
     def amendments(self, params: Params, now_ms: int) -> list[Json]:
         """Return the amendments of an order, oldest first; -2013 if it is unknown."""
@@ -100,7 +102,7 @@ class OrderEndpoints:
         found = page(span, numbers, int, lambda number: order.amendments[number - 1].time_ms)
         return [payloads.order_amendment(order, instrument.rules, number) for number in found]
 
-    def cancel(self, params: Params, now_ms: int) -> Json:
+    def cancel(self, params: Params, now_ms: int) -> str:
         """Cancel an open order; -2011 if it is unknown or has ended."""
         instrument = self._venue.instrument(params)
         return self._cancel(instrument, find_order(self._venue, instrument, params), now_ms)
@@ -121,15 +123,15 @@ class OrderEndpoints:
             raise refusal(-2013)
         return payloads.order_query(order, instrument)
 
-    def place_batch(self, params: Params, now_ms: int) -> list[Json]:
+    def place_batch(self, params: Params, now_ms: int) -> str:
         """Place up to five orders; each answers for itself."""
         return self._each("POST", self.place, self._batch(params), now_ms)
 
-    def amend_batch(self, params: Params, now_ms: int) -> list[Json]:
+    def amend_batch(self, params: Params, now_ms: int) -> str:
         """Amend up to five orders; each answers for itself."""
         return self._each("PUT", self.amend, self._batch(params), now_ms)
 
-    def cancel_batch(self, params: Params, now_ms: int) -> list[Json]:
+    def cancel_batch(self, params: Params, now_ms: int) -> str:
         """Cancel up to ten orders of a symbol; each answers for itself."""
         symbol = self._venue.instrument(params).symbol
         name = next((name for name in _ID_LISTS if name in params), "origClientOrderIdList")
@@ -179,7 +181,7 @@ class OrderEndpoints:
         if arrival_ms - params.integer_or("timestamp", arrival_ms) > window_ms:
             raise refusal(-5028)
 
-    def _cancel(self, instrument: Instrument, order: Order | None, now_ms: int) -> Json:
+    def _cancel(self, instrument: Instrument, order: Order | None, now_ms: int) -> str:
         if order is None or not order.is_open:
             raise refusal(-2011)
         self._venue.desk.cancel(instrument, order, now_ms)
@@ -192,16 +194,16 @@ class OrderEndpoints:
         return [params_of_object(item) for item in items]
 
     def _each(
-        self, method: str, handle: Callable[[Params, int], Json], batch: Iterable[Params], now_ms: int
-    ) -> list[Json]:
-        replies: list[Json] = []
+        self, method: str, handle: Callable[[Params, int], str], batch: Iterable[Params], now_ms: int
+    ) -> str:
+        replies: list[str] = []
         for params in batch:
             try:
                 replies.append(handle(params, now_ms))
             except ApiError as error:
                 note_refusal(self._venue.ledger, f"{method} /fapi/v1/batchOrders", params, error, now_ms)
-                replies.append({"code": error.code, "msg": error.message})
-        return replies
+                replies.append(payloads.encode({"code": error.code, "msg": error.message}))
+        return f"[{','.join(replies)}]"
 
 
 def _reply_kind(params: Params) -> str:

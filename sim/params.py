@@ -21,9 +21,11 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
     """Return the pairs of a query string or form body, percent-decoded, and what is wrong with them if anything is."""
+    is_plain = "%" not in text and "+" not in text
+    if is_plain and (usual := _plain_pairs(text)) is not None:
+        return usual, None
     found: dict[str, str] = {}
     fault: ApiError | None = None
-    is_plain = "%" not in text and "+" not in text
     for pair in text.split("&"):
         name, _, value = pair.partition("=")
         if not is_plain:
@@ -39,6 +41,16 @@ def parse_form(text: str) -> tuple[dict[str, str], ApiError | None]:
     return found, fault
 
 
+def _plain_pairs(text: str) -> dict[str, str] | None:
+    """Return the pairs of a text in which every pair is whole and no name comes twice, None for another one."""
+    pairs = [pair.split("=", 1) for pair in text.split("&")]
+    try:
+        found: dict[str, str] = dict(pairs)
+    except ValueError:
+        return None
+    return found if len(found) == len(pairs) and all(found) and all(found.values()) else None
+
+
 class Params:
     """The parameters of one request by name; every reader raises ApiError for what is missing or malformed."""
 
@@ -51,6 +63,8 @@ class Params:
     @classmethod
     def of_request(cls, query: str, body: str) -> "Params":
         """Return the parameters of query and body; the query wins where both name one."""
+        if not body:
+            return cls(*parse_form(query))
         (late, late_fault), (early, early_fault) = parse_form(body), parse_form(query)
         return cls({**late, **early}, early_fault or late_fault)
 
@@ -79,7 +93,9 @@ class Params:
 
     def integer(self, name: str) -> int:
         """Return the parameter as a whole number; -1102 if missing, -1100 if it is none."""
-        value = self.text(name)
+        value = self._values.get(name)
+        if value is None:
+            raise refusal(-1102, name)
         if not _INTEGER.match(value):
             raise refusal(-1100, name)
         return int(value)
@@ -94,7 +110,9 @@ class Params:
 
     def decimal(self, name: str) -> Decimal:
         """Return the parameter as an exact Decimal; -1102 if missing, -1100 unless it is plain decimal text."""
-        value = self.text(name)
+        value = self._values.get(name)
+        if value is None:
+            raise refusal(-1102, name)
         if not _DECIMAL.match(value):
             raise refusal(-1100, name)
         return Decimal(value)

@@ -59,7 +59,7 @@ class Router:
         if endpoint is None:
             self._ledger.requests["unknown"] += 1
             text = f"Path {request.path}, Method {request.method} is invalid"
-            return _reply(404, {"code": -5000, "msg": text}, {})
+            return _reply(404, {"code": -5000, "msg": text}, dict(CONTENT))
         self._ledger.requests[f"{request.method} {request.path}"] += 1
         params = Params.of_request(request.query, request.body)
         try:
@@ -90,12 +90,17 @@ class Router:
             key.check_trade()
 
     def _headers(self, endpoint: Endpoint, now_ms: int) -> dict[str, str]:
-        headers = {"x-mbx-used-weight-1m": "-1" if endpoint.is_order else self._limits.weight_header(now_ms)}
-        return headers | self._limits.order_headers(now_ms) if endpoint.orders else headers
+        headers = self._weight_headers(endpoint, now_ms)
+        if endpoint.orders:
+            headers.update(self._limits.order_headers(now_ms))
+        return headers
+
+    def _weight_headers(self, endpoint: Endpoint, now_ms: int) -> dict[str, str]:
+        weight = "-1" if endpoint.is_order else self._limits.weight_header(now_ms)
+        return {**CONTENT, "x-mbx-used-weight-1m": weight}
 
     def _refuse(self, endpoint: Endpoint, error: ApiError, now_ms: int) -> Response:
-        weight = "-1" if endpoint.is_order else self._limits.weight_header(now_ms)
-        headers = {"x-mbx-used-weight-1m": weight}
+        headers = self._weight_headers(endpoint, now_ms)
         if error.retry_after_s is not None:
             headers["retry-after"] = str(error.retry_after_s)
         return _reply(error.status, {"code": error.code, "msg": error.message}, headers)
@@ -121,4 +126,4 @@ def note_refusal(ledger: Ledger, endpoint: str, params: Params, error: ApiError,
 
 def _reply(status: int, content: object, headers: Mapping[str, str]) -> Response:
     text = content if isinstance(content, str) else encode(content)
-    return Response(status, {**CONTENT, **headers}, text.encode())
+    return Response(status, headers, text.encode())

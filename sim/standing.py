@@ -51,6 +51,8 @@ class Standing:
 
     def check(self, symbol: str, now_ms: int, *, reduce_only: bool) -> None:
         """Return if an order of the symbol is taken; raises the code of the restriction that forbids it."""
+        if not self._restrictions:
+            return
         spared = NO_MODE_CHANGE | (REDUCE_ONLY if reduce_only else frozenset())
         for restriction in self._in_force(now_ms):
             if restriction.symbol in ("", symbol) and restriction.code not in spared:
