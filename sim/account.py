@@ -1,13 +1,17 @@
-"""The account: wallet, positions, fees, funding and margin of a one-way cross account, exact to eight decimals.
+"""The account: wallet, positions, fees, funding and margin of a one-way account, exact to eight decimals.
 
 The wallet is in the quote asset; fees may be paid in BNB instead, which ``fees`` keeps.
 
 A position keeps its lots and the sum of what they cost. Reducing releases the proportional part of that sum, rounded
 once to eight decimals, so that realised profits over a round trip add up exactly to the cash that moved.
 
+Positions are crossed, which stand on the wallet together, or isolated, which stand on a part of it alone: the margin
+at their leverage of what was opened, less what was closed, with their funding and with what was added by hand.
+
 Source: facts section 3.4 (margin fields), 7.3 (account events); Binance FAQ on cross margin for the formulas.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -78,11 +82,25 @@ class OpenInterest:
     asks: Decimal = ZERO
 
 
+MARGIN_HISTORY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class MarginChange:
+    """Margin that an isolated position got (or gave back, if negative), by a TRADE or by USER_ADJUST."""
+
+    symbol: str
+    kind: str
+    amount: Decimal
+    time_ms: int
+
+
 @dataclass(slots=True)
 class Account:
     """Wallet and positions; ``rules`` and the marks passed in carry the symbols.
 
-    ``funded_ms`` is when the wallet got what it began with.
+    ``funded_ms`` is when the wallet got what it began with. ``isolated`` has the part of the wallet that isolated
+    positions stand on, by symbol; a symbol that is not in it is crossed.
     """
 
     rules: Mapping[str, SymbolRules]
@@ -95,6 +113,8 @@ class Account:
     fees: Fees = field(default_factory=lambda: Fees(FeeOptions()))
     positions: dict[str, Position] = field(default_factory=dict)
     leverages: dict[str, int] = field(default_factory=dict)
+    isolated: dict[str, Decimal] = field(default_factory=dict)
+    margin_changes: deque[MarginChange] = field(default_factory=lambda: deque(maxlen=MARGIN_HISTORY))
 
     def __post_init__(self) -> None:
         self.wallet = booked(self.wallet)
@@ -116,6 +136,8 @@ class Account:
         realised = position.trade(signed_lots, value)
         _note_paid(position, before, signed_lots, fee.value)
         position.update_ms = now_ms
+        if symbol in self.isolated:
+            self._set_aside(symbol, before, signed_lots, value, now_ms)
         self.wallet += realised
         if not fee.asset:
             self.wallet -= fee.amount
@@ -128,6 +150,8 @@ class Account:
         received = booked(-EXACT.multiply(position.notional(rules, mark), rate))
         self.wallet += received
         self.funding_received += received
+        if symbol in self.isolated:
+            self.isolated[symbol] += received
         return received
 
     def unrealised(self, marks: Mapping[str, Decimal]) -> Decimal:
@@ -141,6 +165,54 @@ class Account:
     def equity(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Return the margin balance: wallet plus unrealised profit."""
         return self.wallet + self.unrealised(marks)
+
+    # Isolated positions
+
+    @property
+    def cross_wallet(self) -> Decimal:
+        """Return the part of the wallet that crossed positions and new orders stand on."""
+        return self.wallet - sum(self.isolated.values(), ZERO) if self.isolated else self.wallet
+
+    def cross_unrealised(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Return the unrealised profit of the crossed positions."""
+        return self.unrealised(marks) - sum((self._profit(symbol, marks) for symbol in self.isolated), ZERO)
+
+    def cross_equity(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Return the margin balance of the crossed positions."""
+        return self.cross_wallet + self.cross_unrealised(marks)
+
+    def isolated_equity(self, symbol: str, mark: Decimal) -> Decimal:
+        """Return the margin balance of an isolated position."""
+        return self.isolated[symbol] + self.positions[symbol].unrealised(self.rules[symbol], mark)
+
+    def cover(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Return what the initial margins of all symbols may come to: isolated positions have set theirs aside."""
+        if not self.isolated:
+            return self.equity(marks)
+        held = sum((self.position_margin(symbol, marks[symbol]) for symbol in self.isolated), ZERO)
+        return self.cross_equity(marks) + held
+
+    def adjust_margin(self, symbol: str, amount: Decimal, now_ms: int, kind: str = "USER_ADJUST") -> None:
+        """Let an isolated position have so much more of the wallet, or less if it is negative."""
+        self.isolated[symbol] += amount
+        self.margin_changes.append(MarginChange(symbol, kind, amount, now_ms))
+
+    def _set_aside(
+        self, symbol: str, lots_before: int, signed_lots: int, value: Decimal, now_ms: int
+    ) -> None:
+        """Give back the margin of what a fill closed, and set aside that of what it opened."""
+        lots, held = abs(signed_lots), self.isolated[symbol]
+        closed = min(lots, abs(lots_before)) if lots_before * signed_lots < 0 else 0
+        change = -share(held, closed, abs(lots_before)) if closed else ZERO
+        if lots > closed:
+            opened = share(value, lots - closed, lots)
+            change += booked(EXACT.divide(opened, Decimal(self.leverages[symbol])))
+        self.adjust_margin(symbol, change, now_ms, "TRADE")
+
+    def _profit(self, symbol: str, marks: Mapping[str, Decimal]) -> Decimal:
+        return self.positions[symbol].unrealised(self.rules[symbol], marks[symbol])
+
+    # Margins
 
     def position_margin(self, symbol: str, mark: Decimal) -> Decimal:
         """Return the initial margin of the symbol's position alone."""
@@ -161,21 +233,31 @@ class Account:
         notional = abs(self.positions[symbol].notional(rules, mark))
         return bracket_of(rules, notional).maintenance(notional)
 
+    def cross_maintenance(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Return the maintenance margin of the crossed positions."""
+        return self.maintenance({name: mark for name, mark in marks.items() if name not in self.isolated})
+
     def maintenance(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Return the maintenance margin of all positions at ``marks``."""
         return sum((self.maintenance_margin(symbol, mark) for symbol, mark in marks.items()), ZERO)
 
     def liquidation_price(self, symbol: str, marks: Mapping[str, Decimal]) -> Decimal:
-        """Return the mark at which equity meets maintenance margin, other symbols unchanged; zero if there is none."""
+        """Return the mark at which margin balance meets maintenance margin; zero if there is none.
+
+        For a crossed position the other symbols are taken to stay where they are.
+        """
         rules, position = self.rules[symbol], self.positions[symbol]
         if not position.lots:
             return ZERO
-        others = [name for name in self.positions if name != symbol]
-        spare = self.wallet - position.cost
+        quantity = rules.quantity(position.lots)
+        if symbol in self.isolated:
+            return _meeting_price(rules, quantity, self.isolated[symbol] - position.cost)
+        others = [name for name in self.positions if name != symbol and name not in self.isolated]
+        spare = self.cross_wallet - position.cost
         for name in others:
             spare += self.positions[name].unrealised(self.rules[name], marks[name])
             spare -= self.maintenance_margin(name, marks[name])
-        return _meeting_price(rules, rules.quantity(position.lots), spare)
+        return _meeting_price(rules, quantity, spare)
 
 
 def _meeting_price(rules: SymbolRules, quantity: Decimal, spare: Decimal) -> Decimal:

@@ -15,6 +15,7 @@ from sim.account_payloads import (
 from sim.auth import Security
 from sim.errors import refusal
 from sim.instrument import Instrument
+from sim.margin_endpoints import MarginEndpoints
 from sim.params import Params
 from sim.payloads import Json
 from sim.queries import Span, page, recent
@@ -36,6 +37,7 @@ class AccountEndpoints:
         v1, v3 = "/fapi/v1", "/fapi/v3"
         return {
             **SettingsEndpoints(self._venue).routes(),
+            **MarginEndpoints(self._venue).routes(),
             ("GET", f"{v3}/positionRisk"): Endpoint(self.position_risk, signed, 5),
             ("GET", f"{v3}/balance"): Endpoint(self.balance, signed, 5),
             ("GET", "/fapi/v2/balance"): Endpoint(self.balance, signed, 5),

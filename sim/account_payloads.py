@@ -24,25 +24,28 @@ def updated_ms(venue: Venue) -> int:
 def available(venue: Venue) -> Decimal:
     """Return what is left of the margin balance for new margin."""
     needed = venue.desk.required_margin(next(iter(venue.instruments.values())))
-    return max(venue.account.equity(venue.desk.marks) - needed, ZERO)
+    return max(venue.account.cover(venue.desk.marks) - needed, ZERO)
 
 
 def balances(venue: Venue, asset: str) -> list[Json]:
     """Return the rows of GET balance: the quote asset, and BNB once there has been some."""
     account, free = venue.account, plain(available(venue))
-    rows = [_balance(venue, asset, account.wallet, account.unrealised(venue.desk.marks), free)]
+    crossed = account.cross_wallet, account.cross_unrealised(venue.desk.marks)
+    rows = [_balance(venue, asset, account.wallet, *crossed, free)]
     if venue.options.fees.bnb:
         bnb = account.fees.bnb
-        rows.append(_balance(venue, BNB, bnb, ZERO, plain(bnb)))
+        rows.append(_balance(venue, BNB, bnb, bnb, ZERO, plain(bnb)))
     return rows
 
 
-def _balance(venue: Venue, asset: str, wallet: Decimal, unrealised: Decimal, free: str) -> Json:
+def _balance(
+    venue: Venue, asset: str, wallet: Decimal, crossed: Decimal, unrealised: Decimal, free: str
+) -> Json:
     return {
         "accountAlias": "SimAccount",
         "asset": asset,
         "balance": plain(wallet),
-        "crossWalletBalance": plain(wallet),
+        "crossWalletBalance": plain(crossed),
         "crossUnPnl": plain(unrealised),
         "availableBalance": free,
         "maxWithdrawAmount": free,
@@ -65,8 +68,8 @@ def totals(venue: Venue) -> dict[str, str]:
         "MarginBalance": plain(account.wallet + unrealised),
         "PositionInitialMargin": plain(held),
         "OpenOrderInitialMargin": plain(max(needed - held, ZERO)),
-        "CrossWalletBalance": plain(account.wallet),
-        "CrossUnPnl": plain(unrealised),
+        "CrossWalletBalance": plain(account.cross_wallet),
+        "CrossUnPnl": plain(account.cross_unrealised(marks)),
     }
 
 
@@ -133,7 +136,7 @@ def position_v2(venue: Venue, instrument: Instrument) -> Json:
         **{name: risk[name] for name in _V2_NAMES},
         "unrealizedProfit": risk["unRealizedProfit"],
         "leverage": str(leverage),
-        "isolated": False,
+        "isolated": instrument.symbol in venue.account.isolated,
         "maxNotional": str(max_notional(instrument.rules, leverage)),
     }
 
@@ -160,6 +163,6 @@ def position_risk_v2(venue: Venue, instrument: Instrument) -> Json:
         **{name: risk[name] for name in names},
         "leverage": str(leverage),
         "maxNotionalValue": str(max_notional(instrument.rules, leverage)),
-        "marginType": "cross",
+        "marginType": payloads.margin_word(venue.account, instrument),
         "isAutoAddMargin": "false",
     }

@@ -5,7 +5,7 @@ Every change of an order passes through here, in one order: the order, the book,
 Source: facts section 4 (order semantics), 7 (events per fill).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -181,9 +181,9 @@ class Desk:
         self._book(instrument, Fill(order.order_id, lots, touch, maker=False), now_ms)
         return order
 
-    def knock_out(self, now_ms: int) -> None:
-        """End all open orders of the account, because it is being liquidated."""
-        for instrument in self._instruments.values():
+    def knock_out(self, instruments: Iterable[Instrument], now_ms: int) -> None:
+        """End all open orders of these symbols, because they are being liquidated."""
+        for instrument in instruments:
             for order in list(instrument.open.values()):
                 self._expire(instrument, order, ExpiryReason.LIQUIDATION, now_ms)
 
@@ -296,7 +296,7 @@ class Desk:
         for other in self._instruments.values():
             if other is not instrument:
                 then += self._margin(other, *other.open_tick_lots())
-        if then > account.equity(self.marks):
+        if then > account.cover(self.marks):
             raise refusal(code)
 
     def _margin(self, instrument: Instrument, bid_tick_lots: int, ask_tick_lots: int) -> Decimal:

@@ -19,6 +19,7 @@ from sim.fault_rules import FaultError, Rule
 from sim.filters import check_quantity
 from sim.instrument import Instrument
 from sim.layers import Layers, Undo, together
+from sim.margin_endpoints import change_margin_type
 from sim.market import DepthChange, MarketEvent
 from sim.messages import Request, Response
 from sim.order_entry import find_order
@@ -149,6 +150,7 @@ def _wipe(stage: VenueStage, rule: Rule, now_ms: int) -> None:
     venue.ledger.forget()
     for name, position in venue.account.positions.items():
         venue.account.positions[name] = type(position)()
+    venue.account.isolated.clear()
     venue.account.wallet = rule.values["wallet"]
 
 
@@ -220,7 +222,7 @@ def _transfer(stage: VenueStage, rule: Rule, now_ms: int) -> None:
         balance = {
             "a": instrument.rules.quote_asset,
             "wb": wallet,
-            "cw": wallet,
+            "cw": plain(venue.account.cross_wallet),
             "bc": plain(amount),
         }
         reason = "DEPOSIT" if amount > 0 else "WITHDRAW"
@@ -236,6 +238,11 @@ def _set_leverage(stage: VenueStage, rule: Rule, now_ms: int) -> None:
         if venue.user.is_heard:
             event = payloads.leverage_event(instrument.symbol, wanted, now_ms)
             venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
+
+
+def _set_margin_type(stage: VenueStage, rule: Rule, now_ms: int) -> None:
+    for instrument in stage.instruments(rule):
+        change_margin_type(stage.venue, instrument, rule.values["margin_type"], now_ms)
 
 
 def _hedge(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
@@ -323,6 +330,7 @@ _EFFECTS: Mapping[str, Callable[[VenueStage, Rule, int], Undo | None]] = {
     "symbol-rules": _post_rules,
     "transfer": _transfer,
     "leverage": _set_leverage,
+    "margin-type": _guarded(_set_margin_type),
     "hedge-mode": _hedge,
     "post-only-expires": _expire_post_only,
     "multi-assets-mode": _mix_assets,

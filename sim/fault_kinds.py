@@ -476,6 +476,13 @@ _ALL = (
         "ACC-08 REJ-06",
         leverage=whole(1, 125),
     ),
+    _kind(
+        "margin-type",
+        _TIME,
+        "Somebody else sets this margin type, unless there are open orders or a position.",
+        "ACC-08",
+        margin_type=choice("ISOLATED", "CROSSED", default="ISOLATED"),
+    ),
     _kind("hedge-mode", _TIME, "The account is in hedge mode while it lasts.", "ACC-01"),
     _kind("multi-assets-mode", _TIME, "The account is in multi-assets mode while it lasts.", "ACC-02"),
     _kind(

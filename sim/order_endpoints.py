@@ -209,7 +209,7 @@ class OrderEndpoints:
 def _reply_kind(params: Params) -> str:
     kind = params.text_or("newOrderRespType", "ACK")
     if kind not in ("ACK", "RESULT"):
-        raise refusal(-1130, "newOrderRespType")
+        raise refusal(-1136)
     return kind
 
 

@@ -21,6 +21,7 @@ from sim.record import CashRecord, FillRecord
 from sim.rules import SymbolRules, plain
 
 Json = dict[str, Any]
+_NOTHING = Decimal(0)
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -205,25 +206,44 @@ def trade_lite(order: Order, rules: SymbolRules, fill: FillRecord) -> Json:
 
 def fill_account_update(account: Account, instrument: Instrument, now_ms: int) -> Json:
     """Return ACCOUNT_UPDATE after a fill: the wallet and the one position that changed."""
+    entry = _position_entry(account, instrument)
+    return _account_update("ORDER", account, instrument.rules, ZERO, now_ms, {"P": [entry]})
+
+
+def _position_entry(account: Account, instrument: Instrument) -> Json:
     rules, position = instrument.rules, account.positions[instrument.symbol]
-    entry = {
+    return {
         "s": instrument.symbol,
         "pa": rules.quantity_text(position.lots),
         "ep": plain(position.entry_price(rules)),
         "bep": plain(position.break_even_price(rules)),
         "cr": plain(position.realised),
         "up": plain(position.unrealised(rules, instrument.mark.mark)),
-        "mt": "cross",
-        "iw": "0",
+        "mt": margin_word(account, instrument),
+        "iw": plain(account.isolated.get(instrument.symbol, _NOTHING)),
         "ps": "BOTH",
         "ma": rules.quote_asset,
     }
-    return _account_update("ORDER", account, rules, ZERO, now_ms, {"P": [entry]})
+
+
+def margin_word(account: Account, instrument: Instrument) -> str:
+    """Return the symbol's margin type as events and version 2 of positionRisk name it."""
+    return "isolated" if instrument.symbol in account.isolated else "cross"
+
+
+def margin_account_update(account: Account, instrument: Instrument, reason: str, now_ms: int) -> Json:
+    """Return ACCOUNT_UPDATE after a change of an isolated position's margin, or of the margin type."""
+    extra: Json = {"P": [_position_entry(account, instrument)]}
+    return _account_update(reason, account, instrument.rules, ZERO, now_ms, extra)
 
 
 def funding_account_update(account: Account, instrument: Instrument, amount: Decimal, now_ms: int) -> Json:
-    """Return ACCOUNT_UPDATE after funding of a cross position: the wallet only, and the symbol in ``S``."""
-    extra: Json = {"P": [], "S": instrument.symbol}
+    """Return ACCOUNT_UPDATE after funding: the wallet, an isolated position but no crossed one, the symbol in ``S``."""
+    isolated = instrument.symbol in account.isolated
+    extra: Json = {
+        "P": [_position_entry(account, instrument)] if isolated else [],
+        "S": instrument.symbol,
+    }
     return _account_update("FUNDING_FEE", account, instrument.rules, amount, now_ms, extra)
 
 
@@ -235,8 +255,8 @@ def clearance_account_update(account: Account, instrument: Instrument, amount: D
 def _account_update(
     reason: str, account: Account, rules: SymbolRules, change: Decimal, now_ms: int, extra: Json
 ) -> Json:
-    wallet = plain(account.wallet)
-    balances = [{"a": rules.quote_asset, "wb": wallet, "cw": wallet, "bc": plain(change)}]
+    wallet, crossed = plain(account.wallet), plain(account.cross_wallet)
+    balances = [{"a": rules.quote_asset, "wb": wallet, "cw": crossed, "bc": plain(change)}]
     if reason == "ORDER" and account.fees.burns_bnb and account.fees.bnb:
         bnb = plain(account.fees.bnb)
         balances.append({"a": BNB, "wb": bnb, "cw": bnb, "bc": plain(ZERO)})
@@ -351,7 +371,7 @@ def position_risk(account: Account, instrument: Instrument, marks: Mapping[str, 
     """Return an element of GET v3 positionRisk."""
     symbol, rules, mark = instrument.symbol, instrument.rules, marks[instrument.symbol]
     position, interest = account.positions[symbol], instrument.open_interest()
-    margins = _margins(account, symbol, mark, interest)
+    margins, isolated = _margins(account, symbol, mark, interest), symbol in account.isolated
     return {
         "symbol": symbol,
         "positionSide": "BOTH",
@@ -361,10 +381,10 @@ def position_risk(account: Account, instrument: Instrument, marks: Mapping[str, 
         "markPrice": plain(mark),
         "unRealizedProfit": plain(position.unrealised(rules, mark)),
         "liquidationPrice": plain(account.liquidation_price(symbol, marks)),
-        "isolatedMargin": "0",
+        "isolatedMargin": plain(account.isolated_equity(symbol, mark) if isolated else _NOTHING),
         "notional": plain(position.notional(rules, mark)),
         "marginAsset": rules.quote_asset,
-        "isolatedWallet": "0",
+        "isolatedWallet": plain(account.isolated.get(symbol, _NOTHING)),
         **margins,
         "adl": 0,
         "bidNotional": plain(interest.bids),

@@ -1,4 +1,4 @@
-"""The account's settings over REST: leverage, margin and position mode, fees, limits.
+"""The account's settings over REST: leverage, position and asset mode, fees, limits.
 
 Source: facts section 3.4.
 """
@@ -8,6 +8,8 @@ from sim.account_payloads import modes
 from sim.auth import Security
 from sim.brackets import bracket_rows, max_notional
 from sim.errors import refusal
+from sim.instrument import Instrument
+from sim.margin_endpoints import CROSSED, ISOLATED
 from sim.params import Params
 from sim.payloads import Json
 from sim.rest import Endpoint, Routes
@@ -30,7 +32,6 @@ class SettingsEndpoints:
             ("GET", f"{v1}/accountConfig"): Endpoint(self.account_config, signed, 5),
             ("GET", f"{v1}/symbolConfig"): Endpoint(self.symbol_config, signed, 5),
             ("POST", f"{v1}/leverage"): Endpoint(self.set_leverage, trade),
-            ("POST", f"{v1}/marginType"): Endpoint(self.set_margin_type, trade),
             ("GET", f"{v1}/positionSide/dual"): Endpoint(self.position_mode, signed, 30),
             ("POST", f"{v1}/positionSide/dual"): Endpoint(self.set_position_mode, trade),
             ("GET", f"{v1}/multiAssetsMargin"): Endpoint(self.asset_mode, signed, 30),
@@ -49,11 +50,11 @@ class SettingsEndpoints:
 
     def symbol_config(self, params: Params, now_ms: int) -> list[Json]:  # noqa: ARG002
         """Return margin type and leverage a symbol."""
-        leverages = self._venue.account.leverages
+        leverages, isolated = self._venue.account.leverages, self._venue.account.isolated
         return [
             {
                 "symbol": instrument.symbol,
-                "marginType": "CROSSED",
+                "marginType": ISOLATED if instrument.symbol in isolated else CROSSED,
                 "isAutoAddMargin": False,
                 "leverage": leverages[instrument.symbol],
                 "maxNotionalValue": str(max_notional(instrument.rules, leverages[instrument.symbol])),
@@ -64,17 +65,19 @@ class SettingsEndpoints:
     def set_leverage(self, params: Params, now_ms: int) -> Json:
         """Set the symbol's leverage.
 
-        -4028 outside of what it allows, -2027 if position and orders are too large for it, -2028 if margin would not
-        suffice.
+        -4028 outside of what it allows, -4161 if an isolated position would need more margin for it, -2027 if position
+        and orders are too large for it, -2028 if margin would not suffice.
         """
         venue, instrument, leverage = self._venue, self._venue.instrument(params), params.integer("leverage")
         if not 1 <= leverage <= instrument.rules.max_leverage:
             raise refusal(-4028, leverage)
         changed = leverage != venue.account.leverages[instrument.symbol]
         most = max_notional(instrument.rules, leverage)
+        if leverage < venue.account.leverages[instrument.symbol] and _is_held_isolated(venue, instrument):
+            raise refusal(-4161)
         if changed and venue.desk.worst_notional(instrument) > most:
             raise refusal(-2027)
-        if changed and venue.desk.required_margin(instrument, leverage) > venue.account.equity(
+        if changed and venue.desk.required_margin(instrument, leverage) > venue.account.cover(
             venue.desk.marks
         ):
             raise refusal(-2028)
@@ -83,22 +86,6 @@ class SettingsEndpoints:
             event = payloads.leverage_event(instrument.symbol, leverage, now_ms)
             venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
         return {"leverage": leverage, "maxNotionalValue": str(most), "symbol": instrument.symbol}
-
-    def set_margin_type(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
-        """Refuse: CROSSED is in force (-4046); ISOLATED is blocked (-4168, -4047, -4048) or not simulated (-1020)."""
-        instrument = self._venue.instrument(params)
-        kind = params.text("marginType")
-        if kind == "CROSSED":
-            raise refusal(-4046)
-        if kind != "ISOLATED":
-            raise refusal(-1130, "marginType")
-        if self._venue.account.multi_assets:
-            raise refusal(-4168)
-        if instrument.open:
-            raise refusal(-4047)
-        if self._venue.account.positions[instrument.symbol].lots:
-            raise refusal(-4048)
-        raise refusal(-1020)
 
     def position_mode(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
         """Return whether the account is in hedge mode."""
@@ -122,12 +109,14 @@ class SettingsEndpoints:
         return {"multiAssetsMargin": self._venue.account.multi_assets}
 
     def set_asset_mode(self, params: Params, now_ms: int) -> Json:
-        """Switch multi-assets mode, which changes nothing for a wallet of one asset; -4171 if unchanged, -4170 with
-        open orders.
+        """Switch multi-assets mode, which changes nothing for a wallet of one asset; -4171 if unchanged, -4167 with an
+        isolated symbol, -4170 with open orders.
         """
         venue, wanted = self._venue, params.flag("multiAssetsMargin")
         if wanted is venue.account.multi_assets:
             raise refusal(-4171)
+        if wanted and venue.account.isolated:
+            raise refusal(-4167)
         if any(instrument.open for instrument in venue.instruments.values()):
             raise refusal(-4170)
         venue.account.multi_assets = wanted
@@ -175,6 +164,11 @@ class SettingsEndpoints:
             for instrument in self._venue.chosen(params)
         ]
         return f'{{"indicators":{{{",".join(rows)}}},"updateTime":{now_ms}}}'
+
+
+def _is_held_isolated(venue: Venue, instrument: Instrument) -> bool:
+    account, symbol = venue.account, instrument.symbol
+    return symbol in account.isolated and bool(account.positions[symbol].lots)
 
 
 def _status_weight(params: Params) -> int:

@@ -314,6 +314,29 @@ async def test_market_streams_are_understood() -> None:
         assert 50_000 <= book["bids"][0][0] <= 50_050
 
 
+async def test_isolated_margin_is_set_filled_and_adjusted() -> None:
+    """set_margin_mode("isolated"), the position as ccxt sees it, add_margin and its history, and the way back."""
+    async with trading() as (client, _):
+        assert (await client.set_margin_mode("isolated", MARKET))["code"] == 200
+        await refused(client.set_margin_mode("isolated", MARKET), ccxt.MarginModeAlreadySet, -4046)
+        assert (await client.fetch_margin_mode(MARKET))["marginMode"] == "isolated"
+        assert (await client.set_leverage(10, MARKET))["leverage"] == 10
+        await client.create_order(MARKET, "market", "buy", 0.1)
+        await refused(client.set_leverage(5, MARKET), ccxt.ExchangeError, -4161)
+        await refused(client.set_margin_mode("cross", MARKET), ccxt.OperationRejected, -4048)
+        (position,) = await client.fetch_positions([MARKET])
+        assert (position["marginMode"], position["contracts"]) == ("isolated", 0.1)
+        assert position["collateral"] == pytest.approx(500, abs=0.1)
+        added = await client.add_margin(MARKET, 100)
+        assert (added["status"], added["type"], added["amount"]) == ("ok", "add", 100)
+        (position,) = await client.fetch_positions([MARKET])
+        assert position["collateral"] == pytest.approx(600, abs=0.1)
+        history = await client.fetch_margin_adjustment_history(MARKET)
+        assert [row["amount"] for row in history] == [500.001, 100]
+        await client.create_order(MARKET, "market", "sell", 0.1, None, {"reduceOnly": True})
+        assert (await client.set_margin_mode("cross", MARKET))["code"] == 200
+
+
 async def test_own_orders_fills_positions_and_balance_are_streamed() -> None:
     """The user data stream tells of every state of an order, of fills, the position and the wallet (facts 7)."""
     async with trading() as (client, exchange):

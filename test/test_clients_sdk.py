@@ -122,6 +122,20 @@ async def test_account_is_set_up() -> None:
         assert caught.value.status_code == -4046
 
 
+async def test_isolated_margin_fits_the_models() -> None:
+    """Margin type, the margin of a position, and its history."""
+    async with trading() as (rest, _):
+        assert (await rest.change_margin_type(SYMBOL, "ISOLATED")).code == 200
+        assert (await rest.symbol_configuration(SYMBOL))[0].margin_type == "ISOLATED"
+        await rest.new_order(SYMBOL, "BUY", "MARKET", quantity=0.1)
+        changed = await rest.modify_isolated_position_margin(SYMBOL, 100.0, "1")
+        assert (changed.code, changed.amount, changed.type) == (200, 100, 1)
+        (row,) = await rest.position_information_v3(SYMBOL)
+        assert row.isolated_wallet == "350.00050000"
+        history = await rest.get_position_margin_change_history(SYMBOL)
+        assert [each.delta_type for each in history] == ["TRADE", "USER_ADJUST"]
+
+
 async def test_orders_live_their_lives() -> None:
     """Placing, reading, amending, batches, the countdown and cancelling."""
     async with trading() as (rest, _):

@@ -376,7 +376,7 @@ def test_test_order_is_checked_and_forgotten() -> None:
         ({"price": "49999.05"}, -4014),
         ({"quantity": "0.001"}, -4164),
         ({"timeInForce": "XXX"}, -1115),
-        ({"newOrderRespType": "FULL"}, -1130),
+        ({"newOrderRespType": "FULL"}, -1136),
         ({"symbol": "NOSUCH"}, -1121),
     ],
 )

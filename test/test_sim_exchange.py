@@ -146,9 +146,9 @@ def test_leverage_below_what_margin_allows_is_refused() -> None:
     assert rig.call("POST", f"{V1}/leverage", symbol="BTCUSDT", leverage=2).code == -2028
 
 
-@pytest.mark.parametrize(("kind", "code"), [("CROSSED", -4046), ("ISOLATED", -1020), ("ODD", -1130)])
-def test_margin_stays_crossed(kind: str, code: int) -> None:
-    """Unchanged is -4046; isolated margin is not simulated and says so (facts 3.4)."""
+@pytest.mark.parametrize(("kind", "code"), [("CROSSED", -4046), ("ODD", -1130)])
+def test_margin_is_crossed_at_first(kind: str, code: int) -> None:
+    """Unchanged is -4046, an unknown margin type -1130 (facts 3.4)."""
     assert Rig().call("POST", f"{V1}/marginType", symbol="BTCUSDT", marginType=kind).code == code
 
 

@@ -664,6 +664,15 @@ async def _leverage(client: Client) -> None:
     assert config[0]["leverage"] == 3
 
 
+@case("margin-type", "at_s: 1")
+async def _margin_type(client: Client) -> None:
+    ear = await client.listen_to_user()
+    await client.until(1.5)
+    assert ear.of("ACCOUNT_UPDATE")[0]["a"]["m"] == "MARGIN_TYPE_CHANGE"
+    config = (await client.call("GET", "/fapi/v1/symbolConfig", symbol=SYMBOL)).body
+    assert config[0]["marginType"] == "ISOLATED"
+
+
 @case("hedge-mode", "at_s: 1, for_s: 2")
 async def _hedge_mode(client: Client) -> None:
     await client.until(1.5)

@@ -52,7 +52,7 @@ def test_acknowledgement_shows_the_order_as_accepted() -> None:
     assert rig.take("BUY", "0.010", newOrderRespType="ACK").body["status"] == "NEW"
     reply = rig.take("BUY", "0.010").body
     assert (reply["status"], reply["executedQty"], reply["cumQty"]) == ("FILLED", "0.010", "0.010")
-    assert rig.take("BUY", "0.010", newOrderRespType="FULL").code == -1130
+    assert rig.take("BUY", "0.010", newOrderRespType="FULL").code == -1136
 
 
 def test_limit_order_takes_and_rests_with_what_is_left() -> None:
