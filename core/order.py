@@ -122,6 +122,8 @@ class LiveOrder:
     """Monotonic time of the latest."""
     amended_from_ms: int = 0
     """The exchange's time of the latest report before it."""
+    amended_from: tuple[int, int] = (0, 0)
+    """Price and lots before it."""
     reading: tuple[int, int] | None = None
     """Price and lots that a look-up has shown since nothing could change them any more."""
     puzzle: tuple[State, Trigger] | None = None
@@ -371,10 +373,8 @@ class LiveOrders:
         change = order.change
         if change is None or not change.is_amending:
             return
-        is_new = report.update_ms > order.amended_from_ms
-        is_new = is_new or (report.is_amendment and report.update_ms == order.amended_from_ms)
         shown, target = (report.price_ticks, report.lots), (change.price_ticks, change.lots)
-        if is_new and shown == target == (order.price_ticks, order.lots):
+        if shown == target == (order.price_ticks, order.lots) and _tells_of(report, order, target):
             self._move(order, Trigger.AMEND_SETTLED)
 
     def read(
@@ -413,6 +413,7 @@ class LiveOrders:
         order.amends += 1
         order.amend_sent_ns = now_ns
         order.amended_from_ms = order.update_ms
+        order.amended_from = order.price_ticks, order.lots
         order.reading = None
         order.change = Change(ChangeKind.AMEND, price_ticks, lots, now_ns)
 
@@ -557,6 +558,17 @@ class LiveOrders:
             notional = rules.notional_quote(order.worst_price_ticks, order.worst_remaining_lots)
             worth[order.slot] = worth.get(order.slot, Decimal(0)) + notional
         return worth
+
+
+def _tells_of(report: OrderReport, order: LiveOrder, target: tuple[int, int]) -> bool:
+    """Tell whether a report that shows the target of an amend can only be the work of that amend.
+
+    Where the target is what rested before, every report shows it: only a new amendment tells.
+    """
+    if target == order.amended_from:
+        return report.is_amendment and report.update_ms > order.amended_from_ms
+    in_same_ms = report.is_amendment and report.update_ms == order.amended_from_ms
+    return report.update_ms > order.amended_from_ms or in_same_ms
 
 
 _CONCLUSION = {

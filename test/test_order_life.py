@@ -188,6 +188,25 @@ def test_report_that_proves_nothing_leaves_an_amend_under_way(shown: dict[str, i
     assert order.shown_status is OrderStatus.PENDING_MODIFY
 
 
+@pytest.mark.parametrize(
+    ("shown", "settles"),
+    [
+        ({"update_ms": START_MS, "is_amendment": True}, False),
+        ({"update_ms": START_MS + 1, "executed_lots": 3}, False),
+        ({"update_ms": START_MS + 1, "is_amendment": True}, True),
+    ],
+    ids=["the amendment before, twice", "a fill", "the amendment itself"],
+)
+def test_amend_to_what_rests_is_not_settled_by_what_shows_it_anyway(
+    shown: dict[str, int], settles: bool
+) -> None:
+    """Its request may still be on its way, and undo the next amend."""
+    orders, order = resting()
+    orders.begin_amend(order, 799_000, 10, 0)
+    orders.apply(order, report(**shown), 1)
+    assert (order.change is None) is settles
+
+
 def test_refused_amend_leaves_what_rested() -> None:
     """Refused, nothing to change, or not sent."""
     orders, order = amending(executed_lots=3)
