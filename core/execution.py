@@ -6,6 +6,7 @@ Callers hold the symbol's lock. The gate and the last objection are asked at the
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from core.amending import Amending
 from core.brake import POST_ONLY_WOULD_TAKE
@@ -85,7 +86,9 @@ class ExecutionEngine:
             return order
         context.state.tick_to_order_ms = (now_ns - book.received_ns) / 1e6
         try:
-            report = await self._gateway.place_post_only(context.rules, order.client_id, quote)
+            report = await self._gateway.place_post_only(
+                context.rules, order.client_id, quote, partial(self._objection, context, quote, book)
+            )
         except (NotSent, Refused) as error:
             self._refused(context, order, error)
         except BaseException as error:  # also when this task is cancelled: the request may be on its way

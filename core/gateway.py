@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from core import wire
+from core.lanes import Lanes
 from core.model import BookTop, Fill, OrderReport, Position, Quote, Side, SymbolRules
 from core.order import LiveOrder
+from core.rate_budget import RateBudget
 from utils.clock import Clock
 from utils.errors import OutcomeUnknown, Refused
-from utils.http import BinanceRest, Security, refusal_of_entry, with_retries
+from utils.http import BinanceRest, Objection, Security, no_objection, refusal_of_entry, with_retries
 
 ORDER_DOES_NOT_EXIST = -2013
 UNKNOWN_ORDER = -2011
@@ -85,13 +87,18 @@ def _entries(reply: Any, what: str) -> list[Any]:
 
 
 class Gateway:
-    """Typed access to one account on one exchange."""
+    """Typed access to one account on one exchange.
+
+    From now on every request of ``rest`` goes through ``lanes``, whose budget takes over the limits that the exchange
+    states.
+    """
 
     EXCHANGE_INFO_TIMEOUT_S = 15.0
     """The list of all symbols is a megabyte and more."""
 
     def __init__(self, rest: BinanceRest, clock: Clock) -> None:
         self.rest = rest
+        self.lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms)
         self._clock = clock
 
     async def _read(
@@ -109,20 +116,17 @@ class Gateway:
     # --- market -----------------------------------------------------------------------------------------------
 
     async def exchange_info(self) -> ExchangeInfo:
-        """Return the rules of all symbols and the order limits; the exchange ignores a ``symbol`` parameter here."""
+        """Return the rules of all symbols and the limits; the exchange ignores a ``symbol`` parameter here."""
         reply = await self._read(
             "/fapi/v1/exchangeInfo", security=Security.NONE, timeout_s=self.EXCHANGE_INFO_TIMEOUT_S
         )
         with readable("the exchange's rules"):
-            limits = {
-                (limit["interval"], limit["intervalNum"]): limit["limit"]
-                for limit in reply["rateLimits"]
-                if limit["rateLimitType"] == "ORDERS"
-            }
+            sizes = wire.limit_sizes(reply["rateLimits"])
+            self.lanes.budget.resize(sizes)
             return ExchangeInfo(
                 rules=dict(_rules_of(reply["symbols"])),
-                orders_per_10s=limits.get(("SECOND", 10), 300),
-                orders_per_minute=limits.get(("MINUTE", 1), 1200),
+                orders_per_10s=sizes.orders_10s,
+                orders_per_minute=sizes.orders_1m,
             )
 
     async def book_top(
@@ -251,41 +255,58 @@ class Gateway:
         with readable("an order"):
             return wire.order_report(reply, rules)
 
-    async def place_post_only(self, rules: SymbolRules, client_id: str, quote: Quote) -> OrderReport:
-        """Place a quote that is refused rather than executed at once."""
+    async def place_post_only(
+        self, rules: SymbolRules, client_id: str, quote: Quote, objection: Objection = no_objection
+    ) -> OrderReport:
+        """Place a quote that is refused rather than executed at once; ``objection`` is asked if it has to wait."""
         params = _post_only_params(rules, client_id, quote)
-        reply = await self.rest.call("POST", "/fapi/v1/order", params, Security.SIGNED)
+        reply = await self.rest.call("POST", "/fapi/v1/order", params, Security.SIGNED, objection=objection)
         with readable("a new order"):
             return wire.order_report(reply, rules)
 
-    async def place_batch(self, rules: SymbolRules, quotes: Sequence[tuple[str, Quote]]) -> list[Answer]:
+    async def place_batch(
+        self,
+        rules: SymbolRules,
+        quotes: Sequence[tuple[str, Quote]],
+        objection: Objection = no_objection,
+    ) -> list[Answer]:
         """Place up to five quotes, each under its client id, as ``place_post_only`` does; return what became of each.
 
         The exchange works on them at once: their order in time is not certain.
         """
         orders = [_post_only_params(rules, client_id, quote) for client_id, quote in quotes]
-        return await self._batch("POST", orders, rules)
+        return await self._batch("POST", orders, rules, objection)
 
-    async def amend(self, rules: SymbolRules, amends: Sequence[Amend]) -> list[Answer]:
-        """Amend up to five orders by client id; return what became of each.
+    async def amend(
+        self, rules: SymbolRules, amends: Sequence[Amend], objection: Objection = no_objection
+    ) -> list[Answer]:
+        """Amend up to five orders by client id; return what became of each. ``objection`` is asked if it has to wait.
 
         A single one is sent by itself, which costs a fifth of a batch; its refusal is raised. A report may show that
         the order has ended by its amendment.
         """
         changes = [_amend_params(rules, amend) for amend in amends]
         if len(changes) != 1:
-            return await self._batch("PUT", changes, rules)
-        reply = await self.rest.call("PUT", "/fapi/v1/order", changes[0], Security.SIGNED)
+            return await self._batch("PUT", changes, rules, objection)
+        reply = await self.rest.call(
+            "PUT", "/fapi/v1/order", changes[0], Security.SIGNED, objection=objection
+        )
         with readable("an amendment"):
             return [wire.order_report(reply, rules)]
 
     async def _batch(
-        self, method: str, orders: Sequence[dict[str, str | int]], rules: SymbolRules
+        self,
+        method: str,
+        orders: Sequence[dict[str, str | int]],
+        rules: SymbolRules,
+        objection: Objection,
     ) -> list[Answer]:
         if len(orders) > MAX_ORDER_BATCH:
             raise ValueError(f"{len(orders)} orders in one request; the exchange takes {MAX_ORDER_BATCH}")
         params: dict[str, str | int] = {"batchOrders": msgspec.json.encode(orders).decode()}
-        reply = await self.rest.call(method, "/fapi/v1/batchOrders", params, Security.SIGNED)
+        reply = await self.rest.call(
+            method, "/fapi/v1/batchOrders", params, Security.SIGNED, objection=objection
+        )
         if not isinstance(reply, list) or len(reply) != len(orders):
             raise OutcomeUnknown("the reply to a batch of orders does not match the batch")
         return [_answer(entry, rules) for entry in reply]

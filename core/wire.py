@@ -4,7 +4,7 @@ Source: binance-futures exchangeInfo, order endpoints, userTrades, positionRisk 
 (ORDER_TRADE_UPDATE), bookTicker and markPrice streams.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Side, SymbolRules, exact_units
+from core.rate_budget import Sizes
 
 Json = Mapping[str, Any]
 
@@ -52,6 +53,20 @@ def symbol_rules(symbol: Json) -> SymbolRules:
         multiplier_up=Decimal(filters["PERCENT_PRICE"]["multiplierUp"]),
         multiplier_down=Decimal(filters["PERCENT_PRICE"]["multiplierDown"]),
         max_open_orders=int(filters["MAX_NUM_ORDERS"]["limit"]),
+    )
+
+
+def limit_sizes(limits: Sequence[Json]) -> Sizes:
+    """Return what ``rateLimits`` of exchangeInfo says; a limit that it does not state is as on the real exchange."""
+    stated = {
+        (limit["rateLimitType"], limit["interval"], limit["intervalNum"]): int(limit["limit"])
+        for limit in limits
+    }
+    usual = Sizes()
+    return Sizes(
+        weight_1m=stated.get(("REQUEST_WEIGHT", "MINUTE", 1), usual.weight_1m),
+        orders_10s=stated.get(("ORDERS", "SECOND", 10), usual.orders_10s),
+        orders_1m=stated.get(("ORDERS", "MINUTE", 1), usual.orders_1m),
     )
 
 

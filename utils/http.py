@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -97,6 +98,68 @@ class Security(Enum):
     SIGNED = "signed"
 
 
+Objection = Callable[[], str]
+"""Says why a request is not wanted any more, while it waits to leave; empty for as long as it is."""
+
+
+def no_objection() -> str:
+    """Return nothing: the request is wanted in any case."""
+    return ""
+
+
+class Passage(Protocol):
+    """The leave to send one request, for as long as it is under way."""
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Note what the reply's headers say of the limits."""
+
+    def __enter__(self) -> "Passage":
+        """Return itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Note the end of the request."""
+
+
+class Pace(Protocol):
+    """Decides when requests leave."""
+
+    async def enter(
+        self, method: str, path: str, params: Mapping[str, str | int], timeout_s: float, objection: Objection
+    ) -> Passage:
+        """Return when the request may leave; raise NotSent if it may not in time or is not wanted any more."""
+
+    def limited(self, limited: RateLimited) -> None:
+        """Note that the exchange takes no more requests, or no more orders, for a while."""
+
+
+class Unpaced:
+    """Lets every request leave at once."""
+
+    async def enter(
+        self, method: str, path: str, params: Mapping[str, str | int], timeout_s: float, objection: Objection
+    ) -> Passage:
+        """Return at once."""
+        del method, path, params, timeout_s, objection
+        return self
+
+    def limited(self, limited: RateLimited) -> None:
+        """Need not know."""
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Need not know."""
+
+    def __enter__(self) -> Passage:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Note nothing."""
+
+
 @dataclass(slots=True)
 class RequestUsage:
     """What the exchange's headers say about our use of its limits, and what we counted ourselves."""
@@ -159,6 +222,8 @@ class BinanceRest:
         self._banned = False
         self.server_clock = server_clock or ServerClock(clock)
         self.usage = RequestUsage()
+        self.pace: Pace = Unpaced()
+        """Decides when requests leave; whoever shares out the limits puts another one here."""
         self.clock_is_doubtful = False
         """A timestamp of ours was refused, and the clock has not been measured since."""
 
@@ -169,22 +234,33 @@ class BinanceRest:
         params: Mapping[str, str | int] | None = None,
         security: Security = Security.NONE,
         timeout_s: float | None = None,
+        objection: Objection = no_objection,
     ) -> Any:
-        """Return the decoded JSON of a success; raise NotSent, OutcomeUnknown or a kind of Refused."""
+        """Return the decoded JSON of a success; raise NotSent, OutcomeUnknown or a kind of Refused.
+
+        ``objection`` is asked if the request has to wait before it leaves.
+        """
         self._refuse_while_limited()
-        query = self._query(params or {}, security)
+        params, timeout_s = params or {}, timeout_s or self._timeout_s
+        with await self.pace.enter(method, path, params, timeout_s, objection) as passage:
+            self._refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
+            response = await self._send(method, path, self._query(params, security), security, timeout_s)
+            passage.answered(response.headers)
+        return self._decode(method, path, response)
+
+    async def _send(
+        self, method: str, path: str, query: str, security: Security, timeout_s: float
+    ) -> HttpResponse:
         headers = {} if security is Security.NONE else {"X-MBX-APIKEY": self._api_key}
         started_ns = self._clock.monotonic_ns()
         self.usage.sent += 1
         try:
-            response = await self._transport.request(
-                method, path, query, headers, timeout_s or self._timeout_s
-            )
+            response = await self._transport.request(method, path, query, headers, timeout_s)
         except OutcomeUnknown:
             self.usage.unknown += 1
             raise
         self._note_reply(method, path, (self._clock.monotonic_ns() - started_ns) / 1e6, response)
-        return self._decode(method, path, response)
+        return response
 
     async def close(self) -> None:
         """Release the connections."""
@@ -237,8 +313,11 @@ class BinanceRest:
             if text.isdigit():  # order endpoints send -1 for the weight: not a number to believe
                 setattr(self.usage, name, int(text))
 
-    def _block(self, limited: RateLimited) -> None:
-        """Send nothing until the limit has passed; a late reply never shortens a longer one."""
+    def _note_limit(self, limited: RateLimited) -> None:
+        """Send nothing until the limit has passed, unless it is on orders only; a late reply shortens none."""
+        self.pace.limited(limited)
+        if limited.code == TOO_MANY_ORDERS:
+            return
         until_ns = self._clock.monotonic_ns() + int(limited.retry_after_s * 1e9)
         if until_ns > self._blocked_until_ns:
             self._blocked_until_ns, self._banned = until_ns, limited.banned
@@ -255,8 +334,8 @@ class BinanceRest:
             self.usage.unknown += 1
         else:
             self.usage.refused += 1
-        if isinstance(error, RateLimited) and error.code != TOO_MANY_ORDERS:
-            self._block(error)
+        if isinstance(error, RateLimited):
+            self._note_limit(error)
         self.clock_is_doubtful = self.clock_is_doubtful or isinstance(error, ClockSkew)
         raise error
 

@@ -1,0 +1,191 @@
+"""How much of the exchange's limits is used, and which request may go on what is left. Pure.
+
+The limits are fixed windows on the exchange's clock. What is used is the larger of what we counted ourselves and what
+the exchange last said plus what has not been answered since: others may use the same address and account. Less
+important requests stop well before the limit, so that there is always room to cancel.
+
+Source: binance-futures general info (limits, ``X-MBX-USED-WEIGHT``, ``X-MBX-ORDER-COUNT``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+MINUTE_MS = 60_000
+TEN_SECONDS_MS = 10_000
+
+
+class Lane(IntEnum):
+    """What a request is for, most important first."""
+
+    CANCEL = 0
+    """Cancels, the order that closes a position, and the dead-man switch: what makes us safe."""
+    VERIFY = 1
+    """Questions about what rests and what is held: a withdrawal is not over before they are answered."""
+    AMEND = 2
+    PLACE = 3
+    QUERY = 4
+
+
+SHARE_PERCENT: Mapping[Lane, int] = {
+    Lane.CANCEL: 100,
+    Lane.VERIFY: 95,
+    Lane.AMEND: 85,
+    Lane.PLACE: 75,
+    Lane.QUERY: 60,
+}
+"""Up to how much of a limit each lane may go. What is above is reserved for the lanes before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request uses: weight, slots of both order limits, and connections while it is under way."""
+
+    weight: int = 1
+    orders_10s: int = 0
+    orders_1m: int = 0
+    connections: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the limits are; the defaults are those of the real exchange in 2026."""
+
+    weight_1m: int = 2400
+    orders_10s: int = 300
+    orders_1m: int = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the exchange says is used; None where it did not say."""
+
+    weight_1m: int | None = None
+    orders_10s: int | None = None
+    orders_1m: int | None = None
+
+
+class Window:
+    """One limit: a counter that starts again at each multiple of its length."""
+
+    __slots__ = ("_start_ms", "_under_way", "_used", "length_ms", "limit")
+
+    def __init__(self, length_ms: int, limit: int) -> None:
+        self.length_ms = length_ms
+        self.limit = limit
+        self._start_ms = 0
+        self._used = 0
+        self._under_way = 0
+
+    def used(self, now_ms: int) -> int:
+        """Return how much of the present window is used."""
+        self._turn(now_ms)
+        return self._used
+
+    def wait_ms(self, amount: int, percent: int, now_ms: int) -> int:
+        """Return how long to wait before ``amount`` may be used by one who may go up to ``percent``; 0 for not at all.
+
+        An empty window lets anything through, or what is larger than a share would wait for ever.
+        """
+        self._turn(now_ms)
+        if amount == 0 or self._used == 0 or (self._used + amount) * 100 <= self.limit * percent:
+            return 0
+        return self._start_ms + self.length_ms - now_ms
+
+    def take(self, amount: int, now_ms: int) -> None:
+        """Count what is about to be used."""
+        self._turn(now_ms)
+        self._used += amount
+        self._under_way += amount
+
+    def settle(self, amount: int, taken_ms: int, now_ms: int, counted: int | None) -> None:
+        """Note the answer to what was taken; ``counted`` is the exchange's own count, if the answer held it.
+
+        A count from the turn of the window is not believed: nobody can tell which side of it that is from.
+        """
+        self._under_way -= amount
+        self._turn(now_ms)
+        if counted is not None and taken_ms >= self._start_ms:
+            self._used = max(self._used, counted + self._under_way)
+
+    def give_back(self, amount: int, taken_ms: int, now_ms: int) -> None:
+        """Undo a ``take``: the request never left."""
+        self._under_way -= amount
+        self._turn(now_ms)
+        if taken_ms >= self._start_ms:
+            self._used -= amount
+
+    def _turn(self, now_ms: int) -> None:
+        start_ms = now_ms - now_ms % self.length_ms
+        if start_ms != self._start_ms:
+            self._start_ms, self._used = start_ms, 0
+
+
+class RateBudget:
+    """The three limits of one account at one address; all times are the exchange's."""
+
+    def __init__(self, sizes: Sizes | None = None) -> None:
+        sizes = sizes or Sizes()
+        self.weight = Window(MINUTE_MS, sizes.weight_1m)
+        self.orders_10s = Window(TEN_SECONDS_MS, sizes.orders_10s)
+        self.orders_1m = Window(MINUTE_MS, sizes.orders_1m)
+        self._hold = (0, 0)
+        self._orders_hold = (0, 0)
+
+    def resize(self, sizes: Sizes) -> None:
+        """Take over the limits that the exchange states; what is counted stays counted."""
+        self.weight.limit = sizes.weight_1m
+        self.orders_10s.limit = sizes.orders_10s
+        self.orders_1m.limit = sizes.orders_1m
+
+    def try_take(self, lane: Lane, cost: Cost, now_ms: int) -> int:
+        """Count a request of this cost and return 0, or return for how many ms it has to wait and count nothing."""
+        wait_ms = self.wait_ms(lane, cost, now_ms)
+        if wait_ms == 0:
+            self.weight.take(cost.weight, now_ms)
+            self.orders_10s.take(cost.orders_10s, now_ms)
+            self.orders_1m.take(cost.orders_1m, now_ms)
+        return wait_ms
+
+    def wait_ms(self, lane: Lane, cost: Cost, now_ms: int) -> int:
+        """Return for how many ms a request of this cost has to wait."""
+        percent = SHARE_PERCENT[lane]
+        return max(
+            self.weight.wait_ms(cost.weight, percent, now_ms),
+            self.orders_10s.wait_ms(cost.orders_10s, percent, now_ms),
+            self.orders_1m.wait_ms(cost.orders_1m, percent, now_ms),
+            _left_ms(self._hold, now_ms),
+            _left_ms(self._orders_hold, now_ms) if cost.orders_1m else 0,
+        )
+
+    def settle(self, cost: Cost, taken_ms: int, now_ms: int, counts: Counts) -> None:
+        """Note that a request has been answered, or never will be, and what the exchange said is used."""
+        self.weight.settle(cost.weight, taken_ms, now_ms, counts.weight_1m)
+        self.orders_10s.settle(cost.orders_10s, taken_ms, now_ms, counts.orders_10s)
+        self.orders_1m.settle(cost.orders_1m, taken_ms, now_ms, counts.orders_1m)
+
+    def give_back(self, cost: Cost, taken_ms: int, now_ms: int) -> None:
+        """Count a request no more: it certainly was not sent."""
+        self.weight.give_back(cost.weight, taken_ms, now_ms)
+        self.orders_10s.give_back(cost.orders_10s, taken_ms, now_ms)
+        self.orders_1m.give_back(cost.orders_1m, taken_ms, now_ms)
+
+    def hold(self, for_ms: int, now_ms: int, *, orders_only: bool) -> None:
+        """Let nothing through for so long, in any lane; ``orders_only``: nothing that counts as an order.
+
+        A shorter hold never ends a longer one.
+        """
+        if orders_only:
+            self._orders_hold = _longer(self._orders_hold, (now_ms, now_ms + for_ms))
+        else:
+            self._hold = _longer(self._hold, (now_ms, now_ms + for_ms))
+
+
+def _left_ms(hold: tuple[int, int], now_ms: int) -> int:
+    """Return what is left of a hold; one that began in the future is of a clock that has been set back since."""
+    began_ms, until_ms = hold
+    return max(until_ms - now_ms, 0) if began_ms <= now_ms else 0
+
+
+def _longer(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one if one[1] > other[1] and one[0] <= other[0] else other

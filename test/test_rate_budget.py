@@ -1,0 +1,183 @@
+"""The rate budget: reserved shares, fixed windows, the exchange's own word, and holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.rate_budget import SHARE_PERCENT, Cost, Counts, Lane, RateBudget, Sizes, Window
+
+MINUTE = 1_790_000_040_000
+"""The start of a minute."""
+
+NO_COUNTS = Counts()
+ORDER = Cost(weight=0, orders_10s=1, orders_1m=1)
+
+
+def used_up_to(percent: int) -> RateBudget:
+    """A budget of 1000 of each, of which so much is used."""
+    budget = RateBudget(Sizes(1000, 1000, 1000))
+    used = percent * 10
+    assert budget.try_take(Lane.CANCEL, Cost(used, used, used), MINUTE) == 0
+    return budget
+
+
+@pytest.mark.parametrize(("lane", "percent"), SHARE_PERCENT.items())
+def test_a_lane_stops_at_its_share(lane: Lane, percent: int) -> None:
+    """The last unit of the share goes, the next one waits for the new minute."""
+    budget = used_up_to(percent)
+    assert budget.wait_ms(lane, Cost(1), MINUTE + 1000) == 59_000
+    assert used_up_to(percent - 1).wait_ms(lane, Cost(1), MINUTE + 1000) == 0
+
+
+def test_shares_grow_with_importance() -> None:
+    """What a lane may not use is reserved for those before it; cancels may use all."""
+    shares = [SHARE_PERCENT[lane] for lane in Lane]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], SHARE_PERCENT[Lane.AMEND], SHARE_PERCENT[Lane.PLACE], shares[-1]) == (100, 85, 75, 60)
+
+
+def test_the_order_limits_have_windows_of_their_own() -> None:
+    """A full 10 s window is waited for by orders only, and only for the rest of the 10 s."""
+    budget = RateBudget(Sizes(2400, 4, 1200))
+    for _ in range(3):
+        assert budget.try_take(Lane.PLACE, ORDER, MINUTE + 2000) == 0
+    assert budget.try_take(Lane.PLACE, ORDER, MINUTE + 2500) == 7500
+    assert budget.try_take(Lane.CANCEL, Cost(1), MINUTE + 2500) == 0
+    assert budget.try_take(Lane.PLACE, ORDER, MINUTE + 10_000) == 0
+
+
+def test_a_request_that_waits_is_not_counted() -> None:
+    """Asking again and again uses nothing."""
+    budget = used_up_to(60)
+    for _ in range(10):
+        assert budget.try_take(Lane.QUERY, Cost(1), MINUTE) == 60_000
+    assert budget.weight.used(MINUTE) == 600
+
+
+def test_what_others_use_is_learnt_from_the_answers() -> None:
+    """The exchange's count is of the whole address; ours is added as far as it has not been answered."""
+    budget = RateBudget()
+    budget.try_take(Lane.QUERY, Cost(5), MINUTE)
+    budget.try_take(Lane.QUERY, Cost(7), MINUTE)
+    budget.settle(Cost(5), MINUTE, MINUTE + 50, Counts(weight_1m=1400))
+    assert budget.weight.used(MINUTE + 50) == 1407
+
+
+def test_a_smaller_count_of_the_exchange_changes_nothing() -> None:
+    """Answers may overtake each other, and some endpoints count wrongly."""
+    budget = used_up_to(50)
+    budget.settle(Cost(500, 500, 500), MINUTE, MINUTE + 50, Counts(1, 2, 3))
+    assert budget.weight.used(MINUTE + 50) == 500
+
+
+def test_a_count_from_the_turn_of_the_window_is_not_believed() -> None:
+    """It may still be of the old window, and would hold us back for the whole new one."""
+    budget = RateBudget()
+    budget.try_take(Lane.QUERY, Cost(5), MINUTE - 10)
+    budget.settle(Cost(5), MINUTE - 10, MINUTE + 10, Counts(weight_1m=2000))
+    assert budget.weight.used(MINUTE + 10) == 0
+
+
+def test_a_request_that_was_not_sent_costs_nothing() -> None:
+    """It is given back, but never to a window that it was not taken from."""
+    budget = RateBudget()
+    budget.try_take(Lane.PLACE, ORDER, MINUTE)
+    budget.give_back(ORDER, MINUTE, MINUTE + 5)
+    assert budget.orders_10s.used(MINUTE + 5) == 0
+    budget.try_take(Lane.PLACE, ORDER, MINUTE + 9_999)
+    budget.try_take(Lane.PLACE, ORDER, MINUTE + 10_000)
+    budget.give_back(ORDER, MINUTE + 9_999, MINUTE + 10_001)
+    assert budget.orders_10s.used(MINUTE + 10_001) == 1
+    assert budget.orders_1m.used(MINUTE + 10_001) == 1
+
+
+def test_a_request_larger_than_its_share_goes_when_nothing_is_used() -> None:
+    """It would wait for ever otherwise."""
+    budget = RateBudget(Sizes(10, 10, 10))
+    assert budget.try_take(Lane.QUERY, Cost(30), MINUTE) == 0
+    assert budget.try_take(Lane.QUERY, Cost(1), MINUTE) == 60_000
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_hold_stops_every_lane(lane: Lane) -> None:
+    """After 429 and 418 nothing is sent until the exchange's time is over, cancels included."""
+    budget = RateBudget()
+    budget.hold(7000, MINUTE, orders_only=False)
+    assert budget.try_take(lane, Cost(1), MINUTE + 2000) == 5000
+    assert budget.try_take(lane, Cost(1), MINUTE + 7000) == 0
+
+
+def test_a_hold_on_orders_lets_cancels_and_questions_through() -> None:
+    """Too many new orders says nothing of anything else."""
+    budget = RateBudget()
+    budget.hold(7000, MINUTE, orders_only=True)
+    assert budget.try_take(Lane.PLACE, ORDER, MINUTE + 1) == 6999
+    assert budget.try_take(Lane.AMEND, ORDER, MINUTE + 1) == 6999
+    assert budget.try_take(Lane.CANCEL, Cost(1), MINUTE + 1) == 0
+    assert budget.try_take(Lane.QUERY, Cost(1), MINUTE + 1) == 0
+
+
+def test_a_shorter_hold_does_not_end_a_longer_one() -> None:
+    """A late answer to an old request says nothing new."""
+    budget = RateBudget()
+    budget.hold(60_000, MINUTE, orders_only=False)
+    budget.hold(1000, MINUTE + 10, orders_only=False)
+    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE + 5000) == 55_000
+
+
+def test_a_hold_does_not_outlive_a_clock_that_is_set_back() -> None:
+    """The clock was an hour ahead: its hold of ten seconds must not last an hour."""
+    budget = RateBudget()
+    budget.hold(10_000, MINUTE + 3_600_000, orders_only=False)
+    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE) == 0
+    budget.hold(10_000, MINUTE, orders_only=False)
+    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE) == 10_000
+
+
+def test_a_window_starts_again_when_the_clock_is_set_back() -> None:
+    """Counts of a time that is not now are of no use, in either direction."""
+    window = Window(60_000, 100)
+    window.take(90, MINUTE + 3_600_000)
+    assert window.used(MINUTE) == 0
+
+
+def test_new_sizes_keep_what_is_counted() -> None:
+    """The demo exchange allows more than twice the weight."""
+    budget = used_up_to(60)
+    budget.resize(Sizes(6000, 300, 1200))
+    assert budget.weight.used(MINUTE) == 600
+    assert budget.wait_ms(Lane.QUERY, Cost(1), MINUTE) == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(Lane),
+            st.integers(1, 40),
+            st.integers(0, 5),
+            st.integers(0, 4000),
+            st.sampled_from(["answer", "lose", "give back"]),
+        ),
+        max_size=200,
+    )
+)
+def test_no_window_is_ever_used_beyond_the_share_of_who_used_it(
+    requests: list[tuple[Lane, int, int, int, str]],
+) -> None:
+    """Whatever comes in which order, no lane takes more than its share leaves, and nothing falls below zero."""
+    budget, now_ms = RateBudget(Sizes(200, 20, 60)), MINUTE
+    for lane, weight, orders, pause_ms, end in requests:
+        now_ms += pause_ms
+        cost = Cost(weight, orders, min(orders, 1))
+        before = budget.weight.used(now_ms)
+        wait_ms = budget.try_take(lane, cost, now_ms)
+        after = budget.weight.used(now_ms)
+        assert 0 <= wait_ms <= 60_000
+        assert after == before + (0 if wait_ms else weight)
+        assert wait_ms or before == 0 or after * 100 <= 200 * SHARE_PERCENT[lane]
+        if not wait_ms and end == "give back":
+            budget.give_back(cost, now_ms, now_ms)
+            assert budget.weight.used(now_ms) == before
+        elif not wait_ms:
+            budget.settle(cost, now_ms, now_ms + 1, NO_COUNTS if end == "lose" else Counts(after))
+        assert budget.weight.used(now_ms) >= 0
