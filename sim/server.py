@@ -20,10 +20,11 @@ from aiohttp import WSMsgType, web
 from aiohttp.http import HttpProcessingError
 
 from sim.delay import DelayLine
-from sim.exchange import Exchange, RefusedHandshake, Request, Tap, UnknownRoute
+from sim.exchange import Exchange, RefusedHandshake, Request, Response, Tap, UnknownRoute
 from sim.faults import Outcome
 from sim.latency import Latencies, latencies_of
 from sim.market import MarketError
+from sim.plain_http import PlainServer
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,11 @@ class _Wire:
     up: float | Callable[[], float]
     down: float | Callable[[], float]
 
+    @property
+    def is_instant(self) -> bool:
+        """Tell whether nothing takes any time, in either direction."""
+        return self.up == 0 and self.down == 0
+
     async def cross_up(self) -> None:
         """The latency of a request has passed."""
         await _cross(self.up)
@@ -73,7 +79,10 @@ class RunningServer:
         exchange.faults.carriers.append(self)
         self._sockets: dict[_StreamSocket, None] = {}
         self._runner = web.ServerRunner(
-            web.Server(self._answer, access_log=None, logger=_doorkeeper()), shutdown_timeout=_CLOSE_WITHIN_S
+            PlainServer(
+                self._answer, self._answer_at_once, clock.time_ms, access_log=None, logger=_doorkeeper()
+            ),
+            shutdown_timeout=_CLOSE_WITHIN_S,
         )
         self._reservation: socket.socket | None = None
         self._site: web.SockSite | None = None
@@ -144,6 +153,16 @@ class RunningServer:
         for connection in server.connections if server is not None else []:
             if connection.transport is not None:
                 connection.transport.abort()
+
+    def _answer_at_once(self, asked: Request) -> Response | None:
+        """Return the reply to a plain request, if nothing on the way takes time or goes wrong."""
+        exchange = self._exchange
+        if not self._wire.is_instant or exchange.faults.meets_requests or asked.path.startswith("/sim/"):
+            return None
+        try:
+            return exchange.handle(asked, self._clock.time_ms())
+        except MarketError:
+            return None
 
     async def _answer(self, request: AnyRequest) -> Reply:
         path, _, query = request.raw_path.partition("?")
