@@ -33,7 +33,6 @@ from sim.orders import (
 from sim.record import FillRecord, Ledger
 from sim.streams import UserStream
 
-MAX_AMENDMENTS = 10_000
 GTC_LIFE_MS = 365 * 24 * 3600 * 1000
 
 
@@ -102,7 +101,7 @@ class Desk:
         price_ticks, lots = change.price_ticks, change.lots
         if (price_ticks, lots) == (order.price_ticks, order.lots):
             raise refusal(-5027)
-        if order.modify_count >= MAX_AMENDMENTS:
+        if order.modify_count >= instrument.regime.posted.max_amendments:
             raise refusal(-5026)
         if lots <= order.executed_lots:
             self._end(instrument, order, OrderStatus.CANCELED, now_ms)

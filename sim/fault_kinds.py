@@ -433,7 +433,7 @@ _ALL = (
         _TIME,
         "The symbol's filters are these while it lasts; a tick or step must be a multiple of the real one. "
         "`delivery_in_s` announces that it is going to be delisted.",
-        "REJ-02 POS-06 REJ-09 VEN-01",
+        "REJ-02 LIF-08 POS-06 REJ-09 VEN-01",
         tick_size=amount(None),
         step_size=amount(None),
         min_price=amount(None, zero=True),
@@ -445,6 +445,7 @@ _ALL = (
         multiplier_up=amount(None),
         multiplier_down=amount(None),
         max_num_orders=whole(0, 100_000, None),
+        max_amendments=whole(0, 10_000, None),
         delivery_in_s=number(0, DAY_S * 366, None),
     ),
     _kind(

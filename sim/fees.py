@@ -3,7 +3,8 @@
 At tier 0 the rates are the symbol's own. Paying in BNB takes 10 % off while the futures wallet holds enough BNB; the
 fee is then taken in BNB, at a price of BNB that is set and does not move.
 
-Source: facts section 10 (VIP 0, 10 % off), 3.4 (commissionRate, feeBurn); Binance's table of USDⓈ-M futures fees.
+Source: facts section 10 (VIP 0, 10 % off), 3.4 (commissionRate, feeBurn); Binance's table of USDⓈ-M futures fees, as
+others have republished it.
 """
 
 from dataclasses import dataclass

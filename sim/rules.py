@@ -48,6 +48,7 @@ class SymbolRules:
     trigger_protect: Decimal = Decimal("0.0500")
     liquidation_fee: Decimal = Decimal("0.012500")
     market_take_bound: Decimal = Decimal("0.05")
+    max_amendments: int = 10_000
     _price_scale: tuple[int, int, int] = field(init=False, repr=False, compare=False)
     _lot_scale: tuple[int, int, int] = field(init=False, repr=False, compare=False)
 
@@ -102,7 +103,7 @@ class SymbolRules:
             "triggerProtect": plain(self.trigger_protect),
             "liquidationFee": plain(self.liquidation_fee),
             "marketTakeBound": plain(self.market_take_bound),
-            "maxMoveOrderLimit": 10000,
+            "maxMoveOrderLimit": self.max_amendments,
             "filters": self._filters(),
             "orderTypes": ["LIMIT", "MARKET"],
             "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],

@@ -54,15 +54,16 @@ class Standing:
         if not self._restrictions:
             return
         spared = NO_MODE_CHANGE | (REDUCE_ONLY if reduce_only else frozenset())
-        for restriction in self._in_force(now_ms):
+        for restriction in self.in_force(now_ms):
             if restriction.symbol in ("", symbol) and restriction.code not in spared:
                 raise refusal(restriction.code)
 
     def check_mode_change(self, now_ms: int) -> None:
         """Return if the position mode may be changed; raises -4531."""
-        for restriction in self._in_force(now_ms):
+        for restriction in self.in_force(now_ms):
             if restriction.code in NO_MODE_CHANGE:
                 raise refusal(restriction.code)
 
-    def _in_force(self, now_ms: int) -> list[Restriction]:
+    def in_force(self, now_ms: int) -> list[Restriction]:
+        """Return the restrictions that have not ended."""
         return [each for each in self._restrictions.values() if now_ms < each.until_ms]

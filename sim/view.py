@@ -24,7 +24,7 @@ def view_text(venue: Venue, plan: FaultPlan, now_ms: int) -> str:
     blocks = [[f"simulated exchange   {_clock(now_ms)} UTC"]]
     for instrument in venue.instruments.values():
         blocks += [_head(instrument, now_ms), _book(instrument), _orders(instrument), _tape(instrument)]
-    blocks += [_account(venue), _fills(venue), _strikes(plan)]
+    blocks += [_account(venue), _restrictions(venue, now_ms), _fills(venue), _strikes(plan)]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
@@ -36,7 +36,8 @@ def _clock(time_ms: int) -> str:
 
 def _head(instrument: Instrument, now_ms: int) -> list[str]:
     regime, funding = instrument.regime, instrument.funding
-    status = regime.status if regime.status == TRADING else f"*** {regime.status} ***"
+    state = regime.status if regime.is_listed else "NOT LISTED"
+    status = state if state == TRADING else f"*** {state} ***"
     moved = f"   moved by {regime.shift_ticks} ticks" if regime.shift_ticks else ""
     minutes = max(0, funding.next_ms - now_ms) // 60_000
     mark = plain(instrument.mark.mark.quantize(Decimal("0.00000001")).normalize())
@@ -107,7 +108,30 @@ def _account(venue: Venue) -> list[str]:
             held = f"position {rules.quantity_text(position.lots)} {instrument.symbol}"
             unrealised = plain(position.unrealised(rules, instrument.mark.mark))
             lines.append(f"{held} at {plain(position.entry_price(rules))}   unrealised {unrealised}")
+            lines.append(_margin(venue, instrument))
     return lines if len(lines) > 1 else [*lines, "position: flat"]
+
+
+def _margin(venue: Venue, instrument: Instrument) -> str:
+    """Return how the position is levered, what it stands on, and where it would be liquidated."""
+    account, symbol = venue.account, instrument.symbol
+    held = account.isolated.get(symbol)
+    stands = "crossed" if held is None else f"isolated on {plain(held)}"
+    price = account.liquidation_price(symbol, venue.desk.marks)
+    end = (
+        f"liquidated at {plain(price.quantize(instrument.rules.tick_size))}" if price else "never liquidated"
+    )
+    return f"  {account.leverages[symbol]}x {stands}   {end}"
+
+
+def _restrictions(venue: Venue, now_ms: int) -> list[str]:
+    """Return what the account may not do at present, or works differently."""
+    lines = ["hedge mode: orders are refused"] if venue.hedge_mode else []
+    lines += ["in liquidation: orders are refused with -2023"] if venue.liquidating else []
+    return lines + [
+        f"restricted with {each.code}{f' in {each.symbol}' if each.symbol else ''}"
+        for each in venue.standing.in_force(now_ms)
+    ]
 
 
 def _fills(venue: Venue) -> list[str]:

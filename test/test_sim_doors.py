@@ -184,6 +184,24 @@ def test_view_tells_of_halts_moves_and_faults() -> None:
     assert "faults: halt 1" in text
 
 
+def test_view_tells_what_a_position_stands_on_and_what_is_forbidden() -> None:
+    """Leverage, margin, the liquidation price as positionRisk has it, restrictions, modes, and what is not listed."""
+    rig = Rig("BTCUSDT", "ETHUSDT")
+    rig.call("POST", "/fapi/v1/marginType", symbol="BTCUSDT", marginType="ISOLATED")
+    rig.take("BUY", "0.100")
+    price = rig.call("GET", "/fapi/v3/positionRisk", symbol="BTCUSDT").body[0]["liquidationPrice"]
+    assert f"  20x isolated on 250.00050000   liquidated at {Decimal(price):.2f}" in view(rig)
+    rig.take("BUY", "0.100", symbol="ETHUSDT")
+    assert "  20x crossed   never liquidated" in view(rig)
+    post(rig, "/sim/restrict", "code=-4400&seconds=9&symbol=ETHUSDT")
+    post(rig, "/sim/fault", "fault=hedge-mode&for_s=5")
+    post(rig, "/sim/fault", "fault=symbol-missing&symbol=ETHUSDT&for_s=5")
+    text = view(rig)
+    assert "\nrestricted with -4400 in ETHUSDT\n" in text
+    assert "hedge mode: orders are refused" in text
+    assert "ETHUSDT   *** NOT LISTED ***" in text
+
+
 def test_view_of_a_market_without_a_quote_says_so() -> None:
     """Nothing is made up before the first quote."""
     assert "no quote yet" in view(Rig(quoted=False))

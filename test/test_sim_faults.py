@@ -157,6 +157,21 @@ def test_filters_can_be_loosened_too(rule: str, order: dict[str, str], code: int
     with_faults(f"  - {{fault: symbol-rules, at_s: 1, {rule}}}\n", told)
 
 
+def test_number_of_amendments_can_be_limited_sooner() -> None:
+    """Facts 4.3: -5026 from maxMoveOrderLimit on; LIF-08 wants it lowered, so that a client meets it in time."""
+
+    async def told(client: Client) -> None:
+        (symbol,) = (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"]
+        assert symbol["maxMoveOrderLimit"] == 2
+        await client.place("a")
+        replies = [await client.amend("a", price=price) for price in ("49901", "49902", "49903")]
+        assert [reply.status for reply in replies] == [200, 200, 400]
+        assert replies[2].outcome == (400, -5026)
+        assert (await client.query("a")).body["price"] == "49902.00"
+
+    with_faults("  - {fault: symbol-rules, max_amendments: 2}\n", told)
+
+
 def test_delisting_is_announced_by_the_delivery_date() -> None:
     """Facts 3.2: delisting is announced through deliveryDate, and 6: contractInfo tells of it."""
 
