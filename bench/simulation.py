@@ -22,10 +22,10 @@ from test.daemon import World, in_a_world
 
 
 def trace_hash(world: World) -> str:
-    """Return a hash of the exchange's record and of every metric row that the daemon wrote."""
+    """Return a hash of the exchange's record and of all metrics that the daemon wrote."""
     digest = hashlib.sha256(json.dumps(world.record(), sort_keys=True).encode())
-    for row in world.rows():
-        digest.update(json.dumps(row, sort_keys=True).encode())
+    for path in world.metrics_files():
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

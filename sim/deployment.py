@@ -11,6 +11,8 @@ from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
 
+from msgspec import structs
+
 from sim.limits import LimitSizes
 from sim.market import BookTicker, DepthChange, Levels, Market, MarketEvent, Trade
 from sim.rules import SymbolRules
@@ -78,11 +80,11 @@ class _Deployed:
 
 def _multiplied(event: MarketEvent, factor: int) -> MarketEvent:
     if isinstance(event, BookTicker):
-        return replace(event, bid_lots=event.bid_lots * factor, ask_lots=event.ask_lots * factor)
+        return structs.replace(event, bid_lots=event.bid_lots * factor, ask_lots=event.ask_lots * factor)
     if isinstance(event, Trade):
-        return replace(event, lots=event.lots * factor)
+        return structs.replace(event, lots=event.lots * factor)
     if isinstance(event, DepthChange):
-        return replace(event, bids=_levels(event.bids, factor), asks=_levels(event.asks, factor))
+        return structs.replace(event, bids=_levels(event.bids, factor), asks=_levels(event.asks, factor))
     return event
 
 

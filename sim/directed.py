@@ -1,7 +1,8 @@
 """A market to which a script happens (see `sim.script`), whatever market it is."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from sim.market import (
     BookTicker,
@@ -88,7 +89,7 @@ class _Director:
             if self._has_depth:
                 yield self._forgotten(event.time_ms)
         factor = self._factor(past_ms)
-        self._shown = replace(
+        self._shown = structs.replace(
             event,
             bid_ticks=event.bid_ticks + self._shift_ticks,
             bid_lots=_smaller(event.bid_lots, factor),
@@ -113,7 +114,7 @@ class _Director:
         self._last_trade_id, self._last_single_id = event.trade_id, event.last_id
         if self._quote_missed or self._is_halted(past_ms, prints=True) or self._is_dry(past_ms):
             return
-        yield replace(
+        yield structs.replace(
             event,
             trade_id=event.trade_id + self._prints,
             price_ticks=event.price_ticks + self._shift_ticks,
@@ -129,7 +130,9 @@ class _Director:
             return
         self._has_depth = True
         factor = self._factor(past_ms)
-        yield replace(event, bids=self._levels(event.bids, factor), asks=self._levels(event.asks, factor))
+        yield structs.replace(
+            event, bids=self._levels(event.bids, factor), asks=self._levels(event.asks, factor)
+        )
 
     def _forgotten(self, time_ms: int) -> DepthChange:
         """The levels known so far are no longer what they were."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from sim import payloads
 from sim.auth import Gatekeeper
 from sim.errors import ApiError
@@ -89,7 +91,7 @@ def shift_market(stage: VenueStage, instrument: Instrument, bps: float, now_ms: 
     if quote is None:
         return
     was = instrument.regime.shift_ticks
-    unmoved = replace(
+    unmoved = structs.replace(
         quote,
         time_ms=now_ms,
         bid_ticks=quote.bid_ticks - was if quote.bid_ticks else 0,

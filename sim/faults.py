@@ -167,7 +167,9 @@ class Tap:
 
     def deliver(self, text: str) -> None:
         """Hand a payload on, as the plan decides."""
-        if not self.dead:
+        if not self._plan.event_faults:
+            self.put(text)
+        elif not self.dead:
             self._plan.pass_on(self, text)
 
     def put(self, text: str) -> None:
@@ -218,6 +220,7 @@ class FaultPlan:
         self._added = count()
         self._order = count()
         self._armed: dict[Acts, list[Armed]] = {acts: [] for acts in Acts}
+        self.event_faults = self._armed[Acts.EVENT]
         self._due: list[tuple[int, int, Callable[[int], None]]] = []
         self._answers: dict[str, deque[tuple[int, Response]]] = {}
         self._amended_ms: dict[str, int] = {}
@@ -430,9 +433,6 @@ class FaultPlan:
 
     def pass_on(self, tap: Tap, text: str) -> None:
         """Let a payload take its way."""
-        if not self._armed[Acts.EVENT]:
-            tap.put(text)
-            return
         for delivery in self.on_event(tap.route, text, self._now_ms):
             self._send(tap, delivery)
 

@@ -1,15 +1,19 @@
-"""What a market is to the simulated exchange: quotes and trades, ordered by exchange time."""
+"""What a market is to the simulated exchange: quotes and trades, ordered by exchange time.
+
+Events are msgspec structs, which are made in an eighth of the time of a frozen dataclass: an hour of one symbol can
+have 400,000.
+"""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
+
+from msgspec import Struct
 
 from sim.rules import SymbolRules
 
 
-@dataclass(frozen=True, slots=True)
-class BookTicker:
+class BookTicker(Struct, frozen=True, gc=False):
     """The best bid and ask of a symbol are these from `time_ms` on.
 
     Prices are in ticks, quantities in lots of the symbol's rules. (Market streams, "Individual Symbol Book
@@ -25,8 +29,7 @@ class BookTicker:
     ask_lots: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(Struct, frozen=True, gc=False):
     """One taker order has traded `lots` at one price at `time_ms` (Market streams, "Aggregate Trade").
 
     `trade_id` is the aggregate's id; `first_id` to `last_id` are the single trades in it. `buyer_is_maker`
@@ -47,8 +50,7 @@ Levels = tuple[tuple[int, int], ...]
 """Pairs of (price in ticks, lots shown there)."""
 
 
-@dataclass(frozen=True, slots=True)
-class DepthChange:
+class DepthChange(Struct, frozen=True):
     """From `time_ms` on the levels in `bids` and `asks` show these lots; 0 empties a level.
 
     `last_id` is the book's update id after the change. With `snapshot` these are all levels that are known, and
@@ -64,8 +66,7 @@ class DepthChange:
     snapshot: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FundingTerms:
+class FundingTerms(Struct, frozen=True):
     """From `time_ms` on the symbol's next funding is at `rate`, a fraction that longs pay if it is positive.
 
     `next_ms` is its exchange time. None leaves the rate or the time to the exchange: its own rate again, and 00, 08
@@ -126,9 +127,12 @@ class StreamMarket:
         Raises:
             MarketError: the next event cannot be read.
         """
+        event = self._next
+        if event is not None:
+            return event.time_ms
         if self._failure is not None:
             raise self._failure
-        return None if self._next is None else self._next.time_ms
+        return None
 
     def take(self) -> MarketEvent:
         """The next event is returned and consumed.
@@ -137,17 +141,14 @@ class StreamMarket:
             StopIteration: the market has ended.
             MarketError: the next event cannot be read.
         """
-        if self._failure is not None:
-            raise self._failure
-        if self._next is None:
-            raise StopIteration("the market has ended")
         event = self._next
+        if event is None:
+            raise self._failure or StopIteration("the market has ended")
         self._read()
         return event
 
     def _read(self) -> None:
-        self._next = None
         try:
             self._next = next(self._events, None)
         except MarketError as error:
-            self._failure = error
+            self._next, self._failure = None, error

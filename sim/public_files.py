@@ -10,11 +10,11 @@ import heapq
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,7 +49,7 @@ _TRUE_FALSE = {"true": True, "false": False}
 _FIRST_MICROSECOND_TIME = 10**14
 _CACHED_TEXTS = 1 << 16
 
-Cells = list[str]
+Cells = Sequence[str]
 E = TypeVar("E")
 
 
@@ -108,9 +108,23 @@ def read_tape(days: Mapping[str, SymbolDays], rules: Mapping[str, SymbolRules]) 
     """
     streams: list[Iterator[MarketEvent]] = []
     for symbol, files in days.items():
-        streams.append(in_order(_read_trades(files.trades, rules[symbol])))
-        streams.append(in_order(_read_quotes(files.quotes, rules[symbol])))
-    return heapq.merge(*streams, key=attrgetter("time_ms"))
+        trades = in_order(_read_trades(files.trades, rules[symbol]))
+        quotes = in_order(_read_quotes(files.quotes, rules[symbol]))
+        streams.append(_trades_first(trades, quotes))
+    return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=attrgetter("time_ms"))
+
+
+def _trades_first(trades: Iterator[MarketEvent], quotes: Iterator[MarketEvent]) -> Iterator[MarketEvent]:
+    """Two streams in one, by time."""
+    trade = next(trades, None)
+    for quote in quotes:
+        while trade is not None and trade.time_ms <= quote.time_ms:
+            yield trade
+            trade = next(trades, None)
+        yield quote
+    if trade is not None:
+        yield trade
+        yield from trades
 
 
 def in_order(events: Iterable[MarketEvent]) -> Iterator[MarketEvent]:
@@ -124,21 +138,18 @@ def in_order(events: Iterable[MarketEvent]) -> Iterator[MarketEvent]:
 
 def _read_quotes(paths: Iterable[Path], rules: SymbolRules) -> Iterator[BookTicker]:
     ticks, lots = Units(rules.price_ticks, rules.tick_size), Units(rules.lots, rules.step_size)
+    symbol = rules.symbol
 
     def quote(cells: Cells) -> BookTicker:
         update_id, bid, bid_quantity, ask, ask_quantity, time = cells
-        event = BookTicker(
-            _time_ms(time),
-            rules.symbol,
-            int(update_id),
-            ticks[bid],
-            lots[bid_quantity],
-            ticks[ask],
-            lots[ask_quantity],
-        )
-        if not 0 < event.bid_ticks < event.ask_ticks:
+        time_ms, bid_ticks, ask_ticks = int(time), ticks[bid], ticks[ask]
+        if time_ms >= _FIRST_MICROSECOND_TIME:
+            time_ms //= 1000
+        if not 0 < bid_ticks < ask_ticks:
             raise ValueError(f"bid {bid} and ask {ask} are no market")
-        return event
+        return BookTicker(
+            time_ms, symbol, int(update_id), bid_ticks, lots[bid_quantity], ask_ticks, lots[ask_quantity]
+        )
 
     return _parsed(paths, QUOTES, quote)
 
@@ -216,22 +227,18 @@ def _parsed(paths: Iterable[Path], kind: str, parse: Callable[[Cells], E]) -> It
 
 
 def _parsed_file(path: Path, columns: tuple[str, ...], parse: Callable[[Cells], E]) -> Iterator[E]:
-    width = len(columns)
-    usual = places = list(range(width))
+    picked = itemgetter(*range(len(columns)))
     with _opened(path) as lines:
         for number, line in enumerate(lines, 1):
             cells = line.rstrip("\r\n").split(",")
-            if cells == [""]:
-                continue
             try:
-                if number == 1 and not cells[0].isdigit():
-                    places = _places(cells, columns)
+                if number == 1 and not cells[0].isdigit() and cells != [""]:
+                    picked = itemgetter(*_places(cells, columns))
                     continue
-                if places == usual and len(cells) >= width:
-                    event = parse(cells[:width])
-                else:
-                    event = parse([cells[place] for place in places])
+                event = parse(picked(cells))
             except (ValueError, LookupError, InvalidOperation) as error:
+                if cells == [""]:
+                    continue
                 raise MarketError(f"{path.name}:{number}: {_reason(error)}.") from error
             yield event
 

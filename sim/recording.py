@@ -7,10 +7,12 @@ the mid price where the last one ended, and its ids go on counting. Spreads, siz
 the recording.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+
+from msgspec import structs
 
 from sim.market import BookTicker, DepthChange, Levels, MarketError, MarketEvent, StreamMarket, Trade
 from sim.public_files import find_days, read_tape
@@ -22,6 +24,8 @@ SEAM_MS = 100
 # A recording that rises would rise with every pass. Where a pass would lead further away from the first price
 # than this part of it, the pass is played upside down.
 MAX_DRIFT = Fraction(1, 10)
+# A recording that is looped and has no more events than this is kept in memory, where they take some 30 MB.
+KEPT_EVENTS = 200_000
 
 
 class RecordedMarket(StreamMarket):
@@ -42,7 +46,8 @@ class RecordedMarket(StreamMarket):
         speed: Fraction = Fraction(1),
         loop: bool = True,
     ) -> None:
-        self._read_tape = _tape(source, rules)
+        read = _tape(source, rules)
+        self._events_of_a_pass: Callable[[], Iterable[MarketEvent]] = _KeptTape(read).events if loop else read
         self._start_ms = start_ms
         self._slowness = speed.denominator, speed.numerator
         super().__init__(rules, self._play(rules, loop=loop))
@@ -54,12 +59,13 @@ class RecordedMarket(StreamMarket):
         played_ms = 0
         while True:
             first_ms = last_ms = None
-            for event in self._read_tape():
+            for event in self._events_of_a_pass():
                 stitch = stitches[event.symbol]
                 if isinstance(event, Trade) and stitch.first_quote is None:
                     continue  # there is no quote yet that it could have happened at
-                first_ms = event.time_ms if first_ms is None else first_ms
                 last_ms = event.time_ms
+                if first_ms is None:
+                    first_ms = last_ms
                 yield stitch.apply(event, self._exchange_ms(played_ms + last_ms - first_ms))
             if not loop or first_ms is None or last_ms is None:
                 return
@@ -72,6 +78,28 @@ class RecordedMarket(StreamMarket):
     def _exchange_ms(self, recorded_ms: int) -> int:
         numerator, denominator = self._slowness
         return self._start_ms + recorded_ms * numerator // denominator
+
+
+class _KeptTape:
+    """A recording that is read once if it is short, and anew for each pass if it is not."""
+
+    def __init__(self, read: Callable[[], Iterator[MarketEvent]]) -> None:
+        self._read = read
+        self._kept: list[MarketEvent] | None = None
+
+    def events(self) -> Iterable[MarketEvent]:
+        """The recorded events are returned, from the first to the last."""
+        return self._read_and_keep() if self._kept is None else self._kept
+
+    def _read_and_keep(self) -> Iterator[MarketEvent]:
+        kept: list[MarketEvent] | None = []
+        for event in self._read():
+            if kept is not None:
+                kept.append(event)
+                if len(kept) > KEPT_EVENTS:
+                    kept = None
+            yield event
+        self._kept = kept
 
 
 @dataclass(slots=True)
@@ -100,34 +128,42 @@ class _Stitch:
             return self._trade(event, time_ms)
         if isinstance(event, DepthChange):
             return self._depth(event, time_ms)
-        return replace(event, time_ms=time_ms)
+        return structs.replace(event, time_ms=time_ms)
 
     def _quote(self, recorded: BookTicker, time_ms: int) -> BookTicker:
         if self.first_quote is None:
             self.first_quote = recorded
             self.lowest_ticks, self.highest_ticks = recorded.bid_ticks, recorded.ask_ticks
         self.last_quote = recorded
-        bid_ticks, ask_ticks, offset_ticks = recorded.bid_ticks, recorded.ask_ticks, self.offset_ticks
+        bid_ticks, ask_ticks = recorded.bid_ticks, recorded.ask_ticks
         if bid_ticks < self.lowest_ticks:
             self.lowest_ticks = bid_ticks
         if ask_ticks > self.highest_ticks:
             self.highest_ticks = ask_ticks
-        bid = offset_ticks + self.sign * bid_ticks, recorded.bid_lots
-        ask = offset_ticks + self.sign * ask_ticks, recorded.ask_lots
+        bid_lots, ask_lots = recorded.bid_lots, recorded.ask_lots
         if self.sign < 0:
-            bid, ask = ask, bid
-        return BookTicker(time_ms, recorded.symbol, recorded.update_id + self.update_id_offset, *bid, *ask)
+            bid_ticks, bid_lots, ask_ticks, ask_lots = -ask_ticks, ask_lots, -bid_ticks, bid_lots
+        return BookTicker(
+            time_ms,
+            recorded.symbol,
+            recorded.update_id + self.update_id_offset,
+            self.offset_ticks + bid_ticks,
+            bid_lots,
+            self.offset_ticks + ask_ticks,
+            ask_lots,
+        )
 
     def _trade(self, recorded: Trade, time_ms: int) -> Trade:
         self.first_trade = self.first_trade or recorded
         self.last_trade = recorded
-        return replace(
-            recorded,
-            time_ms=time_ms,
-            trade_id=recorded.trade_id + self.trade_id_offset,
-            price_ticks=self.offset_ticks + self.sign * recorded.price_ticks,
-            first_id=recorded.first_id + self.single_id_offset,
-            last_id=recorded.last_id + self.single_id_offset,
+        return Trade(
+            time_ms,
+            recorded.symbol,
+            recorded.trade_id + self.trade_id_offset,
+            self.offset_ticks + self.sign * recorded.price_ticks,
+            recorded.lots,
+            recorded.first_id + self.single_id_offset,
+            recorded.last_id + self.single_id_offset,
             buyer_is_maker=recorded.buyer_is_maker == (self.sign > 0),
         )
 

@@ -9,6 +9,8 @@ Source: facts section 3.2 (status, filters, deliveryDate), 9 (-1121, -4140, -502
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from sim.errors import refusal
 from sim.market import BookTicker, DepthChange, FundingTerms, MarketEvent, Trade
 from sim.rules import SymbolRules
@@ -97,11 +99,11 @@ class Regime:
             return event
         if isinstance(event, BookTicker):
             bid_ticks = self._shifted(event.bid_ticks)
-            return replace(
+            return structs.replace(
                 event, bid_ticks=bid_ticks, ask_ticks=max(self._shifted(event.ask_ticks), bid_ticks + 1)
             )
         if isinstance(event, Trade):
-            return replace(event, price_ticks=self._shifted(event.price_ticks))
+            return structs.replace(event, price_ticks=self._shifted(event.price_ticks))
         return self._moved_depth(event)
 
     def _moved_depth(self, event: DepthChange) -> DepthChange:
@@ -109,7 +111,7 @@ class Regime:
             tuple((self._shifted(ticks), lots) for ticks, lots in levels)
             for levels in (event.bids, event.asks)
         )
-        return replace(event, bids=bids, asks=asks)
+        return structs.replace(event, bids=bids, asks=asks)
 
     def _shifted(self, ticks: int) -> int:
         """Return a price of the market as it stands here; an empty side stays empty."""

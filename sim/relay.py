@@ -15,8 +15,10 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
+
+from msgspec import structs
 
 from sim.market import BookTicker, FundingTerms, Market, MarketError, MarketEvent, Trade
 from sim.rules import MAINNET, SymbolRules
@@ -94,7 +96,7 @@ class LiveMarket:
             raise StopIteration("no event has come")
         event = heapq.heappop(self._held).event
         self._taken_ms = time_ms
-        return replace(event, time_ms=time_ms)
+        return structs.replace(event, time_ms=time_ms)
 
     def went_up(self, name: str) -> None:
         """The socket is open; with both open the market goes on."""

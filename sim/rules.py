@@ -3,12 +3,14 @@
 Prices count in ticks and quantities in lots, both whole numbers; these rules are the only bridge to decimal text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 _DELIVERY_NEVER_MS = 4133404800000
 _ONBOARD_MS = 1569398400000
+_KEPT_TEXTS = 1 << 16
 
 
 def plain(value: Decimal) -> str:
@@ -49,12 +51,14 @@ class SymbolRules:
     liquidation_fee: Decimal = Decimal("0.012500")
     market_take_bound: Decimal = Decimal("0.05")
     max_amendments: int = 10_000
-    _price_scale: tuple[int, int, int] = field(init=False, repr=False, compare=False)
-    _lot_scale: tuple[int, int, int] = field(init=False, repr=False, compare=False)
+    price_text: Callable[[int], str] = field(init=False, repr=False, compare=False)
+    """Returns the price of so many ticks as it goes over the wire."""
+    quantity_text: Callable[[int], str] = field(init=False, repr=False, compare=False)
+    """Returns the quantity of so many lots as it goes over the wire."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_price_scale", _scale(self.tick_size))
-        object.__setattr__(self, "_lot_scale", _scale(self.step_size))
+        object.__setattr__(self, "price_text", _Texts(self.tick_size).__getitem__)
+        object.__setattr__(self, "quantity_text", _Texts(self.step_size).__getitem__)
 
     def price_ticks(self, price: Decimal) -> int:
         """Return ``price`` in whole ticks; raises ValueError if it lies between two ticks."""
@@ -71,14 +75,6 @@ class SymbolRules:
     def quantity(self, lots: int) -> Decimal:
         """Return the quantity of ``lots`` with the step's number of decimals."""
         return lots * self.step_size
-
-    def price_text(self, ticks: int) -> str:
-        """Return the price of ``ticks`` as it goes over the wire."""
-        return _text(ticks, self._price_scale)
-
-    def quantity_text(self, lots: int) -> str:
-        """Return the quantity of ``lots`` as it goes over the wire."""
-        return _text(lots, self._lot_scale)
 
     def as_exchange_info(self) -> dict[str, Any]:
         """Return the element of ``symbols`` in exchangeInfo, keys in the order in which Binance sends them."""
@@ -143,20 +139,22 @@ def _whole(value: Decimal, unit: Decimal, what: str, name: str) -> int:
     return int(count)
 
 
-def _scale(unit: Decimal) -> tuple[int, int, int]:
-    """Return (units per step, decimals, 10 ** decimals), so that text needs integer arithmetic only."""
-    exponent = unit.as_tuple().exponent
-    decimals = max(-exponent, 0) if isinstance(exponent, int) else 0
-    return int(unit.scaleb(decimals)), decimals, 10**decimals
+class _Texts(dict[int, str]):
+    """Multiples of a unit as decimal text with its number of decimals; those that were asked for are kept."""
 
+    def __init__(self, unit: Decimal) -> None:
+        super().__init__()
+        exponent = unit.as_tuple().exponent
+        self._decimals = max(-exponent, 0) if isinstance(exponent, int) else 0
+        self._factor = int(unit.scaleb(self._decimals))
 
-def _text(count: int, scale: tuple[int, int, int]) -> str:
-    factor, decimals, power = scale
-    value = count * factor
-    if not decimals:
-        return str(value)
-    whole, rest = divmod(abs(value), power)
-    return f"{'-' if value < 0 else ''}{whole}.{rest:0{decimals}d}"
+    def __missing__(self, count: int) -> str:
+        if len(self) >= _KEPT_TEXTS:
+            self.clear()
+        digits, decimals = str(abs(count * self._factor)).zfill(self._decimals + 1), self._decimals
+        text = f"{digits[:-decimals]}.{digits[-decimals:]}" if decimals else digits
+        self[count] = f"-{text}" if count < 0 else text
+        return self[count]
 
 
 def _mainnet(symbol: str, **fields: Any) -> SymbolRules:

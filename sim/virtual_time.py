@@ -9,8 +9,8 @@ import asyncio
 import heapq
 import selectors
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -33,11 +33,47 @@ class VirtualDeadlock(RuntimeError):
     """Nothing is ready and no timer is set, so that on virtual time nothing can ever happen again."""
 
 
+class _Descriptors(selectors.DefaultSelector):
+    """What the operating system is asked about; knows without a search how much that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registered = 0
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """The descriptor is watched from now on."""
+        key = super().register(fileobj, events, data)
+        self.registered += 1
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """The descriptor is watched no more."""
+        key = super().unregister(fileobj)
+        self.registered -= 1
+        return key
+
+
 class _Timer(asyncio.TimerHandle):
-    """A timer of the loop; asyncio's own, with the one thing that the loop has to know besides."""
+    """A timer of the loop: asyncio's own, made in one go and without a look at whether the loop is debugged."""
 
     __slots__ = ()
-    _scheduled: bool
+
+    def __init__(
+        self,
+        when_s: float,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._when = when_s
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._scheduled = True
+        self._repr = self._source_traceback = None
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -50,7 +86,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     # What asyncio's own loop has and does not publish.
     _ready: deque[asyncio.Handle]
-    _selector: selectors.BaseSelector
     _stopping: bool
     _process_events: Callable[[list[tuple[selectors.SelectorKey, int]]], None]
 
@@ -60,8 +95,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._timer_numbers = count()
         self._cancelled_timers = 0
         self._turns = 0
-        super().__init__()
-        self._own_descriptors = len(self._selector.get_map())
+        self._descriptors = _Descriptors()
+        super().__init__(self._descriptors)
+        self._own_descriptors = self._descriptors.registered
 
     @property
     def now_ns(self) -> int:
@@ -81,7 +117,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """`callback(*args)` will be called when `time()` is `when`; the handle returned can cancel it."""
         timer = _Timer(when, callback, args, self, context)
-        timer._scheduled = True
         heapq.heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
         return timer
 
@@ -118,11 +153,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _jump(self) -> None:
         """The clock stands at the next timer, unless a descriptor has made something ready."""
         timers = self._timers
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         due_ns = timers[0][0] if timers else None
-        has_sockets = len(self._selector.get_map()) > self._own_descriptors
-        if due_ns is None or due_ns - self._now_ns >= _LONG_JUMP_NS or has_sockets:
+        if (
+            due_ns is None
+            or due_ns - self._now_ns >= _LONG_JUMP_NS
+            or self._descriptors.registered > self._own_descriptors
+        ):
             self._poll()
             if self._ready:
                 return
@@ -132,7 +170,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _poll(self) -> None:
         """What the operating system has for the loop, signals and sockets, has been made ready; nobody has waited."""
-        self._process_events(self._selector.select(0))
+        self._process_events(self._descriptors.select(0))
 
     def _describe_deadlock(self) -> str:
         names = sorted(task.get_name() for task in asyncio.all_tasks(self))

@@ -368,10 +368,14 @@ class World:
 
     # --- what the daemon wrote --------------------------------------------------------------------------------
 
+    def metrics_files(self) -> list[Path]:
+        """Return all metrics files, in the order of their days."""
+        return sorted((self.folder / "logs").glob("metrics-*.csv"))
+
     def rows(self) -> list[dict[str, str]]:
         """Return all rows of all metrics files."""
         rows: list[dict[str, str]] = []
-        for path in sorted((self.folder / "logs").glob("metrics-*.csv")):
+        for path in self.metrics_files():
             with path.open(newline="", encoding="utf-8") as file:
                 rows.extend(csv.DictReader(file, strict=True))
         return rows

@@ -193,6 +193,25 @@ def test_a_loop_so_wild_that_prices_would_reach_zero_begins_at_its_own_prices_ag
     assert all(isinstance(quote, BookTicker) and quote.bid_ticks > 0 for quote in quotes)
 
 
+@pytest.mark.parametrize("most_kept", [len(EXPECTED), len(EXPECTED) - 1])
+def test_a_loop_is_the_same_whether_the_recording_is_kept_or_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_kept: int
+) -> None:
+    """A short recording is read once and outlives its files; a longer one is read for each pass."""
+    write_day(tmp_path)
+    expected = played(replay(tmp_path, loop=True), 3 * len(EXPECTED))
+    monkeypatch.setattr("sim.recording.KEPT_EVENTS", most_kept)
+    market = replay(tmp_path, loop=True)
+    assert played(market, 2 * len(EXPECTED) - 1) == expected[: 2 * len(EXPECTED) - 1]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    if most_kept == len(EXPECTED):
+        assert played(market, len(EXPECTED) + 1) == expected[2 * len(EXPECTED) - 1 :]
+    else:
+        with pytest.raises(MarketError, match="cannot be read"):
+            played(market, len(EXPECTED) + 1)
+
+
 def test_symbols_are_merged_by_their_times(tmp_path: Path) -> None:
     """Two symbols of one folder share the time line."""
     write_day(tmp_path)

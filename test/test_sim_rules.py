@@ -1,5 +1,6 @@
 """The rules of a symbol are the exact bridge between decimal text and whole ticks and lots."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -19,6 +20,16 @@ def test_ticks_and_lots_survive_the_way_to_text_and_back(symbol: str, count: int
     assert rules.lots(Decimal(rules.quantity_text(count))) == count
     assert rules.price_text(count) == plain(rules.price(count))
     assert rules.quantity_text(count) == plain(rules.quantity(count))
+
+
+def test_texts_stay_right_when_more_were_asked_for_than_are_kept() -> None:
+    """Texts are kept for their next use, but not without end."""
+    rules = replace(MAINNET["BTCUSDT"])
+    for _ in range(2):
+        for count in (0, 7, 70_000, 140_001):
+            assert rules.price_text(count) == plain(rules.price(count))
+        for count in range(70_000):
+            rules.price_text(count)
 
 
 def test_price_between_two_ticks_is_refused() -> None:
