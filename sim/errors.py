@@ -28,16 +28,33 @@ class RefusedHandshake(Exception):
 
 
 TEXTS: dict[int, str] = {
+    -1000: "An unknown error occured while processing the request.",
+    -1001: "Internal error; unable to process your request. Please try again.",
+    -1002: "You are not authorized to execute this request.",
+    -1003: "Too many requests; current limit of IP is {} requests per minute. Please use the websocket for live "
+    "updates to avoid polling the API.",
+    -1006: "An unexpected response was received from the message bus. Execution status unknown.",
+    -1007: "Timeout waiting for response from backend server. Send status unknown; execution status unknown.",
+    -1008: "Request throttled by system-level protection. Reduce-only/close-position orders are exempt. Please try "
+    "again.",
+    -1010: "ERROR_MSG_RECEIVED.",
+    -1013: "INVALID_MESSAGE.",
+    -1014: "Unsupported order combination.",
+    -1016: "This service is no longer available.",
     -1015: "Too many new orders; current limit is {} orders per {}.",
     -1020: "This operation is not supported.",
     -1023: "Start time is greater than end time.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
+    -1099: "Not found, unauthenticated, or unauthorized.",
     -1100: "Illegal characters found in parameter '{}'.",
     -1101: "Duplicate values for parameter '{}' detected.",
     -1102: "Mandatory parameter '{}' was not sent, was empty/null, or malformed.",
+    -1103: "An unknown parameter was sent.",
+    -1104: "Not all sent parameters were read.",
     -1105: "Parameter '{}' was empty.",
     -1106: "Parameter '{}' sent when not required.",
+    -1109: "Invalid account.",
     -1111: "Precision is over the maximum defined for this asset.",
     -1115: "Invalid timeInForce.",
     -1116: "Invalid orderType.",
@@ -50,14 +67,20 @@ TEXTS: dict[int, str] = {
     -1130: "Data sent for parameter '{}' is not valid.",
     -1136: "Invalid newOrderRespType.",
     -1131: "recvWindow must be less than 60000.",
+    -2010: "NEW_ORDER_REJECTED",
     -2011: "Unknown order sent.",
+    -2012: "Batch cancel failure.",
     -2013: "Order does not exist.",
     -2014: "API-key format invalid.",
     -2015: "Invalid API-key, IP, or permissions for action.",
     -2017: "API Keys are locked on this account.",
+    -2018: "Balance is insufficient.",
     -2019: "Margin is insufficient.",
+    -2020: "Unable to fill.",
+    -2021: "Order would immediately trigger.",
     -2022: "ReduceOnly Order is rejected.",
     -2023: "User in liquidation mode now.",
+    -2024: "Position is not sufficient.",
     -2025: "Reach max open order limit.",
     -2027: "Exceeded the maximum allowable position at current leverage.",
     -2028: "Leverage is smaller than permitted: insufficient margin balance.",
@@ -75,6 +98,7 @@ TEXTS: dict[int, str] = {
     -4024: "Limit price can't be lower than {}.",
     -4028: "Leverage {} is not valid.",
     -4032: "Exceed maximum cancel order size.",
+    -4045: "Reach max stop order limit.",
     -4046: "No need to change margin type.",
     -4047: "Margin type cannot be changed if there exists open orders.",
     -4048: "Margin type cannot be changed if there exists position.",
@@ -90,6 +114,7 @@ TEXTS: dict[int, str] = {
     -4067: "Position side cannot be changed if there exists open orders.",
     -4068: "Position side cannot be changed if there exists position.",
     -4082: "Invalid number of batch place orders.",
+    -4083: "Fail to place batch orders.",
     -4087: "User can only place reduce only order.",
     -4088: "User can not place order currently.",
     -4105: "Symbol is under risk control: only reduce-only orders are allowed.",
@@ -135,12 +160,51 @@ TEXTS: dict[int, str] = {
     -5040: "The goodTillDate timestamp must be greater than the current time plus 600 seconds and smaller than "
     "253402300799000 (UTC 9999-12-31 23:59:59)",
     -5041: "No depth matches this BBO order",
+    -5043: "A pending modification already exists for this order.",
     -5047: "The original order is not a reduce-only order.",
 }
 
-_STATUSES = {-1015: 429, -2014: 401, -2015: 401}
+_STATUSES = {
+    -1001: 503,
+    -1003: 429,
+    -1006: 500,
+    -1007: 408,
+    -1008: 503,
+    -1015: 429,
+    -2014: 401,
+    -2015: 401,
+}
+
+_EXAMPLES: dict[int, tuple[str, ...]] = {
+    -1003: ("2400",),
+    -1015: ("300", "10 SECOND"),
+    -1100: ("price",),
+    -1101: ("symbol",),
+    -1102: ("quantity",),
+    -1105: ("symbol",),
+    -1106: ("reduceOnly",),
+    -1130: ("limit",),
+    -4016: ("52500.00",),
+    -4021: ("3",),
+    -4024: ("47500.00",),
+    -4028: ("126",),
+    -4164: ("50",),
+    -4165: ("7",),
+    -5029: ("50",),
+}
+"""What stands in the texts of refusals that are made up."""
+
+
+def status_of(code: int) -> int:
+    """Return the HTTP status that comes with a code."""
+    return _STATUSES.get(code, 400)
+
+
+def usual_text(code: int) -> str:
+    """Return the text of a code as it might be, for a refusal that nothing has brought about."""
+    return TEXTS[code].format(*_EXAMPLES.get(code, ())) if code in TEXTS else "Injected error."
 
 
 def refusal(code: int, *details: object) -> ApiError:
     """Return the error of ``code`` with its usual text, ``details`` filled into it, and its HTTP status."""
-    return ApiError(code, TEXTS[code].format(*details), _STATUSES.get(code, 400))
+    return ApiError(code, TEXTS[code].format(*details), status_of(code))

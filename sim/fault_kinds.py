@@ -181,7 +181,7 @@ _ALL = (
         "REJ-08 REJ-09 LIM-01 LIM-02 LIM-05 LIM-06 LIM-07 NET-05 NET-06 ACC-03 ACC-05 ACC-07 VEN-02 VEN-03",
         reply=choice(*REPLIES, default=""),
         code=whole(-9999, -1, 0),
-        status=whole(400, 599, 400),
+        status=whole(400, 599, 0),
         message=text(""),
         retry_after_s=whole(0, 259_200, -1),
         executed=_EXECUTED,

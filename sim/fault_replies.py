@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sim.errors import TEXTS, refusal
+from sim.errors import refusal, usual_text
 from sim.messages import Response
 
 _JSON = {"content-type": "application/json"}
@@ -88,7 +88,7 @@ def canned_reply(name: str, rest_ms: int, now_ms: int, retry_after_s: int = -1) 
 
 def error_reply(status: int, code: int, message: str, retry_after_s: int = -1) -> Response:
     """Return an error in Binance's form; without a ``message`` it is the usual one of the code."""
-    text = message or TEXTS.get(code, "Injected error.")
+    text = message or usual_text(code)
     headers = _JSON if retry_after_s < 0 else {**_JSON, "retry-after": str(retry_after_s)}
     return Response(status, headers, _encode({"code": code, "msg": text}))
 
@@ -154,7 +154,7 @@ def with_failed_last(content: Any, code: int) -> Any:
     """Return a list whose last element is an error."""
     if not isinstance(content, list) or not content:
         return content
-    return [*content[:-1], {"code": code, "msg": TEXTS.get(code, "Execution status unknown.")}]
+    return [*content[:-1], {"code": code, "msg": usual_text(code)}]
 
 
 def with_time_off(content: Any, offset_ms: int) -> Any:

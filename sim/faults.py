@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from sim import fault_replies as replies
+from sim.errors import status_of
 from sim.fault_events import (
     EDITS,
     ONLY_EVENTS,
@@ -562,7 +563,8 @@ def _question(request: Request) -> str:
 def _error(values: Mapping[str, Any], rest_ms: int, now_ms: int) -> Response:
     if values["reply"]:
         return replies.canned_reply(values["reply"], rest_ms, now_ms, values["retry_after_s"])
-    return replies.error_reply(values["status"], values["code"], values["message"], values["retry_after_s"])
+    status = values["status"] or status_of(values["code"])
+    return replies.error_reply(status, values["code"], values["message"], values["retry_after_s"])
 
 
 def _reply_edit(rule: Rule, request: Request, response: Response, now_ms: int) -> Response:
