@@ -2,18 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from core.daily_loss import DayResult
 from core.gate import Gate
 from core.ledger import Ledger
 from core.model import SymbolRules
 from core.order import LiveOrders
+from core.posture import WIDEN_FACTOR, Posture
+from core.price_watch import PriceWatch
 from core.settings import QuoteSettings, RiskSettings
 from core.state import SymbolState
 
 
 def _nobody(_context: "SymbolContext", _mid_half_ticks: int) -> None:
     """Nobody wants to know of a new book."""
+
+
+def _no_one(_context: "SymbolContext") -> None:
+    """Nobody wants to know of another posture."""
 
 
 @dataclass(slots=True)
@@ -23,6 +30,9 @@ class SymbolContext:
     ``lock`` is held while orders are being changed or counted, so that a refresh, a withdrawal, a flatten and a
     reconciliation never overlap. ``gate`` is asked before each quote, and ``limits`` are kept by each. ``on_book`` is
     called with the mid of every book that proves to be the present one; it has to be quick.
+
+    ``posture`` is how far risk holds the quotes back; ``on_posture`` is called when it has changed. ``day`` is what the
+    symbol has made since 00:00 UTC, None while that is not known or not asked for.
     """
 
     settings: QuoteSettings
@@ -34,8 +44,23 @@ class SymbolContext:
     ledger: Ledger = field(default_factory=Ledger)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     on_book: "Callable[[SymbolContext, int], None]" = _nobody
+    posture: Posture = Posture.NORMAL
+    posture_reason: str = ""
+    on_posture: "Callable[[SymbolContext], None]" = _no_one
+    prices: PriceWatch = field(init=False)
+    day: DayResult | None = None
+
+    def __post_init__(self) -> None:
+        self.prices = PriceWatch(self.limits.max_price_change, self.limits.price_change_window_s)
 
     @property
     def symbol(self) -> str:
         """Return the symbol's name."""
         return self.rules.symbol
+
+    @property
+    def quoting(self) -> QuoteSettings:
+        """Return the settings of the quotes as the posture has them: farther from the mid while it is to widen."""
+        if self.posture < Posture.WIDEN:
+            return self.settings
+        return replace(self.settings, offset_percent=self.settings.offset_percent * WIDEN_FACTOR)

@@ -188,9 +188,7 @@ class Engine:
             wiring.rng,
             safety.max_book_age_ms,
         )
-        self.orders = OrderManager(
-            self.contexts, self.execution, self.bus, wiring.clock, settings.risk, settings.manage
-        )
+        self.orders = OrderManager(self.contexts, self.execution, self.bus, wiring.clock, settings.manage)
         self.risk = RiskController(
             self.contexts,
             self._gateway,

@@ -116,6 +116,7 @@ class RiskKind(StrEnum):
     NOT_FLAT = "not_flat"
     POSITION_ADOPTED = "position_adopted"
     QUOTES_TRIMMED = "quotes_trimmed"
+    POSTURE = "posture"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """A halt is a latch on disk: it survives every restart, and only an operator clears it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
+from utils.durable import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,7 @@ class HaltLatch:
 
     def engage(self, reason: str, now_ms: int) -> None:
         """Have the halt stand on disk, whole or not at all. Raises OSError if the disk does not take it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(Halt(self._symbol, reason, now_ms)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_whole(self.path, msgspec.json.encode(Halt(self._symbol, reason, now_ms)))
 
     def clear(self) -> bool:
         """Have no halt stand; return whether there was one."""

@@ -141,6 +141,7 @@ class MarketDataWorker:
         context.state.book = book
         if is_proof:
             self._prove(context, book.received_ns)
+            context.prices.add(book.received_ns, book.mid_half_ticks)
             context.on_book(context, book.mid_half_ticks)
 
     def _prove(self, context: SymbolContext, at_ns: int) -> None:

@@ -83,6 +83,8 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "orders_rejected": ("count", "orders refused or not sent since the start"),
     "quoting": ("bool", "1 while quotes may be sent, 0 with the reasons in details"),
     "paused": ("bool", "1 while the strategy is paused"),
+    "posture": ("step", "0 normal, 1 widen, 2 one side, 3 pull, 4 flatten, 5 halt; why in details"),
+    "price_change": ("bps", "highest less lowest mid within risk.price_change_window_s"),
     "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
 }
 """One row a second for each symbol: name -> (unit, meaning)."""
@@ -194,7 +196,11 @@ def symbol_rows(
     """Yield this second's rows of one symbol."""
     values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
     values |= _order_values(context, counters)
-    details = {"quoting": "; ".join(context.gate.reasons), "fees": _fees_elsewhere(context)}
+    details = {
+        "quoting": "; ".join(context.gate.reasons),
+        "fees": _fees_elsewhere(context),
+        "posture": context.posture_reason,
+    }
     for name, value in values.items():
         unit = _unit(SYMBOL_METRICS[name][0], context)
         yield Row(name, _text(value), unit, context.symbol, details=details.get(name, ""))
@@ -264,6 +270,8 @@ def _order_values(context: SymbolContext, counters: Counters) -> Values:
         "orders_rejected": counters.of(symbol, OrderKind.REJECTED),
         "quoting": context.gate.is_open,
         "paused": context.state.strategy_paused,
+        "posture": context.posture.value,
+        "price_change": context.prices.change_bps,
     }
 
 

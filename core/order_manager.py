@@ -11,7 +11,7 @@ from core.gate import STOPPING
 from core.order import LiveOrder
 from core.refresh import Refresher
 from core.schedule import Schedule
-from core.settings import ManageSettings, RiskSettings
+from core.settings import ManageSettings
 from utils.clock import Clock
 from utils.errors import ExchangeError
 
@@ -36,7 +36,6 @@ class OrderManager:
         execution: ExecutionEngine,
         bus: EventBus,
         clock: Clock,
-        risk: RiskSettings,
         manage: ManageSettings,
     ) -> None:
         self.progress = {context.symbol: 0 for context in contexts}
@@ -48,7 +47,7 @@ class OrderManager:
         self._clean_up_ns = 0
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
         self._refreshers = {
-            context.symbol: Refresher(context, execution, bus, clock, risk, manage) for context in contexts
+            context.symbol: Refresher(context, execution, bus, clock, manage) for context in contexts
         }
         self._schedules = {
             context.symbol: Schedule(context.settings, manage.reset_interval_s) for context in contexts
@@ -56,6 +55,7 @@ class OrderManager:
         for context in contexts:
             context.gate.listen(self._wakes[context.symbol].set)
             context.on_book = self._on_book
+            context.on_posture = self._on_posture
 
     async def run(self) -> None:
         """Keep the quotes of every symbol until cancelled."""
@@ -67,6 +67,11 @@ class OrderManager:
         """Look at the orders soon if the price has left the band in which they may stay as they are."""
         if self._schedules[context.symbol].moved_to(mid_half_ticks):
             self._wakes[context.symbol].set()
+
+    def _on_posture(self, context: SymbolContext) -> None:
+        """Bring the orders into line with another posture at once."""
+        self._schedules[context.symbol].hurry()
+        self._wakes[context.symbol].set()
 
     async def _keep(self, context: SymbolContext) -> None:
         while True:

@@ -21,8 +21,8 @@ from core.events import EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.model import BookTop, OrderStatus, Quote
 from core.order import LiveOrder
-from core.risk import Trimmed, known_position, position_notional_quote, trim
-from core.settings import ManageSettings, RiskSettings
+from core.risk import Trimmed, allowed, position_notional_quote
+from core.settings import ManageSettings
 from core.strategy import desired_quotes
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -39,14 +39,12 @@ class Refresher:
         execution: ExecutionEngine,
         bus: EventBus,
         clock: Clock,
-        risk: RiskSettings,
         manage: ManageSettings,
     ) -> None:
         self._context = context
         self._execution = execution
         self._bus = bus
         self._clock = clock
-        self._risk = risk
         self._manage = manage
         self._brake = RefusalBrake()
         self._told: tuple[str, ...] = ()
@@ -99,7 +97,7 @@ class Refresher:
         return plan_amend(wanted, living, self._bounds(book))
 
     def _bounds(self, book: BookTop) -> Bounds:
-        return Bounds.at(book.mid_half_ticks, self._context.settings, self._manage)
+        return Bounds.at(book.mid_half_ticks, self._context.quoting, self._manage)
 
     def _band(self, book: BookTop) -> QuietBand:
         context = self._context
@@ -116,10 +114,8 @@ class Refresher:
     def _wanted(self, book: BookTop) -> list[Quote]:
         """Return the quotes to have now: what strategy wants, less what risk takes away."""
         context = self._context
-        desired = desired_quotes(book, context.state.mark_price, context.rules, context.settings)
-        price = context.state.risk_price(context.rules)
-        held = known_position(context)
-        trimmed = trim(desired.quotes, held, price, context.orders, context.rules, self._risk)
+        desired = desired_quotes(book, context.state.mark_price, context.rules, context.quoting)
+        trimmed = allowed(context, desired.quotes)
         if context.settings.refresh_mode == "amend" or not context.orders.living():
             self._tell(desired.left_out, trimmed)  # else it is what rests that leaves no room
         return list(trimmed.kept)

@@ -1,14 +1,15 @@
 """How much may rest and be held. Pure, and only ever subtracts: nothing here adds or enlarges a quote."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from core.context import SymbolContext
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.order import LiveOrder, LiveOrders
+from core.posture import Posture
 from core.settings import RiskSettings
-from core.strategy import rule_objection
+from core.strategy import rule_objection, size_objection
 
 _ZERO = Decimal(0)
 
@@ -32,6 +33,15 @@ def position_notional_quote(quantity: Decimal, price: Decimal) -> Decimal:
 def is_breach(quantity: Decimal, price: Decimal, settings: RiskSettings) -> bool:
     """Tell whether a position is over ``capital × leverage × max_net_position_ratio``, or over ``max_position``."""
     return position_share(quantity, price, settings) > 1
+
+
+def breach_text(quantity: Decimal, price: Decimal, rules: SymbolRules, settings: RiskSettings) -> str:
+    """Return which limit a position is over, with the numbers."""
+    notional = position_notional_quote(quantity, price)
+    if notional > settings.position_limit_quote:
+        limit = f"{settings.position_limit_quote:f}"
+        return f"position {quantity} is worth {notional:.2f} {rules.quote_asset}, over the limit of {limit}"
+    return f"position {quantity} {rules.base_asset} is over risk.max_position of {settings.max_position:f}"
 
 
 def position_share(quantity: Decimal, price: Decimal, settings: RiskSettings) -> Decimal:
@@ -80,7 +90,10 @@ class Exposure:
         living: LiveOrders,
         rules: SymbolRules,
         settings: RiskSettings,
+        *,
+        one_sided: bool = False,
     ) -> None:
+        self._one_sided = one_sided
         self._quantity = quantity
         self._price = price
         self._rules = rules
@@ -117,6 +130,8 @@ class Exposure:
         """Return the limit that leaves no room for this quote, or an empty string."""
         notional, lots = self._with(quote)
         side, settings = quote.side, self._settings
+        if self._one_sided and self._worst_quantity(side, lots) > 0:
+            return "only what reduces the position"
         worst = worst_case_quote(side, self._quantity, self._price, notional, settings)
         if worst > settings.position_limit_quote:
             return "position limit"
@@ -150,8 +165,39 @@ class Exposure:
 
 def exposure_of(context: SymbolContext) -> Exposure:
     """Return what a symbol is exposed to at this moment."""
-    price = context.state.risk_price(context.rules)
-    return Exposure(known_position(context), price, context.orders, context.rules, context.limits)
+    return Exposure(
+        known_position(context),
+        context.state.risk_price(context.rules),
+        context.orders,
+        context.rules,
+        context.limits,
+        one_sided=context.posture >= Posture.ONE_SIDE,
+    )
+
+
+def allowed(context: SymbolContext, quotes: Iterable[Quote]) -> Trimmed:
+    """Return what limits and posture leave of these quotes.
+
+    While only what reduces is allowed, a quote that would turn the position is cut to what is left of it.
+    """
+    if context.posture >= Posture.ONE_SIDE:
+        quotes = _no_larger_than_the_position(quotes, known_position(context), context.rules)
+    return _trim(quotes, exposure_of(context))
+
+
+def _no_larger_than_the_position(
+    quotes: Iterable[Quote], quantity: Decimal, rules: SymbolRules
+) -> Iterator[Quote]:
+    """Yield the quotes, the one that would turn the position cut to what is left to reduce."""
+    left = rules.floor_lots(abs(quantity))
+    for quote in quotes:
+        if quote.side.sign * quantity >= 0:
+            yield quote
+            continue
+        lots = min(quote.lots, left)
+        left -= lots
+        cut = replace(quote, lots=lots)
+        yield cut if not size_objection(cut, rules) else quote
 
 
 def trim(
@@ -166,7 +212,10 @@ def trim(
 
     Quotes are considered in the given order, so that the nearest levels are kept and the farthest left out.
     """
-    exposure = Exposure(quantity, price, living, rules, settings)
+    return _trim(quotes, Exposure(quantity, price, living, rules, settings))
+
+
+def _trim(quotes: Iterable[Quote], exposure: Exposure) -> Trimmed:
     kept: list[Quote] = []
     left_out: list[Quote] = []
     reasons: list[str] = []

@@ -12,7 +12,9 @@ from core.execution import ExecutionEngine
 from core.gateway import Gateway
 from core.halt import HaltLatch
 from core.model import Position, Side
-from core.risk import is_breach, position_notional_quote
+from core.posture import Posture, Stance
+from core.posture_keeper import PostureKeeper
+from core.risk import breach_text, is_breach, position_notional_quote
 from core.settings import RiskSettings
 from utils.background import RunBlocking
 from utils.clock import Clock
@@ -69,7 +71,9 @@ class RiskController:
         self._confirmed_ns = {context.symbol: 0 for context in contexts}
         self._differing: dict[str, tuple[Decimal, int]] = {}
         self._latched: set[str] = set()
+        self._halted: dict[str, str] = {}
         self._must_flatten: set[str] = set()
+        self.postures = PostureKeeper(contexts, bus, clock, own=self._own_posture, loss=lambda: None)
         for context in contexts:
             context.gate.close(CHECK_KEY, "position is not confirmed yet")
 
@@ -110,8 +114,21 @@ class RiskController:
             except TimeoutError:
                 pass
 
+    def _own_posture(self, context: SymbolContext) -> Stance:
+        """Return what a position that is being closed, or a halt, calls for, whatever the readings say."""
+        reason = self._halted.get(context.symbol, "")
+        if context.symbol in self._must_flatten:
+            return Stance(Posture.FLATTEN, reason)
+        return Stance(Posture.HALT, reason) if reason else Stance()
+
     async def check(self, context: SymbolContext) -> None:
-        """Read the position and do what it calls for."""
+        """Read the position and do what it calls for; then have the symbol stand as all readings call for."""
+        try:
+            await self._check(context)
+        finally:
+            self.postures.look(context)
+
+    async def _check(self, context: SymbolContext) -> None:
         self._look_for_resume(context)
         try:
             position = await self._gateway.position(context.symbol)
@@ -122,10 +139,7 @@ class RiskController:
         price = max(position.mark_price, context.state.risk_price(context.rules))
         notional = position_notional_quote(position.quantity, price)
         if is_breach(position.quantity, price, self._settings):
-            reason = (
-                f"position {position.quantity} is worth {notional:.2f} {context.rules.quote_asset},"
-                f" over the limit of {self._settings.position_limit_quote:f}"
-            )
+            reason = breach_text(position.quantity, price, context.rules, self._settings)
             await self._respond(context, notional, reason)
         elif context.symbol in self._forced:
             await self._respond(context, notional, self._forced.pop(context.symbol))
@@ -171,6 +185,8 @@ class RiskController:
             return
         if self._latches[context.symbol].read() is None:
             self._latched.discard(context.symbol)
+            self._halted.pop(context.symbol, None)
+            self.postures.begin_anew(context)
             context.state.strategy_paused = False
             context.gate.open(GATE_KEY)
             log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
@@ -180,9 +196,18 @@ class RiskController:
         context.gate.close(GATE_KEY, "halted by risk")
         context.state.strategy_paused = True
         self._must_flatten.add(context.symbol)
+        self._halted[context.symbol] = reason
+        self._show(context)
         log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional_quote, reason))
         await asyncio.gather(self._engage(context, reason), self._flatten(context))
+
+    def _show(self, context: SymbolContext) -> None:
+        """Have the posture follow; whatever happens here, the position is closed."""
+        try:
+            self.postures.look(context)
+        except Exception:
+            log.exception("%s: the posture could not be taken", context.symbol)
 
     async def _engage(self, context: SymbolContext, reason: str) -> None:
         latch, now_ms = self._latches[context.symbol], self._clock.time_ms()
@@ -212,6 +237,7 @@ class RiskController:
             log.error("%s: could not verify that the quotes are out", context.symbol)
         if is_flat and is_out and await self._is_flat(context):
             self._must_flatten.discard(context.symbol)
+            self._show(context)
             log.warning(
                 "%s: the position is closed; quoting is paused until `python main.py resume`", context.symbol
             )

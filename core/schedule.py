@@ -35,6 +35,10 @@ class Schedule:
         self._has_moved = True
         return True
 
+    def hurry(self) -> None:
+        """Have the next refresh be due now: what is wanted has changed."""
+        self._due_ns = 0
+
     def refresh_is_due(self, now_ns: int) -> bool:
         """Tell whether it is time to compare what rests with what is wanted."""
         return now_ns >= self._next_refresh_ns()

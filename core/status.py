@@ -20,6 +20,7 @@ from core.events import (
 )
 from core.gate import STOPPING
 from core.model import Side
+from core.posture import Posture
 from core.settings import Settings
 from utils.clock import Clock
 
@@ -91,8 +92,13 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
         f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
-        f" | data {age_ms:.0f} ms{reasons}"
+        f" | data {age_ms:.0f} ms{_posture(context)}{reasons}"
     )
+
+
+def _posture(context: SymbolContext) -> str:
+    """Return how far risk holds the quotes back, nothing while it does not."""
+    return "" if context.posture is Posture.NORMAL else f" | {context.posture.label}"
 
 
 def _side(context: SymbolContext, side: Side, name: str) -> str:

@@ -18,6 +18,8 @@ PURE = (
     "model",
     "order",
     "order_life",
+    "posture",
+    "price_watch",
     "price_window",
     "risk",
     "strategy",

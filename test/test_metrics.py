@@ -153,7 +153,7 @@ def test_units_are_the_assets_of_the_symbol() -> None:
     assert units["mid_price"] == "usdt"
     assert units["position"] == "btc"
     assert units["quote_size"] == "btc"
-    assert set(units.values()) <= {"usdt", "btc", "ms", "bps", "count", "bool"}
+    assert set(units.values()) <= {"usdt", "btc", "ms", "bps", "count", "bool", "step"}
 
 
 def test_every_value_is_a_number_in_plain_digits() -> None:

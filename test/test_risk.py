@@ -14,6 +14,7 @@ from core.model import Position, Quote, Side
 from core.order import LiveOrder, LiveOrders
 from core.risk import (
     amend_objection,
+    breach_text,
     exposure_of,
     is_breach,
     last_objection,
@@ -327,6 +328,15 @@ def test_max_position_of_the_base_asset_is_a_limit_of_its_own() -> None:
     assert last_objection(where, quote(Side.SELL, 1, 801_000), BOOK) == ""
     assert is_breach(Decimal("-0.006"), MARK, where.limits)
     assert not is_breach(Decimal("-0.005"), MARK, where.limits)
+
+
+def test_breach_is_told_with_the_limit_that_is_broken() -> None:
+    """The notional's comes first; each with its numbers."""
+    limits = replace(RISK, max_position=Decimal("0.02"))
+    told = breach_text(Decimal("0.026"), MARK, BTC, limits)
+    assert told == "position 0.026 is worth 2080.00 USDT, over the limit of 2000.0"
+    told = breach_text(Decimal("-0.021"), MARK, BTC, limits)
+    assert told == "position -0.021 BTC is over risk.max_position of 0.02"
 
 
 def test_trim_keeps_to_max_position_and_to_the_number_of_orders() -> None:

@@ -1,0 +1,51 @@
+"""How far the mid has moved within the window, as a share of ``risk.max_price_change``. Pure."""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from core.posture import LADDERS, PRICE, Posture, Reading
+from core.price_window import PriceWindow
+
+_ZERO = Decimal(0)
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
+class PriceWatch:
+    """Looks at every mid; ``on_step`` is called in the same turn in which a move calls for a higher posture.
+
+    A limit of 0 is none: nothing is watched.
+    """
+
+    def __init__(self, max_price_change: Decimal, window_s: float) -> None:
+        self._limit = max_price_change
+        self._window_s = window_s
+        self._window = PriceWindow(window_s)
+        self._called = Posture.NORMAL
+        self.on_step: Callable[[], None] = _nobody
+
+    def add(self, now_ns: int, mid_half_ticks: int) -> None:
+        """Have the mid be this from now on."""
+        if not self._limit:
+            return
+        self._window.add(now_ns, mid_half_ticks)
+        called, before = LADDERS[PRICE].posture(self._share()), self._called
+        self._called = called
+        if called > before:
+            self.on_step()
+
+    def _share(self) -> Decimal:
+        return self._window.change_fraction / self._limit if self._limit else _ZERO
+
+    @property
+    def change_bps(self) -> Decimal:
+        """Return the highest less the lowest mid of the window, relative to the lowest."""
+        return (self._window.change_fraction * 10_000).quantize(Decimal("0.001"))
+
+    def reading(self) -> Reading:
+        """Return how far the mid has moved, as a share of the limit."""
+        change, limit = self._window.change_fraction * 100, self._limit * 100
+        text = f"the mid has moved {change:.2f} % within {self._window_s:g} s (limit {limit.normalize():f} %)"
+        return Reading(PRICE, self._share(), text)
