@@ -314,9 +314,18 @@ class ExecutionEngine:
 
     async def reduce_position(self, context: SymbolContext, side: Side, lots: int) -> OrderReport:
         """Send a reduce-only market order, in at most the size that one market order may have."""
-        return await self._gateway.reduce_at_market(
-            context.rules, self._ids.mint(), side, min(lots, context.rules.market_max_lots)
-        )
+        lots = min(lots, context.rules.market_max_lots)
+        order = context.orders.register_taker(self._ids.mint(), side, lots, self._clock.monotonic_ns())
+        try:
+            report = await self._gateway.reduce_at_market(context.rules, order.client_id, side, lots)
+        except (NotSent, Refused) as error:
+            context.orders.end(order, OrderStatus.REJECTED, str(error))
+            raise
+        except BaseException as error:  # also when this task is cancelled: the request may be on its way
+            context.orders.doubt(order, str(error) or type(error).__name__)
+            raise
+        context.orders.note_taker(report)
+        return report
 
     # --- telling ----------------------------------------------------------------------------------------------
 

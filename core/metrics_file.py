@@ -2,12 +2,12 @@
 
 import csv
 import io
-import os
 import threading
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
 
 _FORMULA_STARTS = frozenset(("=", "+", "-", "@", "\t", "\r"))
@@ -48,16 +48,14 @@ HEADER = csv_line(COLUMNS)
 class MetricsFile:
     """Appends rows to ``metrics-YYYYMMDD.csv`` in a directory, each to the file of its own local day.
 
-    A batch is written by one call, so that a killed process leaves whole lines; what a full disk took only in part is
-    taken back. A torn last line of an earlier crash is cut off on opening.
+    Whole lines only, whatever happens: see ``AppendFile``.
     """
 
     def __init__(self, directory: Path, instance_id: str, environment: str) -> None:
         self._directory = directory
         self._instance_id = instance_id
         self._environment = environment
-        self._day = ""
-        self._descriptor = -1
+        self._file = AppendFile()
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
@@ -72,10 +70,9 @@ class MetricsFile:
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
         text = csv_lines(self._cells(timestamp, row) for timestamp, row in rows)
-        self._open(day)
-        if os.fstat(self._descriptor).st_size == 0:
+        if self._file.open(self.path(day)):
             text = HEADER + text
-        self._write_whole(text.encode())
+        self._file.write_whole(text.encode(), "metrics")
 
     def _cells(self, timestamp: str, row: Row) -> tuple[str, ...]:
         return (
@@ -92,46 +89,6 @@ class MetricsFile:
             row.details,
         )
 
-    def _open(self, day: str) -> None:
-        if day == self._day and self._descriptor >= 0:
-            return
-        self.close()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path(day), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            _cut_torn_line(descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise
-        self._day, self._descriptor = day, descriptor
-
-    def _write_whole(self, data: bytes) -> None:
-        size = os.fstat(self._descriptor).st_size
-        try:
-            written = os.write(self._descriptor, data)
-            if written != len(data):
-                raise OSError(28, "no space left for a whole batch of metrics")
-        except OSError:
-            os.ftruncate(self._descriptor, size)
-            raise
-
     def close(self) -> None:
         """Release the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    """Cut off what follows the last end of line."""
-    size = os.fstat(descriptor).st_size
-    end = size
-    while end > 0:
-        start = max(end - 4096, 0)
-        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end != size:
-        os.ftruncate(descriptor, end)
+        self._file.close()

@@ -13,6 +13,7 @@ The rules that everything here keeps:
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -126,6 +127,8 @@ class LiveOrder:
     """Price and lots before it."""
     reading: tuple[int, int] | None = None
     """Price and lots that a look-up has shown since nothing could change them any more."""
+    told: tuple[object, ...] = ()
+    """What was told of it last to whoever follows the changes of orders."""
     puzzle: tuple[State, Trigger] | None = None
     """What was said of it last that cannot be: it is asked about once."""
     accepted_ns: int = 0
@@ -241,6 +244,10 @@ class EndedOrder(NamedTuple):
         return order
 
 
+def _nobody(_order: LiveOrder) -> None:
+    """Nobody follows the changes of orders."""
+
+
 class LiveOrders:
     """All orders of ours on one symbol.
 
@@ -250,16 +257,20 @@ class LiveOrders:
 
     REMEMBERED = 5000
     RECORDED = 50_000
+    TAKERS = 1000
 
     def __init__(self) -> None:
         self.awaiting_echo: dict[str, int] = {}
         """Monotonic time of acceptance, by client id, of orders that the user stream has not spoken of yet."""
         self._uncounted: dict[str, int] = {}
+        self.on_change: Callable[[LiveOrder], None] = _nobody
+        """Called with an order each time it stands, costs or is executed otherwise than before; it has to be quick."""
         self._ask: dict[str, str] = {}
         self._living: dict[str, LiveOrder] = {}
         self._ended: OrderedDict[str, LiveOrder] = OrderedDict()
         self._records: OrderedDict[str, EndedOrder] = OrderedDict()
         self._client_ids: dict[int, str] = {}
+        self._takers: OrderedDict[str, LiveOrder] = OrderedDict()
 
     def living(self) -> list[LiveOrder]:
         """Return the orders that rest, or may rest, in the order of their registration."""
@@ -324,6 +335,7 @@ class LiveOrders:
         order = LiveOrder(client_id, quote.side, quote.level, quote.price_ticks, quote.lots, now_ns)
         order.decided_mid_half_ticks = decided_mid_half_ticks
         self._living[client_id] = order
+        self._tell(order)
         return order
 
     def adopt(self, report: OrderReport, now_ns: int) -> LiveOrder:
@@ -357,6 +369,7 @@ class LiveOrders:
         if was_concluded and not order.status.is_terminal:
             order.reason = "believed not to exist, but does"
         self._settle_if_seen(order, report)
+        self._tell(order)
         return before != _facts(order)
 
     @staticmethod
@@ -398,6 +411,7 @@ class LiveOrders:
         before = _facts(order)
         order.price_ticks, order.lots = values
         self._move(order, Trigger.AMEND_SETTLED)
+        self._tell(order)
         return changed or before != _facts(order)
 
     # --- changes ----------------------------------------------------------------------------------------------
@@ -416,10 +430,12 @@ class LiveOrders:
         order.amended_from = order.price_ticks, order.lots
         order.reading = None
         order.change = Change(ChangeKind.AMEND, price_ticks, lots, now_ns)
+        self._tell(order)
 
     def end_amend(self, order: LiveOrder) -> None:
         """Note that an amend was refused, changed nothing, or was not sent: what rested before rests still."""
         self._move(order, Trigger.AMEND_REFUSED)
+        self._tell(order)
 
     def doubt_amend(self, order: LiveOrder, reason: str) -> None:
         """Note that the outcome of an amend is unknown: either the old or the new may rest."""
@@ -427,15 +443,18 @@ class LiveOrders:
         self._move(order, Trigger.AMEND_UNKNOWN)
         if order.state != before:
             order.reason = reason
+        self._tell(order)
 
     def begin_cancel(self, order: LiveOrder, now_ns: int) -> None:
         """Note a cancel that is about to be sent; it may follow a cancel, an amend, and a placing without answer."""
         if self._move(order, Trigger.CANCEL_SENT, now_ns) and order.change is not None:
             order.change = replace(order.change, sent_ns=now_ns)
+        self._tell(order)
 
     def end_cancel(self, order: LiveOrder) -> None:
         """Note that a cancel was refused: the order rests, or is gone, as it was before."""
         self._move(order, Trigger.CANCEL_REFUSED)
+        self._tell(order)
 
     # --- the table --------------------------------------------------------------------------------------------
 
@@ -451,7 +470,7 @@ class LiveOrders:
         return True
 
     def _puzzle(self, order: LiveOrder, state: State, trigger: Trigger) -> None:
-        if order.puzzle != (state, trigger):
+        if order.puzzle != (state, trigger) and order.client_id not in self._takers:
             order.puzzle = state, trigger
             self._ask[order.client_id] = f"{trigger}, but it stands at {state}"
 
@@ -460,6 +479,8 @@ class LiveOrders:
         order.end_is_reported = then.rest.is_terminal and then.open is not Open.PROOF
         order.change = _change(order, then.open, now_ns)
         order.puzzle = None
+        if order.client_id in self._takers:
+            return
         if then.rest.is_terminal:
             self._living.pop(order.client_id, None)
             self._remember(order)
@@ -469,10 +490,39 @@ class LiveOrders:
             self._living[order.client_id] = order
             order.ended_ns = 0
 
+    def _tell(self, order: LiveOrder) -> None:
+        """Tell whoever follows the changes of orders, if there is one."""
+        now = (order.state, order.price_ticks, order.lots, order.executed_lots)
+        if now != order.told:
+            order.told = now
+            self.on_change(order)
+
     def _remember(self, order: LiveOrder) -> None:
         self._ended[order.client_id] = order
         while len(self._ended) > self.REMEMBERED:
             self._shorten(next(iter(self._ended.values())))
+
+    def register_taker(self, client_id: str, side: Side, lots: int, now_ns: int) -> LiveOrder:
+        """Return a new order that takes at any price and never rests: it is followed for the record only.
+
+        ``doubt`` and ``end`` note its outcome, ``note_taker`` what the exchange says of it.
+        """
+        order = LiveOrder(client_id, side, 0, 0, lots, now_ns)
+        self._takers[client_id] = order
+        while len(self._takers) > self.TAKERS:
+            self._takers.popitem(last=False)
+        self._tell(order)
+        return order
+
+    def note_taker(self, report: OrderReport) -> None:
+        """Add what the exchange says of an order that takes; of others nothing is noted."""
+        order = self._takers.get(report.client_id)
+        if order is None:
+            return
+        order.order_id = report.order_id
+        order.executed_lots = max(order.executed_lots, report.executed_lots)
+        self._move(order, sighting(report.status, order.executed_lots))
+        self._tell(order)
 
     def to_ask(self) -> dict[str, str]:
         """Return, by client id, the orders to be looked up at the exchange, with the reason.
@@ -498,6 +548,7 @@ class LiveOrders:
         order.counted_lots += lots
         order.executed_lots = max(order.executed_lots, order.counted_lots)
         self._note_uncounted(order, now_ns)
+        self._tell(order)
 
     def _note_uncounted(self, order: LiveOrder, now_ns: int) -> None:
         if order.executed_lots > order.counted_lots:
@@ -532,6 +583,7 @@ class LiveOrders:
         before = order.status
         if self._move(order, Trigger.PLACE_UNKNOWN) and order.status is not before:
             order.reason = reason
+        self._tell(order)
 
     def end(self, order: LiveOrder, status: OrderStatus, reason: str = "") -> bool:
         """Note that this order's life has ended, as we conclude; return False if what is known contradicts it.
@@ -541,6 +593,7 @@ class LiveOrders:
         if not self._move(order, _CONCLUSION[status]):
             return False
         order.reason = reason or order.reason
+        self._tell(order)
         return True
 
     def resting_notional_quote(self, side: Side, rules: SymbolRules) -> Decimal:

@@ -133,9 +133,11 @@ class UserEvents:
             self._execution.report(context, order, wire.order_event_report(update, context.rules))
             if was_ended and not order.status.is_terminal:
                 self._on_doubt(f"{context.symbol}: order {update['c']} was believed not to exist, but rests")
-        elif is_ours(update["c"]) and not update.get("R"):
+        elif is_ours(update["c"]):
             report = wire.order_event_report(update, context.rules)
-            if not report.status.is_terminal:
+            if update.get("R"):
+                context.orders.note_taker(report)
+            elif not report.status.is_terminal:
                 self._on_doubt(
                     f"{context.symbol}: order {update['c']} carries our prefix but is not known here"
                 )

@@ -1,0 +1,62 @@
+"""A file that only grows, by whole batches of lines: a killed process leaves no half of one. Blocking."""
+
+import os
+from pathlib import Path
+
+
+class AppendFile:
+    """One file at a time, opened when it is first written to.
+
+    A batch is written by one call; what a full disk took only in part is taken back. A torn last line that an earlier
+    crash has left is cut off on opening.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._descriptor = -1
+
+    def open(self, path: Path) -> bool:
+        """Have this file open; return whether it is empty. Raises OSError if the disk does not allow it."""
+        if path != self._path or self._descriptor < 0:
+            self.close()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                _cut_torn_line(descriptor)
+            except OSError:
+                os.close(descriptor)
+                raise
+            self._path, self._descriptor = path, descriptor
+        return os.fstat(self._descriptor).st_size == 0
+
+    def write_whole(self, data: bytes, what: str) -> None:
+        """Have all of the data in the open file, or none of it. Raises OSError, naming ``what`` found no space."""
+        size = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                raise OSError(28, f"no space left for a whole batch of {what}")
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """Cut off what follows the last end of line."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(end - 4096, 0)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(descriptor, end)

@@ -1,0 +1,134 @@
+"""The journal of orders: a line on disk for each change of an order, so that every order can be accounted for later.
+
+``orders-ACCOUNT-YYYYMMDD.jsonl`` in the state directory, by UTC day. Only whole lines are written; readers leave out
+what they cannot read and say how much that was.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from core.append_file import AppendFile
+from core.model import SymbolRules
+from core.order import LiveOrder
+
+DAY_FORMAT = "%Y%m%d"
+KEEP_DAYS = 14
+"""How many days the daemon keeps."""
+
+
+class JournalLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an order stands since ``time``, in epoch ms; or, with an empty ``id``, what became of the daemon.
+
+    ``state`` is what rests, followed by what is open about it; numbers are decimal text, ``executed`` is cumulative.
+    """
+
+    time: int
+    state: str
+    id: str = ""
+    symbol: str = ""
+    side: str = ""
+    level: int = 0
+    price: str = ""
+    quantity: str = ""
+    executed: str = "0"
+    reason: str = ""
+
+
+STARTED, STOPPED = "STARTED", "STOPPED"
+"""What a line without an order says: a daemon has begun, or has ended in order."""
+
+
+def line_of(order: LiveOrder, rules: SymbolRules, now_ms: int) -> JournalLine:
+    """Return the line that says where an order stands now."""
+    return JournalLine(
+        time=now_ms,
+        state=str(order.state),
+        id=order.client_id,
+        symbol=rules.symbol,
+        side=order.side.value,
+        level=order.level,
+        price=rules.price_text(order.price_ticks),
+        quantity=rules.quantity_text(order.lots),
+        executed=rules.quantity_text(order.executed_lots) if order.executed_lots else "0",
+        reason=order.reason,
+    )
+
+
+def _day_of(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(DAY_FORMAT)
+
+
+class JournalFile:
+    """Appends lines to the journal of one account, each to the file of its day; old days are deleted.
+
+    ``keep_days`` is how many days are kept, today included.
+    """
+
+    def __init__(self, directory: Path, account: str, keep_days: int) -> None:
+        self._directory = directory
+        self._account = account
+        self._keep_days = keep_days
+        self._file = AppendFile()
+        self._encoder = msgspec.json.Encoder()
+        self._newest_day = ""
+        self._lock = threading.Lock()  # a cancelled writer thread may still be at it
+
+    def path(self, day: str) -> Path:
+        """Return the file of a UTC day, given as YYYYMMDD."""
+        return self._directory / f"orders-{self._account}-{day}.jsonl"
+
+    def append(self, lines: Sequence[JournalLine]) -> None:
+        """Write lines. Raises OSError if the disk does not take them."""
+        with self._lock:
+            for day, batch in groupby(lines, key=lambda line: _day_of(line.time)):
+                self._file.open(self.path(day))
+                data = b"".join(self._encoder.encode(line) + b"\n" for line in batch)
+                self._file.write_whole(data, "the journal of orders")
+                if day > self._newest_day:
+                    self._newest_day = day
+                    self._delete_old(day)
+
+    def _delete_old(self, today: str) -> None:
+        oldest = datetime.strptime(today, DAY_FORMAT).replace(tzinfo=UTC) - timedelta(
+            days=self._keep_days - 1
+        )
+        for path in journal_paths(self._directory, self._account):
+            if path.stem[-8:] < oldest.strftime(DAY_FORMAT):
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+def journal_paths(directory: Path, account: str) -> list[Path]:
+    """Return the files of an account's journal, the oldest day first."""
+    found = directory.glob(f"orders-{account}-{'[0-9]' * 8}.jsonl")
+    return sorted(path for path in found if path.stem == f"orders-{account}-{path.stem[-8:]}")
+
+
+def read_journal(paths: Iterable[Path]) -> tuple[list[JournalLine], int]:
+    """Return the lines of these files in their order, and how many could not be read. Raises OSError."""
+    lines: list[JournalLine] = []
+    unreadable = 0
+    decoder = msgspec.json.Decoder(JournalLine)
+    for path in paths:
+        for text in _whole_lines(path):
+            try:
+                lines.append(decoder.decode(text))
+            except msgspec.MsgspecError:
+                unreadable += 1
+    return lines, unreadable
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file that may still be written to: a last one without its end is not there yet."""
+    with path.open("rb") as file:
+        for text in file:
+            if text.endswith(b"\n"):
+                yield text

@@ -1,0 +1,84 @@
+"""The worker that writes the journal of orders, off the event loop."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from core.context import SymbolContext
+from core.journal import STARTED, STOPPED, JournalFile, JournalLine, line_of
+from core.order import LiveOrder
+from utils.background import RunBlocking
+from utils.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class JournalWorker:
+    """Takes down each change of an order as it happens, and has what came together written twice a second.
+
+    A disk that does not take the lines costs their record and nothing else: at most ``MAX_WAITING`` are kept for it.
+    """
+
+    name = "journal"
+    EVERY_S = 0.5
+    MAX_WAITING = 100_000
+
+    def __init__(
+        self, contexts: Sequence[SymbolContext], clock: Clock, file: JournalFile, run_blocking: RunBlocking
+    ) -> None:
+        self.lost = 0
+        self._clock = clock
+        self._file = file
+        self._run_blocking = run_blocking
+        self._waiting: deque[JournalLine] = deque(maxlen=self.MAX_WAITING)
+        self._disk_failed = False
+        for context in contexts:
+            self._follow(context)
+
+    def _follow(self, context: SymbolContext) -> None:
+        def note(order: LiveOrder) -> None:
+            self._add(line_of(order, context.rules, self._clock.time_ms()))
+
+        context.orders.on_change = note
+
+    def _add(self, line: JournalLine) -> None:
+        self.lost += len(self._waiting) == self.MAX_WAITING
+        self._waiting.append(line)
+
+    def started(self) -> None:
+        """Note that a daemon has begun."""
+        self._add(JournalLine(self._clock.time_ms(), STARTED))
+
+    def stopped(self) -> None:
+        """Note that the daemon has ended in order: no line of its comes after this one."""
+        self._add(JournalLine(self._clock.time_ms(), STOPPED))
+
+    async def run(self) -> None:
+        """Write what has come together until cancelled."""
+        while True:
+            await asyncio.sleep(self.EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Have everything that waits written; what the disk does not take waits on."""
+        if not self._waiting:
+            return
+        lines = list(self._waiting)
+        self._waiting.clear()
+        try:
+            await self._run_blocking(lambda: self._file.append(lines))
+        except OSError as error:
+            self._keep(lines)
+            if not self._disk_failed:
+                log.error("the journal of orders is not being written: %s; trading goes on", error.strerror)
+            self._disk_failed = True
+        else:
+            if self._disk_failed:
+                log.warning("the journal of orders is being written again; %d lines were lost", self.lost)
+            self._disk_failed = False
+
+    def _keep(self, lines: list[JournalLine]) -> None:
+        together = lines + list(self._waiting)
+        self.lost += max(len(together) - self.MAX_WAITING, 0)
+        self._waiting = deque(together, maxlen=self.MAX_WAITING)
