@@ -108,7 +108,7 @@ class BusStatistics:
 
     def __str__(self) -> str:
         text = (
-            f"{self.published} events, {self.per_second:.1f} a second, handled in"
+            f"{self.published} events, handled in"
             f" {self.handler_mean_ms:.3f} ms on average and {self.handler_max_ms:.1f} ms at most"
         )
         troubles = {"failed": self.failures, "left out": self.dropped, "lost": self.lost}

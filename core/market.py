@@ -3,24 +3,26 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from core import wire
+from core.analysis import MarketAnalysis
 from core.context import SymbolContext
-from core.events import ConnectionEvent, ConnectionKind, EventBus
+from core.depth_feed import DepthFeed
+from core.events import BookEvent, ConnectionEvent, ConnectionKind, EventBus
 from core.gateway import Gateway
+from core.market_streams import MarketStreams
 from core.model import BookTop
+from core.settings import MarketDataSettings
+from core.trade_feed import TradeFeed
 from utils.clock import Clock
 from utils.errors import ExchangeError
 from utils.venue import market_target, public_target
-from utils.ws import Backoff, Stream, WsTransport
+from utils.ws import WsTransport
 
 log = logging.getLogger(__name__)
-
-Target = Callable[[list[str]], str]
-OnMessage = Callable[[str | bytes], None]
 
 GATE_KEY = "market data"
 
@@ -39,6 +41,7 @@ class MarketDataWorker:
     WATCH_EVERY_S = 0.2
     MARK_SILENT_AFTER_S = 10.0
     RECONNECT_PAUSE_S = 5.0
+    FEED_PAUSE_S = 5.0
 
     def __init__(
         self,
@@ -49,13 +52,12 @@ class MarketDataWorker:
         clock: Clock,
         rng: random.Random,
         max_book_age_ms: int,
+        settings: MarketDataSettings,
     ) -> None:
         self._contexts = {context.symbol: context for context in contexts}
         self._gateway = gateway
-        self._transport = transport
         self._bus = bus
         self._clock = clock
-        self._rng = rng
         self._max_age_ns = max_book_age_ms * 1_000_000
         self._must_deliver: set[str] = set()
         self._new_connection: set[str] = set()
@@ -63,10 +65,32 @@ class MarketDataWorker:
         self._unreadable = 0
         self._decode_book = msgspec.json.Decoder(wire.BookTickerMessage).decode
         self._decode_mark = msgspec.json.Decoder(wire.MarkPriceMessage).decode
-        self.books = self._stream(self.BOOK_STREAM, public_target, "bookTicker", self._on_book)
-        self.marks = self._stream("mark price", market_target, "markPrice@1s", self._on_mark)
+        streams = MarketStreams(transport, clock, rng, bus)
+        self.books = streams.open(
+            self.BOOK_STREAM, public_target, "bookTicker", self._contexts, self._on_book, self._books_up
+        )
+        self.marks = streams.open(
+            "mark price", market_target, "markPrice@1s", self._contexts, self._on_mark, self._marks_up
+        )
+        self._analyses = {context.symbol: MarketAnalysis(context.rules, settings) for context in contexts}
+        self.feeds = self._make_feeds(contexts, streams, settings)
         for context in contexts:
             context.gate.close(GATE_KEY, "waiting for market data")
+            context.state.analysis = self._analyses[context.symbol]
+
+    def _make_feeds(
+        self, contexts: Sequence[SymbolContext], streams: MarketStreams, settings: MarketDataSettings
+    ) -> list[DepthFeed | TradeFeed]:
+        """Return what listens to more than quoting needs; a trouble of theirs leaves the quotes alone."""
+        feeds: list[DepthFeed | TradeFeed] = []
+        if settings.depth != "none":
+            whole = settings.depth == "diff"
+            feeds.append(
+                DepthFeed(contexts, self._analyses, streams, self._gateway.rest, keeps_whole_book=whole)
+            )
+        if settings.trades:
+            feeds.append(TradeFeed(contexts, self._analyses, streams, self._gateway.rest))
+        return feeds
 
     async def run(self) -> None:
         """Follow the market until cancelled; the gates are closed whenever this does not run."""
@@ -74,34 +98,27 @@ class MarketDataWorker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.books.run(), name="book stream")
                 group.create_task(self.marks.run(), name="mark price stream")
+                for feed in self.feeds:
+                    group.create_task(self._keep(feed), name=f"{feed.stream.name} feed")
                 for context in self._contexts.values():
                     group.create_task(self._watch(context), name=f"{self.name} {context.symbol}")
         finally:
             for context in self._contexts.values():
                 context.gate.close(GATE_KEY, "market data worker is not running")
 
-    def _stream(self, name: str, target: Target, kind: str, on_message: OnMessage) -> Stream:
-        path = target([f"{symbol.lower()}@{kind}" for symbol in self._contexts])
+    async def _keep(self, feed: DepthFeed | TradeFeed) -> None:
+        """Have a feed work, again after a fault of its own: the quotes do not go out for it."""
+        while True:
+            try:
+                await feed.run()
+            except Exception:
+                log.exception("the %s feed failed and begins anew", feed.stream.name)
+            await asyncio.sleep(self.FEED_PAUSE_S)
 
-        async def fixed_target() -> str:
-            return path
+    def _books_up(self) -> None:
+        self._new_connection.update(self._contexts)
 
-        return Stream(
-            name,
-            self._transport,
-            self._clock,
-            Backoff(self._rng),
-            target=fixed_target,
-            on_message=on_message,
-            on_up=lambda: self._stream_up(name),
-            on_down=lambda reason: self._bus.publish(ConnectionEvent(name, ConnectionKind.DOWN, reason)),
-        )
-
-    def _stream_up(self, name: str) -> None:
-        self._bus.publish(ConnectionEvent(name, ConnectionKind.UP))
-        if name == self.BOOK_STREAM:
-            self._new_connection.update(self._contexts)
-            return
+    def _marks_up(self) -> None:
         for context in self._contexts.values():
             context.state.mark_received_ns = self._clock.monotonic_ns()  # gives the connection its own time
 
@@ -139,6 +156,9 @@ class MarketDataWorker:
             context.gate.close(GATE_KEY, "the book is crossed or empty")
             return
         context.state.book = book
+        self._analyses[context.symbol].on_book(book)
+        if self._bus.wants(BookEvent):
+            self._bus.publish(BookEvent(context.symbol, book))
         if is_proof:
             self._prove(context, book.received_ns)
             context.prices.add(book.received_ns, book.mid_half_ticks)

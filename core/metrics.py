@@ -86,6 +86,24 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "posture": ("step", "0 normal, 1 widen, 2 one side, 3 pull, 4 flatten, 5 halt; why in details"),
     "price_change": ("bps", "highest less lowest mid within risk.price_change_window_s"),
     "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
+    "microprice": (QUOTE, "middle between best bid and ask, each weighted by the size on the other side"),
+    "touch_imbalance": ("ratio", "bids less asks over both at the touch, from -1 (asks only) to 1 (bids only)"),
+    "depth_imbalance": ("ratio", "the same of the five best levels; with market_data.depth only"),
+    "depth_age": ("ms", "time since the levels came; with market_data.depth only"),
+    "depth_gaps": ("count", "times since the start that our copy of the book had to be made anew"),
+    "volatility": ("bps/sqrt(s)", "volatility of the mid over one second, older returns weighing less"),
+    "volatility_minute": ("bps", "the same over one minute"),
+    "volatility_mids": ("bps", "standard deviation of the last returns from one mid to the next"),
+    "volatility_trades": ("bps", "standard deviation of the last returns from one trade to the next"),
+    "last_trade_price": (QUOTE, "price of the market's last trade"),
+    "trade_age": ("ms", "time since the market's last trade"),
+    "flow_bought": (QUOTE, "what takers have bought within market_data.flow_window_s"),
+    "flow_sold": (QUOTE, "what takers have sold within market_data.flow_window_s"),
+    "flow_trades": ("count", "trades of the market within market_data.flow_window_s"),
+    "flow_imbalance": ("ratio", "bought less sold over both, from -1 to 1"),
+    "market_trades": ("count", "trades of the market since the start"),
+    "significant_trades": ("count", "significant ones among them, see market_data"),
+    "trade_gaps": ("count", "times since the start that trades of the market were missed"),
 }
 """One row a second for each symbol: name -> (unit, meaning)."""
 
@@ -231,6 +249,7 @@ def _market_values(context: SymbolContext, now_ns: int) -> Values:
         "book_age": max(now_ns - state.book_proven_ns, 0) / 1e6,
         "stream_delay": state.stream_delay_ms,
         "tick_to_order": state.tick_to_order_ms,
+        **(state.analysis.values(book, now_ns) if state.analysis is not None else {}),
     }
 
 

@@ -85,7 +85,6 @@ class MarketDataSettings:
     volatility_samples: int
     volatility_half_life_s: float
     flow_window_s: float
-    price_window_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +228,6 @@ def _market_data(config: Config) -> MarketDataSettings:
         volatility_samples=market.volatility_samples,
         volatility_half_life_s=float(market.volatility_half_life_s),
         flow_window_s=float(market.flow_window_s),
-        price_window_s=float(config.risk.price_change_window_s),
     )
 
 

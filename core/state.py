@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
 
 if TYPE_CHECKING:  # run as a script, this file finds no package `core`
+    from core.analysis import MarketAnalysis
     from core.model import BookTop, Position, SymbolRules
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ class SymbolState:
     mark_received_ns: int = 0
     stream_delay_ms: float = 0.0
     """From the exchange's event time to our receiving it, on the exchange's clock as we know it."""
+    analysis: "MarketAnalysis | None" = None
+    """Volatility, flow, levels: what is known of the market besides best bid and ask."""
     exchange_position: "Position | None" = None
     """The position as the exchange last reported it over REST."""
     quoted_mid_half_ticks: int = 0

@@ -6,10 +6,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from core.analysis import MarketAnalysis
 from core.context import SymbolContext
 from core.gate import Gate
+from core.market_model import DepthView, MarketTrade
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Quote, Side, SymbolRules
-from core.settings import ManageSettings, QuoteSettings, RiskSettings
+from core.settings import ManageSettings, MarketDataSettings, QuoteSettings, RiskSettings
 from core.state import SymbolState
 
 BTC = SymbolRules(
@@ -77,6 +79,27 @@ RISK = RiskSettings(
 )
 """A position limit of 2000."""
 
+MARKET_DATA = MarketDataSettings(
+    depth="top20",
+    trades=True,
+    significant_trade_quote=Decimal(100_000),
+    significant_trade_interval_s=5,
+    volatility_samples=100,
+    volatility_half_life_s=60,
+    flow_window_s=60,
+)
+"""Levels and trades, with the spans of the shipped config.yaml."""
+
+
+def analysis_of_a_market(now_ns: int = 1_250_000_000) -> MarketAnalysis:
+    """A mid that rose by a basis point, one trade of 4000 to buy, and a level on each side, all of now."""
+    analysis = MarketAnalysis(BTC, MARKET_DATA)
+    analysis.on_book(replace(BOOK, bid_ticks=799_919, ask_ticks=799_921, received_ns=0))
+    analysis.on_book(BOOK)
+    analysis.on_trade(MarketTrade(800_000, 50, is_buy=True, trade_id=1, exchange_ms=0, received_ns=now_ns))
+    analysis.depth = DepthView(((799_999, 30),), ((800_001, 10),), 1, 0, now_ns)
+    return analysis
+
 
 def quote(side: Side = Side.BUY, level: int = 1, price_ticks: int = 799_000, lots: int = 3) -> Quote:
     """A quote of about 240 USDT, below the book unless told otherwise."""
@@ -127,7 +150,6 @@ def context(**changes: Any) -> SymbolContext:
         "rules": BTC,
         "state": SymbolState(symbol="BTCUSDT", mark_price=MARK, book=BOOK),
         "gate": Gate(),
-        "limits": RISK,
         "limits": RISK,
     }
     return SymbolContext(**{**parts, **changes})

@@ -369,7 +369,7 @@ def test_summary_names_troubles_only_when_there_are_any() -> None:
     """For the log at the end of a run."""
     bus = EventBus()
     bus.publish(STARTED)
-    healthy = "1 events, 0.0 a second, handled in 0.000 ms on average and 0.0 ms at most"
+    healthy = "1 events, handled in 0.000 ms on average and 0.0 ms at most"
     assert str(bus.statistics()) == healthy
 
     def fail(fact: Fact) -> None:

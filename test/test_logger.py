@@ -17,7 +17,7 @@ from core.metrics_file import MetricsFile
 from sim.virtual_time import VirtualClock, run_virtual
 from utils.http import BinanceRest
 
-from .examples import context
+from .examples import analysis_of_a_market, context
 from .test_user_stream import NoNetwork
 
 
@@ -43,6 +43,7 @@ class Bench:
         self.folder = folder
         self.bus, self.disk = EventBus(), Disk()
         self.symbol = context()
+        self.symbol.state.analysis = analysis_of_a_market()
         self.worker = LoggerWorker(
             [self.symbol],
             Gateway(BinanceRest(NoNetwork(), clock), clock),

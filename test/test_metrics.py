@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.analysis import MarketAnalysis
 from core.context import SymbolContext
 from core.events import (
     ConnectionEvent,
@@ -44,7 +45,7 @@ from core.metrics import (
 from core.model import Position, Side
 from utils.http import RequestUsage
 
-from .examples import BTC, context, fill, quote, report
+from .examples import BTC, MARKET_DATA, analysis_of_a_market, context, fill, quote, report
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 LIMIT = Decimal(2000)
@@ -93,6 +94,7 @@ def holding() -> SymbolContext:
     held = Position("BTCUSDT", Decimal("0.01"), Decimal(79_000), Decimal(80_000), Decimal(10), 0)
     symbol.ledger.open(held, 0)
     symbol.state.exchange_position = held
+    symbol.state.analysis = analysis_of_a_market()
     symbol.state.book_proven_ns = 1_000_000_000
     for client_id, wanted in (("a", quote()), ("b", quote(Side.SELL, 1, 801_000))):
         order = symbol.orders.register(client_id, wanted, 0)
@@ -153,7 +155,17 @@ def test_units_are_the_assets_of_the_symbol() -> None:
     assert units["mid_price"] == "usdt"
     assert units["position"] == "btc"
     assert units["quote_size"] == "btc"
-    assert set(units.values()) <= {"usdt", "btc", "ms", "bps", "count", "bool", "step"}
+    assert set(units.values()) <= {
+        "usdt",
+        "btc",
+        "ms",
+        "bps",
+        "bps/sqrt(s)",
+        "ratio",
+        "count",
+        "bool",
+        "step",
+    }
 
 
 def test_every_value_is_a_number_in_plain_digits() -> None:
@@ -173,6 +185,30 @@ def test_market_is_described_by_its_book() -> None:
     )
     assert Decimal(found["spread_bps"]) == Decimal("0.025")
     assert found["book_age"] == "250.000"
+
+
+def test_market_is_described_by_its_statistics() -> None:
+    """Where the book leans, how much it moves, and what takers do."""
+    found = values(rows_of(holding()))
+    assert found["microprice"] == "79999.982"
+    assert found["touch_imbalance"] == "-0.185"
+    assert found["depth_imbalance"] == "0.500"
+    assert float(found["volatility_minute"]) == pytest.approx(7.75 * float(found["volatility"]), rel=0.001)
+    assert (Decimal(found["flow_bought"]), Decimal(found["flow_sold"])) == (4000, 0)
+    assert (found["flow_imbalance"], found["market_trades"], found["significant_trades"]) == (
+        "1.000",
+        "1",
+        "1",
+    )
+
+
+def test_statistics_of_what_has_not_come_have_no_rows() -> None:
+    """No trade, no levels: nothing is invented."""
+    symbol = holding()
+    symbol.state.analysis = MarketAnalysis(BTC, MARKET_DATA)
+    names = {row.name for row in rows_of(symbol)}
+    assert {"microprice", "volatility"} <= names
+    assert names.isdisjoint({"flow_imbalance", "last_trade_price", "depth_imbalance", "depth_age"})
 
 
 def test_exposure_is_the_position_and_everything_that_may_rest_on_a_side() -> None:

@@ -32,7 +32,6 @@ from core.preflight import (
 from core.settings import (
     ExecutionSettings,
     LogSettings,
-    MarketDataSettings,
     PaperSettings,
     SafetySettings,
     Settings,
@@ -42,7 +41,7 @@ from utils.errors import ExchangeError, NotSent, OutcomeUnknown, StartRefused
 from utils.http import BinanceRest, HttpResponse
 from utils.venue import Environment
 
-from .examples import BOOK, BTC, MANAGE, MARK, QUOTES, RISK, SOME_RULES, some_books
+from .examples import BOOK, BTC, MANAGE, MARK, MARKET_DATA, QUOTES, RISK, SOME_RULES, some_books
 from .test_wire import EXCHANGE_INFO_BTC
 
 BTC_NOW = SymbolFacts(BTC, BOOK, MARK)
@@ -69,16 +68,7 @@ def settings(environment: Environment = Environment.PAPER, **changes: Any) -> Se
         manage=MANAGE,
         execution=ExecutionSettings(modify_worker_count=2, modify_rate_limit=10, order_transport="rest"),
         risk=RISK,
-        market_data=MarketDataSettings(
-            depth="top20",
-            trades=True,
-            significant_trade_quote=Decimal(100_000),
-            significant_trade_interval_s=5,
-            volatility_samples=100,
-            volatility_half_life_s=60,
-            flow_window_s=60,
-            price_window_s=60,
-        ),
+        market_data=MARKET_DATA,
         safety=SafetySettings(
             max_book_age_ms=3000,
             dead_man_window_s=20,

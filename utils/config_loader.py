@@ -298,7 +298,7 @@ class RiskConfig(Section):
 class MarketDataConfig(Section):
     """What is listened to besides best bid and ask, and over how long it is measured."""
 
-    depth: str = _choice("top20", "none", "top20", "diff")
+    depth: str = _choice("none", "none", "top20", "diff")
     trades: bool = _switch(default=True)
     significant_trade_quote: float = _positive(100_000, 10**12, " USDT")
     significant_trade_interval_s: float = _number(5, 0, 3600, " seconds")
@@ -513,6 +513,7 @@ def _compose(text: str, file: Path) -> yaml.Node | None:
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,29})")
 _FRACTION = re.compile(r"[-+]?([0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
+_SCIENTIFIC = re.compile(r"[-+]?[0-9]{1,30}[eE][-+]?[0-9]{1,3}")
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -530,6 +531,8 @@ def _scalar(node: yaml.Node) -> object:
         return _SWITCHES.get(text.lower(), text)
     if kind in ("int", "float"):
         return _number_or_text(text)
+    if isinstance(node, yaml.ScalarNode) and node.style is None and _SCIENTIFIC.fullmatch(text):
+        return float(text)  # a number to people, though YAML 1.1 wants a point in it
     return text
 
 
