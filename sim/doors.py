@@ -60,8 +60,9 @@ class Doors:
 
     def page(self, params: Params, now_ms: int) -> Response:  # noqa: ARG002  all handlers are called alike
         """Return the control page."""
-        symbol = next(iter(self._venue.instruments), "")
-        return Response(200, HEADERS, page_html(symbol).encode())
+        instrument = next(iter(self._venue.instruments.values()))
+        html = page_html(instrument.symbol, plain(_usual_quantity(instrument)))
+        return Response(200, HEADERS, html.encode())
 
     def view(self, params: Params, now_ms: int) -> Response:  # noqa: ARG002
         """Return book, orders, position and last trades as plain text."""
@@ -117,6 +118,13 @@ class Doors:
             raise ApiError(_FAULT_REFUSED, str(error)) from None
         self._plan.run_due(now_ms)
         return rule
+
+
+def _usual_quantity(instrument: Instrument) -> Decimal:
+    """Return a small quantity of the symbol that may be traded: twice what the minimum notional asks for."""
+    rules, mark = instrument.rules, instrument.mark.mark
+    lots = 2 * rules.min_notional // (mark * rules.step_size) if mark else Decimal(0)
+    return rules.quantity(max(int(lots), rules.lots(rules.min_qty)))
 
 
 def _signed(params: Params, name: str) -> Decimal:

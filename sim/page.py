@@ -16,13 +16,14 @@ input.line{width:min(40rem,90%)}
 
 _SCRIPT = """
 const view=document.getElementById('view'),said=document.getElementById('said');
-const symbol=()=>encodeURIComponent(document.getElementById('symbol').value.trim());
+const field=name=>encodeURIComponent(document.getElementById(name).value.trim());
 async function look(){
   try{const reply=await fetch('/sim/view',{cache:'no-store'});view.textContent=await reply.text();}
   catch(error){view.textContent='the exchange does not answer';}
 }
 async function act(path){
-  try{const reply=await fetch(path.replace('SYMBOL',symbol()),{method:'POST'});
+  const url=path.replace('SYMBOL',field('symbol')).replace('QUANTITY',field('quantity'));
+  try{const reply=await fetch(url,{method:'POST'});
     said.textContent=reply.status+' '+(await reply.text()).slice(0,600);}
   catch(error){said.textContent=String(error);}
   look();
@@ -52,8 +53,9 @@ _BUTTONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Account",
         (
-            ("foreign buy of 0.01", "/sim/fill?symbol=SYMBOL&side=BUY&quantity=0.01"),
-            ("foreign sale of 0.01", "/sim/fill?symbol=SYMBOL&side=SELL&quantity=0.01"),
+            ("foreign buy", "/sim/fill?symbol=SYMBOL&side=BUY&quantity=QUANTITY"),
+            ("foreign sale", "/sim/fill?symbol=SYMBOL&side=SELL&quantity=QUANTITY"),
+            ("reduce-only for 60 s (-4400)", "/sim/restrict?code=-4400&seconds=60&symbol=SYMBOL"),
             ("auto-deleverage half", "/sim/fault?fault=adl&symbol=SYMBOL&fraction=0.5&at_s=0"),
             ("expire the listen key", "/sim/expire-listen-key"),
             ("expire it without notice", "/sim/expire-listen-key?notice=false"),
@@ -91,8 +93,10 @@ HEADERS = {
 """What the page is served with: nothing but its own style and script, which talk to this exchange only."""
 
 
-def page_html(symbol: str) -> str:
-    """Return the page; ``symbol`` is what its buttons act on at first, one of the exchange's own names."""
+def page_html(symbol: str, quantity: str) -> str:
+    """Return the page; ``symbol`` is what its buttons act on at first, one of the exchange's own names, and
+    ``quantity`` the size of the fills that they make.
+    """
     groups = "".join(
         f"<fieldset><legend>{legend}</legend>"
         + "".join(
@@ -104,7 +108,8 @@ def page_html(symbol: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>simulated exchange</title>'
         f"<style>{_STYLE}</style></head><body><h1>Simulated exchange</h1>"
-        f'<p>Symbol <input id="symbol" value="{symbol}" size="12"></p>{groups}'
+        f'<p>Symbol <input id="symbol" value="{symbol}" size="12"> '
+        f'Quantity <input id="quantity" value="{quantity}" size="8"></p>{groups}'
         '<form id="inject"><fieldset><legend>Fault (docs/faults.md)</legend><input class="line" id="fault" '
         'value="fault: drop-reply, path: /fapi/v1/order, for_s: 10, probability: 0.5"><button>inject</button>'
         f'</fieldset></form><p id="said"></p><pre id="view">…</pre><script>{_SCRIPT}</script></body></html>'

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sim.exchange import Request
+
 from .fault_client import SYMBOL, Client, with_faults
 from .sim_factory import Reply, Rig
 from .test_sim_server import Running, served
@@ -234,12 +236,34 @@ async def test_every_button_of_the_page_is_answered() -> None:
     async with served() as running:
         html, _ = await _page(running)
         paths = re.findall(r'data-path="([^"]+)"', html)
+        (quantity,) = re.findall(r'id="quantity" value="([^"]+)"', html)
         assert len(paths) > 10
         paths.sort(key=lambda path: "outage" in path)
         for path in paths:
-            url = running.server.url + path.replace("&amp;", "&").replace("SYMBOL", SYMBOL)
+            filled = path.replace("&amp;", "&").replace("SYMBOL", SYMBOL).replace("QUANTITY", quantity)
+            url = running.server.url + filled
             async with running.client.post(url) as reply:
                 assert reply.status == 200, (path, await reply.text())
+
+
+@pytest.mark.parametrize(
+    ("symbol", "bid", "ask", "quantity"),
+    [
+        ("BTCUSDT", "50000", "50100", "0.001"),
+        ("DOGEUSDT", "0.10", "0.101", "99"),
+        ("XRPUSDT", "0.5", "0.505", "19.9"),
+    ],
+)
+def test_page_proposes_a_quantity_that_the_symbol_allows(
+    symbol: str, bid: str, ask: str, quantity: str
+) -> None:
+    """Lots differ: what is small in one symbol is refused in another."""
+    rig = Rig(symbol, quoted=False)
+    rig.quote(bid, ask, symbol=symbol)
+    request = Request("GET", "/sim/", "", {}, "")
+    html = rig.exchange.handle(request, rig.now_ms).body.decode()
+    assert f'id="quantity" value="{quantity}"' in html
+    assert post(rig, "/sim/fill", f"symbol={symbol}&side=BUY&quantity={quantity}").status == 200
 
 
 async def test_page_may_ask_and_other_pages_may_not() -> None:
