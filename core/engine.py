@@ -17,6 +17,8 @@ from core.gate import STOPPING, Gate
 from core.gateway import Gateway
 from core.halt import HaltLatch
 from core.instance_lock import InstanceLock
+from core.journal import KEEP_DAYS, JournalFile
+from core.journal_worker import JournalWorker
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
@@ -179,6 +181,12 @@ class Engine:
             limit_quote=settings.risk.position_limit_quote,
             wallet_quote=wallet_quote,
         )
+        self.journal = JournalWorker(
+            self.contexts,
+            wiring.clock,
+            JournalFile(settings.state_directory, wiring.account, KEEP_DAYS),
+            wiring.run_blocking,
+        )
         self.market = MarketDataWorker(
             self.contexts,
             self._gateway,
@@ -228,13 +236,23 @@ class Engine:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Return the five workers, the bus and the status line, in the order in which they are started."""
-        return (self.bus, self.metrics, self.market, self.risk, self.recovery, self.orders, self._status)
+        """Return the five workers, the bus, the journal and the status line, in the order in which they are started."""
+        return (
+            self.bus,
+            self.metrics,
+            self.journal,
+            self.market,
+            self.risk,
+            self.recovery,
+            self.orders,
+            self._status,
+        )
 
     async def run(self) -> ExitCode:
         """Work until asked to stop, or until a worker gives up; then end in order."""
         log_summary(self._settings, self.contexts)
         self.bus.publish(EngineEvent(EngineKind.STARTED, f"{self._settings.environment}"))
+        self.journal.started()
         if self._halt_stands():
             return await self._end(ExitCode.HALTED, [])
         supervisor = Supervisor(
@@ -244,7 +262,7 @@ class Engine:
             self.bus,
             self.gate,
         )
-        quiet = (self.bus, self.metrics, self._status)
+        quiet = (self.bus, self.metrics, self.journal, self._status)
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
             for worker in self.workers
@@ -299,6 +317,8 @@ class Engine:
                 self._settings.safety.dead_man_window_s,
             )
             code = ExitCode.NOT_VERIFIED
+        else:
+            self.journal.stopped()
         self.bus.publish(EngineEvent(EngineKind.STOPPED, code.name.lower()))
         self._status.log_result(verified=verified)
         log.info("%s", self.bus.statistics())
@@ -306,7 +326,12 @@ class Engine:
         return code
 
     async def _flush(self) -> None:
-        """Write the last metrics, unless the disk hangs. The end does not fail for want of them."""
+        """Write the last metrics and what became of the orders, unless the disk hangs. That fails no end."""
+        try:
+            async with asyncio.timeout(self.FLUSH_S):
+                await self.journal.flush()
+        except TimeoutError:
+            log.error("the journal of orders could not be written in time")
         try:
             self.metrics.collect()
             async with asyncio.timeout(self.FLUSH_S):
