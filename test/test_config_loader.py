@@ -111,6 +111,13 @@ def test_target_orders_per_side_is_another_name_of_levels(load: Load) -> None:
         assert (config.order_config.levels, config.strategy.target_orders_per_side) == (7, 7)
 
 
+def test_small_fractions_may_be_written_with_an_exponent(load: Load) -> None:
+    """YAML takes 8e-5 for a text; people do not. In quotes it is one."""
+    assert load("order_management:\n  modify_threshold: 8e-5\n").order_management.modify_threshold == 0.00008
+    with pytest.raises(ConfigLoaderError, match="modify_threshold must be a number"):
+        load("order_management:\n  modify_threshold: '8e-5'\n")
+
+
 def test_two_names_of_one_setting_may_not_differ(load: Load) -> None:
     """Also where one of the two says the default: nobody could tell which was meant."""
     with pytest.raises(ConfigLoaderError, match=r"line 4: .*two names of one setting.*remove one of them"):
