@@ -87,7 +87,8 @@ def split_signature(query: str, body: str) -> tuple[str, str]:
 
     The signature must end the body or, if the body has none, the query; elsewhere it is not found and "" is returned.
     """
-    for head, tail, rest in ((query, body, ""), ("", query, body)):
+    places = ((query, body, ""), ("", query, body)) if body else (("", query, ""),)
+    for head, tail, rest in places:
         before, mark, signature = tail.rpartition(_MARK)
         if mark and "&" not in signature and (not before or before.endswith("&")):
             return head + before.removesuffix("&") + rest, signature

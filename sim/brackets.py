@@ -88,7 +88,7 @@ def bracket_of(rules: SymbolRules, notional: Decimal) -> Bracket:
 
 def max_notional(rules: SymbolRules, leverage: int) -> int:
     """Return how large a position may be at ``leverage``."""
-    return max(row.cap for row in brackets_of(rules) if row.max_leverage >= leverage)
+    return _max_notional(rules.max_leverage, leverage)
 
 
 def bracket_rows(rules: SymbolRules) -> str:
@@ -99,6 +99,11 @@ def bracket_rows(rules: SymbolRules) -> str:
         for row in brackets_of(rules)
     )
     return f'{{"symbol":"{rules.symbol}","brackets":[{rows}]}}'
+
+
+@lru_cache
+def _max_notional(max_leverage: int, leverage: int) -> int:
+    return max(row.cap for row in _brackets(max_leverage) if row.max_leverage >= leverage)
 
 
 @lru_cache

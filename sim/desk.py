@@ -286,17 +286,20 @@ class Desk:
             return
         then_bids, then_asks = (bids + more, asks) if side is Side.BUY else (bids, asks + more)
         then = self._margin(instrument, then_bids, then_asks)
-        if then <= self._margin(instrument, bids, asks):
-            return
-        account = self._account
-        leverage = account.leverages[instrument.symbol]
+        leverage = self._account.leverages[instrument.symbol]
         if then * leverage > max_notional(instrument.rules, leverage):
-            raise refusal(-2027)
+            code = -2027
+        elif then + self._margin_of_others(instrument) <= self._account.cover(self.marks):
+            return
+        if then > self._margin(instrument, bids, asks):
+            raise refusal(code)
+
+    def _margin_of_others(self, instrument: Instrument) -> Decimal:
+        total = ZERO
         for other in self._instruments.values():
             if other is not instrument:
-                then += self._margin(other, *other.open_tick_lots())
-        if then > account.cover(self.marks):
-            raise refusal(code)
+                total += self._margin(other, *other.open_tick_lots())
+        return total
 
     def _margin(self, instrument: Instrument, bid_tick_lots: int, ask_tick_lots: int) -> Decimal:
         """Return the initial margin of the symbol if such orders were open."""

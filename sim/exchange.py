@@ -243,15 +243,16 @@ class Exchange:
         self._timer_ms = min(self._timer_ms, due_ms)
 
     def _set_timer(self) -> None:
-        venue = self._venue
-        due_ms = self._second_ms
-        for each_ms in (
-            *[each.countdown_due_ms for each in venue.instruments.values()],
+        venue, due_ms = self._venue, self._second_ms
+        for instrument in venue.instruments.values():
+            if instrument.countdown_due_ms is not None and instrument.countdown_due_ms < due_ms:
+                due_ms = instrument.countdown_due_ms
+        for other_ms in (
             venue.user.expires_ms,
             self._streams.due_ms,
             venue.hub.cut_ms,
             self.faults.next_due_ms(),
         ):
-            if each_ms is not None and each_ms < due_ms:
-                due_ms = each_ms
+            if other_ms is not None and other_ms < due_ms:
+                due_ms = other_ms
         self._timer_ms = due_ms

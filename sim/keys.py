@@ -76,11 +76,12 @@ def as_bytes(text: str) -> bytes:
 
 
 def _shared(secret: str) -> tuple[KeyKind, Verify]:
-    key = as_bytes(secret)
+    keyed = hmac.new(as_bytes(secret), digestmod=hashlib.sha256)
 
     def verify(payload: bytes, signature: bytes) -> bool:
-        expected = hmac.digest(key, payload, "sha256").hex().encode()
-        return hmac.compare_digest(expected, signature.lower())
+        made = keyed.copy()
+        made.update(payload)
+        return hmac.compare_digest(made.hexdigest().encode(), signature.lower())
 
     return KeyKind.HMAC, verify
 

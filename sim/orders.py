@@ -75,6 +75,9 @@ class OrderStatus(StrEnum):
     EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
 
 
+_OPEN = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+
 class ExpiryReason(IntEnum):
     """Why the exchange ended an order: field ``er`` of ORDER_TRADE_UPDATE."""
 
@@ -175,7 +178,7 @@ class Order:
     @property
     def is_open(self) -> bool:
         """Tell whether the order can still trade."""
-        return self.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+        return self.status in _OPEN
 
     def execute(self, lots: int, price_ticks: int, now_ms: int) -> None:
         """Book a fill of ``lots`` at ``price_ticks``; the status follows from what remains."""

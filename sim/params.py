@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 from sim.errors import ApiError, refusal
 
-_INTEGER = re.compile(r"[0-9]{1,18}\Z")
+_MOST_DIGITS = 18
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?\Z")
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -96,13 +96,12 @@ class Params:
         value = self._values.get(name)
         if value is None:
             raise refusal(-1102, name)
-        if not _INTEGER.match(value):
-            raise refusal(-1100, name)
-        return int(value)
+        return _whole_number(name, value)
 
     def integer_or(self, name: str, default: int) -> int:
         """Return the parameter as a whole number, or ``default``."""
-        return self.integer(name) if name in self._values else default
+        value = self._values.get(name)
+        return default if value is None else _whole_number(name, value)
 
     def optional_integer(self, name: str) -> int | None:
         """Return the parameter as a whole number, None where it was not sent."""
@@ -151,6 +150,12 @@ class Params:
         for name in names:
             if name in self._values:
                 raise refusal(-1106, name)
+
+
+def _whole_number(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS):
+        raise refusal(-1100, name)
+    return int(value)
 
 
 def decode_json(text: str) -> Any:
