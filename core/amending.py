@@ -1,22 +1,20 @@
 """Amendments: what is sent to change an order in place, and what each answer means for it."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from core.amend_queue import AmendQueue
 from core.context import SymbolContext
 from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, OrderModifySuccessEvent
-from core.gateway import Amend, Answer, Gateway
+from core.gateway import Amend, Answer
 from core.model import BookTop, OrderReport, Quote
 from core.order import MAX_AMENDS, LiveOrder
 from utils.clock import Clock
 from utils.errors import NotSent, OutcomeUnknown, RateLimited, Refused
 
 log = logging.getLogger(__name__)
-
-MAX_AMEND_BATCH = 5
 
 NO_NEED_TO_MODIFY = -5027
 TOO_MANY_MODIFICATIONS = -5026
@@ -43,8 +41,45 @@ class Amendment:
     new: tuple[int, int]
 
 
+@dataclass(slots=True)
+class _Wish:
+    """An amendment on its way through the queue; what it changes is settled when it leaves."""
+
+    amending: "Amending"
+    context: SymbolContext
+    order: LiveOrder
+    quote: Quote
+    reason: str
+    book: BookTop
+    amendment: Amendment | None = None
+    is_unclear: bool = False
+
+    @property
+    def new(self) -> tuple[int, int]:
+        """Return the price and the total quantity that it asks for now."""
+        return self.quote.price_ticks, self.order.executed_lots + self.quote.lots
+
+    def objection(self) -> str:
+        """Return why it is not to be sent; empty if it is."""
+        return self.amending.objection_to(self)
+
+    def begin(self) -> Amend:
+        """Note that it leaves now, and return what it asks for."""
+        self.amendment = self.amending.begin(self)
+        return Amend(self.order, *self.amendment.new)
+
+    def settle(self, answer: Answer | NotSent) -> None:
+        """Note what became of it."""
+        if self.amendment is not None:
+            self.is_unclear = self.amending.is_unclear(self.context, self.amendment, answer)
+
+    def forgo(self, reason: str) -> None:
+        """Note that it was never sent."""
+        self.amending.forgo(self, reason)
+
+
 class Amending:
-    """Sends amendments in batches and notes what became of each.
+    """Has amendments sent by the queue, and notes what became of each.
 
     ``objection`` is asked at the moment of sending, ``report`` and ``look_up`` note what the exchange says of an order.
     ``rate_limited`` is told when the exchange takes no more for a while.
@@ -52,7 +87,7 @@ class Amending:
 
     def __init__(
         self,
-        gateway: Gateway,
+        queue: AmendQueue,
         clock: Clock,
         bus: EventBus,
         *,
@@ -60,7 +95,7 @@ class Amending:
         report: Callable[[SymbolContext, LiveOrder, OrderReport], None],
         rate_limited: Callable[[RateLimited], None],
     ) -> None:
-        self._gateway = gateway
+        self._queue = queue
         self._clock = clock
         self._bus = bus
         self._objection = objection
@@ -75,46 +110,35 @@ class Amending:
         A refused amendment, or one that was not sent, leaves its order as it rests. One without an answer leaves two
         possibilities, both of which count until the exchange says which.
         """
-        begun = [one for change in changes if (one := self._begin(context, *change, book)) is not None]
-        batches = [begun[at : at + MAX_AMEND_BATCH] for at in range(0, len(begun), MAX_AMEND_BATCH)]
-        unclear = await asyncio.gather(*(self._send(context, batch) for batch in batches))
-        return [order for orders in unclear for order in orders]
+        wishes = [_Wish(self, context, *change, book) for change in changes]
+        await self._queue.amend(context, wishes)
+        return [wish.order for wish in wishes if wish.is_unclear]
 
-    def _begin(
-        self, context: SymbolContext, order: LiveOrder, quote: Quote, reason: str, book: BookTop
-    ) -> Amendment | None:
-        """Note an amendment that is about to be sent; None if it must not be."""
-        new = quote.price_ticks, order.executed_lots + quote.lots
-        amendment = Amendment(order, quote, reason, (order.price_ticks, order.lots), new)
-        objection = "" if order.is_amendable else f"it stands at {order.state}"
-        objection = objection or self._objection(context, order, *new, book)
-        if objection:
-            log.info("%s: %s %d not amended: %s", context.symbol, order.side.lower(), order.level, objection)
-            self._publish(OrderModifyFailureEvent, context, amendment, f"not sent: {objection}")
-            return None
+    def objection_to(self, wish: "_Wish") -> str:
+        """Return why the order is not to be amended like this; empty if it is."""
+        order = wish.order
+        if not order.is_amendable:
+            return f"it stands at {order.state}"
+        return self._objection(wish.context, order, *wish.new, wish.book)
+
+    def begin(self, wish: "_Wish") -> Amendment:
+        """Note an amendment that leaves now."""
+        context, order = wish.context, wish.order
+        amendment = Amendment(order, wish.quote, wish.reason, (order.price_ticks, order.lots), wish.new)
         now_ns = self._clock.monotonic_ns()
-        context.orders.begin_amend(order, *new, now_ns)
-        order.decided_mid_half_ticks = book.mid_half_ticks
-        context.state.tick_to_order_ms = (now_ns - book.received_ns) / 1e6
-        self._publish(OrderModifyEvent, context, amendment, reason)
+        context.orders.begin_amend(order, *amendment.new, now_ns)
+        order.decided_mid_half_ticks = wish.book.mid_half_ticks
+        context.state.tick_to_order_ms = (now_ns - wish.book.received_ns) / 1e6
+        self._publish(OrderModifyEvent, context, amendment, wish.reason)
         return amendment
 
-    async def _send(self, context: SymbolContext, batch: Sequence[Amendment]) -> list[LiveOrder]:
-        """Send one request and note its answers; return the orders that have to be looked up."""
-        requests = [Amend(one.order, *one.new) for one in batch]
-        answers: Sequence[Answer | NotSent]
-        try:
-            answers = await self._gateway.amend(context.rules, requests)
-        except (NotSent, Refused, OutcomeUnknown) as error:
-            answers = [error] * len(batch)
-        except BaseException as error:  # also when this task is cancelled: the request may be on its way
-            for one in batch:
-                self._doubt(context, one, OutcomeUnknown(type(error).__name__))
-            raise
-        pairs = zip(batch, answers, strict=True)
-        return [one.order for one, answer in pairs if self._is_unclear(context, one, answer)]
+    def forgo(self, wish: "_Wish", reason: str) -> None:
+        """Note an amendment that never left."""
+        order = wish.order
+        amendment = Amendment(order, wish.quote, wish.reason, (order.price_ticks, order.lots), wish.new)
+        self._fail(wish.context, amendment, f"not sent: {reason}", 0)
 
-    def _is_unclear(self, context: SymbolContext, amendment: Amendment, answer: Answer | NotSent) -> bool:
+    def is_unclear(self, context: SymbolContext, amendment: Amendment, answer: Answer | NotSent) -> bool:
         """Note one answer; return whether the order has to be looked up."""
         match answer:
             case OrderReport():

@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
+from core.amend_queue import AmendQueue
 from core.context import SymbolContext
 from core.events import EngineEvent, EngineKind, EventBus
 from core.execution import ExecutionEngine
@@ -166,7 +167,17 @@ class Engine:
             ClientIds(settings.instance_id, wiring.clock.time_ms()),
             recv_window_ms=wiring.rest.recv_window_ms,
             max_book_age_ms=settings.safety.max_book_age_ms,
+            amend_queue=AmendQueue(
+                gateway.amend,
+                wiring.clock,
+                workers=settings.execution.modify_worker_count,
+                per_second=settings.execution.modify_rate_limit,
+                max_pending=settings.manage.max_pending_modifications,
+            ),
         )
+        for context in self.contexts:
+            context.gate.listen(self.execution.amend_queue.recheck)
+            context.gate.listen(gateway.lanes.recheck)
         self._build_workers(wiring, prepared.wallet_quote)
 
     def _build_workers(self, wiring: Wiring, wallet_quote: Decimal) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from core.amend_queue import AmendQueue
 from core.amending import Amending
 from core.brake import POST_ONLY_WOULD_TAKE
 from core.context import SymbolContext
@@ -52,6 +53,7 @@ class ExecutionEngine:
         *,
         recv_window_ms: int,
         max_book_age_ms: int,
+        amend_queue: AmendQueue | None = None,
     ) -> None:
         self._gateway = gateway
         self._clock = clock
@@ -61,8 +63,9 @@ class ExecutionEngine:
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._place_again_ns = 0
         self._complained: dict[str, str] = {}
+        self.amend_queue = amend_queue or AmendQueue(gateway.amend, clock)
         self._amending = Amending(
-            gateway,
+            self.amend_queue,
             clock,
             bus,
             objection=self._amend_objection,
@@ -157,6 +160,7 @@ class ExecutionEngine:
             await self._cancel_batch(context, orders[start : start + MAX_CANCEL_BATCH])
 
     async def _cancel_batch(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
+        self.amend_queue.drop(orders, "it is being cancelled")
         for order in orders:
             context.orders.begin_cancel(order, self._clock.monotonic_ns())
         try:

@@ -1,0 +1,285 @@
+"""The queue of amendments: few requests, each with the newest targets, and none that nobody wants any more.
+
+What waits here has not begun: its order rests as it is. A wish begins at the moment at which its request leaves, and
+whoever made it notes its outcome.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from core.context import SymbolContext
+from core.gateway import MAX_ORDER_BATCH, Amend, Answer
+from core.model import SymbolRules
+from core.order import LiveOrder
+from utils.clock import Clock
+from utils.errors import NotSent, OutcomeUnknown, Refused
+from utils.http import Objection
+
+PATIENCE_S = 1.0
+"""How long a wish waits for its turn: the next refresh will have a newer one."""
+
+Send = Callable[[SymbolRules, Sequence[Amend], Objection], Awaitable[list[Answer]]]
+"""Sends up to five amendments; ``core.gateway.Gateway.amend``."""
+
+
+class Wish(Protocol):
+    """What one order is to become. ``begin`` is followed by exactly one ``settle``; else ``forgo`` is called, once."""
+
+    @property
+    def order(self) -> LiveOrder:
+        """Return the order."""
+
+    def objection(self) -> str:
+        """Return why it is not to be amended any more; empty if it is."""
+
+    def begin(self) -> Amend:
+        """Note that the request leaves now, and return what it asks for."""
+
+    def settle(self, answer: Answer | NotSent) -> None:
+        """Note what became of it."""
+
+    def forgo(self, reason: str) -> None:
+        """Note that it was not sent, and never will be."""
+
+
+class Rate:
+    """So many a second: no more than that in any second, or one in several seconds if it is less than one."""
+
+    def __init__(self, per_second: float) -> None:
+        self._times_ns: deque[int] = deque(maxlen=max(int(per_second), 1))
+        self._span_ns = int(max(int(per_second), 1) / per_second * 1e9)
+
+    def wait_ns(self, now_ns: int) -> int:
+        """Return how long to wait for the next one; 0 for not at all."""
+        if len(self._times_ns) < (self._times_ns.maxlen or 1):
+            return 0
+        return max(self._times_ns[0] + self._span_ns - now_ns, 0)
+
+    def take(self, now_ns: int) -> None:
+        """Count one."""
+        self._times_ns.append(now_ns)
+
+
+@dataclass(slots=True)
+class AmendCounts:
+    """What has left and what has not, since the start."""
+
+    requests: int = 0
+    amends: int = 0
+    replaced: int = 0
+    dropped: int = 0
+
+    @property
+    def mean_batch(self) -> float:
+        """Return how many amendments went in one request."""
+        return self.amends / self.requests if self.requests else 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A wish that waits or is under way; ``done`` is set when its outcome has been noted."""
+
+    context: SymbolContext
+    wish: Wish
+    done: asyncio.Future[None]
+
+
+class AmendQueue:
+    """Sends amendments with ``workers`` requests at once and ``per_second`` requests a second.
+
+    Of one order, at most one change is under way, and only the newest wish waits. Of one symbol, at most
+    ``max_pending`` amendments are without an answer.
+    """
+
+    def __init__(
+        self, send: Send, clock: Clock, *, workers: int = 2, per_second: float = 10.0, max_pending: int = 10
+    ) -> None:
+        self.counts = AmendCounts()
+        self._send = send
+        self._clock = clock
+        self._workers = workers
+        self._rate = Rate(per_second)
+        self._max_pending = max_pending
+        self._waiting: dict[str, _Entry] = {}
+        self._under_way: dict[str, _Entry] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Return how many wishes wait."""
+        return len(self._waiting)
+
+    async def amend(self, context: SymbolContext, wishes: Sequence[Wish]) -> None:
+        """Have orders of one symbol amended; return when the outcome of each has been noted.
+
+        If this is cancelled, what waits is forgone; what is under way goes on, and its outcome is noted.
+        """
+        entries = [self._enter(context, wish) for wish in wishes]
+        if not entries:
+            return
+        self._pump()
+        if not self._room(context) and not any(
+            entry.context is context for entry in self._under_way.values()
+        ):
+            self._forgo(entries, "too many amendments have no answer yet")
+        expiry = asyncio.get_running_loop().call_later(
+            PATIENCE_S, self._forgo, entries, "its turn did not come in time"
+        )
+        try:
+            await asyncio.gather(*(asyncio.shield(entry.done) for entry in entries))
+        finally:
+            expiry.cancel()
+            self._forgo(entries, "the refresh was broken off")
+
+    def _enter(self, context: SymbolContext, wish: Wish) -> _Entry:
+        replaced = self._waiting.get(wish.order.client_id)
+        if replaced is not None:
+            self.counts.replaced += 1
+            self._forgo([replaced], "a newer target takes its place")
+        entry = _Entry(context, wish, asyncio.get_running_loop().create_future())
+        self._waiting[wish.order.client_id] = entry
+        return entry
+
+    def recheck(self) -> None:
+        """Forgo at once what is not wanted any more; called when a gate has closed."""
+        for entry in list(self._waiting.values()):
+            if reason := entry.wish.objection():
+                self._forgo([entry], reason)
+
+    def drop(self, orders: Iterable[LiveOrder], reason: str) -> None:
+        """Forgo what waits for these orders, which are to be cancelled."""
+        waiting = (self._waiting.get(order.client_id) for order in orders)
+        self._forgo([entry for entry in waiting if entry is not None], reason)
+
+    def _forgo(self, entries: Sequence[_Entry], reason: str) -> None:
+        """Let those of the entries that still wait wait no more."""
+        for entry in entries:
+            client_id = entry.wish.order.client_id
+            if self._waiting.get(client_id) is entry:
+                del self._waiting[client_id]
+                self.counts.dropped += 1
+                entry.wish.forgo(reason)
+                entry.done.set_result(None)
+
+    # --- leaving ----------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what may leave now; come back when the next may."""
+        self._stop_timer()
+        while self._waiting and len(self._requests) < self._workers:
+            now_ns = self._clock.monotonic_ns()
+            wait_ns = self._rate.wait_ns(now_ns)
+            if wait_ns:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(wait_ns / 1e9, self._pump)
+                return
+            batch = self._next_batch()
+            if not batch:
+                return
+            self._rate.take(now_ns)
+            self._start(batch)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _next_batch(self) -> list[_Entry]:
+        """Return entries of one symbol that may leave now, none if all have to wait on; forgo what is not wanted."""
+        self.recheck()
+        for first in list(self._waiting.values()):
+            context = first.context
+            room = min(self._room(context), MAX_ORDER_BATCH)
+            batch = [entry for entry in self._waiting.values() if self._may_leave(entry, context)][:room]
+            if batch:
+                return batch
+        return []
+
+    def _may_leave(self, entry: _Entry, context: SymbolContext) -> bool:
+        return entry.context is context and entry.wish.order.client_id not in self._under_way
+
+    def _room(self, context: SymbolContext) -> int:
+        """Return how many more amendments of the symbol may be without an answer."""
+        under_way = sum(entry.context is context for entry in self._under_way.values())
+        in_doubt = sum(order.amend_in_doubt for order in context.orders.living())
+        return max(self._max_pending - under_way - in_doubt, 0)
+
+    def _start(self, batch: Sequence[_Entry]) -> None:
+        for entry in batch:
+            client_id = entry.wish.order.client_id
+            del self._waiting[client_id]
+            self._under_way[client_id] = entry
+        task = asyncio.get_running_loop().create_task(self._run(batch), name="amendment")
+        self._requests.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled():
+            self._pump()
+
+    def _begin(self, entry: _Entry) -> Amend | None:
+        """Ask once more, at the very moment of leaving, and begin; None if it is not to leave after all."""
+        try:
+            reason = entry.wish.objection()
+            if not reason:
+                return entry.wish.begin()
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever waits
+            entry.done.set_exception(error)
+        else:
+            self.counts.dropped += 1
+            entry.wish.forgo(reason)
+            entry.done.set_result(None)
+        del self._under_way[entry.wish.order.client_id]
+        return None
+
+    async def _run(self, entries: Sequence[_Entry]) -> None:
+        """Send one request and have its outcomes noted."""
+        batch = [(entry, amend) for entry in entries if (amend := self._begin(entry)) is not None]
+        if not batch:
+            return
+        self.counts.requests += 1
+        self.counts.amends += len(batch)
+        leaving = [entry for entry, _ in batch]
+        context = leaving[0].context
+        answers: Sequence[Answer | NotSent]
+        try:
+            answers = await self._send(
+                context.rules, [amend for _, amend in batch], partial(_closed, context)
+            )
+        except (NotSent, Refused, OutcomeUnknown) as error:
+            answers = [error] * len(batch)
+        except BaseException as error:  # also when this task is cancelled: the request may be on its way
+            self._settle(leaving, [OutcomeUnknown(type(error).__name__)] * len(batch), error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        self._settle(leaving, answers)
+
+    def _settle(
+        self,
+        batch: Sequence[_Entry],
+        answers: Sequence[Answer | NotSent],
+        fault: BaseException | None = None,
+    ) -> None:
+        """Have each outcome noted; ``fault`` goes to those who wait for them."""
+        for entry, answer in zip(batch, answers, strict=True):
+            del self._under_way[entry.wish.order.client_id]
+            try:
+                entry.wish.settle(answer)
+            except Exception as error:  # noqa: BLE001  # it belongs to whoever waits
+                fault = error
+            if isinstance(fault, Exception):
+                entry.done.set_exception(fault)
+            else:
+                entry.done.set_result(None)
+
+
+def _closed(context: SymbolContext) -> str:
+    """Return why a request that has begun is not to leave after all."""
+    return "" if context.gate.is_open else f"quoting is closed ({'; '.join(context.gate.reasons)})"
