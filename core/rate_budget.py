@@ -148,14 +148,19 @@ class RateBudget:
         return wait_ms
 
     def wait_ms(self, lane: Lane, cost: Cost, now_ms: int) -> int:
-        """Return for how many ms a request of this cost has to wait."""
+        """Return for how many ms a request of this cost has to wait.
+
+        No limit on orders holds back the order that closes a position: whether it is one too many, the exchange says.
+        """
         percent = SHARE_PERCENT[lane]
+        wait_ms = max(self.weight.wait_ms(cost.weight, percent, now_ms), _left_ms(self._hold, now_ms))
+        if cost.orders_1m == 0 or lane is Lane.CANCEL:
+            return wait_ms
         return max(
-            self.weight.wait_ms(cost.weight, percent, now_ms),
+            wait_ms,
             self.orders_10s.wait_ms(cost.orders_10s, percent, now_ms),
             self.orders_1m.wait_ms(cost.orders_1m, percent, now_ms),
-            _left_ms(self._hold, now_ms),
-            _left_ms(self._orders_hold, now_ms) if cost.orders_1m else 0,
+            _left_ms(self._orders_hold, now_ms),
         )
 
     def settle(self, cost: Cost, taken_ms: int, now_ms: int, counts: Counts) -> None:

@@ -117,6 +117,15 @@ def test_a_hold_on_orders_lets_cancels_and_questions_through() -> None:
     assert budget.try_take(Lane.QUERY, Cost(1), MINUTE + 1) == 0
 
 
+def test_no_limit_on_orders_holds_back_the_order_that_closes_a_position() -> None:
+    """Whether it is one too many is for the exchange to say."""
+    budget = RateBudget(Sizes(2400, 1, 1))
+    budget.try_take(Lane.PLACE, ORDER, MINUTE)
+    budget.hold(7000, MINUTE, orders_only=True)
+    assert budget.try_take(Lane.CANCEL, ORDER, MINUTE) == 0
+    assert budget.try_take(Lane.AMEND, ORDER, MINUTE) > 0
+
+
 def test_a_shorter_hold_does_not_end_a_longer_one() -> None:
     """A late answer to an old request says nothing new."""
     budget = RateBudget()
