@@ -94,6 +94,11 @@ class ShownBook:
             self._sums[number] = known + side.touch_lots - known // _AVERAGED
             _follow(side, self._sums[number] // _AVERAGED)
 
+    def forget(self) -> None:
+        """Forget what the touch usually has: modelled levels show what it has from now on."""
+        self._sums = [0, 0]
+        self._matcher.bids.usual_lots = self._matcher.asks.usual_lots = 0
+
     def note(self, market_id: int) -> None:
         """Let the market's book have changed to ``market_id``; needed only while there are ``chains``."""
         for chain in self.chains:

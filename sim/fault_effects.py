@@ -137,6 +137,34 @@ def _unlist(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     return together([lay(each) for each in stage.instruments(rule)])
 
 
+def _thin(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[int]) -> None:
+            instrument.regime.thin(held[-1])
+            _forget_levels(stage, instrument)
+
+        return stage.layers.lay(("thin", instrument.symbol), value=rule.values["factor"], own=1, show=show)
+
+    return together([lay(each) for each in stage.instruments(rule)])
+
+
+def _forget_levels(stage: VenueStage, instrument: Instrument) -> None:
+    """Let what is behind the touch be modelled by the touch as it is from now on."""
+    instrument.shown.forget()
+    if (quote := instrument.quote) is not None:
+        stage.happen(DepthChange(quote.time_ms, instrument.symbol, quote.update_id, (), (), snapshot=True))
+
+
+def _offset_mark(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
+    def lay(instrument: Instrument) -> Undo:
+        def show(held: Sequence[float]) -> None:
+            instrument.mark.offset_bps = held[-1]
+
+        return stage.layers.lay(("mark", instrument.symbol), value=rule.values["bps"], own=0.0, show=show)
+
+    return together([lay(each) for each in stage.instruments(rule)])
+
+
 def _restrict(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     code, symbol = int(rule.values["code"]), rule.target.symbol
 
@@ -324,6 +352,8 @@ _EFFECTS: Mapping[str, Callable[[VenueStage, Rule, int], Undo | None]] = {
     "halt": _halt,
     "symbol-missing": _unlist,
     "restrict": _restrict,
+    "thin-book": _thin,
+    "mark-offset": _offset_mark,
     "wipe-account": _wipe,
     "expire-listen-key": _expire_key,
     "foreign-order": _guarded(_place_foreign),

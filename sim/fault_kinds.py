@@ -501,6 +501,21 @@ _ALL = (
         bps=number(-5000, 5000),
     ),
     _kind(
+        "mark-offset",
+        _TIME,
+        "The index stands so far off the market while it lasts, and the mark price follows it there.",
+        "POS-14 REJ-09",
+        bps=number(-5000, 5000),
+    ),
+    _kind(
+        "thin-book",
+        _TIME,
+        "The book shows so many times smaller sizes while it lasts, from the next quote on; the trades stay as "
+        "they are.",
+        "POS-12 VEN-06",
+        factor=whole(1, 1_000_000),
+    ),
+    _kind(
         "funding-rate",
         _TIME,
         "The next funding is at this rate.",

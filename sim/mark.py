@@ -1,7 +1,8 @@
 """Mark and index price: the mid and a slowly following average of it.
 
 Rule: at every whole second the index becomes the mid, and the mark moves a fifth of its distance to the index (a time
-constant of about 4.5 s). The first quote sets both. Both are rounded half to even to eight decimals.
+constant of about 4.5 s). The first quote sets both. Both are rounded half to even to eight decimals. A fault can hold
+the index off the mid; the mark follows it there.
 
 Binance's own mark price weighs several venues and the premium; for one recorded market this keeps the two
 properties that clients depend on: it follows the market, and a single print does not move it.
@@ -18,15 +19,16 @@ FUNDING_INTERVAL_MS = 8 * 3600 * 1000
 class MarkPrice:
     """Mark and index of one symbol, zero until the market has been seen."""
 
-    __slots__ = ("index", "mark")
+    __slots__ = ("index", "mark", "offset_bps")
 
     def __init__(self) -> None:
         self.index = ZERO
         self.mark = ZERO
+        self.offset_bps = 0.0
 
     def sample(self, mid: Decimal) -> None:
         """Take the mid of this second."""
-        self.index = booked(mid)
+        self.index = booked(mid if not self.offset_bps else mid * Decimal(1 + self.offset_bps / 10_000))
         if not self.mark:
             self.mark = self.index
             return

@@ -43,6 +43,7 @@ class Regime:
         "rules",
         "shift_ticks",
         "status",
+        "thin_factor",
         "tick_factor",
     )
 
@@ -54,6 +55,8 @@ class Regime:
         self.is_listed = True
         self.status = TRADING
         self.shift_ticks = 0
+        self.thin_factor = 1
+        """How many times smaller than in the market what the book shows is."""
         self.is_usual = True
         """Whether market events happen as they come."""
         self.expires_post_only = False
@@ -69,13 +72,19 @@ class Regime:
         self.is_listed = is_listed
         self._settle()
 
+    def thin(self, factor: int) -> None:
+        """Let the book show sizes so many times smaller than the market brings, of one lot at least."""
+        self.thin_factor = factor
+        self._settle()
+
     def shift(self, ticks: int) -> None:
         """Let the market stand so many ticks higher than it does now."""
         self.shift_ticks += ticks
         self._settle()
 
     def _settle(self) -> None:
-        self.is_usual = self.status == TRADING and self.is_listed and not self.shift_ticks
+        unmoved = not self.shift_ticks and self.thin_factor == 1
+        self.is_usual = self.status == TRADING and self.is_listed and unmoved
 
     def post(self, **changes: Any) -> None:
         """Let other filters be in force; raises ValueError for a tick or step that does not fit the symbol's own."""
@@ -95,23 +104,32 @@ class Regime:
             return event
         if self.status != TRADING or not self.is_listed:
             return None
-        if not self.shift_ticks:
-            return event
         if isinstance(event, BookTicker):
-            bid_ticks = self._shifted(event.bid_ticks)
-            return structs.replace(
-                event, bid_ticks=bid_ticks, ask_ticks=max(self._shifted(event.ask_ticks), bid_ticks + 1)
-            )
+            return self._moved_quote(event)
         if isinstance(event, Trade):
             return structs.replace(event, price_ticks=self._shifted(event.price_ticks))
         return self._moved_depth(event)
 
+    def _moved_quote(self, event: BookTicker) -> BookTicker:
+        bid_ticks = self._shifted(event.bid_ticks)
+        return structs.replace(
+            event,
+            bid_ticks=bid_ticks,
+            bid_lots=self._thinned(event.bid_lots),
+            ask_ticks=max(self._shifted(event.ask_ticks), bid_ticks + 1),
+            ask_lots=self._thinned(event.ask_lots),
+        )
+
     def _moved_depth(self, event: DepthChange) -> DepthChange:
         bids, asks = (
-            tuple((self._shifted(ticks), lots) for ticks, lots in levels)
+            tuple((self._shifted(ticks), self._thinned(lots)) for ticks, lots in levels)
             for levels in (event.bids, event.asks)
         )
         return structs.replace(event, bids=bids, asks=asks)
+
+    def _thinned(self, lots: int) -> int:
+        """Return a size of the book as it is here; what is gone stays gone."""
+        return max(1, lots // self.thin_factor) if lots else 0
 
     def _shifted(self, ticks: int) -> int:
         """Return a price of the market as it stands here; an empty side stays empty."""

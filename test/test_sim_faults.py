@@ -54,6 +54,7 @@ OVERLAPS = {
     "multi-assets-mode": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
     "clock-skew": ("from_s: 1, for_s: 3, offset_ms: 400", "from_s: 2, for_s: 4, offset_ms: 800"),
     "symbol-missing": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
+    "thin-book": ("from_s: 1, for_s: 3, factor: 100", "from_s: 2, for_s: 4, factor: 10"),
     "restrict": ("from_s: 1, for_s: 3, code: -4088", "from_s: 2, for_s: 4, code: -4088"),
     "post-only-expires": ("from_s: 1, for_s: 3", "from_s: 2, for_s: 4"),
 }
@@ -63,6 +64,8 @@ async def _state(client: Client) -> tuple[Any, ...]:
     """Return everything that a lasting fault may have changed."""
     info = (await client.send("GET", "/fapi/v1/exchangeInfo")).body["symbols"]
     index = (await client.send("GET", "/fapi/v1/premiumIndex")).body
+    books = (await client.send("GET", "/fapi/v1/ticker/bookTicker")).body
+    sizes = [len(row["bidQty"]) for row in books]
     ahead_ms = (await client.send("GET", "/fapi/v1/time")).body["serverTime"] - client.clock.time_ms()
     modes = [
         (await client.call("GET", path)).body
@@ -70,7 +73,14 @@ async def _state(client: Client) -> tuple[Any, ...]:
     ]
     crossing = await client.place("x", price="50050", quantity="0.020")
     rates = [row["lastFundingRate"] for row in index]
-    return info, rates, ahead_ms, modes, crossing.outcome if crossing.status != 200 else crossing.status
+    return (
+        info,
+        rates,
+        sizes,
+        ahead_ms,
+        modes,
+        crossing.outcome if crossing.status != 200 else crossing.status,
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(OVERLAPS))
@@ -658,6 +668,38 @@ async def _restrict(client: Client) -> None:
     assert (await client.place("b", side="SELL", price="50100", reduceOnly="true")).status == 200
     await client.until(3.5)
     assert (await client.place("a")).status == 200
+
+
+@case("mark-offset", "at_s: 1, for_s: 40, bps: -300")
+async def _mark_offset(client: Client) -> None:
+    async def mark() -> Decimal:
+        row = (await client.send("GET", "/fapi/v1/premiumIndex", f"symbol={SYMBOL}")).body
+        return Decimal(row["markPrice"])
+
+    assert abs(await mark() - 50_000) < 1
+    await client.until(40.5)
+    assert abs(await mark() - 48_500) < 5
+    book = (await client.send("GET", "/fapi/v1/ticker/bookTicker", f"symbol={SYMBOL}")).body
+    assert book["bidPrice"] == BID
+    assert (await client.take()).status == 200
+    await client.until(80)
+    assert abs(await mark() - 50_000) < 5
+
+
+@case("thin-book", "at_s: 1, for_s: 2, factor: 1000")
+async def _thin_book(client: Client) -> None:
+    async def sizes() -> list[Decimal]:
+        book = (await client.send("GET", "/fapi/v1/depth", f"symbol={SYMBOL}&limit=5")).body
+        return [Decimal(quantity) for _, quantity in [*book["bids"], *book["asks"]]]
+
+    assert min(await sizes()) >= 10
+    await client.until(2.55)
+    assert set(await sizes()) == {Decimal("0.010")}
+    reply = await client.take(quantity="0.025")
+    order = (await client.call("GET", ORDER, symbol=SYMBOL, orderId=reply.body["orderId"])).body
+    assert Decimal(order["avgPrice"]) > Decimal("50000.1")
+    await client.until(4.5)
+    assert min(await sizes()) >= 10
 
 
 @case("transfer", "at_s: 1, amount: -1000")
