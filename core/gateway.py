@@ -1,7 +1,8 @@
 """The exchange's REST interface as typed calls: our values in, our values out.
 
-Each call raises as ``utils.http.BinanceRest.call`` does. Reading calls are tried again where that is harmless; calls
-that change something are sent once.
+Each call raises as ``utils.http.BinanceRest.call`` does. Reading calls are tried again where that is harmless. Calls
+that change something are sent once, but for those that make us safe: they are tried again if the exchange was too busy
+and did certainly not execute them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,15 @@ from core.order import LiveOrder
 from core.rate_budget import RateBudget
 from utils.clock import Clock
 from utils.errors import OutcomeUnknown, Refused
-from utils.http import BinanceRest, Objection, Security, no_objection, refusal_of_entry, with_retries
+from utils.http import (
+    NOT_EXECUTED,
+    BinanceRest,
+    Objection,
+    Security,
+    no_objection,
+    refusal_of_entry,
+    with_retries,
+)
 
 ORDER_DOES_NOT_EXIST = -2013
 UNKNOWN_ORDER = -2011
@@ -111,6 +120,12 @@ class Gateway:
     ) -> Any:
         return await with_retries(
             lambda: self.rest.call("GET", path, params, security, timeout_s), attempts=attempts
+        )
+
+    async def _insist(self, method: str, path: str, params: dict[str, str | int]) -> Any:
+        """Send what makes us safe, again if it was not executed because the exchange was busy."""
+        return await with_retries(
+            lambda: self.rest.call(method, path, params, Security.SIGNED), after=NOT_EXECUTED
         )
 
     # --- market -----------------------------------------------------------------------------------------------
@@ -315,7 +330,7 @@ class Gateway:
         self, rules: SymbolRules, client_id: str, side: Side, lots: int
     ) -> OrderReport:
         """Reduce the position by a market order that can never enlarge or turn it."""
-        reply = await self.rest.call(
+        reply = await self._insist(
             "POST",
             "/fapi/v1/order",
             {
@@ -327,7 +342,6 @@ class Gateway:
                 "newClientOrderId": client_id,
                 "newOrderRespType": "RESULT",
             },
-            Security.SIGNED,
         )
         with readable("a new order"):
             return wire.order_report(reply, rules)
@@ -335,11 +349,10 @@ class Gateway:
     async def cancel(self, rules: SymbolRules, orders: Sequence[LiveOrder]) -> list[OrderReport | Refused]:
         """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
         client_ids = [order.client_id for order in orders]
-        reply = await self.rest.call(
+        reply = await self._insist(
             "DELETE",
             "/fapi/v1/batchOrders",
             {"symbol": rules.symbol, "origClientOrderIdList": msgspec.json.encode(client_ids).decode()},
-            Security.SIGNED,
         )
         if not isinstance(reply, list) or len(reply) != len(client_ids):
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
@@ -350,11 +363,8 @@ class Gateway:
 
     async def arm_dead_man(self, symbol: str, window_ms: int) -> None:
         """Have the exchange cancel all orders on the symbol unless called again within the window; 0 disarms."""
-        await self.rest.call(
-            "POST",
-            "/fapi/v1/countdownCancelAll",
-            {"symbol": symbol, "countdownTime": window_ms},
-            Security.SIGNED,
+        await self._insist(
+            "POST", "/fapi/v1/countdownCancelAll", {"symbol": symbol, "countdownTime": window_ms}
         )
 
     async def create_listen_key(self) -> str:

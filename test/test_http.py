@@ -27,6 +27,8 @@ from utils.errors import (
     Refused,
 )
 from utils.http import (
+    NOT_EXECUTED,
+    UNANSWERED,
     AiohttpTransport,
     BinanceRest,
     HttpResponse,
@@ -224,6 +226,10 @@ def outcome(response: HttpResponse) -> Exception:
         (refusal(401, -2015, "Invalid API-key, IP, or permissions for action."), AuthFailed),
         (reply(HTML, 401), AuthFailed),
         (reply({"code": 0, "msg": "Service unavailable from a restricted location"}, 451), Refused),
+        (refusal(500, -1008, "Request throttled by system-level protection."), Overloaded),
+        (refusal(503, -1003, "Too many requests"), RateLimited),
+        (refusal(500, -2019, "Margin is insufficient."), OutcomeUnknown),
+        (reply(HTML, 302), OutcomeUnknown),
         (reply(HTML, 403), RateLimited),
         (reply(HTML, 404), Refused),
     ],
@@ -239,16 +245,18 @@ def test_every_http_status_has_its_meaning(response: HttpResponse, kind: type[Ex
 @pytest.mark.parametrize(
     ("codes", "kind"),
     [
-        ((-1000, -1006, -1007), OutcomeUnknown),
+        ((-1000, -1001, -1006, -1007, -2012, -4083), OutcomeUnknown),
+        ((-1003, -1015), RateLimited),
+        ((-1008,), Overloaded),
         ((-1021, -5028), ClockSkew),
         ((-1002, -1022, -2014, -2015, -2017), AuthFailed),
         (
             (
                 *(-1010, -1013, -1014, -1016, -1020, -1099, -1109, -1100, -1102, -1106, -1111, -1115, -1116),
-                *(-1117, -1121, -1122, -1125, -1128, -1130, -2010, -2011, -2012, -2013, -2018, -2019, -2020),
+                *(-1117, -1121, -1122, -1125, -1128, -1130, -2010, -2011, -2013, -2018, -2019, -2020),
                 *(-2021, -2022, -2023, -2024, -2025, -2027, -2028, -4001, -4002, -4003, -4004, -4005, -4013),
                 *(-4014, -4015, -4016, -4021, -4023, -4024, -4028, -4032, -4045, -4046, -4047, -4048, -4059),
-                *(-4060, -4061, -4062, -4067, -4068, -4082, -4083, -4087, -4088, -4105, -4109, -4116, -4118),
+                *(-4060, -4061, -4062, -4067, -4068, -4082, -4087, -4088, -4105, -4109, -4116, -4118),
                 *(-4120, -4131, -4140, -4141, -4161, -4164, -4171, -4192, -4400, -4402, -4531, -5021, -5022),
                 *(-5024, -5025, -5026, -5027, -5029, -5037, -5040, -5043, -5047),
             ),
@@ -505,7 +513,9 @@ async def test_closing_closes_the_transport() -> None:
 # --- retries ------------------------------------------------------------------------------------------------
 
 
-def retried(*failures: Exception, attempts: int = 3) -> tuple[object, int, float]:
+def retried(
+    *failures: Exception, attempts: int = 3, after: tuple[type[ExchangeError], ...] = UNANSWERED
+) -> tuple[object, int, float]:
     """Read something that fails so first; return what came of it, after how many attempts, and how many seconds."""
 
     async def main(clock: VirtualClock) -> tuple[object, int, float]:
@@ -520,7 +530,7 @@ def retried(*failures: Exception, attempts: int = 3) -> tuple[object, int, float
             return "done"
 
         try:
-            result: object = await with_retries(attempt, attempts=attempts)
+            result: object = await with_retries(attempt, after=after, attempts=attempts)
         except ExchangeError as error:
             result = error
         return result, made, clock.monotonic_ns() / 1e9
@@ -555,6 +565,24 @@ def test_reading_gives_up_after_the_last_attempt() -> None:
 def test_clear_answer_is_not_asked_for_again(failure: Exception) -> None:
     """A refusal is an answer."""
     assert retried(failure) == (failure, 1, 0)
+
+
+def test_a_change_is_tried_again_only_after_it_was_certainly_not_executed() -> None:
+    """A busy exchange that has said so; whatever may have been executed, or was refused, is not sent twice."""
+    assert changed(Overloaded(-1008, "busy", 503), Overloaded(0, "Service Unavailable.", 503)) == ("done", 3)
+    failures: list[ExchangeError] = [
+        OutcomeUnknown("no answer"),
+        NotSent("no connection"),
+        Refused(-2019, "Margin is insufficient."),
+        RateLimited(-1003, "Too many", 429, retry_after_s=5, banned=False),
+    ]
+    assert [changed(failure) for failure in failures] == [(failure, 1) for failure in failures]
+
+
+def changed(*failures: ExchangeError) -> tuple[object, int]:
+    """Change something that fails so first; return what came of it, after how many attempts."""
+    result, made, _ = retried(*failures, after=NOT_EXECUTED)
+    return result, made
 
 
 async def test_no_attempt_at_all_is_a_mistake_of_the_caller() -> None:

@@ -21,7 +21,16 @@ import msgspec
 from yarl import URL
 
 from utils.clock import Clock, ServerClock
-from utils.errors import AuthFailed, ClockSkew, NotSent, OutcomeUnknown, Overloaded, RateLimited, Refused
+from utils.errors import (
+    AuthFailed,
+    ClockSkew,
+    ExchangeError,
+    NotSent,
+    OutcomeUnknown,
+    Overloaded,
+    RateLimited,
+    Refused,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +190,13 @@ _USAGE_HEADERS = {
     "x-mbx-order-count-1m": "order_count_1m",
 }
 _BANNED_UNTIL = re.compile(r"banned until (\d{12,14})")
-_UNKNOWN_CODES = frozenset({-1000, -1006, -1007})
+_UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007, -2012, -4083})
+"""Codes that leave the outcome open: faults and timeouts inside of the exchange, and batches that failed at some point.
+
+Of -1001 the documentation says that nothing was executed, and elsewhere that one has to ask.
+"""
 _CLOCK_CODES = frozenset({-1021, -5028})
 _AUTH_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
-INTERNAL_ERROR = -1001
 TOO_MANY_REQUESTS = -1003
 OVERLOADED = -1008
 TOO_MANY_ORDERS = -1015
@@ -349,7 +361,9 @@ def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: 
     """
     status = response.status
     code, message = _code_and_message(body)
-    if status in (418, 429) or (status == 403 and code == 0):
+    if code == OVERLOADED or (status == 503 and message.startswith("Service Unavailable")):
+        return Overloaded(code, message, status)
+    if status in (418, 429) or code in (TOO_MANY_REQUESTS, TOO_MANY_ORDERS) or (status == 403 and code == 0):
         return RateLimited(
             code,
             message,
@@ -357,8 +371,6 @@ def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: 
             retry_after_s=_retry_after_s(response, message, now_ms),
             banned=status == 418,
         )
-    if status == 503 and _shed_without_execution(code, message):
-        return Overloaded(code, message, status)
     if status >= 500 or status == 408 or status < 400 or code in _UNKNOWN_CODES:
         return OutcomeUnknown(f"{method} {path}: HTTP {status} {message}".rstrip())
     if code in _CLOCK_CODES:
@@ -371,7 +383,7 @@ def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: 
 def refusal_of_entry(code: int, message: str) -> Refused | OutcomeUnknown:
     """Return what the error of one order in the reply to a batch means; the reply as a whole was a success."""
     message = printable(message)
-    if code in _UNKNOWN_CODES or code == INTERNAL_ERROR:
+    if code in _UNKNOWN_CODES:
         return OutcomeUnknown(f"{message} (code {code})")
     if code in (TOO_MANY_REQUESTS, TOO_MANY_ORDERS):
         return RateLimited(code, message, 200, retry_after_s=_DEFAULT_RETRY_AFTER_S, banned=False)
@@ -396,10 +408,6 @@ def printable(text: str, limit: int = 200) -> str:
     )
 
 
-def _shed_without_execution(code: int, message: str) -> bool:
-    return code == OVERLOADED or message.startswith("Service Unavailable")
-
-
 def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
     banned_until = _BANNED_UNTIL.search(message)
     if banned_until:
@@ -410,18 +418,29 @@ def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
     return _FIREWALL_RETRY_AFTER_S if response.status == 403 else _DEFAULT_RETRY_AFTER_S
 
 
-async def with_retries(
-    attempt: Callable[[], Any], *, attempts: int = 3, pause_s: float = 0.2, cap_s: float = 2.0
-) -> Any:
-    """Return the first success of a *reading* request, trying again what may be tried again.
+UNANSWERED = (NotSent, OutcomeUnknown, Overloaded)
+"""What a request that changes nothing may be tried again after."""
+NOT_EXECUTED = (Overloaded,)
+"""What a request that changes something may be tried again after, if it is as right a moment later as it is now."""
 
-    Only for requests that change nothing: an unknown outcome is simply asked again. Refusals other than overload and
-    clock skew are raised at once.
+
+async def with_retries(
+    attempt: Callable[[], Any],
+    *,
+    after: tuple[type[ExchangeError], ...] = UNANSWERED,
+    attempts: int = 3,
+    pause_s: float = 0.2,
+    cap_s: float = 2.0,
+) -> Any:
+    """Return the first success of a request, trying it again after the failures named, with growing pauses.
+
+    By default that is for requests that change nothing: an unknown outcome is simply asked again. Other failures are
+    raised at once.
     """
     for remaining in reversed(range(attempts)):
         try:
             return await attempt()
-        except (NotSent, OutcomeUnknown, Overloaded):
+        except after:
             if remaining == 0:
                 raise
         await asyncio.sleep(pause_s)
