@@ -119,10 +119,9 @@ def _amended_price(instrument: Instrument, params: Params, side: Side, price_mat
 
 def find_order(venue: Venue, instrument: Instrument, params: Params) -> Order | None:
     """Return the order that ``orderId`` or ``origClientOrderId`` names (the former wins); -1102 if neither was sent."""
-    if "orderId" not in params and "origClientOrderId" not in params:
-        raise refusal(-1102, "origClientOrderId")
-    order_id = params.optional_integer("orderId")
-    return venue.ledger.find(instrument.symbol, order_id, params.text_or("origClientOrderId", ""))
+    if "orderId" in params:
+        return venue.ledger.find(instrument.symbol, params.integer("orderId"), "")
+    return venue.ledger.find(instrument.symbol, None, params.text("origClientOrderId"))
 
 
 def _read_wish(params: Params, now_ms: int, default_stp: StpMode) -> Wish:
