@@ -11,18 +11,27 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "sim", "utils")
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = (
+    "analysis",
+    "book",
     "brake",
+    "event_queue",
+    "event_statistics",
+    "flow",
     "gate",
     "ledger",
+    "market_model",
+    "market_wire",
     "metrics",
     "model",
     "order",
     "order_life",
     "posture",
+    "pressure",
     "price_watch",
     "price_window",
     "risk",
     "strategy",
+    "volatility",
     "wire",
 )
 """Modules of core that decide: values in, values out."""
