@@ -4,7 +4,9 @@ The rule, for an order whose slot (side and level) has a quote wanted at ``targe
 the mid price:
 
 - its distance from the mid is outside of ``[min_spread, max_spread]``: not kept, whatever follows;
-- ``|price - target|`` up to ``modify_threshold`` (and always one tick, unless the threshold is 0): keep;
+- ``|price - target|`` up to ``modify_threshold`` (and always one tick, unless the threshold is 0): keep. While the
+  market is nervous the threshold is what the price moves anyway between two refreshes, times ``noise_factor``: a quote
+  that followed each of those moves would be amended without end, and be no nearer to its target for it;
 - up to ``max_modify_deviation``: amend; beyond: cancel, and place anew once it is gone.
 
 An amended order goes to the end of the queue at its new price, so an order that is near enough is left alone even if
@@ -116,10 +118,21 @@ class Bounds:
     tick_bps: Decimal
 
     @classmethod
-    def at(cls, mid_half_ticks: int, quoting: QuoteSettings, managing: ManageSettings) -> "Bounds":
-        """Return the bounds that hold at this mid price."""
+    def at(
+        cls,
+        mid_half_ticks: int,
+        quoting: QuoteSettings,
+        managing: ManageSettings,
+        noise: Decimal = Decimal(0),
+    ) -> "Bounds":
+        """Return the bounds that hold at this mid price.
+
+        ``noise`` is how far the price moves anyway, as a fraction of it: where that is more than the threshold, it
+        takes its place, up to half of max_modify_deviation.
+        """
         threshold = managing.modify_threshold
-        keep_ticks = int(threshold * mid_half_ticks / 2)
+        widened = max(threshold, min(noise, managing.max_modify_deviation / 2)) if threshold else threshold
+        keep_ticks = int(widened * mid_half_ticks / 2)
         return cls(
             mid_half_ticks,
             quoting,

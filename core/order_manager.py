@@ -65,6 +65,7 @@ class OrderManager:
 
     def _on_book(self, context: SymbolContext, mid_half_ticks: int) -> None:
         """Look at the orders soon if the price has left the band in which they may stay as they are."""
+        self._refreshers[context.symbol].see(mid_half_ticks)
         if self._schedules[context.symbol].moved_to(mid_half_ticks):
             self._wakes[context.symbol].set()
 

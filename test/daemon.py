@@ -23,7 +23,7 @@ from sim.fault_rules import Script
 from sim.feeds import FeedSettings, open_market
 from sim.orders import Order
 from sim.transport import InMemoryHttp, InMemoryWs, Link
-from sim.virtual_time import VirtualClock, run_virtual
+from sim.virtual_time import DEFAULT_EPOCH_MS, VirtualClock, run_virtual
 from utils.background import RunBlocking
 from utils.clock import Clock, ServerClock
 from utils.config_loader import get_config
@@ -311,6 +311,11 @@ class World:
         instrument = self.exchange._venue.instruments[symbol or self.symbol]
         return list(instrument.open.values())
 
+    def mid_half_ticks(self, symbol: str = "") -> int:
+        """Return the exchange's mid of this moment in half ticks, 0 before its first quote."""
+        quote = self.exchange._venue.instruments[symbol or self.symbol].quote
+        return quote.bid_ticks + quote.ask_ticks if quote is not None else 0
+
     @property
     def now_s(self) -> float:
         """Return the seconds since this world began."""
@@ -396,6 +401,8 @@ def in_a_world(
     seed: int = 1,
     wallet: int = 5000,
     faults: Script | None = None,
+    events: Path | None = None,
+    epoch_ms: int = DEFAULT_EPOCH_MS,
 ) -> World:
     """Let a story happen on an exchange of its own, in virtual time; return the world as it was left."""
 
@@ -406,6 +413,7 @@ def in_a_world(
             recording=recording,
             speed=Fraction(speed),
             seed=seed,
+            events=events,
         )
         exchange = Exchange(
             open_market(feed, clock.time_ms()),
@@ -428,4 +436,4 @@ def in_a_world(
                 await asyncio.gather(world.running, return_exceptions=True)
         return world
 
-    return run_virtual(play)
+    return run_virtual(play, epoch_ms=epoch_ms)

@@ -63,6 +63,7 @@ QUOTES = QuoteSettings(
 MANAGE = ManageSettings(
     modify_threshold=Decimal("0.0001"),
     max_modify_deviation=Decimal("0.01"),
+    noise_factor=Decimal(0),
     reset_interval_s=300.0,
     max_pending_modifications=10,
     modification_timeout_s=5.0,

@@ -86,6 +86,23 @@ def test_one_tick_is_near_enough_unless_the_threshold_is_0() -> None:
 
 
 @pytest.mark.parametrize(
+    ("noise", "kept_ticks"), [("0", 80), ("0.00005", 80), ("0.0002", 160), ("0.5", 4_000)]
+)
+def test_nervous_market_widens_the_threshold(noise: str, kept_ticks: int) -> None:
+    """To what the price moves anyway, if that is more, and to half of max_modify_deviation at most."""
+    wide = replace(AMENDING, min_spread=Decimal(0), max_spread=Decimal(1))
+    bounds = Bounds.at(MID, wide, MANAGE, Decimal(noise))
+    assert decide(resting(780_000 + kept_ticks), wanted(780_000), bounds)[0] is Move.KEEP
+    assert decide(resting(780_001 + kept_ticks), wanted(780_000), bounds)[0] is Move.AMEND
+
+
+def test_threshold_of_0_is_not_widened() -> None:
+    """Who asks for every tick gets it."""
+    exact = Bounds.at(MID, AMENDING, replace(MANAGE, modify_threshold=Decimal(0)), Decimal("0.01"))
+    assert decide(resting(TARGET + 1), wanted(), exact)[0] is Move.AMEND
+
+
+@pytest.mark.parametrize(
     ("settings", "price_ticks", "reason"),
     [
         (replace(AMENDING, min_spread=Decimal("0.00099")), TARGET + 10, "nearer than min_spread"),
