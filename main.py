@@ -25,6 +25,7 @@ from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E4
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
 from core.log_setup import Logs  # noqa: E402
+from core.order_audit import Audit, OrderAudit, as_json, as_text  # noqa: E402
 from core.preflight import Preflight, preflight  # noqa: E402
 from core.settings import Settings, settings_from  # noqa: E402
 from core.shutdown import StopRequest  # noqa: E402
@@ -54,17 +55,23 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("run", "check", "resume"),
+        choices=("run", "check", "resume", "orders"),
         default="run",
-        help="run: make a market (default); check: preflight only, places nothing; resume: clear a halt by risk",
+        help="run: make a market (default); check: preflight only, places nothing; resume: clear a halt by risk; "
+        "orders: what became of each order",
     )
     parser.add_argument("--config", metavar="F", help="configuration file (default: config.yaml)")
     parser.add_argument("--env", metavar="F", help="environment file (default: .env)")
     parser.add_argument("--duration", metavar="S", type=_seconds, help="stop by itself after S seconds")
+    parser.add_argument("--audit", action="store_true", help="with orders: compare, and fail on any doubt")
+    parser.add_argument("--json", action="store_true", help="with orders: print one JSON object")
     parser.add_argument(
         "--live", action="store_true", help="confirm that EXCHANGE_ENV=live trades real money"
     )
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    if (parsed.audit or parsed.json) and parsed.command != "orders":
+        parser.error("--audit and --json belong to the command orders")
+    return parsed
 
 
 def _seconds(text: str) -> float:
@@ -91,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": lambda: _run(settings, config, parsed),
         "check": lambda: _check(settings, config, parsed),
         "resume": lambda: _resume(settings),
+        "orders": lambda: _orders(settings, config, parsed),
     }
     with Logs(settings.logs.level, settings.logs.directory, secrets):
         return commands[parsed.command]()
@@ -279,15 +287,49 @@ def _print_checks(found: Preflight) -> None:
 
 
 def _resume(settings: Settings) -> int:
-    accounts = {Environment.LIVE: "live", Environment.TESTNET: "testnet"}
-    paper = paper_account(settings.paper_url) if settings.paper_url else EMBEDDED_ACCOUNT
-    account = accounts.get(settings.environment, paper)
+    account = _account(settings)
     for symbol in settings.symbols:
         latch = HaltLatch(settings.state_directory, account, symbol)
         halt = latch.read()
         latch.clear()
         print(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
     return ExitCode.STOPPED
+
+
+def _account(settings: Settings) -> str:
+    """Return the name of the account that the environment trades on."""
+    accounts = {Environment.LIVE: "live", Environment.TESTNET: "testnet"}
+    paper = paper_account(settings.paper_url) if settings.paper_url else EMBEDDED_ACCOUNT
+    return accounts.get(settings.environment, paper)
+
+
+# --- orders -----------------------------------------------------------------------------------------------------
+
+
+def _orders(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    try:
+        audit = asyncio.run(_audited(settings, config, parsed))
+    except OSError as error:
+        print(f"orders: the journal in {settings.state_directory} cannot be read ({error.strerror})")
+        return ExitCode.FAULT
+    if parsed.json:
+        print(as_json(audit))
+    else:
+        print(*as_text(audit), sep="\n")
+    return ExitCode.STOPPED if audit.is_accounted or not parsed.audit else ExitCode.FAULT
+
+
+async def _audited(settings: Settings, config: Config, parsed: argparse.Namespace) -> Audit:
+    """Return what became of the orders, by the journal and, for an audit, by the exchange if it can be asked."""
+    account, now_ms = _account(settings), SystemClock().time_ms
+    if not parsed.audit or account == EMBEDDED_ACCOUNT:
+        note = "the embedded exchange ends with its daemon" if parsed.audit else "as asked"
+        return await OrderAudit(settings.state_directory, account, settings.symbols, None, now_ms).run(note)
+    async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
+        gateway = Gateway(wiring.rest, wiring.clock) if wiring.has_keys else None
+        return await OrderAudit(
+            settings.state_directory, account, settings.symbols, gateway, wiring.clock.time_ms
+        ).run("there are no API keys")
 
 
 if __name__ == "__main__":

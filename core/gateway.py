@@ -15,7 +15,7 @@ import msgspec
 
 from core import wire
 from core.lanes import Lanes
-from core.model import BookTop, Fill, OrderReport, Position, Quote, Side, SymbolRules
+from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Quote, Side, SymbolRules
 from core.order import LiveOrder
 from core.rate_budget import RateBudget
 from utils.clock import Clock
@@ -36,6 +36,9 @@ MAX_CANCEL_BATCH = 10
 MAX_ORDER_BATCH = 5
 """Orders that one request may place or amend."""
 TRADES_PAGE = 1000
+ORDERS_PAGE = 1000
+ORDERS_SPAN_MS = 6 * 86_400_000
+"""The exchange lists the orders of less than seven days at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,19 @@ class Amend:
 
 Answer = OrderReport | Refused | OutcomeUnknown
 """What the exchange says of one order of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder:
+    """An order as the exchange's own list has it, also one that is none of our kind, such as a market order."""
+
+    client_id: str
+    symbol: str
+    side: str
+    status: OrderStatus
+    quantity: Decimal
+    executed: Decimal
+    created_ms: int
 
 
 @contextmanager
@@ -257,6 +273,32 @@ class Gateway:
         with readable("open orders"):
             return [wire.order_report(entry, rules) for entry in entries if is_wanted(entry["clientOrderId"])]
 
+    async def all_orders(
+        self, rules: SymbolRules, since_ms: int, until_ms: int, is_wanted: Callable[[str], bool]
+    ) -> list[PlacedOrder]:
+        """Return the orders on a symbol whose client id is wanted: those placed in this time, and all that rest.
+
+        The exchange shows no order that ended without a fill more than three days ago.
+        """
+        resting = _entries(await self._read("/fapi/v1/openOrders", {"symbol": rules.symbol}), "open orders")
+        with readable("open orders"):
+            found = {entry["orderId"]: _placed_order(entry) for entry in resting}
+        for start_ms in range(since_ms, until_ms + 1, ORDERS_SPAN_MS):
+            span = {"startTime": start_ms, "endTime": min(start_ms + ORDERS_SPAN_MS - 1, until_ms)}
+            params: dict[str, str | int] = {"symbol": rules.symbol, "limit": ORDERS_PAGE, **span}
+            while True:
+                page = _entries(await self._read("/fapi/v1/allOrders", params), "the orders")
+                with readable("the orders"):
+                    found.update((entry["orderId"], _placed_order(entry)) for entry in page)
+                    if len(page) < ORDERS_PAGE or page[-1]["time"] > span["endTime"]:
+                        break
+                    params = {
+                        "symbol": rules.symbol,
+                        "limit": ORDERS_PAGE,
+                        "orderId": page[-1]["orderId"] + 1,
+                    }
+        return [order for order in found.values() if is_wanted(order.client_id)]
+
     async def find_order(self, rules: SymbolRules, client_id: str) -> OrderReport | None:
         """Return the order, or None if the exchange does not find it, which may be because it lags. Asked once."""
         try:
@@ -411,6 +453,18 @@ def _answer(entry: Any, rules: SymbolRules) -> Answer:
             return wire.order_report(entry, rules)
     except OutcomeUnknown as unknown:
         return unknown
+
+
+def _placed_order(entry: dict[str, Any]) -> PlacedOrder:
+    return PlacedOrder(
+        entry["clientOrderId"],
+        entry["symbol"],
+        entry["side"],
+        wire.order_status(entry["status"]),
+        Decimal(entry["origQty"]),
+        Decimal(entry["executedQty"]),
+        entry["time"],
+    )
 
 
 def _cancel_result(entry: dict[str, Any], rules: SymbolRules) -> OrderReport | Refused:

@@ -15,13 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class JournalWorker:
-    """Takes down each change of an order as it happens, and has what came together written twice a second.
+    """Takes down each change of an order as it happens, and has it written at once, with what came meanwhile.
 
     A disk that does not take the lines costs their record and nothing else: at most ``MAX_WAITING`` are kept for it.
     """
 
     name = "journal"
-    EVERY_S = 0.5
+    PAUSE_S = 0.05
+    RETRY_S = 0.5
     MAX_WAITING = 100_000
 
     def __init__(
@@ -33,6 +34,7 @@ class JournalWorker:
         self._run_blocking = run_blocking
         self._waiting: deque[JournalLine] = deque(maxlen=self.MAX_WAITING)
         self._disk_failed = False
+        self._wake = asyncio.Event()
         for context in contexts:
             self._follow(context)
 
@@ -45,6 +47,7 @@ class JournalWorker:
     def _add(self, line: JournalLine) -> None:
         self.lost += len(self._waiting) == self.MAX_WAITING
         self._waiting.append(line)
+        self._wake.set()
 
     def started(self) -> None:
         """Note that a daemon has begun."""
@@ -55,10 +58,11 @@ class JournalWorker:
         self._add(JournalLine(self._clock.time_ms(), STOPPED))
 
     async def run(self) -> None:
-        """Write what has come together until cancelled."""
+        """Write what there is until cancelled."""
         while True:
-            await asyncio.sleep(self.EVERY_S)
+            await self._wake.wait()
             await self.flush()
+            await asyncio.sleep(self.RETRY_S if self._disk_failed else self.PAUSE_S)
 
     async def flush(self) -> None:
         """Have everything that waits written; what the disk does not take waits on."""
@@ -66,6 +70,7 @@ class JournalWorker:
             return
         lines = list(self._waiting)
         self._waiting.clear()
+        self._wake.clear()
         try:
             await self._run_blocking(lambda: self._file.append(lines))
         except OSError as error:
@@ -82,3 +87,4 @@ class JournalWorker:
         together = lines + list(self._waiting)
         self.lost += max(len(together) - self.MAX_WAITING, 0)
         self._waiting = deque(together, maxlen=self.MAX_WAITING)
+        self._wake.set()
