@@ -27,7 +27,8 @@ LIMITS = LimitSizes(
 )
 NAME_WORDS = (
     "symbol side type timeInForce price quantity reduceOnly newClientOrderId origClientOrderId orderId batchOrders "
-    "limit startTime endTime fromId leverage marginType countdownTime dualSidePosition interval recvWindow timestamp"
+    "limit startTime endTime fromId leverage marginType amount countdownTime dualSidePosition interval recvWindow "
+    "timestamp"
 )
 VALUE_WORDS = (
     "BTCUSDT BUY SELL LIMIT MARKET GTX GTC FOK 1 0.010 50000 -1 1e9 NaN Infinity null true 0x10 [] {} [{}]"
@@ -225,7 +226,7 @@ async def test_two_hundred_connections_of_which_half_do_not_read_are_served() ->
 def test_fuzzer_reaches_the_exchange_and_not_only_its_door() -> None:
     """Many different refusals come back, so that the storm is not all of one kind."""
     rig, codes = Rig(options=Options(limits=LIMITS)), set()
-    for request in requests(random.Random(1), binances_routes(rig.exchange), 1500):
+    for request in requests(random.Random(1), binances_routes(rig.exchange), 4000):
         reply = rig.exchange.handle(request, START_MS + 1)
         if reply.status != 200:
             codes.add(json.loads(reply.body)["code"])
