@@ -90,7 +90,7 @@ class DepthFeed:
             context = self._contexts.get(data.s)
             if context is not None:
                 self._take(context, data)
-        except ValueError as error:  # msgspec's errors are ValueErrors, too
+        except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
             self._unreadable += 1
             if self._unreadable == 1:
                 log.warning("levels of the book could not be read and were left out: %s", error)

@@ -125,21 +125,22 @@ class MarketDataWorker:
     # --- what the streams bring -------------------------------------------------------------------------------
 
     def _on_book(self, message: str | bytes) -> None:
+        now_ns = self._clock.monotonic_ns()
         try:
             data = self._decode_book(message).data
-        except msgspec.MsgspecError as error:
+            context = self._contexts.get(data.s)
+            if context is None:
+                return
+            book = wire.stream_book_top(data, context.rules, now_ns)
+        except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
             self._note_unreadable(error)
             return
-        context = self._contexts.get(data.s)
-        if context is None:
-            return
-        now_ns = self._clock.monotonic_ns()
         delay_ms = self._gateway.rest.server_clock.time_ms() - data.E
         context.state.stream_delay_ms = delay_ms
         is_late = delay_ms * 1_000_000 > self._max_age_ns
         if not is_late:
             self._must_deliver.discard(data.s)
-        self._take(context, wire.stream_book_top(data, context.rules, now_ns), is_proof=not is_late)
+        self._take(context, book, is_proof=not is_late)
 
     def _take(self, context: SymbolContext, book: BookTop, *, is_proof: bool = True) -> None:
         """Put a book into the state unless an older one; a book that cannot be real is not quoted on.

@@ -81,7 +81,7 @@ class TradeFeed:
             if context is None:
                 return
             trade = market_trade(data, context.rules, self._clock.monotonic_ns())
-        except ValueError as error:  # msgspec's errors are ValueErrors, too
+        except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
             self._unreadable += 1
             if self._unreadable == 1:
                 log.warning("a trade of the market could not be read and was left out: %s", error)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.analysis import MarketAnalysis
+from core.depth_feed import DepthFeed
 from core.engine import ExitCode
 from core.events import (
     BookEvent,
@@ -21,10 +22,12 @@ from core.events import (
     SignificantTradeEvent,
     TradeEvent,
 )
+from core.market import MarketDataWorker
 from core.market_model import MarketTrade
 from utils.clock import Clock
+from utils.http import HttpResponse
 
-from .daemon import World, in_a_world
+from .daemon import Sent, World, in_a_world, json_reply
 
 Listen = Callable[[], EventBus]
 
@@ -120,6 +123,89 @@ def test_missed_change_leads_to_a_new_snapshot_and_the_same_book(tmp_path: Path,
         assert world.events("engine_event").count("gate_closed") == 1  # by the stop
 
     in_a_world(tmp_path, story)
+
+
+def test_snapshot_is_asked_for_until_it_comes(tmp_path: Path) -> None:
+    """An exchange that is busy for a while: levels come later, the quotes are there all the same."""
+    refused = 0
+
+    async def busy(sent: Sent) -> HttpResponse | None:
+        nonlocal refused
+        if sent.path != "/fapi/v1/depth" or refused == 3:
+            return None
+        refused += 1
+        return json_reply(503, {"code": -1008, "msg": "Server is currently overloaded."})
+
+    async def story(world: World) -> None:
+        world.tamper = busy
+        world.start(**with_depth("diff"))
+        await world.until_quoting()
+        await world.until(lambda: analysis(world).depth is not None, 15, "levels")
+        assert refused == 3
+        await until_equal(world)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("kind", ["top20", "diff"])
+def test_levels_that_cannot_be_read_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Once in the log; of the copy a change is missing then, so it is made anew."""
+
+    async def story(world: World) -> None:
+        world.start(**with_depth(kind))
+        await world.until_quoting()
+        feed = next(feed for feed in listening[-1].feeds if isinstance(feed, DepthFeed))
+        await world.until(lambda: analysis(world).depth is not None, 5, "levels")
+        for _ in range(3):
+            feed.stream._on_message('{"stream": "x", "data": {"u": "many"}}')
+        await asyncio.sleep(10)
+        await until_equal(world)
+        assert await world.end() is ExitCode.STOPPED
+
+    listening: list[MarketDataWorker] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.engine.MarketDataWorker", remembering(listening))
+        in_a_world(tmp_path, story)
+    assert caplog.text.count("levels of the book could not be read") == 1
+
+
+@pytest.mark.parametrize("price", ["many", "64000.05", "Infinity", ""])
+def test_price_that_cannot_be_read_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, price: str
+) -> None:
+    """One bad message of the book takes nothing down; the next one counts."""
+    bad = {"u": 1, "E": 1, "T": 1, "s": "BTCUSDT", "b": price, "B": "1", "a": "64000.1", "A": "1"}
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        before = world.state.of("BTCUSDT").book
+        for _ in range(3):
+            listening[-1].books._on_message(json.dumps({"stream": "x", "data": bad}))
+        assert world.state.of("BTCUSDT").book is before
+        await world.watch(3)
+        assert world.state.of("BTCUSDT").book is not before
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("engine_event").count("gate_closed") == 1  # by the stop
+
+    listening: list[MarketDataWorker] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.engine.MarketDataWorker", remembering(listening))
+        in_a_world(tmp_path, story)
+    assert caplog.text.count("could not be read") == 1
+
+
+def remembering(made: list[MarketDataWorker]) -> Callable[..., MarketDataWorker]:
+    """Return what makes a worker and keeps it in the list."""
+
+    def make(*parts: Any) -> MarketDataWorker:
+        made.append(MarketDataWorker(*parts))
+        return made[-1]
+
+    return make
 
 
 def test_snapshots_become_rarer_while_gaps_go_on(tmp_path: Path) -> None:
