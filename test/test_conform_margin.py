@@ -326,3 +326,31 @@ def test_margin_set_aside_is_conserved(seed: int) -> None:
         assert account.cross_wallet + held == account.wallet
         assert (held > 0) is bool(account.positions["BTCUSDT"].lots)
         assert held == sum(change.amount for change in account.margin_changes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wallet_is_the_sum_of_its_income_whatever_happens(seed: int) -> None:
+    """Orders, margin types, margins, leverages, jumps and funding in any order: no money comes or goes unseen (3.4)."""
+    draw, rig = random.Random(seed), Rig("BTCUSDT", "ETHUSDT", wallet="20000")
+    prices = dict.fromkeys(rig.rules, Decimal(50_000))
+    for _ in range(250):
+        symbol = draw.choice(list(prices))
+        dice = draw.random()
+        if dice < 0.3:
+            prices[symbol] = (prices[symbol] * Decimal(1 + draw.gauss(0, 0.01))).quantize(Decimal("0.1"))
+            rig.quote(str(prices[symbol]), str(prices[symbol] + 1), symbol=symbol)
+        elif dice < 0.6:
+            rig.take(draw.choice(["BUY", "SELL"]), draw.choice(["0.010", "0.500", "2"]), symbol=symbol)
+        elif dice < 0.7:
+            set_margin(rig, draw.choice(["ISOLATED", "CROSSED"]), symbol)
+        elif dice < 0.8:
+            kind, amount = draw.choice([1, 2]), draw.choice(["1", "100"])
+            rig.call("POST", f"{V1}/positionMargin", symbol=symbol, amount=amount, type=kind)
+        elif dice < 0.9:
+            rig.call("POST", f"{V1}/leverage", symbol=symbol, leverage=draw.choice([5, 20, 50]))
+        else:
+            rig.wait(draw.choice([1_000, 20_000, 300_000]))
+        account, ledger = rig.exchange._venue.account, rig.exchange._venue.ledger
+        assert account.wallet == 20_000 + sum(row.amount for row in ledger.cash)
+        assert account.cross_wallet + sum(account.isolated.values()) == account.wallet
+        assert all(account.positions[name].lots or not held for name, held in account.isolated.items())
