@@ -130,6 +130,7 @@ class StatusReporter:
         self._net_pnl_quote = net_pnl_quote
         self._was_open: dict[str, bool] = {context.symbol: False for context in contexts}
         self._has_quoted: set[str] = set()
+        self._bus_troubles = (0, 0, 0)
         bus.subscribe(self._on_fact, OrderEvent, ConnectionEvent, name="status")
         for context in contexts:
             context.gate.listen(partial(self._gate_changed, context))
@@ -141,6 +142,15 @@ class StatusReporter:
             for context in self._contexts:
                 pnl = self._net_pnl_quote() if len(self._contexts) == 1 else self._pnl_of(context)
                 status_log.info("%s", status_line(context, pnl, self._clock.monotonic_ns()))
+            self._tell_of_bus()
+
+    def _tell_of_bus(self) -> None:
+        """Say that watchers fail or are too slow, whenever it has become more."""
+        statistics = self._bus.statistics()
+        troubles = (statistics.failures, statistics.dropped, statistics.lost)
+        if troubles != self._bus_troubles:
+            self._bus_troubles = troubles
+            log.warning("some watchers of events are in trouble: %s", statistics)
 
     def _pnl_of(self, context: SymbolContext) -> Decimal:
         return context.ledger.pnl_quote(context.state.mark_price, context.rules.quote_asset)

@@ -345,8 +345,10 @@ def test_fault_in_the_statistics_of_trades_leaves_the_quotes_alone(
     in_a_world(tmp_path, story)
 
 
-def test_subscriber_that_hangs_holds_up_nothing(tmp_path: Path, listen: Listen) -> None:
-    """Quotes are refreshed, prices make room in its queue, and orders wait there for it."""
+def test_subscriber_that_hangs_holds_up_nothing(
+    tmp_path: Path, listen: Listen, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Quotes are refreshed, prices make room in its queue, and orders wait there for it; the log says so."""
 
     async def hang(_fact: Fact) -> None:
         await asyncio.Event().wait()
@@ -363,6 +365,7 @@ def test_subscriber_that_hangs_holds_up_nothing(tmp_path: Path, listen: Listen) 
         assert statistics.dropped > 100
         assert statistics.lost == 0
         assert await world.end() is ExitCode.STOPPED
+        assert "some watchers of events are in trouble" in caplog.text
         rows = world.rows()
         assert max(float(row["value"]) for row in rows if row["metric_name"] == "event_queue") == 100
         assert max(float(row["value"]) for row in rows if row["metric_name"] == "events_dropped") > 100
