@@ -18,9 +18,12 @@ import random  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: E402
 from contextlib import asynccontextmanager, contextmanager  # noqa: E402
+from decimal import Decimal  # noqa: E402
 from fractions import Fraction  # noqa: E402
 from types import FrameType  # noqa: E402
 
+from core.daily_loss import day_of  # noqa: E402
+from core.day_file import DamagedDay, DayFile, DayRecord  # noqa: E402
 from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E402
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
@@ -68,7 +71,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--live", action="store_true", help="confirm that EXCHANGE_ENV=live trades real money"
     )
+    parser.add_argument(
+        "--accept-loss", action="store_true", help="with resume: begin today's count of the loss limit anew"
+    )
     parsed = parser.parse_args(arguments)
+    if parsed.accept_loss and parsed.command != "resume":
+        parser.error("--accept-loss belongs to the command resume")
     if (parsed.audit or parsed.json) and parsed.command != "orders":
         parser.error("--audit and --json belong to the command orders")
     return parsed
@@ -97,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[], int]] = {
         "run": lambda: _run(settings, config, parsed),
         "check": lambda: _check(settings, config, parsed),
-        "resume": lambda: _resume(settings),
+        "resume": lambda: _resume(settings, accept_loss=parsed.accept_loss),
         "orders": lambda: _orders(settings, config, parsed),
     }
     with Logs(settings.logs.level, settings.logs.directory, secrets):
@@ -215,6 +223,7 @@ async def _embedded(settings: Settings) -> AsyncIterator[str]:
     paper = settings.paper
     for symbol in settings.symbols:
         HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
+        DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
     feed = FeedSettings(
         kind=paper.market,
         symbols=settings.symbols,
@@ -286,14 +295,49 @@ def _print_checks(found: Preflight) -> None:
             print(f"{'':<{width + 8}}remedy: {check.remedy}")
 
 
-def _resume(settings: Settings) -> int:
+def _resume(settings: Settings, *, accept_loss: bool) -> int:
     account = _account(settings)
     for symbol in settings.symbols:
+        about_loss = _about_todays_loss(settings, account, symbol, accept=accept_loss)
         latch = HaltLatch(settings.state_directory, account, symbol)
         halt = latch.read()
         latch.clear()
         print(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
+        if about_loss:
+            print(f"{symbol}: {about_loss}")
     return ExitCode.STOPPED
+
+
+def _about_todays_loss(settings: Settings, account: str, symbol: str, *, accept: bool) -> str:
+    """Return what there is to say of today's loss; accept it if asked to, before a daemon sees the halt cleared."""
+    now_ms = SystemClock().time_ms()
+    file, today = DayFile(settings.state_directory, account, symbol), day_of(now_ms)
+    record: DayRecord | None = None
+    damage = ""
+    try:
+        record = file.read(today)
+    except DamagedDay as error:
+        damage = f"the record of today's result cannot be used: {error}; "
+    is_todays = record is not None and record.day == today
+    if accept:
+        lost = record.whole_quote if record is not None and is_todays else Decimal(0)
+        file.accept(today, lost, now_ms)
+        known = f"{lost:+.2f}" if is_todays else "unknown"
+        text = f"{damage}today's result ({known}) is accepted; the count of the loss limit begins anew"
+        log.warning("%s: %s", symbol, text)
+        return text
+    if record is not None and is_todays and record.is_over and not _is_accepted(file, record):
+        return (
+            f"today's loss limit still stands: {record.result_quote:+.2f} ({record.text}) of the allowed loss of"
+            f" {record.limit_quote:f}; until 00:00 UTC the daemon halts again at once, unless the loss is accepted with"
+            " `python main.py resume --accept-loss`"
+        )
+    return damage.removesuffix("; ")
+
+
+def _is_accepted(file: DayFile, record: DayRecord) -> bool:
+    accepted = file.acceptance(record.day)
+    return accepted is not None and accepted.accepted_ms > record.saved_ms
 
 
 def _account(settings: Settings) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 from core.amend_queue import AmendQueue
 from core.context import SymbolContext
+from core.day_file import DayFile
+from core.day_keeper import DayKeeper
 from core.events import EngineEvent, EngineKind, EventBus
 from core.execution import ExecutionEngine
 from core.gate import STOPPING, Gate
@@ -209,6 +211,16 @@ class Engine:
             settings.market_data,
         )
         self.orders = OrderManager(self.contexts, self.execution, self.bus, wiring.clock, settings.manage)
+        self.days = DayKeeper(
+            self.contexts,
+            self._gateway,
+            self.bus,
+            wiring.clock,
+            settings.risk.max_daily_loss_quote,
+            {s: DayFile(settings.state_directory, wiring.account, s) for s in settings.symbols},
+            wiring.account,
+            wiring.run_blocking,
+        )
         self.risk = RiskController(
             self.contexts,
             self._gateway,
@@ -218,6 +230,7 @@ class Engine:
             settings.risk,
             self._latches,
             wiring.run_blocking,
+            self.days,
             on_difference=lambda reason: self.recovery.request_reconcile(reason),
         )
         self.recovery = RecoveryManager(
@@ -332,6 +345,9 @@ class Engine:
             self.journal.stopped()
         self.bus.publish(EngineEvent(EngineKind.STOPPED, code.name.lower()))
         self._status.log_result(verified=verified)
+        for context in self.contexts:
+            self.days.save(context)
+        await self.days.finish()
         log.info("%s", self.bus.statistics())
         await self._flush()
         return code

@@ -117,6 +117,8 @@ class RiskKind(StrEnum):
     POSITION_ADOPTED = "position_adopted"
     QUOTES_TRIMMED = "quotes_trimmed"
     POSTURE = "posture"
+    DAY = "day"
+    LOSS_ACCEPTED = "loss_accepted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,17 @@ class Gateway:
         with readable("the mark price"):
             return Decimal(reply["markPrice"])
 
+    async def price_at(self, symbol: str, time_ms: int) -> Decimal | None:
+        """Return the first price of the minute that begins at this time, None if the exchange does not know it."""
+        reply = await self._read(
+            "/fapi/v1/klines",
+            {"symbol": symbol, "interval": "1m", "startTime": time_ms, "limit": 1},
+            Security.NONE,
+        )
+        candles = _entries(reply, "a candle")
+        with readable("a candle"):
+            return Decimal(candles[0][1]) if candles and int(candles[0][0]) == time_ms else None
+
     # --- account ----------------------------------------------------------------------------------------------
 
     async def account_modes(self) -> AccountModes:
@@ -259,6 +270,16 @@ class Gateway:
         recent = _entries(reply, "the trades")
         with readable("the trades"):
             return max((int(trade["id"]) for trade in recent), default=0)
+
+    async def funding_since(self, symbol: str, since_ms: int, asset: str) -> Decimal:
+        """Return the funding received on a symbol since then, below zero when paid; at most 7 days, 1000 payments."""
+        reply = await self._read(
+            "/fapi/v1/income",
+            {"symbol": symbol, "incomeType": "FUNDING_FEE", "startTime": since_ms, "limit": 1000},
+        )
+        rows = _entries(reply, "the funding")
+        with readable("the funding"):
+            return sum((Decimal(row["income"]) for row in rows if row["asset"] == asset), Decimal(0))
 
     def fill(self, trade: dict[str, Any], client_id: str) -> Fill:
         """Return a trade of ``user_trades`` as a fill."""

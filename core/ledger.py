@@ -49,6 +49,11 @@ class Ledger:
         early, self._early = self._early, []
         return early
 
+    @property
+    def opened_after_id(self) -> int:
+        """Return the id of the last trade that was in the position with which the books began."""
+        return self._opened_after
+
     def adopt(self, position: Position, as_of_ms: int) -> None:
         """Take the exchange's position for ours, after a difference that no trade explained.
 

@@ -83,6 +83,7 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "orders_rejected": ("count", "orders refused or not sent since the start"),
     "quoting": ("bool", "1 while quotes may be sent, 0 with the reasons in details"),
     "paused": ("bool", "1 while the strategy is paused"),
+    "day_result": (QUOTE, "result since 00:00 UTC that counts against risk.max_daily_loss"),
     "posture": ("step", "0 normal, 1 widen, 2 one side, 3 pull, 4 flatten, 5 halt; why in details"),
     "price_change": ("bps", "highest less lowest mid within risk.price_change_window_s"),
     "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
@@ -218,6 +219,7 @@ def symbol_rows(
         "quoting": "; ".join(context.gate.reasons),
         "fees": _fees_elsewhere(context),
         "posture": context.posture_reason,
+        "day_result": context.day.text if context.day is not None else "",
     }
     for name, value in values.items():
         unit = _unit(SYMBOL_METRICS[name][0], context)
@@ -289,6 +291,7 @@ def _order_values(context: SymbolContext, counters: Counters) -> Values:
         "orders_rejected": counters.of(symbol, OrderKind.REJECTED),
         "quoting": context.gate.is_open,
         "paused": context.state.strategy_paused,
+        "day_result": context.day.quote if context.day is not None else Decimal(0),
         "posture": context.posture.value,
         "price_change": context.prices.change_bps,
     }

@@ -58,10 +58,10 @@ class PostureKeeper:
         self._take(context, own if own.posture > called.posture else called)
         return called
 
-    def begin_anew(self, context: SymbolContext) -> None:
+    def begin_anew(self, context: SymbolContext) -> Stance:
         """Have the symbol stand where its readings are now, whatever they were: an operator has looked."""
         self._stairs[context.symbol] = Staircase()
-        self.look(context)
+        return self.look(context)
 
     def forget(self, context: SymbolContext, name: str) -> None:
         """Have a reading begin anew, because what it was about has ended."""

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from core.context import SymbolContext
-from core.events import EventBus, RiskEvent, RiskKind
+from core.day_keeper import DAY_KEY, DayKeeper
+from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.gateway import Gateway
 from core.halt import HaltLatch
 from core.model import Position, Side
-from core.posture import Posture, Stance
+from core.posture import LOSS, Posture, Stance
 from core.posture_keeper import PostureKeeper
 from core.risk import breach_text, is_breach, position_notional_quote
 from core.settings import RiskSettings
@@ -55,6 +56,7 @@ class RiskController:
         settings: RiskSettings,
         latches: Mapping[str, HaltLatch],
         run_blocking: RunBlocking,
+        days: DayKeeper,
         on_difference: Callable[[str], None],
     ) -> None:
         self._contexts = contexts
@@ -65,6 +67,7 @@ class RiskController:
         self._settings = settings
         self._latches = latches
         self._run_blocking = run_blocking
+        self._days = days
         self._on_difference = on_difference
         self._forced: dict[str, str] = {}
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
@@ -73,13 +76,20 @@ class RiskController:
         self._latched: set[str] = set()
         self._halted: dict[str, str] = {}
         self._must_flatten: set[str] = set()
-        self.postures = PostureKeeper(contexts, bus, clock, own=self._own_posture, loss=lambda: None)
+        self._day_complaint = ""
+        self.postures = PostureKeeper(contexts, bus, clock, own=self._own_posture, loss=days.reading)
+        bus.subscribe(self._on_connection, ConnectionEvent)
         for context in contexts:
             context.gate.close(CHECK_KEY, "position is not confirmed yet")
 
     def check_now(self, symbol: str) -> None:
         """Have the position checked without waiting for the interval."""
         self._wakes[symbol].set()
+
+    def _on_connection(self, event: ConnectionEvent) -> None:
+        """Look at the position at once when the books have been compared: quoting may wait for that."""
+        if event.kind is ConnectionKind.RECONCILED and event.symbol in self._wakes:
+            self._wakes[event.symbol].set()
 
     def halt(self, symbol: str, reason: str) -> None:
         """Halt the symbol as if it had broken its limit, for a reason from elsewhere."""
@@ -126,10 +136,18 @@ class RiskController:
         try:
             await self._check(context)
         finally:
-            self.postures.look(context)
+            called = self.postures.look(context)
+        if called.posture is Posture.FLATTEN and context.symbol not in self._halted:
+            await self._respond(context, self._notional(context), called.reason)
+        if not self._days.is_waiting(context):
+            context.gate.open(DAY_KEY)
+
+    def _notional(self, context: SymbolContext) -> Decimal:
+        price = context.state.risk_price(context.rules)
+        return position_notional_quote(context.ledger.position_quantity, price)
 
     async def _check(self, context: SymbolContext) -> None:
-        self._look_for_resume(context)
+        await self._look_for_resume(context)
         try:
             position = await self._gateway.position(context.symbol)
         except ExchangeError as error:
@@ -147,6 +165,20 @@ class RiskController:
             await self._flatten(context)
         elif context.ledger.is_open:
             self._compare(context, position)
+            await self._count_day(context, position)
+
+    async def _count_day(self, context: SymbolContext, position: Position) -> None:
+        """Have today's result be known, while our books and the exchange's agree: in between it would be a guess."""
+        if position.quantity != context.ledger.position_quantity:
+            return
+        mark_price = position.mark_price or context.state.mark_price
+        try:
+            if await self._days.keep(context, mark_price):
+                self.postures.forget(context, LOSS)
+        except ExchangeError as error:
+            if self._day_complaint != str(error):
+                self._day_complaint = str(error)
+                log.warning("%s: today's result is not known yet: %s", context.symbol, error)
 
     def _confirm(self, context: SymbolContext, position: Position) -> None:
         self._confirmed_ns[context.symbol] = self._clock.monotonic_ns()
@@ -179,17 +211,22 @@ class RiskController:
 
     # --- halting ----------------------------------------------------------------------------------------------
 
-    def _look_for_resume(self, context: SymbolContext) -> None:
-        """Unpause when the operator has cleared the latch of a halt of ours."""
+    async def _look_for_resume(self, context: SymbolContext) -> None:
+        """Unpause when the operator has cleared the latch of a halt of ours; the gate opens last."""
         if context.symbol not in self._latched or context.symbol in self._must_flatten:
             return
-        if self._latches[context.symbol].read() is None:
-            self._latched.discard(context.symbol)
-            self._halted.pop(context.symbol, None)
-            self.postures.begin_anew(context)
-            context.state.strategy_paused = False
-            context.gate.open(GATE_KEY)
-            log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
+        if self._latches[context.symbol].read() is not None:
+            return
+        await self._days.take_acceptance(context, context.state.mark_price)
+        self._latched.discard(context.symbol)
+        self._halted.pop(context.symbol, None)
+        called = self.postures.begin_anew(context)
+        if called.posture is Posture.FLATTEN:
+            await self._respond(context, self._notional(context), called.reason)
+            return
+        context.state.strategy_paused = False
+        context.gate.open(GATE_KEY)
+        log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
 
     async def _respond(self, context: SymbolContext, notional_quote: Decimal, reason: str) -> None:
         """Pause first, in this turn; then everything else."""
@@ -200,6 +237,7 @@ class RiskController:
         self._show(context)
         log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional_quote, reason))
+        self._days.save(context)
         await asyncio.gather(self._engage(context, reason), self._flatten(context))
 
     def _show(self, context: SymbolContext) -> None:
@@ -244,9 +282,7 @@ class RiskController:
             self._bus.publish(RiskEvent(context.symbol, RiskKind.FLAT, Decimal(0), ""))
             return
         log.critical("%s: the position could not be closed; trying again", context.symbol)
-        price = context.state.risk_price(context.rules)
-        notional = position_notional_quote(context.ledger.position_quantity, price)
-        self._bus.publish(RiskEvent(context.symbol, RiskKind.NOT_FLAT, notional, ""))
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.NOT_FLAT, self._notional(context), ""))
 
     async def _cancel_at_once(self, context: SymbolContext) -> None:
         """Send the cancels without waiting for anybody; they are verified later."""

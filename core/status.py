@@ -92,8 +92,13 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
         f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
-        f" | data {age_ms:.0f} ms{_posture(context)}{reasons}"
+        f"{_day(context)} | data {age_ms:.0f} ms{_posture(context)}{reasons}"
     )
+
+
+def _day(context: SymbolContext) -> str:
+    """Return what has been made since 00:00 UTC, as far as it is counted."""
+    return f" | today {context.day.quote:+.2f}" if context.day is not None else ""
 
 
 def _posture(context: SymbolContext) -> str:

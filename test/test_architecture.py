@@ -14,6 +14,7 @@ PURE = (
     "analysis",
     "book",
     "brake",
+    "daily_loss",
     "event_queue",
     "event_statistics",
     "flow",

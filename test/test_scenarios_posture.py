@@ -81,7 +81,7 @@ def test_move_of_a_part_of_the_allowed_change_changes_nothing(tmp_path: Path) ->
 
     async def story(world: World) -> None:
         for limit, percent in ((0.03, 1), (0, 10)):
-            world.start(risk={"max_price_change": limit})
+            world.start(risk={"max_price_change": limit, "max_daily_loss": 0})
             await world.until_quoting()
             move(world, percent)
             await world.until_quoting(10)

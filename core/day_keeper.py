@@ -1,0 +1,334 @@
+"""Keeps what each symbol has made today: opened from the exchange's own record, carried over midnight, kept on disk."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import TypeVar
+
+from core.context import SymbolContext
+from core.daily_loss import (
+    DayCount,
+    DayResult,
+    Sums,
+    day_of,
+    quantity_at_start,
+    start_ms_of,
+    unrealized_at_start,
+)
+from core.day_file import Acceptance, DamagedDay, DayFile, DayRecord, date_text
+from core.events import EventBus, RiskEvent, RiskKind
+from core.gateway import Gateway
+from core.model import Fill
+from core.posture import LOSS, Reading
+from utils.background import RunBlocking
+from utils.clock import Clock
+from utils.errors import ExchangeError
+
+log = logging.getLogger(__name__)
+
+DAY_KEY = "day"
+
+_ZERO = Decimal(0)
+
+T = TypeVar("T")
+
+
+class DayKeeper:
+    """Counts the day of every symbol, and holds the sum against ``limit_quote``; 0 means no limit, and no counting.
+
+    The gates are closed under ``DAY_KEY`` until the day is known and has been judged: an unknown loss is not "none".
+    """
+
+    SAVE_EVERY_S = 60.0
+    FUNDING_EVERY_S = 600.0
+    RATES_EVERY_S = 60.0
+    OPEN_AGAIN_S = 5.0
+    DISK_PATIENCE_S = 2.0
+    """A disk that hangs is not waited for: the position has to be checked meanwhile."""
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        bus: EventBus,
+        clock: Clock,
+        limit_quote: Decimal,
+        files: Mapping[str, DayFile],
+        account: str,
+        run_blocking: RunBlocking,
+    ) -> None:
+        self._contexts = contexts
+        self._gateway = gateway
+        self._bus = bus
+        self._clock = clock
+        self._limit_quote = limit_quote
+        self._files = files
+        self._account = account
+        self._run_blocking = run_blocking
+        self._counts: dict[str, DayCount] = {}
+        self._rates: dict[str, Decimal] = {}
+        self._due_ns: dict[tuple[str, str], int] = {}
+        self._funding_seen: dict[str, Decimal] = {}
+        self._complained: set[str] = set()
+        self._saving: dict[str, asyncio.Task[None]] = {}
+        for context in contexts if limit_quote else ():
+            context.gate.close(DAY_KEY, "today's result is not known yet")
+
+    def is_waiting(self, context: SymbolContext) -> bool:
+        """Tell whether the symbol's day is still to be opened."""
+        return bool(self._limit_quote) and context.symbol not in self._counts
+
+    def reading(self) -> Reading | None:
+        """Return today's loss of all symbols as a share of the limit; None while it is not known, or has no limit."""
+        results = [context.day for context in self._contexts if context.day is not None]
+        if not self._limit_quote or len(results) < len(self._contexts):
+            return None
+        total = sum((result.quote for result in results), _ZERO)
+        parts = results[0].text if len(results) == 1 else f"{len(results)} symbols"
+        text = f"today's result is {total:+.2f} ({parts}) of the allowed loss of {self._limit_quote:f}"
+        return Reading(LOSS, max(-total, _ZERO) / self._limit_quote, text)
+
+    async def keep(self, context: SymbolContext, mark_price: Decimal) -> bool:
+        """Have the day's result be that of this moment; return whether a new day has begun.
+
+        Call it while our books agree with the exchange's. Raises ExchangeError while the day cannot be opened.
+        """
+        if not self._limit_quote:
+            return False
+        today = day_of(self._server_ms())
+        count = self._counts.get(context.symbol)
+        has_turned = count is not None and today > count.day
+        if count is None:
+            if not self._is_due("open", context, self.OPEN_AGAIN_S):
+                return False
+            await self._open(context, today, mark_price)
+        elif today > count.day:
+            self._turn(context, count, today, mark_price)
+        else:
+            await self._heal_funding(context)
+        await self._refresh_rates(context)
+        self._measure(context, mark_price)
+        if has_turned or self._is_due("save", context, self.SAVE_EVERY_S):
+            self.save(context)
+        return has_turned
+
+    def _server_ms(self) -> int:
+        return self._gateway.rest.server_clock.time_ms()
+
+    def _is_due(self, what: str, context: SymbolContext, every_s: float) -> bool:
+        """Tell whether it is time again, and note that it is being done."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._due_ns.get((what, context.symbol), 0):
+            return False
+        self._due_ns[what, context.symbol] = now_ns + int(every_s * 1e9)
+        return True
+
+    def _measure(self, context: SymbolContext, mark_price: Decimal) -> DayResult:
+        count = self._counts[context.symbol]
+        result = count.result(context.ledger, mark_price, context.rules.quote_asset, self._rates)
+        context.day = result
+        for asset, amount in result.unvalued:
+            if asset not in self._complained:
+                self._complained.add(asset)
+                log.warning(
+                    "%s: fees of %s %s are not part of today's result: no price of %s is known",
+                    *(context.symbol, f"{amount:f}", asset, asset),
+                )
+        return result
+
+    # --- a day begins -----------------------------------------------------------------------------------------
+
+    async def _open(self, context: SymbolContext, today: int, mark_price: Decimal) -> None:
+        """Begin to count, from what the exchange's own record says of the day so far."""
+        ledger, symbol = context.ledger, context.symbol
+        stored = await self._stored(context, today)
+        trades = await self._gateway.user_trades(symbol, 0, start_ms_of(today))
+        fills = [self._gateway.fill(trade, "") for trade in trades]
+        funding = await self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset)
+        if stored is not None and stored.day == today:
+            began_with = stored.unrealized_at_start_quote
+        else:
+            began_with = await self._unrealized_at_start(context, fills, today, mark_price)
+        before = [fill for fill in fills if fill.trade_id <= ledger.opened_after_id]
+        count = DayCount(today, Sums.of_fills(before, _ZERO), Sums(), began_with)
+        accepted = (
+            stored if stored is not None and stored.day == today else await self._accepted(context, today)
+        )
+        if accepted is not None:
+            quote, at_ms = accepted.accepted_quote, accepted.accepted_ms
+            count = replace(count, accepted_quote=quote, accepted_ms=at_ms)
+        self._counts[symbol] = count.with_funding(ledger, funding)
+        self._funding_seen[symbol] = ledger.funding_quote
+        await self._refresh_rates(context)
+        self._measure(context, mark_price)
+        await self.take_acceptance(context, mark_price)
+        self._tell(context, "of today so far")
+
+    async def _stored(self, context: SymbolContext, today: int) -> DayRecord | None:
+        """Return what an earlier run has left; what cannot be used is put aside and said aloud."""
+        file = self._files[context.symbol]
+        try:
+            return await self._from_disk(lambda: file.read(today))
+        except TimeoutError:
+            log.error("%s: the disk does not answer; today's result is counted anew", context.symbol)
+            return None
+        except DamagedDay as damage:
+            log.error(
+                "%s: the record of today's result, %s, cannot be used: %s; it is put aside, and the day is counted"
+                " from the exchange's trades",
+                *(context.symbol, file.path.name, damage),
+            )
+        try:
+            await self._from_disk(file.put_aside)
+        except OSError as error:
+            log.warning("%s: %s could not be put aside: %s", context.symbol, file.path.name, error)
+        return None
+
+    async def _from_disk(self, read: Callable[[], T]) -> T:
+        """Return what is read off the event loop. Raises what it raises, and TimeoutError for a disk that hangs."""
+        found: list[T] = []
+        async with asyncio.timeout(self.DISK_PATIENCE_S):
+            await self._run_blocking(lambda: found.append(read()))
+        return found[0]
+
+    async def _unrealized_at_start(
+        self, context: SymbolContext, fills: Sequence[Fill], today: int, mark_price: Decimal
+    ) -> Decimal:
+        """Return with which unrealised profit the day began, from the exchange's record as far as it goes."""
+        ledger = context.ledger
+        carried = quantity_at_start(ledger.position_quantity, fills)
+        if not carried:
+            return _ZERO
+        price = await self._gateway.price_at(context.symbol, start_ms_of(today))
+        if price is not None:
+            return unrealized_at_start(ledger.position_quantity, ledger.entry_price, fills, price)
+        log.warning(
+            "%s: a position of %s is older than today, and no price of 00:00 UTC is known:"
+            " its unrealised profit counts from now on",
+            *(context.symbol, f"{carried:f}"),
+        )
+        return ledger.unrealized_pnl_quote(mark_price)
+
+    def _turn(self, context: SymbolContext, count: DayCount, today: int, mark_price: Decimal) -> None:
+        """Begin the next day with nothing made and nothing lost."""
+        self._measure(context, mark_price)
+        self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
+        self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
+        self._complained.clear()
+
+    def _tell(self, context: SymbolContext, when: str) -> None:
+        result = context.day
+        if result is None:
+            return
+        text = (
+            f"result {when}: {result.quote:+.2f} {context.rules.quote_asset} ({result.text}),"
+            f" allowed loss {self._limit_quote:f}"
+        )
+        log.info("%s: %s", context.symbol, text)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.DAY, result.quote, text))
+
+    # --- what the exchange knows better -----------------------------------------------------------------------
+
+    async def _heal_funding(self, context: SymbolContext) -> None:
+        """Take the day's funding from the exchange's record now and then: a stream may not have told of all of it.
+
+        Not just after some was told of, because the record may lag.
+        """
+        symbol, count = context.symbol, self._counts[context.symbol]
+        if not self._is_due("funding", context, self.FUNDING_EVERY_S):
+            return
+        seen, self._funding_seen[symbol] = self._funding_seen.get(symbol), context.ledger.funding_quote
+        if seen != context.ledger.funding_quote:
+            return
+        try:
+            funding = await self._gateway.funding_since(
+                symbol, start_ms_of(count.day), context.rules.quote_asset
+            )
+        except ExchangeError as error:
+            log.warning("%s: today's funding could not be compared: %s", symbol, error)
+            return
+        if seen == context.ledger.funding_quote:
+            self._counts[symbol] = count.with_funding(context.ledger, funding)
+
+    async def _refresh_rates(self, context: SymbolContext) -> None:
+        """Learn the prices of other assets in which fees were paid, BNB for example."""
+        quote_asset = context.rules.quote_asset
+        sums = self._counts[context.symbol].sums(context.ledger)
+        foreign = [asset for asset, paid in sums.fees.items() if paid and asset != quote_asset]
+        if not foreign or not self._is_due("rates", context, self.RATES_EVERY_S):
+            return
+        for asset in foreign:
+            try:
+                self._rates[asset] = await self._gateway.mark_price(f"{asset}{quote_asset}", attempts=1)
+            except ExchangeError as error:
+                log.debug("no price of %s: %s", asset, error)
+
+    # --- accepting --------------------------------------------------------------------------------------------
+
+    async def _accepted(self, context: SymbolContext, day: int) -> Acceptance | None:
+        file = self._files[context.symbol]
+        try:
+            return await self._from_disk(lambda: file.acceptance(day))
+        except TimeoutError:
+            log.error(
+                "%s: the disk does not answer; whether a loss was accepted is not known", context.symbol
+            )
+            return None
+
+    async def take_acceptance(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Begin the count anew if an operator has accepted the loss since the last look."""
+        count = self._counts.get(context.symbol)
+        if count is None:
+            return
+        accepted = await self._accepted(context, count.day)
+        if accepted is None or accepted.accepted_ms <= count.accepted_ms:
+            return
+        result = self._measure(context, mark_price)
+        self._counts[context.symbol] = count.accepting(result, accepted.accepted_ms)
+        self._measure(context, mark_price)
+        text = f"the operator has accepted today's result of {result.whole_quote:+.2f}; the count begins anew"
+        log.warning("%s: %s", context.symbol, text)
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.LOSS_ACCEPTED, result.whole_quote, text))
+        self.save(context)
+
+    # --- on disk ----------------------------------------------------------------------------------------------
+
+    def save(self, context: SymbolContext) -> None:
+        """Have the day's result on its way to the disk, unless the one before is still."""
+        count, result = self._counts.get(context.symbol), context.day
+        saving = self._saving.get(context.symbol)
+        if count is None or result is None or (saving is not None and not saving.done()):
+            return
+        record = DayRecord(
+            account=self._account,
+            symbol=context.symbol,
+            day=count.day,
+            date=date_text(count.day),
+            unrealized_at_start_quote=count.unrealized_at_start_quote,
+            result_quote=result.quote,
+            whole_quote=result.whole_quote,
+            limit_quote=self._limit_quote,
+            text=result.text,
+            accepted_quote=count.accepted_quote,
+            accepted_ms=count.accepted_ms,
+            saved_ms=self._server_ms(),
+        )
+        self._saving[context.symbol] = asyncio.ensure_future(self._write(context, record))
+
+    async def _write(self, context: SymbolContext, record: DayRecord) -> None:
+        """Have the record on disk; a disk that does not take it costs what the exchange can tell again."""
+        file = self._files[context.symbol]
+        try:
+            await self._run_blocking(lambda: file.write(record))
+        except OSError as error:
+            if "disk" not in self._complained:
+                self._complained.add("disk")
+                log.error("%s: today's result could not be written: %s", context.symbol, error.strerror)
+
+    async def finish(self) -> None:
+        """Have what is on its way to the disk written, unless the disk hangs."""
+        waiting = [task for task in self._saving.values() if not task.done()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self.DISK_PATIENCE_S)

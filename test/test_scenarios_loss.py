@@ -1,0 +1,379 @@
+"""The loss limit of a day: in both directions, by price, fees and funding, over restarts, kills and midnight."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.daily_loss import day_of
+from core.day_file import DayFile
+from core.engine import ExitCode
+from core.halt import HaltLatch
+from test.daemon import World, in_a_world
+
+LIMIT: dict[str, Any] = {"risk": {"max_daily_loss": 20, "max_price_change": 0}}
+MIDNIGHT_MS = 1_700_006_400_000
+"""2023-11-15 00:00 UTC."""
+
+
+def latch(world: World) -> HaltLatch:
+    """The latch of the world's daemon."""
+    return HaltLatch(world.folder / "state", "paper-test", world.symbol)
+
+
+def day_file(world: World) -> DayFile:
+    """The record of the day of the world's daemon."""
+    return DayFile(world.folder / "state", "paper-test", world.symbol)
+
+
+def take(world: World, side: str = "BUY", quantity: str = "0.020") -> None:
+    """Let the account trade elsewhere, at the touch."""
+    world.control("POST", "/sim/fill", symbol=world.symbol, side=side, quantity=quantity)
+
+
+def move(world: World, bps: int) -> None:
+    """Let the market stand that much higher, or lower, from now on."""
+    world.control("POST", "/sim/market", symbol=world.symbol, move_bps=str(bps))
+
+
+async def lose(world: World, at_least: Decimal) -> None:
+    """Trade there and back, until fees have cost that much."""
+    for _ in range(40):
+        take(world, "BUY")
+        take(world, "SELL")
+        if Decimal(world.record()["feesTotal"]) >= at_least:
+            return
+    raise AssertionError(f"less than {at_least} was lost")
+
+
+def is_halted(world: World) -> bool:
+    """Tell whether everything is closed, out and paused, and the latch is on disk."""
+    flat = world.position() == 0 and not world.ours()
+    return flat and world.state.strategy_paused and latch(world).read() is not None
+
+
+def lost_today(world: World) -> Decimal:
+    """The exchange's own account of it: its wallet began with 5000."""
+    return 5000 - Decimal(world.record()["equity"])
+
+
+def days_told(world: World) -> list[str]:
+    """What was told of the day, oldest first."""
+    rows = world.rows()
+    return [r["details"] for r in rows if (r["metric_name"], r["sub_type"]) == ("risk_event", "day")]
+
+
+@pytest.mark.parametrize(("side", "bps"), [("BUY", -200), ("SELL", 200)], ids=["long", "short"])
+def test_unrealised_loss_closes_everything_and_halts(tmp_path: Path, side: str, bps: int) -> None:
+    """2 percent against 1280 USDT are over a limit of 20: closed and halted as soon as the mark price has followed."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world, side)
+        await world.until(lambda: world.state.position != 0, 2)
+        move(world, bps)
+        await world.until(lambda: is_halted(world), 40)
+        halt = latch(world).read()
+        assert halt is not None
+        assert halt.reason.startswith("today's result is -")
+        assert halt.reason.endswith("of the allowed loss of 20")
+        await world.watch(2)
+        assert await world.end() is ExitCode.HALTED
+        assert {"breach", "flat", "posture", "day"} <= set(world.events("risk_event"))
+
+    in_a_world(tmp_path, story)
+
+
+def test_realised_loss_and_fees_halt_although_nothing_is_held(tmp_path: Path) -> None:
+    """Trades there and back leave no position, and 20 USDT of fees."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+        record = day_file(world).read(day_of(world.clock.time_ms()))
+        assert record is not None
+        assert record.is_over
+        assert abs(record.result_quote + lost_today(world)) < Decimal("0.01")
+
+    in_a_world(tmp_path, story)
+
+
+def test_funding_counts_towards_the_loss(tmp_path: Path) -> None:
+    """3 percent of 1280 USDT, paid by the long: 38 at once, over a limit of 20."""
+    events = tmp_path / "events.yaml"
+    events.write_text("[{at_s: 15, event: funding, rate: 0.03, due_in_s: 5}]", encoding="utf-8")
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.now_s > 18, 20)
+        assert not world.state.strategy_paused
+        await world.until(lambda: is_halted(world), 6)
+        assert Decimal(world.record()["fundingTotal"]) < -30
+        assert await world.end() is ExitCode.HALTED
+        halt = latch(world).read()
+        assert halt is not None
+        assert "funding -3" in halt.reason
+
+    in_a_world(tmp_path, story, events=events)
+
+
+def test_near_the_limit_only_quotes_that_reduce_are_left(tmp_path: Path) -> None:
+    """83 percent of the limit are lost and 0.020 are held: asks alone rest, no more of them than are held."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal("16.3"))
+        await world.until(lambda: not world.ours(), 3)  # nothing is held, so nothing reduces
+        take(world)
+        await world.until(lambda: bool(world.ours()), 8)
+        for _ in range(20):
+            assert not any(order.is_buy for order in world.ours())
+            assert sum(order.remaining_lots for order in world.ours()) <= 20
+            await world.watch(0.2)
+        assert not world.state.strategy_paused
+        assert await world.end() is ExitCode.STOPPED
+        told = [
+            r["details"]
+            for r in world.rows()
+            if r["sub_type"] == "posture" and r["metric_name"] == "risk_event"
+        ]
+        assert told[0].startswith("normal -> one side: today's result is -1")
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_loss_of_the_day_survives(tmp_path: Path, how: str) -> None:
+    """12 of 20 are lost before the daemon ends; of the 20 that it may lose again, 8 are left."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await world.watch(2)
+        if how == "stop":
+            assert await world.end() is ExitCode.STOPPED
+        else:
+            await world.vanish()
+        lost = lost_today(world)
+        world.start(**LIMIT)
+        await world.watch(10)
+        await world.until_quoting(10)
+        assert f"of today so far: -{lost:.2f}" in days_told(world)[-1]
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_trades_while_no_daemon_ran_count_too(tmp_path: Path) -> None:
+    """What was lost between a kill and the next start is on the exchange's record: not one quote is sent."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await world.vanish()
+        await world.watch(25)
+        await lose(world, Decimal(21))
+        placed = world.count("orders")
+        world.start(**LIMIT)
+        await world.until(lambda: is_halted(world), 20)
+        assert await world.end() is ExitCode.HALTED
+        assert world.count("orders") == placed
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign", "gone"])
+def test_damaged_record_is_never_taken_for_no_loss(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Torn, another symbol's, or gone: the day is counted from the exchange's trades, and the halt comes again."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+        path = day_file(world).path
+        whole = path.read_bytes()
+        path.write_bytes(whole[:40] if damage == "torn" else whole.replace(b"BTCUSDT", b"ETHUSDT"))
+        if damage == "gone":
+            path.unlink()
+        latch(world).clear()
+        placed = world.count("orders")
+        world.start(**LIMIT)
+        await world.until(lambda: is_halted(world), 10)
+        assert world.count("orders") == placed
+        assert await world.end() is ExitCode.HALTED
+        said = [message for message in caplog.messages if "cannot be used" in message]
+        assert len(said) == (damage != "gone")
+        assert path.with_suffix(".damaged").exists() is (damage != "gone")
+
+    in_a_world(tmp_path, story)
+
+
+def test_cleared_halt_comes_back_at_once_while_the_loss_stands(tmp_path: Path) -> None:
+    """Resumed without accepting: not one quote in between. Accepted: it quotes, and may lose as much again."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        placed = world.count("orders")
+        latch(world).clear()
+        await world.until(lambda: latch(world).read() is not None, 3)
+        assert world.count("orders") == placed
+        today = day_of(world.clock.time_ms())
+        day_file(world).accept(today, Decimal(-21), world.clock.time_ms())
+        latch(world).clear()
+        await world.until_quoting(5)
+        await lose(world, Decimal(30))
+        await world.watch(5)
+        assert not world.state.strategy_paused
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("risk_event").count("loss_accepted") == 1
+
+        world.start(**LIMIT)  # what was accepted stays accepted
+        await world.until_quoting(10)
+        await lose(world, Decimal(44))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_loss_accepted_while_no_daemon_runs_lets_the_next_one_quote(tmp_path: Path) -> None:
+    """The halt cleared and the loss accepted between two runs."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+        day_file(world).accept(day_of(world.clock.time_ms()), Decimal(-21), world.clock.time_ms())
+        latch(world).clear()
+        world.start(**LIMIT)
+        await world.until_quoting(10)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_new_day_begins_with_nothing_lost(tmp_path: Path) -> None:
+    """12 lost before midnight with a position held; after it only what the position loses from there on counts."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        take(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 3000, 120)
+        assert "of 2023-11-14, which has ended at 00:00 UTC: -1" in days_told(world)[-1]
+        await lose(world, Decimal(22))
+        await world.watch(3)
+        assert not world.state.strategy_paused
+        await lose(world, Decimal(36))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
+
+
+def test_halt_of_yesterday_is_cleared_for_good_today(tmp_path: Path) -> None:
+    """The latch stands over midnight, for an operator to look; once cleared, the new day has its own limit."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 3000, 120)
+        assert is_halted(world)
+        latch(world).clear()
+        await world.until_quoting(5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
+
+
+def test_position_carried_over_midnight_without_a_daemon_is_valued_at_midnight(tmp_path: Path) -> None:
+    """Killed before midnight with a position, down 2 percent by then and 1 more after: today's loss is the 1 alone."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT | {"safety": {"dead_man_window_s": 5, "dead_man_refresh_s": 1}})
+        await world.until_quoting()
+        take(world)
+        await world.watch(2)
+        await world.vanish()
+        await world.watch(6)
+        move(world, -200)
+        await world.watch(60)
+        move(world, -100)
+        await world.watch(40)
+        assert world.clock.time_ms() > MIDNIGHT_MS + 40_000
+        world.start(**LIMIT)
+        await world.until(lambda: bool(world.ours()), 20)
+        await world.watch(2)
+        result = Decimal(days_told(world)[-1].split("so far: ")[1].split(" ")[0])
+        assert Decimal(-16) < result < Decimal(-9)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 60_000)
+
+
+def test_no_quote_is_sent_while_the_day_is_not_known(tmp_path: Path) -> None:
+    """An income endpoint that fails keeps the gate closed, with a sentence; once it answers, quoting begins."""
+
+    async def story(world: World) -> None:
+        world.lose = lambda _method, path: "request" if path == "/fapi/v1/income" else ""
+        world.start(**LIMIT)
+        await world.watch(15, orders=0)
+        world.lose = lambda _method, _path: ""
+        await world.until_quoting(10)
+        assert await world.end() is ExitCode.STOPPED
+        reasons = {row["details"] for row in world.rows() if row["metric_name"] == "quoting"}
+        assert "today's result is not known yet" in reasons
+
+    in_a_world(tmp_path, story)
+
+
+def test_without_a_limit_nothing_is_counted_nor_asked(tmp_path: Path) -> None:
+    """0 is no limit: no request for the day, no file, no halt."""
+
+    async def story(world: World) -> None:
+        world.start(risk={"max_daily_loss": 0, "max_price_change": 0})
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.watch(5)
+        assert await world.end() is ExitCode.STOPPED
+        assert "GET /fapi/v1/income" not in world.record()["requests"]
+        assert not day_file(world).path.exists()
+
+    in_a_world(tmp_path, story)
+
+
+def test_disk_that_takes_no_record_costs_nothing_else(tmp_path: Path) -> None:
+    """It is said once; the day goes on to be counted, and the limit holds."""
+
+    async def story(world: World) -> None:
+        day_file(world).path.with_suffix(".tmp").mkdir(parents=True)
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
