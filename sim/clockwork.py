@@ -50,27 +50,32 @@ class _Clockwork:
     def turn(self) -> None:
         """What is due has happened, and the next turn is set; a failure ends it all."""
         try:
-            self._advance()
+            due_ms, now_ms = self._exchange.next_due_ms(), self._clock.time_ms()
+            if due_ms is not None and due_ms <= now_ms:
+                reached_ms = min(now_ms, due_ms + SLICE_MS)
+                self._exchange.advance(reached_ms)
+                if reached_ms < now_ms:
+                    self._next_turn = self._loop.call_soon(self.turn)
+                    return
+                due_ms = self._exchange.next_due_ms()
         except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the end
-            if not self.stopped.done():
-                self.stopped.set_exception(error)
+            self._end(error)
+            return
+        if due_ms is None:
+            self._end(None)
+            return
+        nap_ms = min(max(due_ms - now_ms, GRANULARITY_MS), MAX_NAP_MS)
+        self._next_turn = self._loop.call_later(nap_ms / 1000, self.turn)
 
     def stop(self) -> None:
         """There will be no further turn."""
         if self._next_turn is not None:
             self._next_turn.cancel()
 
-    def _advance(self) -> None:
-        due_ms, now_ms = self._exchange.next_due_ms(), self._clock.time_ms()
-        if due_ms is not None and due_ms <= now_ms:
-            reached_ms = min(now_ms, due_ms + SLICE_MS)
-            self._exchange.advance(reached_ms)
-            if reached_ms < now_ms:
-                self._next_turn = self._loop.call_soon(self.turn)
-                return
-            due_ms = self._exchange.next_due_ms()
-        if due_ms is not None:
-            nap_ms = min(max(due_ms - now_ms, GRANULARITY_MS), MAX_NAP_MS)
-            self._next_turn = self._loop.call_later(nap_ms / 1000, self.turn)
-        elif not self.stopped.done():
+    def _end(self, error: Exception | None) -> None:
+        if self.stopped.done():
+            return
+        if error is None:
             self.stopped.set_result(None)
+        else:
+            self.stopped.set_exception(error)

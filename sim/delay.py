@@ -36,7 +36,9 @@ class DelayLine(Generic[T]):
         if draw_ms is None and not latency_s:
             self._deliver(item)
             return
-        loop = self._loop = self._loop or asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         due_s = loop.time() + (latency_s if draw_ms is None else draw_ms() / 1000)
         if in_flight and in_flight[-1][0] > due_s:
             due_s = in_flight[-1][0]

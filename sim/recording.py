@@ -56,6 +56,7 @@ class RecordedMarket(StreamMarket):
 
     def _play(self, rules: Mapping[str, SymbolRules], *, loop: bool) -> Iterator[MarketEvent]:
         stitches = {symbol: _Stitch() for symbol in rules}
+        start_ms, (numerator, denominator) = self._start_ms, self._slowness
         played_ms = 0
         while True:
             first_ms = last_ms = None
@@ -66,18 +67,15 @@ class RecordedMarket(StreamMarket):
                 last_ms = event.time_ms
                 if first_ms is None:
                     first_ms = last_ms
-                yield stitch.apply(event, self._exchange_ms(played_ms + last_ms - first_ms))
+                recorded_ms = played_ms + last_ms - first_ms
+                yield stitch.apply(event, start_ms + recorded_ms * numerator // denominator)
             if not loop or first_ms is None or last_ms is None:
                 return
             played_ms += last_ms - first_ms + SEAM_MS
             for symbol, stitch in stitches.items():
                 if stitch.has_depth:
-                    yield stitch.forgotten(symbol, self._exchange_ms(played_ms))
+                    yield stitch.forgotten(symbol, start_ms + played_ms * numerator // denominator)
             stitches = {symbol: stitch.following() for symbol, stitch in stitches.items()}
-
-    def _exchange_ms(self, recorded_ms: int) -> int:
-        numerator, denominator = self._slowness
-        return self._start_ms + recorded_ms * numerator // denominator
 
 
 class _KeptTape:

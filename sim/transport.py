@@ -293,7 +293,7 @@ class InMemoryConnection:
         self._link.send(self._down, partial(_settle, handshake, None))
 
     def _push(self, text: str) -> None:
-        if self._lost or self.closed:
+        if self._lost or self._ended is not None:
             return
         self._queued += 1
         if self._queued > self._link.max_queued_messages:

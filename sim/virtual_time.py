@@ -94,7 +94,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._timers: list[tuple[int, int, _Timer]] = []
         self._timer_numbers = count()
         self._cancelled_timers = 0
-        self._turns = 0
         self._descriptors = _Descriptors()
         super().__init__(self._descriptors)
         self._own_descriptors = self._descriptors.registered
@@ -133,22 +132,23 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         heapq.heapify(self._timers)
 
     def _run_once(self) -> None:
-        """One turn, in place of asyncio's own: what is ready runs, and if nothing is, the clock jumps before."""
-        ready = self._ready
-        self._turns += 1
-        if self._turns % _TURNS_BETWEEN_POLLS == 0:
-            self._poll()
-        if not ready and not self._stopping:
-            self._jump()
-        timers, now_ns = self._timers, self._now_ns
-        while timers and timers[0][0] <= now_ns:
-            timer = heapq.heappop(timers)[2]
-            timer._scheduled = False
-            ready.append(timer)
-        for _ in range(len(ready)):  # what these make ready runs in the next turn
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        """Some turns, in place of one of asyncio's: what is ready runs; if nothing is, the clock jumps before."""
+        ready, timers = self._ready, self._timers
+        self._poll()
+        for _ in range(_TURNS_BETWEEN_POLLS):
+            if not ready and not self._stopping:
+                self._jump()
+            now_ns = self._now_ns
+            while timers and timers[0][0] <= now_ns:
+                timer = heapq.heappop(timers)[2]
+                timer._scheduled = False
+                ready.append(timer)
+            for _ in range(len(ready)):  # what these make ready runs in the next turn
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+            if self._stopping:
+                return
 
     def _jump(self) -> None:
         """The clock stands at the next timer, unless a descriptor has made something ready."""
