@@ -38,7 +38,7 @@ class DepthMessage(msgspec.Struct):
 class TradeData(msgspec.Struct):
     """The payload of an ``aggTrade`` stream, or of a ``trade`` stream as spot has them; keys as on the wire.
 
-    ``a`` is the id of an aggregate trade, ``t`` that of a single one.
+    ``a`` is the id of an aggregate trade, ``t`` that of a single one, ``X`` says where a single one comes from.
     """
 
     E: int
@@ -49,6 +49,12 @@ class TradeData(msgspec.Struct):
     m: bool
     a: int = 0
     t: int = 0
+    X: str = "MARKET"
+
+    @property
+    def is_of_market(self) -> bool:
+        """Tell whether it was made on the market, at its price; those of the insurance fund and of ADL are not."""
+        return self.X == "MARKET"
 
 
 class TradeMessage(msgspec.Struct):

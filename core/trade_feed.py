@@ -78,7 +78,7 @@ class TradeFeed:
         try:
             data = self._decode(message).data
             context = self._contexts.get(data.s)
-            if context is None:
+            if context is None or not data.is_of_market:
                 return
             trade = market_trade(data, context.rules, self._clock.monotonic_ns())
         except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors

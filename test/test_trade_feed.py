@@ -119,7 +119,16 @@ def test_trade_that_is_told_twice_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"p": "0"}, {"q": "0"}, {"s": "ETHUSDT"}, {"p": "80000.15"}, {"p": "many"}, {"m": "yes"}]
+    "changes",
+    [
+        {"p": "0"},
+        {"q": "0"},
+        {"s": "ETHUSDT"},
+        {"p": "80000.15"},
+        {"p": "many"},
+        {"m": "yes"},
+        {"X": "INSURANCE_FUND"},
+    ],
 )
 def test_what_is_no_trade_of_ours_is_left_out(changes: dict[str, Any]) -> None:
     """No price, no size, another symbol, or a text that cannot be read; the next one counts."""
