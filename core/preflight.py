@@ -64,8 +64,8 @@ def feasibility(quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts) -
     return [
         _order_size(wanted, quotes, risk, facts),
         _price_band(wanted, facts),
-        _position_limit(quotes, risk, facts.rules),
-        _order_count(quotes, facts.rules),
+        _position_limit(wanted, quotes, risk, facts.rules),
+        _order_count(quotes, risk, facts.rules),
     ]
 
 
@@ -138,32 +138,51 @@ def _price_band(wanted: Iterable[Quote], facts: SymbolFacts) -> Check:
     return Check("price band", f"all levels lie within the band around {facts.mark_price.normalize():f}")
 
 
-def _position_limit(quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRules) -> Check:
+def _position_limit(
+    wanted: Sequence[Quote], quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRules
+) -> Check:
+    """Return whether all levels of a side fit into the limit of the notional and into that of the base asset."""
+    name = "position limit"
     side_quote = quotes.levels * quotes.size_quote
     limit = risk.position_limit_quote
     found = (
         f"{quotes.levels} levels × {quotes.size_quote:f} = {side_quote:f} {rules.quote_asset} a side,"
         f" position limit {limit.normalize():f} {rules.quote_asset}"
     )
-    if side_quote <= limit:
-        return Check("position limit", found)
+    if side_quote > limit:
+        return Check(
+            name,
+            found,
+            f"set initial_capital to at least {smallest_capital_quote(quotes.levels, quotes.size_quote, risk):f},"
+            " or make order_config.levels or order_config.quantity_per_order_usdt smaller",
+        )
+    if not risk.max_position:
+        return Check(name, found)
+    side_quantity = max(
+        rules.quantity(sum(quote.lots for quote in wanted if quote.side is side)) for side in Side
+    )
+    found += f"; {side_quantity:f} {rules.base_asset} a side, risk.max_position {risk.max_position:f}"
+    if side_quantity <= risk.max_position:
+        return Check(name, found)
     return Check(
-        "position limit",
+        name,
         found,
-        f"set initial_capital to at least {smallest_capital_quote(quotes.levels, quotes.size_quote, risk):f},"
-        " or make order_config.levels or order_config.quantity_per_order_usdt smaller",
+        f"set risk.max_position to at least {side_quantity:f}, or make order_config.levels or"
+        " order_config.quantity_per_order_usdt smaller",
     )
 
 
-def _order_count(quotes: QuoteSettings, rules: SymbolRules) -> Check:
+def _order_count(quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRules) -> Check:
     count = 2 * quotes.levels
-    found = f"{count} orders, the exchange allows {rules.max_open_orders}"
-    remedy = (
-        ""
-        if count <= rules.max_open_orders
-        else f"set order_config.levels to at most {rules.max_open_orders // 2}"
-    )
-    return Check("number of orders", found, remedy)
+    found = f"{count} orders, risk.max_order_count {risk.max_order_count}, the exchange allows {rules.max_open_orders}"
+    name, most = "number of orders", min(risk.max_order_count, rules.max_open_orders)
+    if count <= most:
+        return Check(name, found)
+    fewer = f"set order_config.levels to at most {most // 2}" if most >= 2 else ""
+    if count > rules.max_open_orders:
+        return Check(name, found, fewer)
+    more = f"set risk.max_order_count to at least {count}"
+    return Check(name, found, f"{more}, or {fewer}" if fewer else more)
 
 
 def order_rate_check(settings: Settings, info: ExchangeInfo) -> Check:

@@ -189,6 +189,32 @@ def test_suggestion_never_lowers_the_capital_that_is_there() -> None:
     assert "initial_capital to at least 2000" in feasibility(DOCUMENT_QUOTES, RISK, BTC_NOW)[0].remedy
 
 
+def test_levels_beyond_max_position_are_refused_with_the_one_that_holds_them() -> None:
+    """Three lots a level and side: 0.009 BTC fit into 0.009 and not into 0.008, though the notional does."""
+    fitting = replace(RISK, max_position=Decimal("0.009"))
+    checks = feasibility(QUOTES, fitting, BTC_NOW)
+    assert failed(checks) == []
+    assert checks[2].found.endswith("; 0.009 BTC a side, risk.max_position 0.009")
+    checks = feasibility(QUOTES, replace(RISK, max_position=Decimal("0.008")), BTC_NOW)
+    assert failed(checks) == ["position limit"]
+    assert checks[2].remedy.startswith("set risk.max_position to at least 0.009, or make ")
+
+
+def test_more_orders_than_allowed_are_refused_with_both_ways_out() -> None:
+    """By our own limit, by one that allows no pair, and by the exchange's, which cannot be raised."""
+    for most, remedy in (
+        (5, "set risk.max_order_count to at least 6, or set order_config.levels to at most 2"),
+        (1, "set risk.max_order_count to at least 6"),
+        (6, ""),
+    ):
+        checks = feasibility(QUOTES, replace(RISK, max_order_count=most), BTC_NOW)
+        assert checks[3].remedy == remedy
+    few = replace(BTC_NOW, rules=replace(BTC, max_open_orders=4))
+    check = feasibility(QUOTES, replace(RISK, max_order_count=5), few)[3]
+    assert check.found == "6 orders, risk.max_order_count 5, the exchange allows 4"
+    assert check.remedy == "set order_config.levels to at most 2"
+
+
 def test_levels_beyond_the_position_limit_are_refused_with_the_capital_that_holds_them() -> None:
     """Ten levels of 250 are 2500 a side."""
     quotes = replace(QUOTES, levels=10)

@@ -6,7 +6,9 @@ import pytest
 
 from core.engine import ExitCode
 from core.posture import Posture
-from test.daemon import World, in_a_world
+from test.daemon import Sent, World, in_a_world
+from utils.errors import StartRefused
+from utils.http import HttpResponse
 
 
 def move(world: World, percent: float) -> None:
@@ -107,11 +109,11 @@ def test_position_near_its_limit_leaves_only_quotes_that_reduce(tmp_path: Path) 
 
 
 def test_max_position_of_the_base_asset_is_closed_like_any_other_limit(tmp_path: Path) -> None:
-    """0.012 BTC are well within 2000 USDT, and over 0.007 BTC: closed, and halted."""
+    """0.012 BTC are well within 2000 USDT, and over 0.009 BTC: closed, and halted."""
 
     async def story(world: World) -> None:
-        world.start(risk={"max_position": 0.007})
-        await world.until_quoting(orders=4)
+        world.start(risk={"max_position": 0.009})
+        await world.until_quoting()
         world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.012")
         await world.until(lambda: world.position() == 0 and not world.ours(), 3)
         await world.until(lambda: world.state.strategy_paused and len(changes(world)) == 2, 3)
@@ -121,14 +123,35 @@ def test_max_position_of_the_base_asset_is_closed_like_any_other_limit(tmp_path:
     in_a_world(tmp_path, story)
 
 
-def test_no_more_orders_rest_than_max_order_count(tmp_path: Path) -> None:
-    """Four of the six, in both modes of refreshing."""
+@pytest.mark.parametrize("mode", ["amend", "replace"])
+def test_no_more_orders_rest_than_max_order_count(tmp_path: Path, mode: str) -> None:
+    """An order that nobody answers for counts as resting: beside it five of the six levels fit, whatever moves."""
 
     async def story(world: World) -> None:
-        for mode in ("amend", "replace"):
-            world.start(risk={"max_order_count": 4}, refresh_config={"refresh_mode": mode})
-            await world.until_quoting(orders=4)
-            await world.watch(20, orders=4)
-            assert await world.end() is ExitCode.STOPPED
+        lost: list[str] = []
+
+        async def lose_one(sent: Sent) -> HttpResponse | None:
+            if sent.is_order() and not lost:
+                lost.append(sent.query)
+                await sent.deliver()
+                return await sent.hang()
+            return None
+
+        world.tamper = lose_one
+        world.start(risk={"max_order_count": 6}, refresh_config={"refresh_mode": mode})
+        await world.until_quoting()
+        assert lost
+        await world.watch(30, orders=6)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_max_order_count_below_the_levels_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Six orders do not fit into four; the sentence names both ways out."""
+
+    async def story(world: World) -> None:
+        with pytest.raises(StartRefused, match=r"set risk\.max_order_count to at least 6"):
+            await world.start(risk={"max_order_count": 4})
 
     in_a_world(tmp_path, story)
