@@ -240,7 +240,7 @@ def test_more_orders_than_the_exchange_allows_are_refused() -> None:
     few = replace(BTC_NOW, rules=replace(BTC, max_open_orders=5))
     check = feasibility(QUOTES, RISK, few)[3]
     assert (check.found, check.remedy) == (
-        "6 orders, the exchange allows 5",
+        "6 orders, risk.max_order_count 100, the exchange allows 5",
         "set order_config.levels to at most 2",
     )
 
