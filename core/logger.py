@@ -55,6 +55,8 @@ class LoggerWorker:
         self._started_ns = clock.monotonic_ns()
         self._waiting: deque[tuple[str, Row]] = deque(maxlen=self.MAX_WAITING)
         self._lag_ms = 0.0
+        self._stamped_ms = -1
+        self._stamp_text = ""
         self._connected: set[str] = set()
         self._disk_failed = False
         bus.subscribe(self._on_fact, *RECORDED, name="metrics")
@@ -75,15 +77,20 @@ class LoggerWorker:
             self._connected.add(fact.name)
         self._add(metrics.event_row(fact, self._contexts))
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.time_ms() / 1000).astimezone()
+    def _stamp(self) -> str:
+        """Return the local time of this moment; most rows of a second are collected in the same millisecond."""
+        now_ms = self._clock.time_ms()
+        if now_ms != self._stamped_ms:
+            local = datetime.fromtimestamp(now_ms / 1000).astimezone()
+            self._stamped_ms, self._stamp_text = now_ms, local.isoformat(timespec="milliseconds")
+        return self._stamp_text
 
     def _add(self, row: Row) -> None:
         if self._file is None:
             return
         if len(self._waiting) == self.MAX_WAITING:
             self.dropped += 1
-        self._waiting.append((self._now().isoformat(timespec="milliseconds"), row))
+        self._waiting.append((self._stamp(), row))
 
     def collect(self) -> None:
         """Take this second's values."""
