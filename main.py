@@ -193,6 +193,7 @@ async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) ->
                 is_shared=not embedded,
                 has_keys=bool(key and secret),
                 live_confirmed=live_confirmed,
+                order_api=SocketTransport(venue.api_origin) if venue.api_origin else None,
             )
         finally:
             for client in clients:

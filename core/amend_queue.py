@@ -59,6 +59,11 @@ class Rate:
             return 0
         return max(self._times_ns[0] + self._span_ns - now_ns, 0)
 
+    def free(self, now_ns: int) -> int:
+        """Return how many may go now."""
+        recent = sum(now_ns - time_ns < self._span_ns for time_ns in self._times_ns)
+        return (self._times_ns.maxlen or 1) - recent
+
     def take(self, now_ns: int) -> None:
         """Count one."""
         self._times_ns.append(now_ns)
@@ -92,11 +97,19 @@ class AmendQueue:
     """Sends amendments with ``workers`` requests at once and ``per_second`` requests a second.
 
     Of one order, at most one change is under way, and only the newest wish waits. Of one symbol, at most
-    ``max_pending`` amendments are without an answer.
+    ``max_pending`` amendments are without an answer. Where ``prefers_singles``, they leave one by one for as long as
+    the rate allows that for all that wait.
     """
 
     def __init__(
-        self, send: Send, clock: Clock, *, workers: int = 2, per_second: float = 10.0, max_pending: int = 10
+        self,
+        send: Send,
+        clock: Clock,
+        *,
+        workers: int = 2,
+        per_second: float = 10.0,
+        max_pending: int = 10,
+        prefers_singles: Callable[[], bool] = lambda: False,
     ) -> None:
         self.counts = AmendCounts()
         self._send = send
@@ -104,6 +117,7 @@ class AmendQueue:
         self._workers = workers
         self._rate = Rate(per_second)
         self._max_pending = max_pending
+        self._prefers_singles = prefers_singles
         self._waiting: dict[str, _Entry] = {}
         self._under_way: dict[str, _Entry] = {}
         self._requests: set[asyncio.Task[None]] = set()
@@ -194,11 +208,15 @@ class AmendQueue:
         self.recheck()
         for first in list(self._waiting.values()):
             context = first.context
-            room = min(self._room(context), MAX_ORDER_BATCH)
+            room = min(self._room(context), self._batch_size())
             batch = [entry for entry in self._waiting.values() if self._may_leave(entry, context)][:room]
             if batch:
                 return batch
         return []
+
+    def _batch_size(self) -> int:
+        free = self._rate.free(self._clock.monotonic_ns())
+        return 1 if self._prefers_singles() and len(self._waiting) <= free else MAX_ORDER_BATCH
 
     def _may_leave(self, entry: _Entry, context: SymbolContext) -> bool:
         return entry.context is context and entry.wish.order.client_id not in self._under_way

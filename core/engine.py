@@ -27,6 +27,7 @@ from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.order import ClientIds
 from core.order_manager import OrderManager
+from core.order_transport import OrderSocket
 from core.preflight import Preflight, apply_leverage, preflight
 from core.recovery import RecoveryManager
 from core.risk_controller import RiskController
@@ -73,6 +74,8 @@ class Wiring:
     is_shared: bool
     has_keys: bool
     live_confirmed: bool
+    order_api: WsTransport | None = None
+    """Where the WebSocket API is; without it, all orders go by REST."""
 
 
 async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> ExitCode:
@@ -175,6 +178,7 @@ class Engine:
                 workers=settings.execution.modify_worker_count,
                 per_second=settings.execution.modify_rate_limit,
                 max_pending=settings.manage.max_pending_modifications,
+                prefers_singles=gateway.amends_singly,
             ),
         )
         for context in self.contexts:
@@ -200,6 +204,7 @@ class Engine:
             JournalFile(settings.state_directory, wiring.account, KEEP_DAYS),
             wiring.run_blocking,
         )
+        self.order_socket = self._order_socket(wiring)
         self.market = MarketDataWorker(
             self.contexts,
             self._gateway,
@@ -252,6 +257,14 @@ class Engine:
             self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
         )
 
+    def _order_socket(self, wiring: Wiring) -> OrderSocket | None:
+        """Return the worker that carries orders by the WebSocket API, None if REST is to do it."""
+        if self._settings.execution.order_transport != "ws" or wiring.order_api is None:
+            return None
+        return OrderSocket(
+            wiring.rest, self._gateway.lanes, wiring.order_api, self.bus, wiring.clock, wiring.rng
+        )
+
     def _metrics_file(self) -> MetricsFile | None:
         logs = self._settings.logs
         if not logs.log_to_csv:
@@ -261,7 +274,9 @@ class Engine:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Return the five workers, the bus, the journal and the status line, in the order in which they are started."""
+        optional = (self.order_socket,) if self.order_socket is not None else ()
         return (
+            *optional,
             self.bus,
             self.metrics,
             self.journal,
@@ -286,7 +301,7 @@ class Engine:
             self.bus,
             self.gate,
         )
-        quiet = (self.bus, self.metrics, self.journal, self._status)
+        quiet = (self.bus, self.metrics, self.journal, self._status, self.order_socket)
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
             for worker in self.workers

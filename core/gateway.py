@@ -411,6 +411,8 @@ class Gateway:
 
     async def cancel(self, rules: SymbolRules, orders: Sequence[LiveOrder]) -> list[OrderReport | Refused]:
         """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
+        if len(orders) == 1 and self.rest.goes_by_shortcut("DELETE", "/fapi/v1/order"):
+            return [await self._cancel_one(rules, orders[0])]
         client_ids = [order.client_id for order in orders]
         reply = await self._insist(
             "DELETE",
@@ -421,6 +423,22 @@ class Gateway:
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
         with readable("a batch of cancels"):
             return [_cancel_result(entry, rules) for entry in reply]
+
+    async def _cancel_one(self, rules: SymbolRules, order: LiveOrder) -> OrderReport | Refused:
+        """Cancel an order by itself; a refusal that is about more than the order is raised."""
+        params: dict[str, str | int] = {"symbol": rules.symbol, "origClientOrderId": order.client_id}
+        try:
+            reply = await self._insist("DELETE", "/fapi/v1/order", params)
+        except Refused as refusal:
+            if type(refusal) is Refused:
+                return refusal
+            raise
+        with readable("a cancel"):
+            return wire.order_report(reply, rules)
+
+    def amends_singly(self) -> bool:
+        """Tell whether amendments are better sent one by one now: there is a way to the exchange without batches."""
+        return self.rest.goes_by_shortcut("PUT", "/fapi/v1/order")
 
     # --- safety and streams -----------------------------------------------------------------------------------
 

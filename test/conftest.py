@@ -42,6 +42,12 @@ def seed() -> int:
     return number
 
 
+@pytest.fixture(params=["rest", "ws"])
+def _each_order_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs twice: the daemons in its world send their orders by REST, then by the WebSocket API."""
+    monkeypatch.setenv("QUANT_PMM_ORDER_TRANSPORT", request.param)
+
+
 @pytest.fixture(autouse=True)
 def _clean_shared_state() -> Iterator[None]:
     """The one shared state is as new before and after each test, where anybody has imported it at all."""

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from core.engine import ExitCode, Wiring, run_engine
+from core.order_transport import METHODS
 from core.settings import Settings, settings_from
 from core.shutdown import StopRequest
 from core.state import SharedState
@@ -27,7 +29,7 @@ from sim.virtual_time import DEFAULT_EPOCH_MS, VirtualClock, run_virtual
 from utils.background import RunBlocking
 from utils.clock import Clock, ServerClock
 from utils.config_loader import get_config
-from utils.errors import Disconnected, OutcomeUnknown
+from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import BinanceRest, HttpResponse, HttpTransport
 from utils.ws import WsConnection, WsTransport
 
@@ -168,6 +170,99 @@ class SlowConnection:
         await self._inner.close()
 
 
+class TamperedApi:
+    """The WebSocket API with requests and replies lost and tampered with as ``LossyHttp`` and ``TamperedHttp`` do it.
+
+    A request that would fail to be sent over REST is lost here: a socket that is up takes every message.
+    """
+
+    def __init__(self, inner: WsTransport, lose: Callable[[str, str], str], tamper: Tamper) -> None:
+        self._inner = inner
+        self._lose = lose
+        self._tamper = tamper
+
+    async def connect(self, target: str) -> WsConnection:
+        """Open a connection."""
+        return TamperedSocket(await self._inner.connect(target), self._lose, self._tamper)
+
+    async def close(self) -> None:
+        """Close the transport underneath."""
+        await self._inner.close()
+
+
+class TamperedSocket:
+    """A connection to the WebSocket API; each request goes its way in a task of its own."""
+
+    REPLY_WITHIN_S = 60.0
+
+    def __init__(self, inner: WsConnection, lose: Callable[[str, str], str], tamper: Tamper) -> None:
+        self._inner = inner
+        self._lose = lose
+        self._tamper = tamper
+        self._inbox: asyncio.Queue[str | Disconnected] = asyncio.Queue()
+        self._replies: dict[object, asyncio.Future[dict[str, Any]]] = {}
+        self._tasks: set[asyncio.Future[None]] = {asyncio.ensure_future(self._take())}
+
+    async def _take(self) -> None:
+        try:
+            while True:
+                reply = json.loads(await self._inner.receive())
+                waiting = self._replies.pop(reply["id"], None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(reply)
+        except Disconnected as ended:
+            self._inbox.put_nowait(ended)
+
+    async def receive(self) -> str:
+        """Return the next reply; raises Disconnected at the end."""
+        message = await self._inbox.get()
+        if isinstance(message, Disconnected):
+            raise message
+        return message
+
+    async def send(self, text: str) -> None:
+        """Let a request go its way."""
+        self._tasks.add(asyncio.ensure_future(self._carry(text)))
+
+    async def _carry(self, text: str) -> None:
+        request = json.loads(text)
+        method, path = _ENDPOINTS[request["method"]]
+        limits: list[Any] = []
+
+        async def deliver() -> HttpResponse:
+            lost = self._lose(method, path)
+            if lost == "request":
+                raise OutcomeUnknown("lost")
+            waiting = self._replies[request["id"]] = asyncio.get_running_loop().create_future()
+            await self._inner.send(text)
+            async with asyncio.timeout(self.REPLY_WITHIN_S):
+                reply = await waiting
+            if lost:
+                raise OutcomeUnknown("lost")
+            limits.extend(reply.get("rateLimits", []))
+            return json_reply(reply["status"], reply.get("result", reply.get("error")))
+
+        sent = Sent(method, path, urlencode(request["params"]), self.REPLY_WITHIN_S, deliver)
+        try:
+            response = await self._tamper(sent) or await deliver()
+        except (ExchangeError, TimeoutError):
+            return
+        kind = "result" if response.status == 200 else "error"
+        head = (
+            f'{{"id":{json.dumps(request["id"])},"status":{response.status},"rateLimits":{json.dumps(limits)}'
+        )
+        self._inbox.put_nowait(f'{head},"{kind}":{response.body.decode()}}}')
+
+    async def close(self) -> None:
+        """Close; what is still on its way is lost."""
+        for task in self._tasks:
+            task.cancel()
+        await self._inner.close()
+
+
+_ENDPOINTS = {name: endpoint for endpoint, name in METHODS.items()}
+
+
 class SkewedClock:
     """A clock whose wall time is wrong by ``skew_ms``."""
 
@@ -201,6 +296,7 @@ class World:
         self.run_blocking: RunBlocking = asyncio.to_thread
         self.skew_ms = 0
         self.has_wallet = False
+        self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
         self.state = SharedState()
         self.stop = StopRequest()
         self.running: asyncio.Task[ExitCode] | None = None
@@ -236,6 +332,7 @@ class World:
             is_shared=True,
             has_keys=True,
             live_confirmed=False,
+            order_api=self._order_api(),
         )
         self.running = asyncio.get_running_loop().create_task(run_engine(settings, wiring, self.stop))
         return self.running
@@ -248,6 +345,14 @@ class World:
         plain = InMemoryWs(self.link)
         return plain if self.has_plain_streams else SlowWs(plain, lambda message: self.late_s(message))
 
+    def _order_api(self) -> WsTransport:
+        """Return the way to the WebSocket API, on which the same is lost and tampered with as over REST."""
+        return TamperedApi(
+            InMemoryWs(self.link),
+            lambda method, path: self.lose(method, path),
+            lambda sent: self.tamper(sent),
+        )
+
     def settings(self, **config: Any) -> Settings:
         """Return settings made of the shipped defaults, these keys, and this world's folder."""
         given = {
@@ -255,6 +360,7 @@ class World:
             "state_directory": str(self.folder / "state"),
             **config,
         }
+        given["execution"] = {"order_transport": self.order_transport, **config.get("execution", {})}
         given["logging"] = {"log_directory": str(self.folder / "logs"), **config.get("logging", {})}
         path = self.folder / "config.yaml"
         path.write_text(json.dumps(given), encoding="utf-8")

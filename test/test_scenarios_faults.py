@@ -17,6 +17,8 @@ from core.risk_controller import RiskController
 from test.daemon import World, in_a_world
 from utils.errors import RateLimited
 
+pytestmark = pytest.mark.usefixtures("_each_order_transport")
+
 
 def test_quotes_are_pulled_and_back_after_a_cut_of_twenty_seconds(tmp_path: Path) -> None:
     """With the exchange cut off for 20 s nothing rests at the end of it; quotes are back within 10 s."""

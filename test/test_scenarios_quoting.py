@@ -9,6 +9,8 @@ import pytest
 from core.engine import ExitCode
 from test.daemon import World, in_a_world
 
+pytestmark = pytest.mark.usefixtures("_each_order_transport")
+
 PERCENT = Decimal(100)
 
 

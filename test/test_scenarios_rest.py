@@ -14,6 +14,8 @@ from test.daemon import Sent, World, in_a_world, json_reply
 from utils.errors import ExchangeError, StartRefused
 from utils.http import HttpResponse
 
+pytestmark = pytest.mark.usefixtures("_each_order_transport")
+
 GARBAGE: tuple[Any, ...] = ({}, [], [{}], "text", 7, {"code": 0}, [None], [[]])
 """Valid JSON with a status of 200, and nothing that anybody asked for."""
 

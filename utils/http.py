@@ -169,6 +169,18 @@ class Unpaced:
         """Note nothing."""
 
 
+class Shortcut(Protocol):
+    """Another way to the exchange, for some signed requests."""
+
+    def takes(self, method: str, path: str) -> bool:
+        """Tell whether such a request would go this way now."""
+
+    async def request(
+        self, method: str, path: str, params: Mapping[str, str | int], timeout_s: float
+    ) -> HttpResponse | None:
+        """Return the reply as REST would have given it, None if the request was not sent and may go by REST."""
+
+
 @dataclass(slots=True)
 class RequestUsage:
     """What the exchange's headers say about our use of its limits, and what we counted ourselves."""
@@ -236,6 +248,7 @@ class BinanceRest:
         self.usage = RequestUsage()
         self.pace: Pace = Unpaced()
         """Decides when requests leave; whoever shares out the limits puts another one here."""
+        self.shortcut: Shortcut | None = None
         self.clock_is_doubtful = False
         """A timestamp of ours was refused, and the clock has not been measured since."""
 
@@ -252,22 +265,37 @@ class BinanceRest:
 
         ``objection`` is asked if the request has to wait before it leaves.
         """
-        self._refuse_while_limited()
+        self.refuse_while_limited()
         params, timeout_s = params or {}, timeout_s or self._timeout_s
         with await self.pace.enter(method, path, params, timeout_s, objection) as passage:
-            self._refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
-            response = await self._send(method, path, self._query(params, security), security, timeout_s)
+            self.refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
+            response = await self._send(method, path, params, security, timeout_s)
             passage.answered(response.headers)
         return self._decode(method, path, response)
 
+    def goes_by_shortcut(self, method: str, path: str) -> bool:
+        """Tell whether such a request would go by another way than REST now."""
+        return self.shortcut is not None and self.shortcut.takes(method, path)
+
     async def _send(
-        self, method: str, path: str, query: str, security: Security, timeout_s: float
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int],
+        security: Security,
+        timeout_s: float,
     ) -> HttpResponse:
-        headers = {} if security is Security.NONE else {"X-MBX-APIKEY": self._api_key}
+        """Return the reply, by the shortcut if there is one; REST only if that has certainly not sent it."""
         started_ns = self._clock.monotonic_ns()
         self.usage.sent += 1
+        response = None
         try:
-            response = await self._transport.request(method, path, query, headers, timeout_s)
+            if self.shortcut is not None and security is Security.SIGNED:
+                response = await self.shortcut.request(method, path, params, timeout_s)
+            if response is None:
+                headers = {} if security is Security.NONE else {"X-MBX-APIKEY": self._api_key}
+                query = self._query(params, security)
+                response = await self._transport.request(method, path, query, headers, timeout_s)
         except OutcomeUnknown:
             self.usage.unknown += 1
             raise
@@ -299,13 +327,28 @@ class BinanceRest:
         query = urlencode(stamped)
         return f"{query}&signature={self.signature(query)}"
 
+    def signed_for_socket(self, params: Mapping[str, str | int]) -> dict[str, str | int]:
+        """Return the parameters with key, timestamp and signature as the WebSocket API wants them.
+
+        Source: binance-futures WebSocket API, signed requests: the sorted parameters, not percent-encoded.
+        """
+        stamped = {
+            **params,
+            "apiKey": self._api_key,
+            "recvWindow": self.recv_window_ms,
+            "timestamp": self.server_clock.time_ms(),
+        }
+        payload = "&".join(f"{name}={stamped[name]}" for name in sorted(stamped))
+        return {**stamped, "signature": self.signature(payload)}
+
     def signature(self, payload: str) -> str:
         """Return the HMAC-SHA256 of exactly these bytes, in hex."""
         digest = self._hmac.copy()
         digest.update(payload.encode())
         return digest.hexdigest()
 
-    def _refuse_while_limited(self) -> None:
+    def refuse_while_limited(self) -> None:
+        """Return if nothing keeps requests back; else raise RateLimited with the time that is left."""
         remaining_s = (self._blocked_until_ns - self._clock.monotonic_ns()) / 1e9
         if remaining_s > 0:
             status = 418 if self._banned else 429

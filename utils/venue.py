@@ -17,24 +17,36 @@ class Environment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """The origins of one environment: REST, streams, and the wallet host that knows the rights of a key."""
+    """The origins of one environment: REST, streams, the wallet host that knows a key's rights, the WebSocket API."""
 
     environment: Environment
     rest_origin: str
     stream_origin: str
     wallet_origin: str
+    api_origin: str = ""
 
 
 LIVE = Venue(
-    Environment.LIVE, "https://fapi.binance.com", "wss://fstream.binance.com", "https://api.binance.com"
+    Environment.LIVE,
+    "https://fapi.binance.com",
+    "wss://fstream.binance.com",
+    "https://api.binance.com",
+    "wss://ws-fapi.binance.com",
 )
-TESTNET = Venue(Environment.TESTNET, "https://demo-fapi.binance.com", "wss://demo-fstream.binance.com", "")
+TESTNET = Venue(
+    Environment.TESTNET,
+    "https://demo-fapi.binance.com",
+    "wss://demo-fstream.binance.com",
+    "",
+    "wss://testnet.binancefuture.com",
+)
 
 
 def paper_venue(origin: str) -> Venue:
     """Return the venue of a simulated exchange at this loopback origin, for example ``http://127.0.0.1:8080``."""
     origin = origin.rstrip("/")
-    return Venue(Environment.PAPER, origin, origin.replace("http://", "ws://", 1), origin)
+    sockets = origin.replace("http://", "ws://", 1)
+    return Venue(Environment.PAPER, origin, sockets, origin, sockets)
 
 
 def public_target(streams: list[str]) -> str:

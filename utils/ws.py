@@ -158,6 +158,7 @@ class Stream:
         self._on_up = on_up
         self._on_down = on_down
         self._max_age_s = max_age_s
+        self._connection: WsConnection | None = None
         self._dropped: asyncio.Event = asyncio.Event()
         self._drop_reason = ""
 
@@ -165,6 +166,12 @@ class Stream:
         """Give up the present connection; ``run`` opens a new one."""
         self._drop_reason = reason
         self._dropped.set()
+
+    async def send(self, text: str) -> None:
+        """Hand a text message to the present connection; raise Disconnected when there is none, or it has ended."""
+        if self._connection is None:
+            raise Disconnected("there is no connection")
+        await self._connection.send(text)
 
     async def run(self) -> None:
         """Keep the stream connected until cancelled."""
@@ -185,7 +192,7 @@ class Stream:
             return str(error)
         self._dropped.clear()
         self.connects += 1
-        self.is_up = True
+        self.is_up, self._connection = True, connection
         reason = "its reader failed"
         try:
             self._on_up()
@@ -194,6 +201,7 @@ class Stream:
             self.is_up = False  # whoever cancels knows that the stream is down
             raise
         finally:
+            self._connection = None
             if self.is_up:
                 self.is_up = False
                 self._on_down(reason)
