@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from core.engine import ExitCode, Wiring, run_engine
+from core.gateway import Gateway
+from core.order_audit import Audit, OrderAudit
 from core.order_transport import METHODS
 from core.settings import Settings, settings_from
 from core.shutdown import StopRequest
@@ -374,6 +376,13 @@ class World:
         self.stop.ask("the test is over")
         async with asyncio.timeout(within_s):
             return await self.running
+
+    async def audit(self) -> Audit:
+        """Return what became of every order of ours, by the journal and by the exchange."""
+        rest = BinanceRest(InMemoryHttp(self.link), self.clock, api_key=KEY, api_secret=SECRET)
+        gateway = Gateway(rest, self.clock)
+        state = self.folder / "state"
+        return await OrderAudit(state, "paper-test", [self.symbol], gateway, self.clock.time_ms).run()
 
     async def vanish(self) -> None:
         """End the daemon as ``kill -9`` does: its sockets close, and nothing more is sent."""

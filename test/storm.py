@@ -386,6 +386,8 @@ class Storm:
         if left := self._world.ours():
             self._violated("orders are left at the end", len(left))
         self._check_fills(self._world.record())
+        if problems := (await self._world.audit()).problems:
+            self._violated("not every order is accounted for", problems)
 
     def _check_fills(self, record: dict[str, Any]) -> None:
         reducing = {order["clientOrderId"] for order in record["orders"] if order["reduceOnly"]}
