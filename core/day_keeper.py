@@ -44,7 +44,9 @@ class DayKeeper:
     SAVE_EVERY_S = 60.0
     FUNDING_EVERY_S = 600.0
     RATES_EVERY_S = 60.0
-    OPEN_AGAIN_S = 5.0
+    OPEN_AGAIN_S = 1.0
+    OPEN_AGAIN_AT_MOST_S = 10.0
+    """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
     DISK_PATIENCE_S = 2.0
     """A disk that hangs is not waited for: the position has to be checked meanwhile."""
 
@@ -72,6 +74,7 @@ class DayKeeper:
         self._due_ns: dict[tuple[str, str], int] = {}
         self._funding_seen: dict[str, Decimal] = {}
         self._complained: set[str] = set()
+        self._open_again_s = self.OPEN_AGAIN_S
         self._saving: dict[str, asyncio.Task[None]] = {}
         for context in contexts if limit_quote else ():
             context.gate.close(DAY_KEY, "today's result is not known yet")
@@ -101,8 +104,9 @@ class DayKeeper:
         count = self._counts.get(context.symbol)
         has_turned = count is not None and today > count.day
         if count is None:
-            if not self._is_due("open", context, self.OPEN_AGAIN_S):
+            if not self._is_due("open", context, self._open_again_s):
                 return False
+            self._open_again_s = min(2 * self._open_again_s, self.OPEN_AGAIN_AT_MOST_S)
             await self._open(context, today, mark_price)
         elif today > count.day:
             self._turn(context, count, today, mark_price)
@@ -143,10 +147,12 @@ class DayKeeper:
     async def _open(self, context: SymbolContext, today: int, mark_price: Decimal) -> None:
         """Begin to count, from what the exchange's own record says of the day so far."""
         ledger, symbol = context.ledger, context.symbol
-        stored = await self._stored(context, today)
-        trades = await self._gateway.user_trades(symbol, 0, start_ms_of(today))
+        stored, trades, funding = await asyncio.gather(
+            self._stored(context, today),
+            self._gateway.user_trades(symbol, 0, start_ms_of(today)),
+            self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset),
+        )
         fills = [self._gateway.fill(trade, "") for trade in trades]
-        funding = await self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset)
         if stored is not None and stored.day == today:
             began_with = stored.unrealized_at_start_quote
         else:

@@ -71,6 +71,8 @@ class RiskController:
         self._on_difference = on_difference
         self._forced: dict[str, str] = {}
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
+        self._hurries = {context.symbol: asyncio.Event() for context in contexts}
+        self._context_of = {context.symbol: context for context in contexts}
         self._confirmed_ns = {context.symbol: 0 for context in contexts}
         self._differing: dict[str, tuple[Decimal, int]] = {}
         self._latched: set[str] = set()
@@ -90,6 +92,8 @@ class RiskController:
         """Look at the position at once when the books have been compared: quoting may wait for that."""
         if event.kind is ConnectionKind.RECONCILED and event.symbol in self._wakes:
             self._wakes[event.symbol].set()
+            if self._days.is_waiting(self._context_of[event.symbol]):
+                self._hurries[event.symbol].set()
 
     def halt(self, symbol: str, reason: str) -> None:
         """Halt the symbol as if it had broken its limit, for a reason from elsewhere."""
@@ -112,17 +116,15 @@ class RiskController:
         return RiskEvent(context.symbol, RiskKind.LIMITS, limit, f"position limit {limit:f}")
 
     async def _watch(self, context: SymbolContext) -> None:
-        wake = self._wakes[context.symbol]
+        wake, hurry = self._wakes[context.symbol], self._hurries[context.symbol]
         while True:
             wake.clear()
+            hurry.clear()
             await self.check(context)
             spacing_s = min(self.SPACING_S, self._settings.check_interval_s)
-            await asyncio.sleep(spacing_s)
-            try:
-                async with asyncio.timeout(self._settings.check_interval_s - spacing_s):
-                    await wake.wait()
-            except TimeoutError:
-                pass
+            if await _comes(hurry, spacing_s):
+                continue
+            await _comes(wake, self._settings.check_interval_s - spacing_s)
 
     def _own_posture(self, context: SymbolContext) -> Stance:
         """Return what a position that is being closed, or a halt, calls for, whatever the readings say."""
@@ -333,3 +335,13 @@ class RiskController:
         except ExchangeError:
             return False
         return context.rules.floor_lots(abs(position.quantity)) == 0
+
+
+async def _comes(event: asyncio.Event, within_s: float) -> bool:
+    """Tell whether the event comes within so many seconds, having waited for it."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
