@@ -21,7 +21,7 @@ from core.events import (
 from core.gate import STOPPING
 from core.model import Side
 from core.posture import Posture
-from core.settings import Settings
+from core.settings import RiskSettings, Settings
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ def log_summary(settings: Settings, contexts: Sequence[SymbolContext]) -> None:
         f"{risk.max_net_position_ratio:f}",
         risk.check_interval_s,
     )
+    log.info("%s", _limits(risk))
     log.info(
         "quotes go out when the book is older than %d ms; the exchange cancels them when it misses us for %g s",
         safety.max_book_age_ms,
@@ -74,6 +75,16 @@ def log_summary(settings: Settings, contexts: Sequence[SymbolContext]) -> None:
         log.info("metrics: %s", _short(settings.logs.directory / "metrics-YYYYMMDD.csv"))
     else:
         log.info("metrics: none (logging.log_to_csv is false)")
+
+
+def _limits(risk: RiskSettings) -> str:
+    """Return the limits of loss, price change and orders in words."""
+    loss = f"{risk.max_daily_loss_quote:f} a day (UTC)" if risk.max_daily_loss_quote else "none"
+    change = f"{(risk.max_price_change * 100).normalize():f} % in {risk.price_change_window_s:g} s"
+    return (
+        f"loss limit {loss}, price change {change if risk.max_price_change else 'not limited'},"
+        f" at most {risk.max_order_count} orders"
+    )
 
 
 def _short(path: Path) -> Path:
