@@ -1,5 +1,6 @@
 # make run     the daemon, paper trading unless .env says otherwise; ARGS="..." are the arguments of main.py
 # make test    all tests with branch coverage; ARGS="..." are arguments of pytest
+# make demo    the order desk on an embedded exchange; ARGS="..." are its arguments, docs/demos.md tells of the others
 # make lint    rules, format and strict types
 # make check   lint and test
 # make clean   removes what the tools made, not logs/ and state/
@@ -10,7 +11,7 @@ PYTHON ?=
 ARGS ?=
 export PYTHON
 
-.PHONY: run test lint check clean
+.PHONY: run test demo lint check clean
 
 # Ctrl-C reaches the daemon, which takes make's place in the shell that runs the line. make itself then ends
 # with 130, as it does after every Ctrl-C; ./run gives the daemon's own exit code.
@@ -20,6 +21,10 @@ run:
 test:
 	@sh deploy/environment.sh requirements-dev.txt
 	.venv/bin/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+
+demo:
+	@sh deploy/environment.sh requirements-demo.txt
+	@exec .venv/bin/python demo/order_management.py $(ARGS)
 
 lint:
 	@sh deploy/environment.sh requirements-dev.txt

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -78,8 +78,15 @@ class Wiring:
     """Where the WebSocket API is; without it, all orders go by REST."""
 
 
-async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> ExitCode:
+async def run_engine(
+    settings: Settings,
+    wiring: Wiring,
+    stop: StopRequest,
+    on_engine: "Callable[[Engine], None] | None" = None,
+) -> ExitCode:
     """Make a market until asked to stop; return what the end means.
+
+    ``on_engine`` is given the engine before it runs, to look at it meanwhile: it may subscribe and read, no more.
 
     Raises StartRefused where configuration or account do not allow to start, and ExchangeError where the exchange
     could not be asked. In both cases nothing was sent that could rest.
@@ -98,7 +105,10 @@ async def run_engine(settings: Settings, wiring: Wiring, stop: StopRequest) -> E
             return ExitCode.STOPPED
         for lock in locks:
             lock.mark_running()
-        code = await Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash).run()
+        engine = Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash)
+        if on_engine is not None:
+            on_engine(engine)
+        code = await engine.run()
         if code is not ExitCode.NOT_VERIFIED:
             for lock in locks:
                 lock.leave_clean()

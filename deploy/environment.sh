@@ -47,10 +47,14 @@ make_venv() {
     echo "$python" >"$venv/made-by"
 }
 
-# What was installed last, as the text of the pins themselves.
+# What a file asks for, as the text of the pins themselves: its own, and those of the files that it includes.
 pins() {
-    cat "$root/requirements.txt"
-    [ "$requirements" = requirements.txt ] || cat "$root/$requirements"
+    case $1 in
+        requirements.txt) ;;
+        requirements-demo.txt) pins requirements.txt ;;
+        *) pins requirements-demo.txt ;;
+    esac
+    cat "$root/$1"
 }
 
 # One at a time: this file is the lock, so that nothing is left behind. Where flock is missing, do not start two.
@@ -59,10 +63,10 @@ exec 9<"$0"
 
 is_usable || make_venv
 stamp=$venv/installed-$requirements
-if [ "$(pins)" != "$(cat "$stamp" 2>/dev/null)" ]; then
+if [ "$(pins "$requirements")" != "$(cat "$stamp" 2>/dev/null)" ]; then
     say "Installing $requirements into .venv."
     $pip install -q --disable-pip-version-check -r "$root/$requirements" ||
         refuse "Installing $requirements failed: see pip's message above, and check the network."
-    pins >"$stamp"
+    pins "$requirements" >"$stamp"
     cp "$root/requirements.txt" "$venv/installed-requirements.txt"  # part of whichever was asked for
 fi

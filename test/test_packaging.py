@@ -31,16 +31,29 @@ def leaves(tree: dict[str, object], prefix: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "line", [*requirements("requirements.txt"), *requirements("requirements-dev.txt")[1:]]
+    "line",
+    [
+        *requirements("requirements.txt"),
+        *requirements("requirements-demo.txt")[1:],
+        *requirements("requirements-dev.txt")[1:],
+    ],
 )
 def test_requirement_is_pinned_exactly(line: str) -> None:
     """Two installations are the same program."""
     assert re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9]+(\.[0-9]+)+", line)
 
 
-def test_dev_requirements_start_with_the_runtime_ones() -> None:
-    """The tests run with what the daemon runs with."""
-    assert requirements("requirements-dev.txt")[0] == "-r requirements.txt"
+def test_dev_requirements_start_with_those_of_the_demos_and_the_daemon() -> None:
+    """The tests run with what the demos run with, and those with what the daemon runs with."""
+    assert requirements("requirements-dev.txt")[0] == "-r requirements-demo.txt"
+    assert requirements("requirements-demo.txt")[0] == "-r requirements.txt"
+
+
+def test_demo_requirements_are_what_the_demos_import_besides() -> None:
+    """ccxt, and what the daemon has anyway."""
+    assert [line.partition("==")[0] for line in requirements("requirements-demo.txt")[1:]] == ["ccxt"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "demo").glob("*.py"))
+    assert re.search(r"^import ccxt\b", text, re.MULTILINE)
 
 
 def test_runtime_requirements_are_all_imported() -> None:
@@ -141,7 +154,7 @@ def test_tools_see_every_part_of_the_program() -> None:
     """Strict types, coverage and tests are switched on for all of it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert settings["mypy"]["strict"] is True
-    assert settings["mypy"]["files"] == ["core", "utils", "sim", "bench", "main.py"]
+    assert settings["mypy"]["files"] == ["core", "utils", "sim", "bench", "demo", "main.py"]
     assert settings["coverage"]["run"]["source"] == ["core", "utils", "sim", "main"]
     assert settings["coverage"]["run"]["branch"] is True
     assert settings["coverage"]["report"]["fail_under"] >= 90

@@ -40,6 +40,8 @@ TESTNET = Venue(
     "",
     "wss://testnet.binancefuture.com",
 )
+SPOT = Venue(Environment.LIVE, "https://api.binance.com", "wss://stream.binance.com:9443", "")
+"""The spot market, whose public data the demos can show; nothing is traded there."""
 
 
 def paper_venue(origin: str) -> Venue:
