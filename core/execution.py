@@ -346,6 +346,8 @@ class ExecutionEngine:
     def _publish(self, context: SymbolContext, order: LiveOrder, kind: OrderKind, details: str = "") -> None:
         if kind is OrderKind.PLACED and order.decided_mid_half_ticks:
             details = f"mid={context.rules.tick_size * order.decided_mid_half_ticks / 2:f}"
+        if kind is OrderKind.CANCELLED and order.decision.startswith("cancel: "):
+            details = details or order.decision.removeprefix("cancel: ")
         self._bus.publish(
             OrderEvent(
                 symbol=context.symbol,

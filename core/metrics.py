@@ -88,16 +88,22 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "price_change": ("bps", "highest less lowest mid within risk.price_change_window_s"),
     "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
     "microprice": (QUOTE, "middle between best bid and ask, each weighted by the size on the other side"),
-    "touch_imbalance": ("ratio", "bids less asks over both at the touch, from -1 (asks only) to 1 (bids only)"),
-    "depth_imbalance": ("ratio", "the same of the five best levels; with market_data.depth only"),
-    "depth_age": ("ms", "time since the levels came; with market_data.depth only"),
+    "touch_imbalance": (
+        "ratio",
+        "bids less asks over both at the touch, from -1 (asks only) to 1 (bids only)",
+    ),
+    "depth_imbalance": (
+        "ratio",
+        "the same of the five best levels; 0 while none are known, see market_data.depth",
+    ),
+    "depth_age": ("ms", "time since the levels came, 0 while none are known"),
     "depth_gaps": ("count", "times since the start that our copy of the book had to be made anew"),
     "volatility": ("bps/sqrt(s)", "volatility of the mid over one second, older returns weighing less"),
     "volatility_minute": ("bps", "the same over one minute"),
     "volatility_mids": ("bps", "standard deviation of the last returns from one mid to the next"),
     "volatility_trades": ("bps", "standard deviation of the last returns from one trade to the next"),
-    "last_trade_price": (QUOTE, "price of the market's last trade"),
-    "trade_age": ("ms", "time since the market's last trade"),
+    "last_trade_price": (QUOTE, "price of the market's last trade, 0 before the first"),
+    "trade_age": ("ms", "time since the market's last trade, 0 before the first"),
     "flow_bought": (QUOTE, "what takers have bought within market_data.flow_window_s"),
     "flow_sold": (QUOTE, "what takers have sold within market_data.flow_window_s"),
     "flow_trades": ("count", "trades of the market within market_data.flow_window_s"),
@@ -111,7 +117,10 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
 QUOTE_METRICS: dict[str, tuple[str, str]] = {
     "quote_price": (QUOTE, "price of a resting order"),
     "quote_size": (BASE, "remaining quantity of a resting order"),
-    "quote_distance_bps": ("bps", "distance of a resting order from the mid"),
+    "quote_distance_bps": (
+        "bps",
+        "distance of a resting order from the mid; the latest decision about it, and why, in `details`",
+    ),
 }
 """One row a second for each resting order."""
 
@@ -315,6 +324,7 @@ def _quote_rows(context: SymbolContext) -> Iterator[Row]:
                 order.side.lower(),
                 str(order.level) if order.level else "-",
                 order.shown_status.lower(),
+                order.decision if name == "quote_distance_bps" else "",
             )
 
 

@@ -11,7 +11,6 @@ from core.decision import (
     UNTIL_THE_INTERVAL,
     Bounds,
     Decision,
-    Move,
     Plan,
     QuietBand,
     plan_amend,
@@ -87,6 +86,8 @@ class Refresher:
         _, placed = await asyncio.gather(
             self._execution.amend(context, plan.amends, book), self._execution.place(context, places, book)
         )
+        if plan.amends:
+            context.state.last_change = f"{len(plan.amends)} amended ({plan.amends[0][2]})"
         if plan.amends or places:
             context.state.last_order_time = self._clock.time_ms() / 1000
         context.state.quoted_mid_half_ticks = book.mid_half_ticks
@@ -133,7 +134,7 @@ class Refresher:
         """Leave with each order why it is treated as it is."""
         for one in decisions:
             if one.order is not None:
-                one.order.decision = one.reason if one.move is not Move.KEEP else f"kept: {one.reason}"
+                one.order.decision = f"{one.move}: {one.reason}"
 
     def _wanted(self, book: BookTop) -> list[Quote]:
         """Return the quotes to have now: what strategy wants, less what risk takes away."""

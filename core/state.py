@@ -46,6 +46,8 @@ class SymbolState:
     quoted_mid_half_ticks: int = 0
     """The mid on which the last refresh was decided."""
     refreshes: int = 0
+    last_change: str = ""
+    """What the last refresh that amended anything amended, and why."""
     reset_due_ns: int = 0
     """Monotonic time of the next timed reset of the quotes, 0 while none is planned."""
     tick_to_order_ms: float = 0.0

@@ -103,8 +103,16 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
         f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
-        f"{_day(context)} | data {age_ms:.0f} ms{_posture(context)}{reasons}"
+        f"{_day(context)} | data {age_ms:.0f} ms{_upkeep(context, now_ns)}{_posture(context)}{reasons}"
     )
+
+
+def _upkeep(context: SymbolContext, now_ns: int) -> str:
+    """Return what was amended last and why, and how long it is until the next timed reset."""
+    state = context.state
+    change = f" | {state.last_change}" if state.last_change else ""
+    left_s = max(state.reset_due_ns - now_ns, 0) / 1e9
+    return change + (f" | reset in {left_s:.0f} s" if state.reset_due_ns else "")
 
 
 def _day(context: SymbolContext) -> str:

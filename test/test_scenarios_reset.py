@@ -100,3 +100,28 @@ def test_order_is_replaced_when_its_amendment_has_no_answer_in_time(
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_every_decision_says_why_in_the_csv(tmp_path: Path) -> None:
+    """Of each resting order what was decided about it last, of each amendment and each cancel of ours the reason."""
+
+    async def story(world: World) -> None:
+        world.start(**amending(reset_interval=0, max_modify_deviation=0.00005))
+        await world.until_quoting()
+        await asyncio.sleep(120)
+        assert await world.end() is ExitCode.STOPPED
+
+    rows = in_a_world(tmp_path, story).rows()
+    resting = {row["details"] for row in rows if row["metric_name"] == "quote_distance_bps"}
+    assert all(details.startswith(("keep: ", "amend: ", "cancel: ")) for details in resting - {""})
+    amended = [
+        row["details"] for row in rows if row["metric_name"] == "order_modify" and row["sub_type"] == "sent"
+    ]
+    assert amended
+    assert all("bps away" in details for details in amended)
+    replaced = [
+        row["details"]
+        for row in rows
+        if (row["metric_name"], row["sub_type"]) == ("order_event", "cancelled")
+    ]
+    assert any("away: replaced" in details for details in replaced)
