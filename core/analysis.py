@@ -68,7 +68,7 @@ class MarketAnalysis:
         return self.flow.sums(now_ns)
 
     def values(self, book: BookTop, now_ns: int) -> dict[str, Decimal | float]:
-        """Return all metrics; those of trades are missing before the first, those of levels while none are known."""
+        """Return all metrics; those of trades are 0 before the first, those of levels while none are known."""
         return {**self._pressure(book, now_ns), **self._mids(now_ns), **self._trades_and_flow(now_ns)}
 
     def _mids(self, now_ns: int) -> dict[str, Decimal | float]:
@@ -80,13 +80,11 @@ class MarketAnalysis:
         }
 
     def _trades_and_flow(self, now_ns: int) -> dict[str, Decimal | float]:
-        """Return the metrics that come from trades; none before the first."""
-        if self.last_trade is None:
-            return {}
-        sums = self.flow_sums(now_ns)
+        """Return the metrics that come from trades."""
+        last, sums = self.last_trade, self.flow_sums(now_ns)
         return {
-            "last_trade_price": self._rules.price(self.last_trade.price_ticks),
-            "trade_age": max(now_ns - self.last_trade.received_ns, 0) / 1e6,
+            "last_trade_price": self._rules.price(last.price_ticks) if last is not None else Decimal(0),
+            "trade_age": max(now_ns - last.received_ns, 0) / 1e6 if last is not None else 0.0,
             "volatility_trades": self.trade_prices.bps,
             "flow_bought": self.notional_quote(sums.bought),
             "flow_sold": self.notional_quote(sums.sold),
@@ -99,13 +97,12 @@ class MarketAnalysis:
     def _pressure(self, book: BookTop, now_ns: int) -> dict[str, Decimal | float]:
         """Return the metrics of how the book leans: of the touch, and of the levels where they are known."""
         bid, ask = (book.bid_ticks, book.bid_lots), (book.ask_ticks, book.ask_lots)
-        values: dict[str, Decimal | float] = {
+        depth = self.depth
+        return {
             "microprice": microprice(bid, ask, self._rules),
             "touch_imbalance": imbalance((bid,), (ask,), 1),
+            "depth_imbalance": imbalance(depth.bids, depth.asks, LEVELS) if depth is not None else 0.0,
+            "depth_age": max(now_ns - depth.received_ns, 0) / 1e6 if depth is not None else 0.0,
             "depth_gaps": self.depth_gaps,
             "trade_gaps": self.trade_gaps,
         }
-        if self.depth is not None:
-            values["depth_imbalance"] = imbalance(self.depth.bids, self.depth.asks, LEVELS)
-            values["depth_age"] = max(now_ns - self.depth.received_ns, 0) / 1e6
-        return values

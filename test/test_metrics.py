@@ -202,13 +202,21 @@ def test_market_is_described_by_its_statistics() -> None:
     )
 
 
-def test_statistics_of_what_has_not_come_have_no_rows() -> None:
-    """No trade, no levels: nothing is invented."""
+def test_statistics_of_what_has_not_come_are_zero() -> None:
+    """No trade, no levels: the rows are there, as documented."""
     symbol = holding()
     symbol.state.analysis = MarketAnalysis(BTC, MARKET_DATA)
-    names = {row.name for row in rows_of(symbol)}
-    assert {"microprice", "volatility"} <= names
-    assert names.isdisjoint({"flow_imbalance", "last_trade_price", "depth_imbalance", "depth_age"})
+    found = values(rows_of(symbol))
+    for name in (
+        "flow_imbalance",
+        "last_trade_price",
+        "trade_age",
+        "depth_imbalance",
+        "depth_age",
+        "volatility",
+    ):
+        assert float(found[name]) == 0
+    assert float(found["microprice"]) > 0
 
 
 def test_exposure_is_the_position_and_everything_that_may_rest_on_a_side() -> None:
