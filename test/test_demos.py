@@ -80,7 +80,7 @@ def test_desk_shows_every_state_on_an_orders_way(desk: Demo) -> None:
 def test_desk_amends_orders_with_a_reason_and_counts_what_that_saves(desk: Demo) -> None:
     """A moving market, and fewer requests than cancelling and placing again would have taken."""
     assert re.search(r"amend (buy|sell) \d [\d.]+ -> [\d.]+ .* \d+\.\d\d bps away", desk.out)
-    assert desk.number(r"(?m)^orders .*amended (\d+)") > 0
+    assert desk.number(r"(?m)^orders +placed \d+, amended (\d+)") > 0
     amendments = desk.number(r"(?m)^saved +(\d+) amendments")
     took = desk.number(r"(?m)^saved .* took (\d+)")
     instead = desk.number(r"(?m)^saved .* replace (\d+):")
@@ -119,7 +119,7 @@ def test_desk_follows_a_recording(data_dir: Path, tmp_path: Path) -> None:
         assert desk.end(signal.SIGINT, 15) == 0
     finally:
         desk.kill()
-    assert desk.number(r"(?m)^orders .*amended (\d+)") > 0
+    assert desk.number(r"(?m)^orders +placed \d+, amended (\d+)") > 0
 
 
 def test_desk_draws_a_table_on_a_terminal(tmp_path: Path) -> None:
