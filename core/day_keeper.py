@@ -153,10 +153,7 @@ class DayKeeper:
             self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset),
         )
         fills = [self._gateway.fill(trade, "") for trade in trades]
-        if stored is not None and stored.day == today:
-            began_with = stored.unrealized_at_start_quote
-        else:
-            began_with = await self._unrealized_at_start(context, fills, today, mark_price)
+        began_with = await self._unrealized_at_start(context, fills, today, mark_price, stored)
         before = [fill for fill in fills if fill.trade_id <= ledger.opened_after_id]
         count = DayCount(today, Sums.of_fills(before, _ZERO), Sums(), began_with)
         accepted = (
@@ -200,13 +197,20 @@ class DayKeeper:
         return found[0]
 
     async def _unrealized_at_start(
-        self, context: SymbolContext, fills: Sequence[Fill], today: int, mark_price: Decimal
+        self,
+        context: SymbolContext,
+        fills: Sequence[Fill],
+        today: int,
+        mark_price: Decimal,
+        stored: DayRecord | None,
     ) -> Decimal:
-        """Return with which unrealised profit the day began, from the exchange's record as far as it goes."""
+        """Return with which unrealised profit the day began: nothing, if the exchange says that it began flat."""
         ledger = context.ledger
         carried = quantity_at_start(ledger.position_quantity, fills)
         if not carried:
             return _ZERO
+        if stored is not None and stored.day == today:
+            return stored.unrealized_at_start_quote
         price = await self._gateway.price_at(context.symbol, start_ms_of(today))
         if price is not None:
             return unrealized_at_start(ledger.position_quantity, ledger.entry_price, fills, price)

@@ -10,7 +10,8 @@ from core.daily_loss import day_of
 from core.day_file import DayFile
 from core.engine import ExitCode
 from core.halt import HaltLatch
-from test.daemon import World, in_a_world
+from test.daemon import Sent, World, in_a_world, json_reply
+from utils.http import HttpResponse
 
 LIMIT: dict[str, Any] = {"risk": {"max_daily_loss": 20, "max_price_change": 0}}
 MIDNIGHT_MS = 1_700_006_400_000
@@ -122,6 +123,36 @@ def test_funding_counts_towards_the_loss(tmp_path: Path) -> None:
         assert "funding -3" in halt.reason
 
     in_a_world(tmp_path, story, events=events)
+
+
+@pytest.mark.parametrize("price", ["600.00", ""], ids=["a price", "no price"])
+def test_fees_in_bnb_count_at_the_price_of_bnb(
+    tmp_path: Path, price: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where there is one; else they are left out, and said once."""
+
+    async def answer(sent: Sent) -> HttpResponse | None:
+        asks = sent.path == "/fapi/v1/premiumIndex" and "BNBUSDT" in sent.query
+        return json_reply(200, {"symbol": "BNBUSDT", "markPrice": price}) if asks and price else None
+
+    async def story(world: World) -> None:
+        fees = world.exchange._venue.account.fees
+        fees.burns_bnb, fees.bnb = True, Decimal(10)
+        world.tamper = answer
+        world.start(**LIMIT)
+        await world.until_quoting()
+        for _ in range(11):
+            take(world, "BUY")
+            take(world, "SELL")
+        await world.watch(3)
+        rows = [row for row in world.rows() if row["metric_name"] == "day_result"]
+        counted = Decimal(rows[-1]["value"]) < -11
+        assert counted is bool(price)
+        said = [message for message in caplog.messages if "no price of BNB is known" in message]
+        assert len(said) == (not price)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
 
 
 def test_near_the_limit_only_quotes_that_reduce_are_left(tmp_path: Path) -> None:

@@ -40,12 +40,15 @@ def changes(world: World) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("mode", ["amend", "replace"])
 @pytest.mark.parametrize("percent", [2, -2], ids=["up", "down"])
-def test_half_of_the_allowed_price_change_widens_the_quotes(tmp_path: Path, percent: float) -> None:
+def test_half_of_the_allowed_price_change_widens_the_quotes(
+    tmp_path: Path, percent: float, mode: str
+) -> None:
     """2 of 3 percent: within two seconds every quote is out there twice as far; after a calm time it is back."""
 
     async def story(world: World) -> None:
-        world.start()
+        world.start(refresh_config={"refresh_mode": mode})
         await world.until_quoting()
         assert 18 < distance_bps(world) < 22
         move(world, percent)
@@ -93,11 +96,12 @@ def test_move_of_a_part_of_the_allowed_change_changes_nothing(tmp_path: Path) ->
     in_a_world(tmp_path, story)
 
 
-def test_position_near_its_limit_leaves_only_quotes_that_reduce(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["amend", "replace"])
+def test_position_near_its_limit_leaves_only_quotes_that_reduce(tmp_path: Path, mode: str) -> None:
     """Long 0.029 of about 0.031: no bid rests within two seconds, and the asks stay."""
 
     async def story(world: World) -> None:
-        world.start()
+        world.start(refresh_config={"refresh_mode": mode})
         await world.until_quoting()
         world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.029")
         await world.until(lambda: {order.is_buy for order in world.ours()} == {False}, 2)
