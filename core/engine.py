@@ -205,6 +205,7 @@ class Engine:
             wiring.clock,
             self._metrics_file(),
             wiring.run_blocking,
+            amend_queue=self.execution.amend_queue,
             limit_quote=settings.risk.position_limit_quote,
             wallet_quote=wallet_quote,
         )

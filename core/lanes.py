@@ -107,6 +107,11 @@ class Lanes:
         """Return how many requests wait to leave."""
         return self._waiting
 
+    def used(self) -> tuple[int, int, int]:
+        """Return what is used of the limits now: weight in the minute, orders in the 10 s and in the minute."""
+        now_ms, budget = self._now_ms(), self.budget
+        return budget.weight.used(now_ms), budget.orders_10s.used(now_ms), budget.orders_1m.used(now_ms)
+
     async def enter(
         self, method: str, path: str, params: Params, timeout_s: float, objection: Objection
     ) -> Passage:

@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from core import metrics
+from core.amend_queue import AmendQueue
 from core.context import SymbolContext
 from core.events import RECORDED, ConnectionEvent, ConnectionKind, EventBus, RecordedFact
 from core.gateway import Gateway
@@ -39,6 +40,7 @@ class LoggerWorker:
         file: MetricsFile | None,
         run_blocking: RunBlocking,
         *,
+        amend_queue: AmendQueue,
         limit_quote: Decimal,
         wallet_quote: Decimal,
     ) -> None:
@@ -50,6 +52,7 @@ class LoggerWorker:
         self._clock = clock
         self._file = file
         self._run_blocking = run_blocking
+        self._amend_queue = amend_queue
         self._limit_quote = limit_quote
         self._wallet_quote = wallet_quote
         self._started_ns = clock.monotonic_ns()
@@ -108,6 +111,8 @@ class LoggerWorker:
         return {
             "equity": self._wallet_quote + self.net_pnl_quote(),
             **metrics.usage_values(self._gateway.rest.usage),
+            **metrics.lane_values(self._gateway.lanes),
+            **metrics.amend_values(self._amend_queue),
             "metrics_queue": len(self._waiting),
             "metrics_dropped": self.dropped,
             **metrics.bus_values(self._bus.statistics()),

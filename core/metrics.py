@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from core.amend_queue import AmendQueue
 from core.context import SymbolContext
 from core.event_statistics import BusStatistics
 from core.events import (
@@ -27,6 +28,7 @@ from core.events import (
     RiskEvent,
     RiskKind,
 )
+from core.lanes import Lanes
 from core.model import Side
 from core.risk import position_notional_quote
 from utils.http import RequestUsage
@@ -129,12 +131,38 @@ ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
     "request_round_trip": ("ms", "round trip of the last REST request"),
     "order_round_trip": ("ms", "round trip of the last order placement"),
     "cancel_round_trip": ("ms", "round trip of the last cancel"),
-    "requests_sent": ("count", "REST requests since the start"),
-    "requests_refused": ("count", "REST requests refused since the start"),
-    "requests_unknown": ("count", "REST requests with an unknown outcome since the start"),
+    "requests_sent": ("count", "requests since the start"),
+    "requests_refused": ("count", "requests refused since the start"),
+    "requests_unknown": ("count", "requests with an unknown outcome since the start"),
     "used_weight_1m": ("count", "request weight used in the present minute, as the exchange counts"),
     "order_count_10s": ("count", "orders in the present 10 s, as the exchange counts"),
     "order_count_1m": ("count", "orders in the present minute, as the exchange counts"),
+    "requests_by_socket": ("count", "those of them that went by the WebSocket API"),
+    "requests_cancel": (
+        "count",
+        "requests since the start that cancel, close the position or feed the dead-man switch",
+    ),
+    "requests_verify": ("count", "requests since the start that ask what rests and what is held"),
+    "requests_amend": ("count", "requests since the start that amend orders"),
+    "requests_place": ("count", "requests since the start that place quotes"),
+    "requests_query": ("count", "other requests since the start"),
+    "budget_weight_1m": (
+        "count",
+        "request weight of the present minute by our own count and the exchange's, whichever is more",
+    ),
+    "budget_orders_10s": ("count", "orders of the present 10 s, counted likewise"),
+    "budget_orders_1m": ("count", "orders of the present minute, counted likewise"),
+    "budget_waits": ("count", "requests since the start that had to wait for budget or a connection"),
+    "budget_wait_max": ("ms", "longest time that a request waited since the start"),
+    "budget_dropped": (
+        "count",
+        "requests since the start that were not sent for want of budget, or not wanted any more",
+    ),
+    "budget_queue": ("count", "requests that wait to leave"),
+    "amend_queue": ("count", "amendments that wait to leave"),
+    "amend_batch_mean": ("count", "amendments in a request, on average since the start"),
+    "amends_replaced": ("count", "amendments since the start that a newer target replaced before they left"),
+    "amends_dropped": ("count", "amendments since the start that never left, the replaced ones among them"),
     "metrics_queue": ("count", "rows that wait to be written"),
     "metrics_dropped": ("count", "rows lost since the start because the disk did not take them"),
     "events_published": ("count", "events on the bus since the start"),
@@ -345,9 +373,35 @@ def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
         "requests_sent": usage.sent,
         "requests_refused": usage.refused,
         "requests_unknown": usage.unknown,
+        "requests_by_socket": usage.by_shortcut,
         "used_weight_1m": usage.used_weight_1m,
         "order_count_10s": usage.order_count_10s,
         "order_count_1m": usage.order_count_1m,
+    }
+
+
+def lane_values(lanes: Lanes) -> dict[str, Decimal | float]:
+    """Return the account metrics that the gate in front of the requests knows."""
+    weight, orders_10s, orders_1m = lanes.used()
+    return {
+        **{f"requests_{lane.name.lower()}": sent for lane, sent in lanes.counts.sent.items()},
+        "budget_weight_1m": weight,
+        "budget_orders_10s": orders_10s,
+        "budget_orders_1m": orders_1m,
+        "budget_waits": lanes.counts.waits,
+        "budget_wait_max": lanes.counts.longest_wait_ms,
+        "budget_dropped": lanes.counts.dropped,
+        "budget_queue": lanes.waiting,
+    }
+
+
+def amend_values(queue: AmendQueue) -> dict[str, Decimal | float]:
+    """Return the account metrics that the queue of amendments knows."""
+    return {
+        "amend_queue": queue.waiting,
+        "amend_batch_mean": queue.counts.mean_batch,
+        "amends_replaced": queue.counts.replaced,
+        "amends_dropped": queue.counts.dropped,
     }
 
 

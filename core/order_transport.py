@@ -50,7 +50,6 @@ class OrderSocket:
     ) -> None:
         self._rest = rest
         self._lanes = lanes
-        self.carried = 0
         self.api = WsApi(
             transport,
             clock,
@@ -86,8 +85,6 @@ class OrderSocket:
             return None
         signed = self._rest.signed_for_socket(params)
         try:
-            response = await self.api.request(METHODS[method, path], signed, timeout_s)
+            return await self.api.request(METHODS[method, path], signed, timeout_s)
         except NotSent:
             return None
-        self.carried += 1
-        return response

@@ -87,13 +87,17 @@ class Window:
 
         An empty window lets anything through, or what is larger than a share would wait for ever.
         """
+        if amount == 0:
+            return 0
         self._turn(now_ms)
-        if amount == 0 or self._used == 0 or (self._used + amount) * 100 <= self.limit * percent:
+        if self._used == 0 or (self._used + amount) * 100 <= self.limit * percent:
             return 0
         return self._start_ms + self.length_ms - now_ms
 
     def take(self, amount: int, now_ms: int) -> None:
         """Count what is about to be used."""
+        if amount == 0:
+            return
         self._turn(now_ms)
         self._used += amount
         self._under_way += amount
@@ -103,6 +107,8 @@ class Window:
 
         A count from the turn of the window is not believed: nobody can tell which side of it that is from.
         """
+        if amount == 0 and counted is None:
+            return
         self._under_way -= amount
         self._turn(now_ms)
         if counted is not None and taken_ms >= self._start_ms:

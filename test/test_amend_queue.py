@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from core.amend_queue import PATIENCE_S, AmendQueue, Rate
 from core.gateway import Amend, Answer, Gateway
+from core.metrics import ACCOUNT_METRICS, amend_values
 from core.model import OrderReport, Quote, Side
 from core.order import LiveOrder
 from sim.transport import InMemoryHttp, Link
@@ -122,7 +123,9 @@ def test_amendments_of_a_symbol_leave_in_batches_of_five() -> None:
         assert desk.elapsed_ms() == 2 * LATENCY_MS
         assert [type(answer) for answer in desk.answers.values()] == [OrderReport] * 7
         assert desk.price("g") == "49994.40"
-        assert (desk.queue.counts.requests, desk.queue.counts.mean_batch) == (2, 3.5)
+        values = amend_values(desk.queue)
+        assert values.keys() <= ACCOUNT_METRICS.keys()
+        assert (values["amend_batch_mean"], values["amend_queue"], values["amends_dropped"]) == (3.5, 0, 0)
 
     at_desk(work)
 

@@ -30,6 +30,8 @@ PURE = (
     "pressure",
     "price_watch",
     "price_window",
+    "rate_budget",
+    "request_costs",
     "risk",
     "strategy",
     "volatility",

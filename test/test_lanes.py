@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.lanes import CONNECTIONS, QUOTE_PATIENCE_S, Lanes
+from core.metrics import ACCOUNT_METRICS, lane_values
 from core.rate_budget import Cost, Lane, RateBudget, Sizes
 from core.request_costs import lane_and_cost
 from sim.virtual_time import VirtualClock, run_virtual
@@ -249,6 +250,24 @@ def test_the_exchange_s_limit_holds_the_lanes_that_it_is_about(code: int, cancel
                 pass
         else:
             await dropped(cancelling)
+
+    virtually(work)
+
+
+def test_the_gate_tells_what_it_has_done_under_its_own_names() -> None:
+    """Sent by lane, used by limit, waited and dropped."""
+
+    async def work(lanes: Lanes) -> None:
+        with await lanes.enter("POST", "/fapi/v1/order", {"type": "LIMIT"}, 3.0, no_objection):
+            pass
+        lanes.budget.try_take(Lane.CANCEL, FULL, NEAR_THE_END)
+        await dropped(lanes.take(Lane.QUERY, ONE, 0.1, no_objection))
+        with await lanes.take(Lane.QUERY, ONE, 3.0, no_objection):
+            values = lane_values(lanes)
+        assert values.keys() <= ACCOUNT_METRICS.keys()
+        assert (values["requests_place"], values["requests_query"], values["requests_cancel"]) == (1, 1, 0)
+        assert (values["budget_waits"], values["budget_wait_max"], values["budget_dropped"]) == (1, 200, 1)
+        assert (values["budget_weight_1m"], values["budget_orders_1m"], values["budget_queue"]) == (1, 0, 0)
 
     virtually(work)
 

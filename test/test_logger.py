@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.amend_queue import AmendQueue
 from core.events import ConnectionEvent, ConnectionKind, EngineEvent, EngineKind, EventBus
 from core.gateway import Gateway
 from core.logger import LoggerWorker
@@ -44,13 +45,15 @@ class Bench:
         self.bus, self.disk = EventBus(), Disk()
         self.symbol = context()
         self.symbol.state.analysis = analysis_of_a_market()
+        gateway = Gateway(BinanceRest(NoNetwork(), clock), clock)
         self.worker = LoggerWorker(
             [self.symbol],
-            Gateway(BinanceRest(NoNetwork(), clock), clock),
+            gateway,
             self.bus,
             clock,
             MetricsFile(folder, "mm1", "paper") if writes else None,
             self.disk.run,
+            amend_queue=AmendQueue(gateway.amend, clock),
             limit_quote=Decimal(2000),
             wallet_quote=Decimal(5000),
         )

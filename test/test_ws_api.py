@@ -113,7 +113,7 @@ def test_an_order_lives_its_life_over_the_socket() -> None:
             "ws order.status": 1,
             "ws order.cancel": 1,
         }
-        assert desk.socket.carried == 4
+        assert (desk.rest.usage.sent, desk.rest.usage.by_shortcut) == (4, 4)
 
     at_desk(work)
 
@@ -522,7 +522,7 @@ async def test_orders_go_over_a_real_socket() -> None:
             await ready(socket)
         report = await gateway.place_post_only(BTC, "a", Quote(Side.BUY, 1, TOUCH, 10))
         assert report.status is OrderStatus.ACTIVE
-        assert socket.carried == 1
+        assert rest.usage.by_shortcut == 1
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

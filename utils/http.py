@@ -188,6 +188,7 @@ class RequestUsage:
     sent: int = 0
     refused: int = 0
     unknown: int = 0
+    by_shortcut: int = 0
     used_weight_1m: int = 0
     order_count_10s: int = 0
     order_count_1m: int = 0
@@ -292,6 +293,7 @@ class BinanceRest:
         try:
             if self.shortcut is not None and security is Security.SIGNED:
                 response = await self.shortcut.request(method, path, params, timeout_s)
+            self.usage.by_shortcut += response is not None
             if response is None:
                 headers = {} if security is Security.NONE else {"X-MBX-APIKEY": self._api_key}
                 query = self._query(params, security)
