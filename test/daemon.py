@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
-from core.engine import ExitCode, Wiring, run_engine
+from core.engine import Engine, ExitCode, Wiring, run_engine
 from core.gateway import Gateway
 from core.order_audit import Audit, OrderAudit
 from core.order_transport import METHODS
@@ -305,8 +305,15 @@ class World:
 
     # --- the daemon -------------------------------------------------------------------------------------------
 
-    def start(self, *, key: str = KEY, secret: str = SECRET, **config: Any) -> "asyncio.Task[ExitCode]":
-        """Start a daemon with these configuration keys; return its task."""
+    def start(
+        self,
+        *,
+        key: str = KEY,
+        secret: str = SECRET,
+        watch: Callable[[Engine], None] | None = None,
+        **config: Any,
+    ) -> "asyncio.Task[ExitCode]":
+        """Start a daemon with these keys of the configuration; return its task. ``watch`` is given its engine first."""
         settings = self.settings(**config)
         self.state, self.stop = SharedState(), StopRequest()
         clock = SkewedClock(self.clock, self.skew_ms)
@@ -336,7 +343,7 @@ class World:
             live_confirmed=False,
             order_api=self._order_api(),
         )
-        self.running = asyncio.get_running_loop().create_task(run_engine(settings, wiring, self.stop))
+        self.running = asyncio.get_running_loop().create_task(run_engine(settings, wiring, self.stop, watch))
         return self.running
 
     def _http(self) -> HttpTransport:
