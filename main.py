@@ -369,7 +369,10 @@ async def _audited(settings: Settings, config: Config, parsed: argparse.Namespac
     account, now_ms = _account(settings), SystemClock().time_ms
     if not parsed.audit or account == EMBEDDED_ACCOUNT:
         note = "the embedded exchange ends with its daemon" if parsed.audit else "as asked"
-        return await OrderAudit(settings.state_directory, account, settings.symbols, None, now_ms).run(note)
+        locked = account != EMBEDDED_ACCOUNT
+        return await OrderAudit(
+            settings.state_directory, account, settings.symbols, None, now_ms, by_lock=locked
+        ).run(note)
     async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
         gateway = Gateway(wiring.rest, wiring.clock) if wiring.has_keys else None
         return await OrderAudit(

@@ -1,5 +1,6 @@
 """A file that only grows, by whole batches of lines: a killed process leaves no half of one. Blocking."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class AppendFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
+                _mark_open(descriptor)
                 _cut_torn_line(descriptor)
             except OSError:
                 os.close(descriptor)
@@ -45,6 +47,31 @@ class AppendFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def is_being_written(path: Path) -> bool:
+    """Tell whether a process that lives has this file open to write to it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _mark_open(descriptor: int) -> None:
+    """Have others see that the file is open, for as long as this process lives."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # somebody looks at this very moment
 
 
 def _cut_torn_line(descriptor: int) -> None:

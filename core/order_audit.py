@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from core.append_file import is_being_written
 from core.gateway import Gateway, PlacedOrder
 from core.instance_lock import is_held
 from core.journal import STARTED, STOPPED, JournalLine, journal_paths, read_journal
@@ -140,17 +141,27 @@ def account_for(
     lines: Sequence[JournalLine],
     placed: Mapping[str, PlacedOrder] | None,
     *,
-    is_running: bool,
+    running: Set[str],
     now_ms: int,
 ) -> list[Accounted]:
-    """Return what became of every order of ours: by the journal, and by the exchange's account where there is one."""
+    """Return what became of every order of ours: by the journal, and by the exchange's account where there is one.
+
+    ``running`` are the symbols that a daemon trades now.
+    """
     recorded = recorded_orders(lines)
-    found = [_by_journal(client_id, one, is_running=is_running) for client_id, one in recorded.items()]
+    found = [
+        _by_journal(client_id, one, is_running=one.last.symbol in running)
+        for client_id, one in recorded.items()
+    ]
     if placed is None:
         return found
     compared = [
         _compared(
-            one, recorded[one.client_id], placed.get(one.client_id), is_running=is_running, now_ms=now_ms
+            one,
+            recorded[one.client_id],
+            placed.get(one.client_id),
+            is_running=one.symbol in running,
+            now_ms=now_ms,
         )
         for one in found
     ]
@@ -281,8 +292,9 @@ def _unrecorded(theirs: PlacedOrder, gaps: Sequence[tuple[int, int | None]]) -> 
 class OrderAudit:
     """Reads the journal of one account, and asks its exchange.
 
-    ``gateway`` is None where the exchange cannot be asked. A daemon that runs changes orders between the two readings,
-    so what does not fit is read again; only what never fits counts.
+    ``gateway`` is None where the exchange cannot be asked. Where ``by_lock`` is false the daemons of the account hold
+    no locks, because nobody else could trade on it: whoever has the journal open runs. A daemon that runs changes
+    orders between the two readings, so what does not fit is read again; only what never fits counts.
     """
 
     def __init__(
@@ -292,12 +304,15 @@ class OrderAudit:
         symbols: Sequence[str],
         gateway: Gateway | None,
         now_ms: Callable[[], int],
+        *,
+        by_lock: bool = True,
     ) -> None:
         self._directory = directory
         self._account = account
         self._symbols = symbols
         self._gateway = gateway
         self._now_ms = now_ms
+        self._by_lock = by_lock
         self._rules: Mapping[str, SymbolRules] = {}
 
     async def run(self, note: str = "") -> Audit:
@@ -311,25 +326,36 @@ class OrderAudit:
         return audit
 
     async def _read(self, note: str) -> Audit:
-        is_running = any(is_held(self._directory, self._account, symbol) for symbol in self._symbols)
-        lines, unreadable = read_journal(journal_paths(self._directory, self._account))
+        paths = journal_paths(self._directory, self._account)
+        lines, unreadable = read_journal(paths)
+        running = self._running(lines, paths)
         placed, why_not = await self._placed(lines)
-        orders = account_for(lines, placed, is_running=is_running, now_ms=self._now_ms())
+        orders = account_for(lines, placed, running=running, now_ms=self._now_ms())
         return Audit(
             account=self._account,
             orders=tuple(orders),
             unreadable_lines=unreadable,
-            is_running=is_running,
+            is_running=bool(running),
             compared=placed is not None,
             note=why_not or note,
         )
+
+    def _running(self, lines: Sequence[JournalLine], paths: Sequence[Path]) -> set[str]:
+        """Return the symbols that a daemon trades now."""
+        symbols = self._all_symbols(lines)
+        if self._by_lock:
+            return {symbol for symbol in symbols if is_held(self._directory, self._account, symbol)}
+        return symbols if paths and is_being_written(paths[-1]) else set()
+
+    def _all_symbols(self, lines: Sequence[JournalLine]) -> set[str]:
+        return {line.symbol for line in lines if line.id} | set(self._symbols)
 
     async def _placed(self, lines: Sequence[JournalLine]) -> tuple[dict[str, PlacedOrder] | None, str]:
         """Return our orders as the exchange has them, or None and why it could not be asked."""
         if self._gateway is None:
             return None, ""
         since_ms = lines[0].time if lines else self._now_ms()
-        symbols = sorted({line.symbol for line in lines if line.id} | set(self._symbols))
+        symbols = sorted(self._all_symbols(lines))
         try:
             await self._gateway.rest.synchronise_clock()
             until_ms = self._gateway.rest.server_clock.time_ms()

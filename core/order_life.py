@@ -386,7 +386,8 @@ changes nothing: the order is looked up at the exchange.
 
 An amend is settled by proof only: its target is seen with a newer time of the exchange, or as the amendment itself;
 or two look-ups that were made after the receive window agree on what rests; or the order ends. Until then the
-larger notional of old and new counts.
+larger notional of old and new counts. What shows the target of an amend that changes nothing proves nothing: only
+that amendment does, or the look-ups.
 """
 
 
@@ -414,31 +415,47 @@ def _node(state: State) -> str:
 
 
 def _diagram() -> Iterator[str]:
-    """Yield the diagram of the shown states; what every living state has in common is drawn once."""
-    living = sorted({_node(state) for state in STATES if not state.rest.is_terminal})
-    edges = _edges()
-    targets = [target for source, target in edges if source in living and target not in living]
-    common = [
-        target
-        for target in dict.fromkeys(targets)
-        if len({tuple(edges.get((source, target), ())) for source in living}) == 1
-    ]
+    """Yield the diagram of the shown states; what the living, or the concluded, have in common is drawn once."""
+    groups = {
+        "living": sorted({_node(state) for state in STATES if not state.rest.is_terminal}),
+        "concluded": sorted({_node(state) for state in STATES if state.open is Open.PROOF}),
+    }
+    edges = {pair: " / ".join(texts) for pair, texts in _edges().items()}
     yield "```mermaid"
     yield "stateDiagram-v2"
-    yield "    state living {"
-    yield f"        [*] --> {_node(FIRST)}"
-    for (source, target), texts in edges.items():
-        if source in living and target in living:
-            yield f"        {source} --> {target}: {', '.join(texts)}"
-    yield "    }"
-    for target in common:
-        yield f"    living --> {target}: {', '.join(edges[living[0], target])}"
-    for (source, target), texts in edges.items():
-        if not (source in living and (target in living or target in common)):
-            yield f"    {source} --> {target}: {', '.join(texts)}"
+    for name, members in groups.items():
+        yield f"    state {name} {{"
+        if _node(FIRST) in members:
+            yield f"        [*] --> {_node(FIRST)}"
+        for member in members:
+            yield from (f"        {line}" for line in _drawn(edges, member, set(members)) or (member,))
+        yield "    }"
+    for name, members in groups.items():
+        yield from (f"    {line}" for line in _left(edges, name, members))
     for end in _ENDED:
         yield f"    {end.value} --> [*]"
     yield "```"
+
+
+def _drawn(edges: dict[tuple[str, str], str], source: str, targets: set[str]) -> list[str]:
+    """Return the edges that lead from a state to one of these."""
+    return [
+        f"{source} --> {target}: {text}"
+        for (begin, target), text in edges.items()
+        if begin == source and target in targets
+    ]
+
+
+def _left(edges: dict[tuple[str, str], str], name: str, members: list[str]) -> Iterator[str]:
+    """Yield the edges that lead out of a group, those that all its members have as one."""
+    outside = {target: None for source, target in edges if source in members and target not in members}
+    for target in outside:
+        texts = {edges.get((member, target), "") for member in members}
+        if len(texts) == 1:
+            yield f"{name} --> {target}: {texts.pop()}"
+        else:
+            for member in members:
+                yield from _drawn(edges, member, {target})
 
 
 def _reasons() -> Iterator[str]:

@@ -61,7 +61,8 @@ def only(
     lines: Sequence[JournalLine], theirs: dict[str, PlacedOrder] | None, *, is_running: bool = False
 ) -> Accounted:
     """What became of the one order there is."""
-    (found,) = account_for(lines, theirs, is_running=is_running, now_ms=NOW_MS)
+    running = {"BTCUSDT"} if is_running else set()
+    (found,) = account_for(lines, theirs, running=running, now_ms=NOW_MS)
     return found
 
 
@@ -114,6 +115,12 @@ def test_living_order_of_a_running_daemon_is_open_and_no_problem() -> None:
     """It has no final state yet."""
     found = only([line("ACTIVE")], None, is_running=True)
     assert (found.standing, found.problem) == (Standing.OPEN, "")
+
+
+def test_order_of_a_symbol_that_no_daemon_trades_is_not_open() -> None:
+    """Each symbol may have a daemon of its own."""
+    (found,) = account_for([line("ACTIVE")], None, running={"ETHUSDT"}, now_ms=NOW_MS)
+    assert found.standing is Standing.UNKNOWN
 
 
 def test_breaks_of_a_journal_are_between_a_last_line_and_the_next_start() -> None:
@@ -218,14 +225,14 @@ def test_order_that_only_the_exchange_has_is_explained_by_a_break_of_the_journal
     lines = [told(STARTED, 60_000), told(STARTED, 20_000), told(STOPPED, 1_000)]
     lines[0:1] = [told(STARTED, 60_000), line("FILLED", "0.003", 50_000, "qpmm-0")]
     theirs = placed(status, age_ms=age_ms, client_id="qpmm-9") | placed(FILLED, "0.003", client_id="qpmm-0")
-    found = account_for(lines, theirs, is_running=False, now_ms=NOW_MS)
+    found = account_for(lines, theirs, running=set(), now_ms=NOW_MS)
     assert {one.client_id: one.problem for one in found} == {"qpmm-0": "", "qpmm-9": problem}
 
 
 def test_order_from_before_the_journal_is_no_matter_of_it_unless_it_rests() -> None:
     """Old days are deleted, and their orders with them; what rests counts always."""
     lines = [told(STARTED, 60_000), told(STOPPED, 50_000)]
-    assert account_for(lines, placed(FILLED, age_ms=70_000), is_running=False, now_ms=NOW_MS) == []
+    assert account_for(lines, placed(FILLED, age_ms=70_000), running=set(), now_ms=NOW_MS) == []
     assert only(lines, placed(ACTIVE, age_ms=70_000)).problem
     assert only([], placed(ACTIVE)).problem
 
@@ -294,6 +301,20 @@ def test_audit_without_an_exchange_says_why(tmp_path: Path) -> None:
     audit = OrderAudit(tmp_path, "paper", ["BTCUSDT"], None, lambda: NOW_MS)
     found = asyncio.run(audit.run("there are no API keys"))
     assert (found.compared, found.note, found.is_accounted) == (False, "there are no API keys", True)
+
+
+def test_daemon_without_a_lock_runs_for_as_long_as_it_has_the_journal_open(tmp_path: Path) -> None:
+    """The embedded exchange's: its account belongs to its process alone."""
+    journal = JournalFile(tmp_path, "paper", 14)
+    audit = OrderAudit(tmp_path, "paper", ["BTCUSDT"], None, lambda: NOW_MS, by_lock=False)
+    assert not asyncio.run(audit.run()).is_running
+    journal.append([told(STARTED), line("ACTIVE")])
+    found = asyncio.run(audit.run())
+    assert (found.is_running, found.problems) == (True, [])
+    journal.append([line("CANCELLED")])
+    journal.close()
+    found = asyncio.run(audit.run())
+    assert (found.is_running, found.problems) == (False, [])
 
 
 def test_lines_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:

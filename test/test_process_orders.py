@@ -95,6 +95,22 @@ def test_audit_says_in_a_sentence_that_the_exchange_is_away(tmp_path: Path) -> N
         assert found["note"].startswith("the exchange could not be asked: ")
 
 
+def test_orders_of_the_embedded_exchange_are_told_by_the_journal_alone(tmp_path: Path) -> None:
+    """Open while the daemon runs; ended, each of them, after its stop, though its exchange has ended with it."""
+    with Stage(tmp_path) as stage:
+        folder = stage.folder(**QUICK)
+        daemon = stage.daemon(folder)
+        eventually(lambda: "first quote rests" in daemon.err, 10, "no quote ever rested")
+        code, found = audited(stage, folder)
+        assert (code, found["running"], found["compared"], found["problems"]) == (0, True, False, [])
+        assert daemon.end(signal.SIGTERM) == 0
+        code, found = audited(stage, folder)
+        assert (code, found["running"], found["problems"]) == (0, False, [])
+        assert found["note"] == "the embedded exchange ends with its daemon"
+        assert {order["standing"] for order in found["orders"]} == {"ended"}
+        assert len(found["orders"]) >= 6
+
+
 def test_orders_of_a_daemon_that_never_ran_are_none(tmp_path: Path) -> None:
     """And the flags belong to this command only."""
     with Stage(tmp_path) as stage:
