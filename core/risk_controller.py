@@ -239,15 +239,15 @@ class RiskController:
         self._show(context)
         log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional_quote, reason))
-        self._days.save(context)
         await asyncio.gather(self._engage(context, reason), self._flatten(context))
 
     def _show(self, context: SymbolContext) -> None:
-        """Have the posture follow; whatever happens here, the position is closed."""
+        """Have posture and record follow; whatever goes wrong here, the position is closed."""
         try:
             self.postures.look(context)
+            self._days.save(context)
         except Exception:
-            log.exception("%s: the posture could not be taken", context.symbol)
+            log.exception("%s: posture or record could not follow", context.symbol)
 
     async def _engage(self, context: SymbolContext, reason: str) -> None:
         latch, now_ms = self._latches[context.symbol], self._clock.time_ms()

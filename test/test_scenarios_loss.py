@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from core.context import SymbolContext
 from core.daily_loss import day_of
 from core.day_file import DayFile
+from core.day_keeper import DayKeeper
 from core.engine import ExitCode
 from core.halt import HaltLatch
 from test.daemon import Sent, World, in_a_world, json_reply
@@ -40,7 +42,7 @@ def move(world: World, bps: int) -> None:
 
 async def lose(world: World, at_least: Decimal) -> None:
     """Trade there and back, until fees have cost that much."""
-    for _ in range(40):
+    for _ in range(80):
         take(world, "BUY")
         take(world, "SELL")
         if Decimal(world.record()["feesTotal"]) >= at_least:
@@ -408,3 +410,79 @@ def test_disk_that_takes_no_record_costs_nothing_else(tmp_path: Path) -> None:
         assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story)
+
+
+def test_halt_does_not_depend_on_what_is_told_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that cannot even be made, while the position is over its limit: closed, out, paused and latched."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await world.watch(2)
+
+        def fail(_keeper: DayKeeper, _context: SymbolContext) -> None:
+            raise RuntimeError("nothing can be saved")
+
+        monkeypatch.setattr(DayKeeper, "save", fail)
+        take(world, quantity="0.040")
+        await world.until(lambda: is_halted(world), 3)
+        monkeypatch.undo()
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+EVERYTHING = """
+- {at_s: 60, event: flash_crash, bps: -600, fall_s: 4, stay_s: 3, recover_s: 20, recovered_percent: 90}
+- {at_s: 240, event: jump, bps: 200}
+- {at_s: 330, event: funding, rate: -0.01, due_in_s: 10}
+- {at_s: 420, event: jump, bps: -400}
+- {at_s: 540, event: drought, seconds: 30, factor: 20}
+"""
+
+
+def test_quarter_of_an_hour_of_everything_ends_with_books_equal_to_the_exchanges(tmp_path: Path) -> None:
+    """A flash crash, jumps, funding, resets, a loss halt that is accepted and resumed, a kill: every cent is known."""
+    events = tmp_path / "events.yaml"
+    events.write_text(EVERYTHING, encoding="utf-8")
+    config: dict[str, Any] = {
+        "risk": {"max_daily_loss": 60},
+        "refresh_config": {"refresh_mode": "amend"},
+        "order_management": {"reset_interval": 45},
+    }
+
+    async def resume_if_halted(world: World) -> int:
+        if not is_halted(world):
+            return 0
+        day_file(world).accept(day_of(world.clock.time_ms()), Decimal(0), world.clock.time_ms())
+        latch(world).clear()
+        await world.until(lambda: not world.state.strategy_paused, 5)
+        return 1
+
+    async def story(world: World) -> None:
+        world.start(**config)
+        await world.until_quoting()
+        halts = 0
+        while world.now_s < 640:
+            await world.watch(5)
+            halts += await resume_if_halted(world)
+        await lose(world, Decimal(world.record()["feesTotal"]) + 61)
+        await world.until(lambda: is_halted(world), 4)
+        assert await resume_if_halted(world)
+        await world.watch(30)
+        await world.vanish()
+        world.start(**config)
+        while world.now_s < 900:
+            await world.watch(5)
+            halts += await resume_if_halted(world)
+        assert world.state.position == world.position()
+        assert await world.end() in (ExitCode.STOPPED, ExitCode.HALTED)
+        assert not world.ours()
+        record = day_file(world).read(day_of(world.clock.time_ms()))
+        assert record is not None
+        assert abs(record.whole_quote + lost_today(world)) < 1
+        told = {row["details"].split(":")[0] for row in world.rows() if row["sub_type"] == "posture"}
+        assert {"normal -> widen", "widen -> pull", "flatten -> halt"} <= told
+        assert halts < 5
+
+    in_a_world(tmp_path, story, events=events)
