@@ -369,7 +369,9 @@ def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
     return {
         "request_round_trip": usage.last_round_trip_ms,
         "order_round_trip": trips.get("POST /fapi/v1/order", 0.0),
-        "cancel_round_trip": trips.get("DELETE /fapi/v1/batchOrders", 0.0),
+        "cancel_round_trip": trips.get(
+            "DELETE /fapi/v1/batchOrders", trips.get("DELETE /fapi/v1/order", 0.0)
+        ),
         "requests_sent": usage.sent,
         "requests_refused": usage.refused,
         "requests_unknown": usage.unknown,

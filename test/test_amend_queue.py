@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.amend_queue import PATIENCE_S, AmendQueue, Rate
@@ -198,6 +198,87 @@ def test_at_most_one_change_of_an_order_is_under_way() -> None:
         assert [kind for kind, _, _ in desk.log] == ["begin", "settle", "begin", "settle"]
 
     at_desk(work)
+
+
+def test_without_batches_amendments_leave_one_by_one_while_the_rate_allows() -> None:
+    """Three fit into the rate of three a second; four are too many for that and go together, a second later."""
+
+    async def work(desk: Desk) -> None:
+        orders = await desk.place(7)
+        await desk.amend(*((order, order.price_ticks - 50) for order in orders[:3]))
+        assert desk.requests("PUT") == 3
+        await desk.amend(*((order, order.price_ticks - 50) for order in orders[3:]))
+        assert desk.requests("PUT") == 4
+        assert desk.began_ms["d"] == desk.began_ms["g"] == [1000]
+
+    at_desk(work, per_second=3, workers=3, prefers_singles=lambda: True)
+
+
+@settings(max_examples=60)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["amend", "amend", "amend", "drop", "close", "open", "cut", "restore", "pass"]),
+            st.sets(st.integers(0, 5), max_size=6),
+            st.sampled_from([0, 1, 15, 40, 300, 1500]),
+        ),
+        max_size=25,
+    ),
+    workers=st.integers(1, 3),
+    max_pending=st.integers(1, 8),
+    singly=st.booleans(),
+)
+def test_every_wish_has_exactly_one_end(
+    steps: list[tuple[str, set[int], int]], workers: int, max_pending: int, singly: bool
+) -> None:
+    """Whatever comes in which order: forgone, or begun and settled; one change of an order at once; nobody waits on."""
+
+    async def work(desk: Desk) -> None:
+        orders = await desk.place(6)
+        desk.context.gate.listen(desk.queue.recheck)
+        amending, price_ticks = [], TOUCH - 100
+        for what, which, pause_ms in steps:
+            chosen = [orders[at] for at in sorted(which)]
+            if what == "amend":
+                price_ticks -= 10
+                targets = [(order, price_ticks - order.level) for order in chosen]
+                amending.append(asyncio.ensure_future(desk.amend(*targets)))
+            elif what == "drop":
+                desk.queue.drop(chosen, "it is being cancelled")
+            else:
+                happen(desk, what)
+            await asyncio.sleep(pause_ms / 1000)
+        happen(desk, "restore")
+        async with asyncio.timeout(30):
+            await asyncio.gather(*amending)
+        assert desk.queue.waiting == 0
+        wishes = sum(len(which) for what, which, _ in steps if what == "amend")
+        assert_each_wish_ended_once(desk, wishes)
+
+    at_desk(work, workers=workers, max_pending=max_pending, prefers_singles=lambda: singly)
+
+
+def happen(desk: Desk, what: str) -> None:
+    """Let something happen around the queue."""
+    match what:
+        case "close":
+            desk.objections = dict.fromkeys("abcdef", "quoting is closed")
+            desk.context.gate.close("test", "closed")
+        case "open":
+            desk.objections = {}
+            desk.context.gate.open("test")
+        case "cut":
+            desk.link.cut()
+        case "restore":
+            desk.link.restore()
+
+
+def assert_each_wish_ended_once(desk: Desk, wishes: int) -> None:
+    """Begun and settled alternate for each order, and with those forgone they are all there are."""
+    for name in "abcdef":
+        kinds = [kind for kind, whose, _ in desk.log if whose == name and kind != "forgo"]
+        assert kinds == ["begin", "settle"] * (len(kinds) // 2)
+    assert len(desk.noted("forgo")) + len(desk.noted("settle")) == wishes
 
 
 async def delayed(desk: Desk, order: LiveOrder, price_ticks: int) -> None:
