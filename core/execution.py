@@ -141,8 +141,17 @@ class ExecutionEngine:
     async def amend(
         self, context: SymbolContext, changes: Sequence[tuple[LiveOrder, Quote, str]], book: BookTop
     ) -> None:
-        """Amend orders to quotes that were decided on ``book``, for the reason given with each; note every outcome."""
-        await self.look_up(context, await self._amending.amend(context, changes, book))
+        """Amend orders to quotes that were decided on ``book``, for the reason given with each; note every outcome.
+
+        What cannot be looked up now is asked about later (``ask``).
+        """
+        unclear = await self._amending.amend(context, changes, book)
+        for order in unclear:
+            context.orders.wonder(order, "its amendment was refused: does it rest, and as what?")
+        try:
+            await self.look_up(context, unclear)
+        except ExchangeError as error:
+            log.warning("%s: an order could not be looked up yet: %s", context.symbol, error)
 
     def _amend_objection(
         self, context: SymbolContext, order: LiveOrder, price_ticks: int, total_lots: int, book: BookTop

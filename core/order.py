@@ -115,6 +115,8 @@ class LiveOrder:
     executed_lots: int = 0
     counted_lots: int = 0
     """Executed lots whose trades are in the ledger: the status of an order may come before its trades."""
+    adopted_lots: int = 0
+    """Those of them that were taken for counted with a position of the exchange's: their trades may come yet."""
     update_ms: int = 0
     """The exchange's time of the latest report."""
     amends: int = 0
@@ -217,6 +219,7 @@ class EndedOrder(NamedTuple):
     price_ticks: int
     lots: int
     executed_lots: int
+    adopted_lots: int
     update_ms: int
 
     @classmethod
@@ -231,6 +234,7 @@ class EndedOrder(NamedTuple):
             order.price_ticks,
             order.lots,
             order.executed_lots,
+            order.adopted_lots,
             order.update_ms,
         )
 
@@ -240,6 +244,7 @@ class EndedOrder(NamedTuple):
         order.status, order.end_is_reported = self.status, self.end_is_reported
         order.order_id, order.update_ms = self.order_id, self.update_ms
         order.executed_lots = order.counted_lots = self.executed_lots
+        order.adopted_lots = self.adopted_lots
         order.accepted_ns, order.echoed = int(order.order_id > 0), True
         return order
 
@@ -536,6 +541,10 @@ class LiveOrders:
         }
         return doubted | self._ask
 
+    def wonder(self, order: LiveOrder, reason: str) -> None:
+        """Have the exchange asked about this order, for this reason, until it has answered."""
+        self._ask[order.client_id] = reason
+
     def asked(self, order: LiveOrder) -> None:
         """Note that the exchange has answered about this order; said once more, the same is not asked again."""
         self._ask.pop(order.client_id, None)
@@ -546,6 +555,9 @@ class LiveOrders:
         """Note that trades of so many lots of this order are in the ledger."""
         self._move(order, Trigger.TRADED)
         order.counted_lots += lots
+        known = min(max(order.counted_lots - order.executed_lots, 0), order.adopted_lots)
+        order.adopted_lots -= known
+        order.counted_lots -= known
         order.executed_lots = max(order.executed_lots, order.counted_lots)
         self._note_uncounted(order, now_ns)
         self._tell(order)
@@ -570,6 +582,7 @@ class LiveOrders:
         for client_id in list(self._uncounted):
             order = self.find(client_id)
             if order is not None:
+                order.adopted_lots += order.executed_lots - order.counted_lots
                 order.counted_lots = order.executed_lots
         self._uncounted.clear()
 

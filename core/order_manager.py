@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from core.context import SymbolContext
 from core.events import EventBus, OrderResetEvent, ResetKind
@@ -29,6 +30,8 @@ class OrderManager:
     name = "orders"
     TURN_S = 1.0
     PULL_DEADLINE_S = 2.0
+    SETTLE_EVERY_S = 0.5
+    """However often the price asks for a turn, what is in doubt is asked about no more often: each time costs weight."""
 
     def __init__(
         self,
@@ -45,6 +48,8 @@ class OrderManager:
         self._clock = clock
         self._manage = manage
         self._clean_up_ns = 0
+        self._settled_ns = {context.symbol: 0 for context in contexts}
+        self._closings = {context.symbol: asyncio.Event() for context in contexts}
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
         self._refreshers = {
             context.symbol: Refresher(context, execution, bus, clock, manage) for context in contexts
@@ -53,7 +58,7 @@ class OrderManager:
             context.symbol: Schedule(context.settings, manage.reset_interval_s) for context in contexts
         }
         for context in contexts:
-            context.gate.listen(self._wakes[context.symbol].set)
+            context.gate.listen(partial(self._on_gate, context))
             context.on_book = self._on_book
             context.on_posture = self._on_posture
 
@@ -62,6 +67,12 @@ class OrderManager:
         async with asyncio.TaskGroup() as group:
             for context in self._contexts:
                 group.create_task(self._keep(context), name=f"{self.name} {context.symbol}")
+                group.create_task(self._cut(context), name=f"{self.name} {context.symbol} at the gate")
+
+    def _on_gate(self, context: SymbolContext) -> None:
+        self._wakes[context.symbol].set()
+        if not context.gate.is_open:
+            self._closings[context.symbol].set()
 
     def _on_book(self, context: SymbolContext, mid_half_ticks: int) -> None:
         """Look at the orders soon if the price has left the band in which they may stay as they are."""
@@ -77,7 +88,7 @@ class OrderManager:
     async def _keep(self, context: SymbolContext) -> None:
         while True:
             self._mirror_pause(context)
-            await self._ask(context)
+            await self._settle(context)
             await self._turn(context, self._clock.monotonic_ns())
             self._clean_up(self._clock.monotonic_ns())
             if not any(order.cancel_requested for order in context.orders.living()):
@@ -101,8 +112,6 @@ class OrderManager:
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns):
             schedule.refreshed(now_ns, await self._refreshers[context.symbol].refresh())
-        else:
-            await self._chase(context)
         context.state.reset_due_ns = schedule.reset_due_ns
 
     def _mirror_pause(self, context: SymbolContext) -> None:
@@ -165,22 +174,54 @@ class OrderManager:
             if not await self._execution.withdraw(context, self.PULL_DEADLINE_S):
                 log.error("%s: could not verify that the quotes are out; trying again", context.symbol)
 
+    async def _cut(self, context: SymbolContext) -> None:
+        """Send the cancels at once when the gate closes while a change of orders waits for its answer.
+
+        The turn that waits, or whoever else holds the lock, may do so for seconds. Nothing is concluded from these
+        cancels: the pull that follows verifies.
+        """
+        closing = self._closings[context.symbol]
+        while True:
+            await closing.wait()
+            closing.clear()
+            if context.gate.is_open or not context.lock.locked():
+                continue
+            uncancelled = [order for order in context.orders.living() if not order.cancel_requested]
+            try:
+                await self._execution.cancel(context, uncancelled)
+            except ExchangeError as error:
+                log.warning("%s: the quotes could not be cancelled yet: %s", context.symbol, error)
+
+    async def _settle(self, context: SymbolContext) -> None:
+        """Find out about what is in doubt, and get out what should be out; at a pace of its own.
+
+        Not only while no refresh is due: with a short interval, or in a lively market, one is due at every turn.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._settled_ns[context.symbol] < self.SETTLE_EVERY_S * 1e9:
+            return
+        if context.orders.to_ask():
+            self._settled_ns[context.symbol] = now_ns
+            await self._ask(context)
+        if context.gate.is_open and (loose := self._loose(context)):
+            self._settled_ns[context.symbol] = now_ns
+            await self._chase(context, loose)
+
     async def _ask(self, context: SymbolContext) -> None:
         """Have the exchange say what became of orders of which something is known that cannot be."""
-        if not context.orders.to_ask():
-            return
         async with context.lock:
             try:
                 await self._execution.ask(context)
             except ExchangeError as error:
                 log.warning("%s: an order could not be looked up yet: %s", context.symbol, error)
 
-    async def _chase(self, context: SymbolContext) -> None:
-        """Try once more to get out what should be out already, and what could not be amended in time."""
+    def _loose(self, context: SymbolContext) -> list[LiveOrder]:
+        """Return what should be out already, and what could not be amended in time."""
         late = [order for order in context.orders.living() if self._is_late(order)]
-        loose = [*self._execution.loose(context), *late]
-        if not loose:
-            return
+        return [*self._execution.loose(context), *late]
+
+    async def _chase(self, context: SymbolContext, loose: Sequence[LiveOrder]) -> None:
+        """Try once more to get these orders out."""
         async with context.lock:
             try:
                 await self._execution.cancel(context, loose)

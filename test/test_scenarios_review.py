@@ -1,0 +1,119 @@
+"""What an owner asks of amend-first: nothing rests unwatched, or for longer than it may, while answers stay away."""
+
+import json
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from core.engine import ExitCode
+from test.daemon import Sent, World, in_a_world, json_reply
+from utils.http import HttpResponse
+
+AMEND = {"refresh_mode": "amend"}
+
+
+def is_amend(sent: Sent) -> bool:
+    """Tell whether this amends orders."""
+    return sent.method == "PUT" and sent.path in ("/fapi/v1/order", "/fapi/v1/batchOrders")
+
+
+def refused_amend(sent: Sent, code: int) -> HttpResponse:
+    """Return the reply that refuses each amendment of a request with this code."""
+    error = {"code": code, "msg": "refused"}
+    if sent.path == "/fapi/v1/order":
+        return json_reply(400, error)
+    return json_reply(200, [error] * len(json.loads(parse_qs(sent.query)["batchOrders"][0])))
+
+
+def move(world: World, bps: int) -> None:
+    """Let the market stand that much higher, or lower, from now on."""
+    world.control("POST", "/sim/market", symbol=world.symbol, move_bps=str(bps))
+
+
+@pytest.mark.parametrize("seconds", [1, 20])
+def test_refused_amendment_whose_order_cannot_be_looked_up_is_asked_about_later(
+    tmp_path: Path, seconds: float
+) -> None:
+    """The question about it fails too: no worker dies of that, and the order is asked about until there is an answer."""
+
+    async def story(world: World) -> None:
+        refused: list[float] = []
+        answered: list[float] = []
+
+        async def fail(sent: Sent) -> HttpResponse | None:
+            if is_amend(sent) and not refused:
+                refused.append(world.now_s)
+                return refused_amend(sent, -2013)
+            if sent.method == "GET" and sent.path == "/fapi/v1/order":
+                if world.now_s < refused[0] + seconds:
+                    return json_reply(500, {"code": -1000, "msg": "unknown error"})
+                answered.append(world.now_s)
+            return None
+
+        world.start(refresh_config=AMEND)
+        await world.until_quoting()
+        world.tamper = fail
+        move(world, 4)
+        await world.until(lambda: bool(answered), seconds + 10, "a question about the order")
+        await world.watch(5)
+        assert len(world.ours()) == 6
+        assert await world.end() is ExitCode.STOPPED
+        assert "worker_restarted" not in world.events("engine_event")
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("interval_s", [0.5, 1])
+def test_order_in_doubt_is_got_out_although_a_refresh_is_due_at_every_turn(
+    tmp_path: Path, interval_s: float
+) -> None:
+    """With an interval of a second or less there is no idle turn; the doubt is settled, and the slot filled again."""
+
+    async def story(world: World) -> None:
+        lost: list[Sent] = []
+
+        async def lose_once(sent: Sent) -> HttpResponse | None:
+            if sent.is_order() and not lost:
+                lost.append(sent)
+                await sent.hang()
+            return None
+
+        world.tamper = lose_once
+        world.start(refresh_config={**AMEND, "orderbook_refresh_interval": interval_s, "on_move": False})
+        await world.until_quoting(15)
+        assert lost
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("what", ["an amendment", "a question"])
+def test_quotes_are_out_at_once_when_the_gate_closes_while_an_answer_stays_away(
+    tmp_path: Path, what: str
+) -> None:
+    """The price leaps while the one who keeps the orders waits for an answer: the cancels do not wait with him."""
+
+    async def story(world: World) -> None:
+        hanging: list[Sent] = []
+
+        async def hang(sent: Sent) -> HttpResponse | None:
+            if is_amend(sent) and what == "a question" and not hanging:
+                return refused_amend(sent, -2013)
+            is_hanging = is_amend(sent) if what == "an amendment" else sent.path == "/fapi/v1/order"
+            if is_hanging:
+                hanging.append(sent)
+                await sent.hang()
+            return None
+
+        world.start(refresh_config=AMEND)
+        await world.until_quoting()
+        world.tamper = hang
+        move(world, 4)
+        await world.until(lambda: bool(hanging), 10)
+        move(world, 500)
+        await world.until(lambda: not world.ours(), 0.3, "quotes that are out")
+        await world.watch(10, orders=0)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
