@@ -31,7 +31,7 @@ class OrderManager:
     TURN_S = 1.0
     PULL_DEADLINE_S = 2.0
     SETTLE_EVERY_S = 0.5
-    """However often the price asks for a turn, what is in doubt is asked about no more often: each time costs weight."""
+    """However often the price asks for a turn, what is in doubt is asked about at this pace: each time costs weight."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def move(world: World, bps: int) -> None:
 def test_refused_amendment_whose_order_cannot_be_looked_up_is_asked_about_later(
     tmp_path: Path, seconds: float
 ) -> None:
-    """The question about it fails too: no worker dies of that, and the order is asked about until there is an answer."""
+    """The question about it fails too: no worker dies of that, and it is asked again until there is an answer."""
 
     async def story(world: World) -> None:
         refused: list[float] = []
