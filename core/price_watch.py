@@ -23,6 +23,7 @@ class PriceWatch:
         self._limit = max_price_change
         self._window_s = window_s
         self._window = PriceWindow(window_s)
+        self._extremes = (0, 0)
         self._called = Posture.NORMAL
         self.on_step: Callable[[], None] = _nobody
 
@@ -30,7 +31,12 @@ class PriceWatch:
         """Have the mid be this from now on."""
         if not self._limit:
             return
-        self._window.add(now_ns, mid_half_ticks)
+        window = self._window
+        window.add(now_ns, mid_half_ticks)
+        extremes = window.lowest_half_ticks, window.highest_half_ticks
+        if extremes == self._extremes:
+            return
+        self._extremes = extremes
         called, before = LADDERS[PRICE].posture(self._share()), self._called
         self._called = called
         if called > before:

@@ -76,6 +76,13 @@ def most_lots(order: LiveOrder) -> int:
     return max(order.remaining_lots, order.change.lots - order.executed_lots)
 
 
+def _worth(order: LiveOrder) -> int:
+    """Return what an order is worth at worst, as ticks times lots."""
+    if order.change is None:
+        return order.price_ticks * order.remaining_lots
+    return order.worst_price_ticks * order.worst_remaining_lots
+
+
 class Exposure:
     """What is held, what rests or may rest, and what is added to that quote by quote.
 
@@ -98,8 +105,11 @@ class Exposure:
         self._price = price
         self._rules = rules
         self._settings = settings
-        self._notional = dict.fromkeys(Side, _ZERO)
-        self._in_slots: dict[Slot, Decimal] = {}
+        self._unit_quote = rules.tick_size * rules.step_size
+        self._worth = dict.fromkeys(
+            Side, 0
+        )  # in ticks times lots, like all that is compared here quote by quote
+        self._in_slots: dict[Slot, int] = {}
         self._lots = dict.fromkeys(Side, 0)
         self._lots_in_slots: dict[Slot, int] = {}
         self._count = 0
@@ -107,17 +117,16 @@ class Exposure:
             self._count_in(order)
 
     def _count_in(self, order: LiveOrder) -> None:
-        notional = self._rules.notional_quote(order.worst_price_ticks, order.worst_remaining_lots)
-        lots, slot = most_lots(order), order.slot
-        self._notional[order.side] += notional
+        worth, lots, slot = _worth(order), most_lots(order), order.slot
+        self._worth[order.side] += worth
         self._lots[order.side] += lots
-        self._in_slots[slot] = self._in_slots.get(slot, _ZERO) + notional
+        self._in_slots[slot] = self._in_slots.get(slot, 0) + worth
         self._lots_in_slots[slot] = self._lots_in_slots.get(slot, 0) + lots
         self._count += 1
 
     def share(self, side: Side) -> Decimal:
         """Return the worst case of a side, without the drift buffer, as a share of the limit that it is nearer to."""
-        notional = side.sign * self._quantity * self._price + self._notional[side]
+        notional = side.sign * self._quantity * self._price + self._unit_quote * self._worth[side]
         share = notional / self._settings.position_limit_quote
         if self._settings.max_position:
             share = max(share, self._worst_quantity(side, self._lots[side]) / self._settings.max_position)
@@ -128,11 +137,11 @@ class Exposure:
 
     def objection(self, quote: Quote) -> str:
         """Return the limit that leaves no room for this quote, or an empty string."""
-        notional, lots = self._with(quote)
+        worth, lots = self._with(quote)
         side, settings = quote.side, self._settings
         if self._one_sided and self._worst_quantity(side, lots) > 0:
             return "only what reduces the position"
-        worst = worst_case_quote(side, self._quantity, self._price, notional, settings)
+        worst = worst_case_quote(side, self._quantity, self._price, self._unit_quote * worth, settings)
         if worst > settings.position_limit_quote:
             return "position limit"
         if settings.max_position and self._worst_quantity(side, lots) > settings.max_position:
@@ -143,21 +152,18 @@ class Exposure:
 
     def add(self, quote: Quote) -> None:
         """Have this quote count as resting from now on."""
-        slot, rules = quote.slot, self._rules
+        slot = quote.slot
         count = self._count_with(quote)
-        self._notional[quote.side], self._lots[quote.side] = self._with(quote)
-        self._in_slots[slot] = max(
-            self._in_slots.get(slot, _ZERO), rules.notional_quote(quote.price_ticks, quote.lots)
-        )
+        self._worth[quote.side], self._lots[quote.side] = self._with(quote)
+        self._in_slots[slot] = max(self._in_slots.get(slot, 0), quote.price_ticks * quote.lots)
         self._lots_in_slots[slot] = max(self._lots_in_slots.get(slot, 0), quote.lots)
         self._count = count
 
-    def _with(self, quote: Quote) -> tuple[Decimal, int]:
-        """Return notional and lots of the quote's side with this quote added."""
-        notional = self._rules.notional_quote(quote.price_ticks, quote.lots)
-        more = max(notional - self._in_slots.get(quote.slot, _ZERO), _ZERO)
+    def _with(self, quote: Quote) -> tuple[int, int]:
+        """Return worth and lots of the quote's side with this quote added."""
+        more = max(quote.price_ticks * quote.lots - self._in_slots.get(quote.slot, 0), 0)
         more_lots = max(quote.lots - self._lots_in_slots.get(quote.slot, 0), 0)
-        return self._notional[quote.side] + more, self._lots[quote.side] + more_lots
+        return self._worth[quote.side] + more, self._lots[quote.side] + more_lots
 
     def _count_with(self, quote: Quote) -> int:
         return self._count + (quote.slot not in self._lots_in_slots)
