@@ -122,28 +122,14 @@ class Desk:
         match fact:
             case OrderEvent():
                 self.counts[fact.kind.value] += 1
-                self._tell(fact.client_id, f"{fact.kind} {_place(fact)}", fact.details)
-            case OrderModifyEvent():
-                self.counts["amend sent"] += 1
-                self._tell(
-                    fact.client_id,
-                    f"amend {fact.side.lower()} {fact.level} {fact.old_price:f} -> {fact.new_price:f}",
-                    fact.reason,
-                )
-            case OrderModifySuccessEvent():
-                self.counts["amend done"] += 1
-                self._follow(fact.client_id)
-            case OrderModifyFailureEvent():
-                self.counts["amend failed"] += 1
-                self._tell(fact.client_id, f"not amended {fact.side.lower()} {fact.level}", fact.reason)
-            case FillEvent():
+                what = f"{fact.kind} {_slot(fact)} {fact.quantity:f} @ {fact.price:f}"
+                self._tell(fact.client_id, what, fact.details)
+            case OrderModifyEvent() | OrderModifySuccessEvent() | OrderModifyFailureEvent():
+                self._hear_amendment(fact)
+            case FillEvent(fill=fill):
                 self.counts["fills"] += 1
-                fill = fact.fill
-                self._tell(
-                    fill.client_id,
-                    f"fill {fill.side.lower()} {fact.level} {fill.quantity:f} @ {fill.price:f}",
-                    "",
-                )
+                what = f"fill {fill.side.lower()} {fact.level} {fill.quantity:f} @ {fill.price:f}"
+                self._tell(fill.client_id, what, "")
             case OrderResetEvent():
                 self.counts[f"reset {fact.kind}"] += 1
                 took = f" after {fact.duration_ms:.0f} ms" if fact.kind is not ResetKind.STARTED else ""
@@ -152,6 +138,20 @@ class Desk:
                 self._line("", f"{fact.kind}", fact.details)
             case RiskEvent():
                 self._line("", f"risk {fact.kind}", fact.details)
+
+    def _hear_amendment(
+        self, fact: OrderModifyEvent | OrderModifySuccessEvent | OrderModifyFailureEvent
+    ) -> None:
+        if isinstance(fact, OrderModifyEvent):
+            self.counts["amend sent"] += 1
+            what = f"amend {_slot(fact)} {fact.old_price:f} -> {fact.new_price:f}"
+            self._tell(fact.client_id, what, fact.reason)
+        elif isinstance(fact, OrderModifyFailureEvent):
+            self.counts["amend failed"] += 1
+            self._tell(fact.client_id, f"not amended {_slot(fact)}", fact.reason)
+        else:  # that the order has changed is an event of its own
+            self.counts["amend done"] += 1
+            self._follow(fact.client_id)
 
     def sweep(self, now_ms: int) -> None:
         """Note the states that orders have entered without an event: just before a request leaves, for example."""
@@ -215,8 +215,8 @@ class Desk:
         self.news.append(text)
 
 
-def _place(fact: OrderEvent) -> str:
-    return f"{fact.side.lower()} {fact.level} {fact.quantity:f} @ {fact.price:f}"
+def _slot(fact: OrderEvent | OrderModifyEvent | OrderModifyFailureEvent) -> str:
+    return f"{fact.side.lower()} {fact.level}"
 
 
 def time_text(time_ms: int) -> str:

@@ -35,6 +35,7 @@ class DeskView:
         self.engine: Engine | None = None
         self.http: CountingHttp | None = None
         self.log: deque[str] = deque(maxlen=200)
+        self.errors: deque[str] = deque(maxlen=5)
         self._desk = desk
         self._clock = clock
         self._title = title
@@ -85,6 +86,7 @@ class DeskView:
             f" query {requests.query}: {requests.total} in all"
         )
         yield f"saved     {requests}"
+        yield from self.errors
 
     def _head(self) -> RenderableType:
         left_s = max((self._end_ns - self._clock.monotonic_ns()) / 1e9, 0.0)
@@ -142,13 +144,13 @@ class DeskView:
 
 
 class LogPane(logging.Handler):
-    """Hands each record of the log to a function, as one line."""
+    """Hands each record of the log to a function, as one line with its level."""
 
-    def __init__(self, take: Callable[[str], None]) -> None:
+    def __init__(self, take: Callable[[str, int], None]) -> None:
         super().__init__(logging.INFO)
         self._take = take
         self.setFormatter(logging.Formatter("%(asctime)s  %(levelname)-7s %(message)s", "%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record."""
-        self._take(self.format(record))
+        self._take(self.format(record), record.levelno)

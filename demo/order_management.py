@@ -36,6 +36,7 @@ from demo._desk import HEARD, Desk
 from demo._desk_view import DeskView, LogPane
 from demo._paper import demo_settings, market_has_begun, wired
 from demo._screen import shown
+from demo._source import feed_settings
 from demo._work import unless_stopped
 from sim import stop_signals
 from utils.clock import SystemClock
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _demonstrate(options: argparse.Namespace, settings: Settings) -> int:
     clock, desk, stop = SystemClock(), Desk(), StopRequest()
-    title = f"{options.symbol} on paper, market: {settings.paper.market if not options.live else 'live'}"
+    title = f"{options.symbol} on paper, market: {feed_settings(options).kind}"
     view = DeskView(desk, clock, title, options.duration)
     asyncio.get_running_loop().call_later(options.duration, stop.ask, f"{options.duration:g} s have passed")
 
@@ -102,9 +103,11 @@ def _in_one_sentence() -> Iterator[None]:
 def _log_goes_to(view: DeskView) -> Iterator[None]:
     """The program's log goes to the pane, and as lines to whoever reads lines."""
 
-    def take(line: str) -> None:
+    def take(line: str, level: int) -> None:
         view.log.append(line)
         view.news.append(f"log  {line}")
+        if level >= logging.ERROR:
+            view.errors.append(line)
 
     root, pane = logging.getLogger(), LogPane(take)
     root.addHandler(pane)

@@ -215,6 +215,7 @@ def test_feed_brings_its_own_exchange(tmp_path: Path, script: str) -> None:
     assert final["age_mean_ms"] > 0
 
 
+@pytest.mark.slow
 def test_comparison_ends_with_a_table(exchange: Exchange, tmp_path: Path) -> None:
     """Streaming knows the market sooner, with no request, and more of it."""
     demo = Demo(tmp_path, "compare", "--url", exchange.url, "--duration", "5").ended()
@@ -251,6 +252,7 @@ def test_ctrl_c_during_the_start_ends_a_demo_on_the_spot(demos: list[Demo]) -> N
     assert [demo.err for demo in demos] == [""] * 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_work_ends_a_demo_well(demos: list[Demo]) -> None:
     """Exit code 0, the result is told, and no process is left behind."""
     for demo in demos:
