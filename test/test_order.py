@@ -227,6 +227,31 @@ def test_adopted_position_holds_everything_executed() -> None:
     assert (order.counted_lots, order.executed_lots) == (10, 10)
 
 
+@pytest.mark.parametrize("forgotten_meanwhile", [False, True])
+def test_trade_that_comes_after_its_position_was_adopted_is_executed_once(forgotten_meanwhile: bool) -> None:
+    """The reading of the position was older than the trade, so that the ledger takes it; the order knew of it."""
+    orders, order = registered()
+    orders.apply(order, report(status=OrderStatus.FILLED, executed_lots=10), 30)
+    orders.count_all()
+    if forgotten_meanwhile:
+        orders.forget_ended(0, 0)
+    found = orders.find(order.client_id)
+    assert found is not None
+    orders.count(found, 10, 40)
+    assert (found.executed_lots, found.counted_lots, orders.uncounted_since_ns()) == (10, 10, None)
+
+
+def test_trade_after_an_adopted_one_is_counted_by_itself() -> None:
+    """The adopted one never comes: the position holds it."""
+    orders, order = registered()
+    orders.apply(order, report(executed_lots=3), 30)
+    orders.count_all()
+    orders.apply(order, report(executed_lots=5), 40)
+    assert orders.uncounted_lots() == 2
+    orders.count(order, 2, 50)
+    assert (order.executed_lots, order.counted_lots, orders.uncounted_lots()) == (5, 5, 0)
+
+
 def test_late_fill_of_a_cancelled_order_is_counted() -> None:
     """The end stays, the executed quantity grows, and that is news."""
     orders, order = registered()
