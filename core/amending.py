@@ -162,6 +162,7 @@ class Amending:
         if order.status.is_terminal:
             self._fail(context, amendment, f"the order is {order.status}", 0)
         elif (report.price_ticks, report.lots) == amendment.new:
+            context.orders.expect_echo(order, self._clock.monotonic_ns())
             self._publish(OrderModifySuccessEvent, context, amendment, amendment.reason)
         else:
             self._doubt(context, amendment, OutcomeUnknown("the answer shows another price or quantity"))

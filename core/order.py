@@ -135,7 +135,7 @@ class LiveOrder:
     """What was said of it last that cannot be: it is asked about once."""
     accepted_ns: int = 0
     echoed: bool = False
-    """The user stream has spoken of this order."""
+    """The user stream has spoken of this order since it was placed, or amended last."""
     not_found: int = 0
     uncancellable_ns: int = 0
     """Monotonic time of the last cancel that the exchange answered with "unknown order"; 0 for none."""
@@ -266,7 +266,7 @@ class LiveOrders:
 
     def __init__(self) -> None:
         self.awaiting_echo: dict[str, int] = {}
-        """Monotonic time of acceptance, by client id, of orders that the user stream has not spoken of yet."""
+        """Monotonic time of acceptance, by client id, of orders and amendments that the user stream has not told of."""
         self._uncounted: dict[str, int] = {}
         self.on_change: Callable[[LiveOrder], None] = _nobody
         """Called with an order each time it stands, costs or is executed otherwise than before; it has to be quick."""
@@ -434,6 +434,7 @@ class LiveOrders:
         order.amended_from_ms = order.update_ms
         order.amended_from = order.price_ticks, order.lots
         order.reading = None
+        order.echoed = False
         order.change = Change(ChangeKind.AMEND, price_ticks, lots, now_ns)
         self._tell(order)
 
@@ -585,6 +586,11 @@ class LiveOrders:
                 order.adopted_lots += order.executed_lots - order.counted_lots
                 order.counted_lots = order.executed_lots
         self._uncounted.clear()
+
+    def expect_echo(self, order: LiveOrder, now_ns: int) -> None:
+        """Note that the exchange has answered that it amended the order: the user stream has to speak of it."""
+        if not order.echoed:
+            self.awaiting_echo.setdefault(order.client_id, now_ns)
 
     def echo(self, order: LiveOrder) -> None:
         """Note that the user stream has spoken of this order: the proof that it still reports."""

@@ -1,5 +1,6 @@
 """What an owner asks of amend-first: nothing rests unwatched, or for longer than it may, while answers stay away."""
 
+import asyncio
 import json
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -115,5 +116,27 @@ def test_quotes_are_out_at_once_when_the_gate_closes_while_an_answer_stays_away(
         await world.until(lambda: not world.ours(), 0.3, "quotes that are out")
         await world.watch(10, orders=0)
         assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_silent_account_stream_is_given_up_although_nothing_but_amendments_is_sent(tmp_path: Path) -> None:
+    """Who amends places seldom: an amendment has to echo on the stream, as a new order has, however many follow."""
+
+    async def story(world: World) -> None:
+        world.start(
+            refresh_config={**AMEND, "orderbook_refresh_interval": 1},
+            order_management={"modify_threshold": 0, "noise_factor": 0},
+        )
+        await world.until_quoting()
+        await asyncio.sleep(6)
+        placed = world.count("orders")
+        world.late_s = lambda message: 1e6 if "ORDER_TRADE_UPDATE" in message else 0.0
+        await world.until(lambda: world.count("orders") > placed, 9, "new orders after a reconciliation")
+        world.late_s = lambda _message: 0.0
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        downs = [row["details"] for row in world.rows() if row["sub_type"] == "down"]
+        assert any("silent about our orders" in details for details in downs)
 
     in_a_world(tmp_path, story)
