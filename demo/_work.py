@@ -1,8 +1,9 @@
 """Work that goes on beside what is shown, and ends with it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 from demo._measure import Measure
@@ -47,3 +48,15 @@ async def looking(measure: Measure, server_clock: ServerClock) -> AsyncIterator[
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def log_level(name: str, level: int) -> Iterator[None]:
+    """The logger of this name, "" for the root, has this level while the context lasts."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

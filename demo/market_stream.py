@@ -37,7 +37,7 @@ from demo._measure import Measure
 from demo._screen import balance_bar, grid, lines_of, shown
 from demo._source import chosen_venue, cpu_note, no_data
 from demo._streaming import Listener, measure_clock, rules_of, streams_of
-from demo._work import looking, unless_stopped
+from demo._work import log_level, looking, unless_stopped
 from sim import stop_signals
 from utils.clock import Clock, SystemClock
 from utils.config_loader import Config
@@ -207,8 +207,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Listen for a while; return the exit code."""
-    logging.getLogger("utils.ws").setLevel(logging.ERROR)  # that a stream is down shows in the picture
-    return run(_listen(parse_arguments(arguments)))
+    options = parse_arguments(arguments)
+    with log_level("utils.ws", logging.ERROR):  # that a stream is down shows in the picture
+        return run(_listen(options))
 
 
 async def _listen(options: argparse.Namespace) -> int:

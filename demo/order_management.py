@@ -37,7 +37,7 @@ from demo._desk_view import DeskView, LogPane
 from demo._paper import demo_settings, market_has_begun, wired
 from demo._screen import shown
 from demo._source import feed_settings
-from demo._work import unless_stopped
+from demo._work import log_level, unless_stopped
 from sim import stop_signals
 from utils.clock import SystemClock
 from utils.config_loader import ConfigLoaderError
@@ -111,9 +111,9 @@ def _log_goes_to(view: DeskView) -> Iterator[None]:
 
     root, pane = logging.getLogger(), LogPane(take)
     root.addHandler(pane)
-    root.setLevel(logging.INFO)
     try:
-        yield
+        with log_level("", logging.INFO):
+            yield
     finally:
         root.removeHandler(pane)
 
