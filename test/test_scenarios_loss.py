@@ -367,6 +367,48 @@ def test_position_carried_over_midnight_without_a_daemon_is_valued_at_midnight(t
     in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 60_000)
 
 
+@pytest.mark.parametrize("left", ["the record", "the price of midnight", "neither"])
+def test_restart_knows_with_what_a_carried_position_began_the_day(
+    tmp_path: Path, left: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Held over midnight, then down 1 percent, then killed: by its record or by the price the loss is the same.
+
+    With neither, what was not realised counts from the restart on, and a warning says so.
+    """
+
+    async def forget(sent: Sent) -> HttpResponse | None:
+        return json_reply(200, []) if sent.path == "/fapi/v1/klines" and left == "neither" else None
+
+    async def story(world: World) -> None:
+        world.tamper = forget
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.clock.time_ms() >= MIDNIGHT_MS, 40)
+        before = lost_today(world)
+        await world.watch(5)
+        move(world, -100)
+        await world.watch(65)
+        assert world.clock.time_ms() > MIDNIGHT_MS + 60_000
+        await world.vanish()
+        if left != "the record":
+            day_file(world).path.unlink()
+        world.start(**LIMIT)
+        await world.watch(10)
+        lost_since = lost_today(world) - before
+        assert lost_since > 8
+        result = Decimal(days_told(world)[-1].split("so far: ")[1].split(" ")[0])
+        if left == "neither":
+            assert Decimal(-5) < result < Decimal(3)
+        else:
+            assert abs(result + lost_since) < 1
+        warned = any("counts from now on" in message for message in caplog.messages)
+        assert warned is (left == "neither")
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
+
+
 def test_no_quote_is_sent_while_the_day_is_not_known(tmp_path: Path) -> None:
     """An income endpoint that fails keeps the gate closed, with a sentence; once it answers, quoting begins."""
 
