@@ -75,8 +75,13 @@ class Parser(argparse.ArgumentParser):
         """Return what the command line says, as far as it makes sense together."""
         options = self.parse_args(arguments)
         is_chosen = bool(options.market or options.recording or options.speed)
-        if options.live and (is_chosen or getattr(options, "url", "")):
+        url = getattr(options, "url", "")
+        if options.live and (is_chosen or url):
             self.error("--live is the real market: leave --market, --recording, --speed and --url out")
+        if url and is_chosen:
+            self.error(
+                "the exchange at --url has its market already: leave --market, --recording and --speed out"
+            )
         if options.market == "recording" and options.recording is None:
             self.error("a recording needs its folder: add --recording DIR")
         if options.recording is not None:

@@ -307,6 +307,7 @@ def test_missing_package_is_named_with_its_remedy(tmp_path: Path, script: str) -
         (market_fetch, "--interval -1", "0 s or more"),
         (market_stream, "--live --url http://127.0.0.1:1", "leave --market"),
         (compare, "--live --market synthetic", "leave --market"),
+        (compare, "--url http://127.0.0.1:1 --speed 2", "has its market already"),
         (compare, "--interval soon", "invalid float value"),
     ],
 )
