@@ -38,6 +38,7 @@ class Desk:
         self.objections: dict[str, str] = {}
         self.log: list[tuple[str, str, Any]] = []
         self.began_ms: dict[str, list[int]] = {}
+        self.once_begun: dict[str, Callable[[], None]] = {}
         self.answers: dict[str, Answer | NotSent] = {}
         self.opened_ms = clock.time_ms()
 
@@ -76,6 +77,10 @@ class Desk:
         return [name for kind, name, _ in self.log if kind == what]
 
 
+def nothing() -> None:
+    """Happen not at all."""
+
+
 class Wanted:
     """A wish for a price, which notes all that happens to it."""
 
@@ -90,6 +95,7 @@ class Wanted:
 
     def begin(self) -> Amend:
         """Note the time."""
+        self._desk.once_begun.get(self.order.client_id, nothing)()
         self._desk.log.append(("begin", self.order.client_id, self._price_ticks))
         self._desk.began_ms.setdefault(self.order.client_id, []).append(self._desk.elapsed_ms())
         return Amend(self.order, self._price_ticks, self.order.lots)
@@ -479,6 +485,56 @@ def test_a_fault_of_this_program_reaches_whoever_waits() -> None:
         desk.queue._send = sending
         await desk.amend((order, TOUCH - 60))
         assert desk.price("a") == "49994.00"
+
+    at_desk(work)
+
+
+def test_what_one_amendment_takes_up_is_seen_by_the_next_of_its_batch() -> None:
+    """The objection is asked one by one, each after those before it have begun."""
+
+    async def work(desk: Desk) -> None:
+        orders = await desk.place(3)
+        desk.once_begun["a"] = lambda: desk.objections.update(b="no room beside the others")
+        await desk.amend(*((order, order.price_ticks - 50) for order in orders))
+        assert desk.noted("begin") == ["a", "c"]
+        assert ("forgo", "b", "no room beside the others") in desk.log
+        assert desk.noted("settle") == ["a", "c"]
+
+    at_desk(work)
+
+
+def test_a_fault_before_leaving_reaches_whoever_waits_and_spares_the_others() -> None:
+    """Its order was not amended; the rest of the batch was."""
+
+    async def work(desk: Desk) -> None:
+        orders = await desk.place(2)
+        desk.once_begun["a"] = fail
+        with pytest.raises(ZeroDivisionError):
+            await desk.amend(*((order, order.price_ticks - 50) for order in orders))
+        await asyncio.sleep(0.05)
+        assert desk.noted("settle") == ["b"]
+        assert desk.price("a") == "50000.00"
+        assert desk.price("b") == "49994.90"
+
+    at_desk(work)
+
+
+def fail() -> None:
+    """Fail."""
+    raise ZeroDivisionError
+
+
+def test_the_end_of_the_program_leaves_what_is_under_way_in_doubt() -> None:
+    """The request may have been executed; whoever is still there learns so."""
+
+    async def work(desk: Desk) -> None:
+        (order,) = await desk.place(1)
+        amending = asyncio.ensure_future(desk.amend((order, TOUCH - 50)))
+        await asyncio.sleep(0.01)
+        for task in desk.queue._requests:
+            task.cancel()
+        await amending
+        assert type(desk.answers["a"]) is OutcomeUnknown
 
     at_desk(work)
 
