@@ -71,6 +71,7 @@ class RecoveryManager:
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
+        self._execution = execution
         self._bus = bus
         self._clock = clock
         self._gate = gate
@@ -177,7 +178,10 @@ class RecoveryManager:
                     )
 
     async def _audit_orders(self) -> None:
-        """Compare the open orders with the exchange's now and then: none of ours may rest that is not known here."""
+        """Compare the open orders with the exchange's now and then: none of ours may rest that is not known here.
+
+        What is known here has to rest there, too, and as it is known: a stream may have kept something to itself.
+        """
         wait_s = self.FIRST_AUDIT_S
         while True:
             await asyncio.sleep(wait_s)
@@ -186,14 +190,28 @@ class RecoveryManager:
                 wait_s = self.FIRST_AUDIT_S  # soon after every opening: a first reading may have lagged
                 continue
             for context in self._contexts:
+                asked_ns = self._clock.monotonic_ns()
                 try:
                     resting = await self._gateway.open_orders(context.rules, is_ours)
                 except ExchangeError as error:
                     log.warning("%s: open orders could not be compared: %s", context.symbol, error)
                     continue
+                self._note_resting(context, resting, asked_ns)
                 unknown = [report for report in resting if self._is_unknown(context, report)]
                 if unknown:
                     self.request_reconcile(f"{context.symbol}: {len(unknown)} orders of ours rest unknown")
+
+    def _note_resting(self, context: SymbolContext, resting: Sequence[OrderReport], asked_ns: int) -> None:
+        """Take what is new in a list of open orders, and have those asked about that it should hold and does not."""
+        for report in resting:
+            order = context.orders.find(report.client_id)
+            if order is not None and not order.status.is_terminal:
+                self._execution.report(context, order, report)
+        listed = {report.client_id for report in resting}
+        before_ns = asked_ns - self.STREAM_LAG_MS * 1_000_000
+        for order in context.orders.living():
+            if order.client_id not in listed and 0 < order.accepted_ns < before_ns:
+                context.orders.wonder(order, "it is not among the open orders of the exchange")
 
     def _is_unknown(self, context: SymbolContext, report: OrderReport) -> bool:
         """Tell whether an order that rests is not known, or believed not to exist; just ended ones may lag."""

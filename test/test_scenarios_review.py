@@ -140,3 +140,35 @@ def test_silent_account_stream_is_given_up_although_nothing_but_amendments_is_se
         assert any("silent about our orders" in details for details in downs)
 
     in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("how", ["DELETE", "PUT"])
+def test_what_nobody_told_of_an_order_is_found_out_in_a_quiet_market(tmp_path: Path, how: str) -> None:
+    """Another program cancels or moves a quote, and the stream loses the event: all the same it comes back."""
+
+    async def story(world: World) -> None:
+        world.start(
+            refresh_config={**AMEND, "on_move": False},
+            order_management={"modify_threshold": 0.002, "reset_interval": 0},
+            strategy={"min_spread": 0},
+        )
+        await world.until_quoting()
+        await asyncio.sleep(6)
+        order = next(each for each in world.ours() if each.is_buy)
+        at, place = order.price_ticks, {"symbol": world.symbol, "origClientOrderId": order.client_order_id}
+        world.late_s = lambda message: 1e6 if order.client_order_id in message else 0.0
+        if how == "PUT":
+            there = {"side": "BUY", "quantity": "0.005", "price": f"{at / 10 - 400:.1f}"}
+            await world.other_client("PUT", "/fapi/v1/order", **place, **there)
+        else:
+            await world.other_client("DELETE", "/fapi/v1/order", **place)
+        world.late_s = lambda _message: 0.0
+
+        def is_whole() -> bool:
+            return len([each for each in world.ours() if each.is_buy and each.price_ticks > at - 3000]) == 3
+
+        assert not is_whole()
+        await world.until(is_whole, 45, "three bids near the mid")
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
