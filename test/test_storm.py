@@ -7,6 +7,7 @@ from test.storm import Outcome, main, storm
 SECONDS = 60.0
 
 
+@pytest.mark.usefixtures("_each_order_transport")
 @pytest.mark.parametrize("seed", [3, 4, 10, 59])
 def test_daemon_lives_through_a_storm(seed: int) -> None:
     """Never more than it may quote, back by itself, its books right, and nothing left at the end."""
