@@ -34,6 +34,7 @@ LIMIT_QUOTE = Decimal(2000) * Decimal("1.02")
 """The limit of the shipped configuration, and what the price may move between two looks at the position."""
 FOREIGN_GRACE_S = 40.0
 """After a trade by another hand more may rest than fits, until it is known: at worst by the dead-man switch."""
+REFRESH_S = 5.0
 OLDEST_S = 60.0
 """No quote rests for longer: it is replaced every 5 s, and what cannot be goes with the dead-man switch."""
 PLACES = {"price_offset_percent": 0.03}
@@ -352,13 +353,16 @@ class Storm:
     async def _recover(self) -> None:
         """Wait until all quotes rest again, in time; a halt, or a position that leaves less room, is no fault."""
         world, over_s = self._world, self._world.now_s
+        rested_s = 0.0
         while world.now_s - over_s < SETTLES_WITHIN_S and not self.outcome.halted:
             await self._look()
+            rested_s = world.now_s if world.ours() else rested_s
             if len(world.ours()) == 2 * LEVELS and not world.forgotten(world.now_s - over_s):
                 self.outcome.recovered_s = world.now_s - over_s
                 break
         self.outcome.halted = self.outcome.halted or world.state.strategy_paused
-        if self.outcome.recovered_s is None and not self.outcome.halted and not world.ours():
+        rest = world.now_s - rested_s < REFRESH_S  # between a cancel and the next placing nothing does
+        if self.outcome.recovered_s is None and not self.outcome.halted and not rest:
             self._violated("no quotes after the storm", self._why())
         books_s = world.now_s
         while world.state.position != world.position() and world.now_s - books_s < 13:
