@@ -143,6 +143,8 @@ class Bounds:
 
 
 def _decide(order: LiveOrder, quote: Quote | None, bounds: Bounds) -> Decision:
+    if quote is None and order.amend_in_doubt and not order.cancel_requested:
+        return Decision(Move.CANCEL, "not wanted any more, whatever became of its amendment", order)
     if order.change is not None or order.status in _UNSETTLED:
         return Decision(Move.WAIT, "a change is under way", order)
     if quote is None:

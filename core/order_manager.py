@@ -111,7 +111,10 @@ class OrderManager:
         elif schedule.reset_is_due(now_ns):
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns):
+            posture = context.posture
             schedule.refreshed(now_ns, await self._refreshers[context.symbol].refresh())
+            if context.posture is not posture:
+                schedule.hurry()  # it may have changed too late for that refresh
         context.state.reset_due_ns = schedule.reset_due_ns
 
     def _mirror_pause(self, context: SymbolContext) -> None:

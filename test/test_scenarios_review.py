@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from core.engine import ExitCode
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import Sent, World, in_a_world, json_reply, untouched
 from utils.http import HttpResponse
 
 AMEND = {"refresh_mode": "amend"}
@@ -168,7 +168,64 @@ def test_what_nobody_told_of_an_order_is_found_out_in_a_quiet_market(tmp_path: P
             return len([each for each in world.ours() if each.is_buy and each.price_ticks > at - 3000]) == 3
 
         assert not is_whole()
-        await world.until(is_whole, 45, "three bids near the mid")
+        await world.until(is_whole, 100, "three bids near the mid")
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_order_whose_amendment_is_in_doubt_is_got_out_once_nobody_wants_it(tmp_path: Path) -> None:
+    """Near the limit only what reduces is left: what would add does not rest until its doubt has been settled."""
+
+    async def story(world: World) -> None:
+        hanging: list[Sent] = []
+
+        async def hang(sent: Sent) -> HttpResponse | None:
+            if is_amend(sent) or (hanging and sent.method == "GET" and sent.path == "/fapi/v1/order"):
+                hanging.append(sent)
+                await sent.hang()
+            return None
+
+        world.start(
+            refresh_config=AMEND,
+            order_management={"modification_timeout": 60},
+            safety={"request_timeout_s": 0.5},
+        )
+        await world.until_quoting()
+        world.tamper = hang
+        move(world, 4)
+        await world.until(lambda: bool(hanging), 10)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.028")
+        await world.until(lambda: not any(order.is_buy for order in world.ours()), 5, "bids that are out")
+        assert world.ours()
+        world.tamper = untouched
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_posture_that_changes_during_a_refresh_is_followed_after_it(tmp_path: Path) -> None:
+    """A refresh that waits for its answers has been decided before; the next one does not wait for the interval."""
+
+    async def story(world: World) -> None:
+        delayed: list[Sent] = []
+
+        async def delay(sent: Sent) -> HttpResponse | None:
+            if not is_amend(sent):
+                return None
+            delayed.append(sent)
+            reply = await sent.deliver()
+            await asyncio.sleep(1)
+            return reply
+
+        world.start(refresh_config={**AMEND, "orderbook_refresh_interval": 60})
+        await world.until_quoting()
+        world.tamper = delay
+        move(world, 4)
+        await world.until(lambda: bool(delayed), 10)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.028")
+        await world.until(lambda: not any(order.is_buy for order in world.ours()), 4, "bids that are out")
+        world.tamper = untouched
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
