@@ -4,9 +4,9 @@ The rule, for an order whose slot (side and level) has a quote wanted at ``targe
 the mid price:
 
 - its distance from the mid is outside of ``[min_spread, max_spread]``: not kept, whatever follows;
-- ``|price - target|`` up to ``modify_threshold`` (and always one tick, unless the threshold is 0): keep. While the
-  market is nervous the threshold is what the price moves anyway between two refreshes, times ``noise_factor``: a quote
-  that followed each of those moves would be amended without end, and be no nearer to its target for it;
+- ``|price - target|`` up to ``modify_threshold`` (and always one tick, unless the threshold is 0): keep. Beyond, keep
+  while there is patience left: a deviation is followed once it has lasted, the sooner the larger it is
+  (``core.patience``), so that a flicker of the mid costs neither a request nor a place in the queue;
 - up to ``max_modify_deviation``: amend; beyond: cancel, and place anew once it is gone.
 
 An amended order goes to the end of the queue at its new price, so an order that is near enough is left alone even if
@@ -116,6 +116,8 @@ class Bounds:
     keep_ticks: int
     amend_ticks: int
     tick_bps: Decimal
+    is_patient: bool = False
+    """A deviation beyond the threshold has not lasted long enough yet to be followed."""
 
     @classmethod
     def at(
@@ -123,22 +125,19 @@ class Bounds:
         mid_half_ticks: int,
         quoting: QuoteSettings,
         managing: ManageSettings,
-        noise: Decimal = Decimal(0),
+        *,
+        is_patient: bool = False,
     ) -> "Bounds":
-        """Return the bounds that hold at this mid price.
-
-        ``noise`` is how far the price moves anyway, as a fraction of it: where that is more than the threshold, it
-        takes its place, up to half of max_modify_deviation.
-        """
+        """Return the bounds that hold at this mid price."""
         threshold = managing.modify_threshold
-        widened = max(threshold, min(noise, managing.max_modify_deviation / 2)) if threshold else threshold
-        keep_ticks = int(widened * mid_half_ticks / 2)
+        keep_ticks = int(threshold * mid_half_ticks / 2)
         return cls(
             mid_half_ticks,
             quoting,
             keep_ticks=max(keep_ticks, 1) if threshold else 0,
             amend_ticks=int(managing.max_modify_deviation * mid_half_ticks / 2),
             tick_bps=2 * _BPS / mid_half_ticks,
+            is_patient=is_patient,
         )
 
 
@@ -159,11 +158,12 @@ def _decide(order: LiveOrder, quote: Quote | None, bounds: Bounds) -> Decision:
     objection = spread_objection(order.side, order.price_ticks, bounds.mid_half_ticks, bounds.quoting)
     if objection and deviation:
         return Decision(Move.AMEND, objection, order, quote)
-    if deviation > bounds.keep_ticks:
+    if deviation > bounds.keep_ticks and not bounds.is_patient:
         return Decision(Move.AMEND, f"{_bps(deviation, bounds)} away", order, quote)
     if _size_is_off(order, quote):
         return Decision(Move.AMEND, f"{order.remaining_lots} of {quote.lots} lots left", order, quote)
-    return Decision(Move.KEEP, f"{_bps(deviation, bounds)} away", order, quote)
+    waits = ", not for long" if deviation > bounds.keep_ticks else ""
+    return Decision(Move.KEEP, f"{_bps(deviation, bounds)} away{waits}", order, quote)
 
 
 def _size_is_off(order: LiveOrder, quote: Quote) -> bool:
@@ -194,34 +194,40 @@ class QuietBand:
 
     low: int
     high: int
+    middle_low: int = 0
+    """The lowest of the mids at which an order is exactly at its target; ``middle_high`` is the highest of them."""
+    middle_high: int = 2**63
 
     def holds(self, mid_half_ticks: int) -> bool:
         """Tell whether nothing has to be done at this mid price."""
         return self.low <= mid_half_ticks <= self.high
+
+    def deviation_bps(self, mid_half_ticks: int) -> float:
+        """Return how far the order that is farthest from its target is from it, in basis points of the mid."""
+        farthest = max(mid_half_ticks - self.middle_low, self.middle_high - mid_half_ticks)
+        return farthest / mid_half_ticks * 10_000
 
 
 UNTIL_THE_INTERVAL = QuietBand(0, 2**63)
 """No move asks for a look at the orders; the interval does."""
 
 
-def quiet_band(living: Iterable[LiveOrder], bounds: Bounds) -> QuietBand:
+def quiet_band(living: Sequence[LiveOrder], bounds: Bounds) -> QuietBand:
     """Return how far the mid may move before the rule may ask for a change: cheap to test on every tick.
 
     On the safe side by a tick or two: at its edge the plan may still say that everything is kept. Without an order
     there is nothing that a move could take out of its place: a free slot is filled at the interval.
     """
-    bands = [
-        band
-        for order in living
-        if order.level
-        for band in (
-            _near_target(order, bounds),
-            _within_spread(order, bounds.quoting),
-        )
-    ]
-    if not bands:
+    near = [_near_target(order, bounds) for order in living if order.level]
+    if not near:
         return UNTIL_THE_INTERVAL
-    return QuietBand(max(band.low for band in bands), min(band.high for band in bands))
+    bands = near + [_within_spread(order, bounds.quoting) for order in living if order.level]
+    return QuietBand(
+        max(band.low for band in bands),
+        min(band.high for band in bands),
+        min(band.middle_low for band in near),
+        max(band.middle_high for band in near),
+    )
 
 
 def _near_target(order: LiveOrder, bounds: Bounds) -> QuietBand:
@@ -233,9 +239,9 @@ def _near_target(order: LiveOrder, bounds: Bounds) -> QuietBand:
     offset_percent = bounds.quoting.offset_percent
     behind = order.price_ticks - level_price_ticks(mid_half_ticks, order.side, order.level, offset_percent)
     half_ticks_a_tick = 2 / (1 + order.level * offset_percent / 100)
-    down = int(max(keep_ticks - behind - 2, 0) * half_ticks_a_tick)
-    up = int(max(keep_ticks + behind - 2, 0) * half_ticks_a_tick)
-    return QuietBand(mid_half_ticks - down, mid_half_ticks + up)
+    middle = mid_half_ticks + int(behind * half_ticks_a_tick)
+    reach = int(max(keep_ticks - 2, 0) * half_ticks_a_tick)
+    return QuietBand(middle - reach, middle + reach, middle, middle)
 
 
 def _within_spread(order: LiveOrder, settings: QuoteSettings) -> QuietBand:

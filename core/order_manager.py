@@ -54,9 +54,7 @@ class OrderManager:
         self._refreshers = {
             context.symbol: Refresher(context, execution, bus, clock, manage) for context in contexts
         }
-        self._schedules = {
-            context.symbol: Schedule(context.settings, manage.reset_interval_s) for context in contexts
-        }
+        self._schedules = {context.symbol: Schedule(context.settings, manage) for context in contexts}
         for context in contexts:
             context.gate.listen(partial(self._on_gate, context))
             context.on_book = self._on_book
@@ -76,8 +74,7 @@ class OrderManager:
 
     def _on_book(self, context: SymbolContext, mid_half_ticks: int) -> None:
         """Look at the orders soon if the price has left the band in which they may stay as they are."""
-        self._refreshers[context.symbol].see(mid_half_ticks)
-        if self._schedules[context.symbol].moved_to(mid_half_ticks):
+        if self._schedules[context.symbol].moved_to(mid_half_ticks, self._clock.monotonic_ns()):
             self._wakes[context.symbol].set()
 
     def _on_posture(self, context: SymbolContext) -> None:
@@ -111,8 +108,9 @@ class OrderManager:
         elif schedule.reset_is_due(now_ns):
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns):
-            posture = context.posture
-            schedule.refreshed(now_ns, await self._refreshers[context.symbol].refresh())
+            posture, is_patient = context.posture, schedule.is_patient(now_ns)
+            band = await self._refreshers[context.symbol].refresh(is_patient=is_patient)
+            schedule.refreshed(now_ns, band, self._clock.monotonic_ns(), is_patient=is_patient)
             if context.posture is not posture:
                 schedule.hurry()  # it may have changed too late for that refresh
         context.state.reset_due_ns = schedule.reset_due_ns

@@ -48,7 +48,7 @@ class RecoveryManager:
     LISTEN_KEY_RETRY_S = 30.0
     AUDIT_EVERY_S = 60.0
     FIRST_AUDIT_S = 1.0
-    ORDER_AUDIT_EVERY_S = 30.0
+    ORDER_AUDIT_EVERY_S = 60.0
     STREAM_LAG_MS = 2000
     """A fill that REST told of may still be on its way on the stream for so long."""
 

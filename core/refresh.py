@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from decimal import Decimal
 
 from core.brake import RefusalBrake
 from core.context import SymbolContext
@@ -24,15 +23,10 @@ from core.order import LiveOrder
 from core.risk import Trimmed, allowed, position_notional_quote
 from core.settings import ManageSettings
 from core.strategy import desired_quotes
-from core.volatility import EwmaVolatility
 from utils.clock import Clock
 from utils.errors import ExchangeError
 
 log = logging.getLogger(__name__)
-
-
-SAMPLE_EVERY_NS = 1_000_000_000
-NOISE_HALF_LIFE_S = 30.0
 
 
 class Refresher:
@@ -53,17 +47,17 @@ class Refresher:
         self._manage = manage
         self._brake = RefusalBrake()
         self._told: tuple[str, ...] = ()
-        self._interval_s = context.settings.refresh_interval_s
-        self._volatility = EwmaVolatility(NOISE_HALF_LIFE_S)
-        self._seen_ns = 0
+        self._is_patient = False
 
-    async def refresh(self) -> QuietBand:
+    async def refresh(self, *, is_patient: bool = False) -> QuietBand:
         """Bring the exchange from the orders that rest to those that are wanted now; return until which mid that holds.
 
+        With patience left, an order that is off its target only by a move of the price is left where it is.
         Nothing is sent on a book that is stale, and nothing placed in a slot whose old order may still rest.
         """
         context = self._context
         async with context.lock:
+            self._is_patient = is_patient
             plan = self._plan(context.state.book)
             if plan.cancels:
                 self._note(plan.decisions)
@@ -107,22 +101,9 @@ class Refresher:
         return plan_amend(wanted, living, self._bounds(book))
 
     def _bounds(self, book: BookTop) -> Bounds:
-        return Bounds.at(book.mid_half_ticks, self._context.quoting, self._manage, self._noise())
-
-    def _noise(self) -> Decimal:
-        """Return how far the price moves within a refresh interval, as a fraction of it, times the noise factor."""
-        bps = self._volatility.bps_per_sqrt_s(self._clock.monotonic_ns())
-        return self._manage.noise_factor * Decimal(bps * self._interval_s**0.5) / 10_000
-
-    def see(self, mid_half_ticks: int) -> None:
-        """Learn from the mid of this moment how much the price moves; at most one a second counts.
-
-        From tick to tick the mid also flickers between two prices, which says nothing about where it goes.
-        """
-        now_ns = self._clock.monotonic_ns()
-        if now_ns - self._seen_ns >= SAMPLE_EVERY_NS:
-            self._seen_ns = now_ns
-            self._volatility.add(now_ns, mid_half_ticks)
+        return Bounds.at(
+            book.mid_half_ticks, self._context.quoting, self._manage, is_patient=self._is_patient
+        )
 
     def _band(self, book: BookTop) -> QuietBand:
         context = self._context

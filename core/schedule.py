@@ -1,39 +1,50 @@
 """When a symbol's orders are looked at again: at the interval, on a move, for a reset. Pure; times are monotonic ns."""
 
-from core.decision import UNTIL_THE_INTERVAL, QuietBand
-from core.settings import QuoteSettings
+from core.decision import QuietBand
+from core.patience import Patience
+from core.settings import ManageSettings, QuoteSettings
 
 
 class Schedule:
     """The next refresh and the next reset of one symbol.
 
-    Between two refreshes the mid may move within the quiet band; a mid outside of it asks for a refresh at once, but
-    not sooner than ``min_requote_interval_ms`` after the one before.
+    Between two refreshes the mid may move within the quiet band; outside of it there is a refresh once patience is used
+    up, but not sooner than ``min_requote_interval_ms`` after the one before.
     """
 
-    def __init__(self, settings: QuoteSettings, reset_interval_s: float) -> None:
+    WORTH_WAKING_NS = 20_000_000
+    """A reason that comes this much sooner than expected is told."""
+
+    def __init__(self, settings: QuoteSettings, managing: ManageSettings) -> None:
         self._interval_ns = int(settings.refresh_interval_s * 1e9)
         self._requote_ns = settings.min_requote_interval_ms * 1_000_000
         self._follows_moves = settings.on_move and settings.refresh_mode == "amend"
-        self._reset_every_ns = int(reset_interval_s * 1e9)
+        self._reset_every_ns = int(managing.reset_interval_s * 1e9)
         self._due_ns = 0
         self._refreshed_ns = 0
-        self._band = UNTIL_THE_INTERVAL
-        self._has_moved = False
+        self._patience = Patience(managing.patience_bps_s)
+        self._expected_ns = 0
         self.reset_due_ns = 0
         """When the next reset is due; 0 while none is planned."""
 
     def close(self) -> None:
         """Note that quoting is closed: the first moment after it is due, and a reset has nothing to add."""
         self._due_ns = self.reset_due_ns = 0
-        self._has_moved = False
 
-    def moved_to(self, mid_half_ticks: int) -> bool:
-        """Note the mid of a new book; return whether it has just given a reason to look at the orders."""
-        if self._has_moved or not self._follows_moves or self._band.holds(mid_half_ticks):
+    def moved_to(self, mid_half_ticks: int, now_ns: int) -> bool:
+        """Note the mid of a new book; return whether the orders have to be looked at sooner than it was last told."""
+        if not self._follows_moves:
             return False
-        self._has_moved = True
+        self._patience.see(mid_half_ticks, now_ns)
+        next_ns = self._next_refresh_ns()
+        if next_ns > self._expected_ns - self.WORTH_WAKING_NS:
+            return False
+        self._expected_ns = next_ns
         return True
+
+    def is_patient(self, now_ns: int) -> bool:
+        """Tell whether orders that are off their targets by a move of the price may stay so for now."""
+        return self._follows_moves and self._due_ns > 0 and not self._patience.is_used_up(now_ns)
 
     def hurry(self) -> None:
         """Have the next refresh be due now: what is wanted has changed."""
@@ -47,17 +58,19 @@ class Schedule:
         """Tell whether it is time to take everything out, verify, and begin anew."""
         return 0 < self.reset_due_ns <= now_ns
 
-    def refreshed(self, now_ns: int, band: QuietBand) -> None:
-        """Note a refresh that began at ``now_ns`` and left orders that are quiet within ``band``.
+    def refreshed(self, now_ns: int, band: QuietBand, ended_ns: int, *, is_patient: bool = False) -> None:
+        """Note a refresh from ``now_ns`` to ``ended_ns`` that left orders that are quiet within ``band``.
 
-        The interval keeps its rhythm; a refresh on a move is one besides.
+        The interval keeps its rhythm; a refresh on a move is one besides. A patient one leaves patience as it was.
         """
         if now_ns >= self._due_ns:
             on_time = self._due_ns and now_ns - self._due_ns < self._interval_ns
             self._due_ns = (self._due_ns if on_time else now_ns) + self._interval_ns
         self._refreshed_ns = now_ns
-        self._band = band
-        self._has_moved = False
+        if is_patient:
+            self._patience.watch(band, ended_ns)
+        else:
+            self._patience.renew(band, ended_ns)
         if self._reset_every_ns and not self.reset_due_ns:
             self.reset_due_ns = now_ns + self._reset_every_ns
 
@@ -67,13 +80,13 @@ class Schedule:
         self.reset_due_ns = now_ns + self._reset_every_ns if self._reset_every_ns else 0
 
     def wait_ns(self, now_ns: int) -> int:
-        """Return how long nothing is due, 0 if something is."""
-        next_ns = self._next_refresh_ns()
+        """Return how long nothing is due, 0 if something is; whoever waits is told when it turns out sooner."""
+        next_ns = self._expected_ns = self._next_refresh_ns()
         if self.reset_due_ns:
             next_ns = min(next_ns, self.reset_due_ns)
         return max(next_ns - now_ns, 0)
 
     def _next_refresh_ns(self) -> int:
-        if not self._has_moved:
+        if not self._follows_moves or self._patience.due_ns is None:
             return self._due_ns
-        return min(self._due_ns, self._refreshed_ns + self._requote_ns)
+        return min(self._due_ns, max(self._patience.due_ns, self._refreshed_ns + self._requote_ns))

@@ -35,7 +35,7 @@ class ManageSettings:
 
     modify_threshold: Decimal
     max_modify_deviation: Decimal
-    noise_factor: Decimal
+    patience_bps_s: float
     reset_interval_s: float
     """0 means never."""
     max_pending_modifications: int
@@ -188,7 +188,7 @@ def _manage(config: Config) -> ManageSettings:
     return ManageSettings(
         modify_threshold=config.decimal("order_management.modify_threshold"),
         max_modify_deviation=config.decimal("order_management.max_modify_deviation"),
-        noise_factor=config.decimal("order_management.noise_factor"),
+        patience_bps_s=float(management.patience_bps_s),
         reset_interval_s=float(management.reset_interval),
         max_pending_modifications=management.max_pending_modifications,
         modification_timeout_s=float(management.modification_timeout),

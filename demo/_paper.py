@@ -30,7 +30,7 @@ from utils.ws import SocketTransport
 FIRST_QUOTE_WITHIN_S = 10.0
 QUOTE_USDT = 250
 OFFSET_PERCENT = 0.02
-"""Nearer to the mid than the shipped setting, as ``noise_factor`` 0 follows more moves than it, so that there is
+"""Nearer to the mid than the shipped setting, as ``patience_bps_s`` 0 follows more moves than it, so that there is
 something to be seen within half a minute."""
 
 
@@ -66,7 +66,7 @@ def demo_settings(options: argparse.Namespace, folder: Path) -> Settings:
             levels=options.levels, quantity_per_order_usdt=QUOTE_USDT, price_offset_percent=OFFSET_PERCENT
         ),
         refresh_config=RefreshConfig(refresh_mode="amend"),
-        order_management=OrderManagementConfig(reset_interval=options.reset_interval, noise_factor=0),
+        order_management=OrderManagementConfig(reset_interval=options.reset_interval, patience_bps_s=0),
         logging=LoggingConfig(log_to_csv=False, log_directory=str(folder)),
     )
     return settings_from(config)

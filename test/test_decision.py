@@ -86,20 +86,21 @@ def test_one_tick_is_near_enough_unless_the_threshold_is_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("noise", "kept_ticks"), [("0", 80), ("0.00005", 80), ("0.0002", 160), ("0.5", 4_000)]
+    ("deviation_ticks", "move"), [(81, Move.KEEP), (8_000, Move.KEEP), (8_001, Move.CANCEL)]
 )
-def test_nervous_market_widens_the_threshold(noise: str, kept_ticks: int) -> None:
-    """To what the price moves anyway, if that is more, and to half of max_modify_deviation at most."""
-    wide = replace(AMENDING, min_spread=Decimal(0), max_spread=Decimal(1))
-    bounds = Bounds.at(MID, wide, MANAGE, Decimal(noise))
-    assert decide(resting(780_000 + kept_ticks), wanted(780_000), bounds)[0] is Move.KEEP
-    assert decide(resting(780_001 + kept_ticks), wanted(780_000), bounds)[0] is Move.AMEND
+def test_patience_keeps_what_would_be_amended_for_its_price(deviation_ticks: int, move: Move) -> None:
+    """Up to max_modify_deviation, and only for its price: an open size that is off is mended at once."""
+    wide = replace(AMENDING, max_spread=Decimal(1))
+    patient = Bounds.at(MID, wide, MANAGE, is_patient=True)
+    order = resting(780_000 + deviation_ticks)
+    assert decide(order, wanted(780_000), patient)[0] is move
+    assert decide(resting(780_000 + deviation_ticks, lots=50), wanted(780_000), patient)[0] is not Move.KEEP
 
 
-def test_threshold_of_0_is_not_widened() -> None:
-    """Who asks for every tick gets it."""
-    exact = Bounds.at(MID, AMENDING, replace(MANAGE, modify_threshold=Decimal(0)), Decimal("0.01"))
-    assert decide(resting(TARGET + 1), wanted(), exact)[0] is Move.AMEND
+def test_patience_says_what_it_waits_for() -> None:
+    """In the reason, beside the distance."""
+    patient = Bounds.at(MID, AMENDING, MANAGE, is_patient=True)
+    assert decide(resting(TARGET + 120), wanted(), patient) == (Move.KEEP, "1.50 bps away, not for long")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,9 @@ def test_plan_changes_nothing_within_the_quiet_band(
     if any(move is not Move.KEEP for move in moves(plan_amend(targets(first_mid), orders, bounds))):
         return
     band = quiet_band(orders, bounds)
+    assert band.deviation_bps(first_mid) == pytest.approx(
+        0.0, abs=1 + max(map(abs, offsets)) * 40_000 / first_mid
+    )
     mid = first_mid + moves_by
     if band.holds(mid):
         plan = plan_amend(targets(mid), orders, Bounds.at(mid, AMENDING, managing))

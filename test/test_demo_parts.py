@@ -279,7 +279,7 @@ def test_desk_follows_every_order_to_its_end(tmp_path: Path) -> None:
         world.start(
             watch=watch,
             refresh_config={"refresh_mode": "amend"},
-            order_management={"reset_interval": 20, "noise_factor": 0},
+            order_management={"reset_interval": 20, "patience_bps_s": 0},
         )
         await world.until_quoting()
         now_ns = world.clock.monotonic_ns()

@@ -13,7 +13,7 @@ from utils.http import HttpResponse
 
 RESTLESS: dict[str, Any] = {
     "refresh_config": {"refresh_mode": "amend", "orderbook_refresh_interval": 1, "on_move": False},
-    "order_management": {"modify_threshold": 0, "noise_factor": 0},
+    "order_management": {"modify_threshold": 0, "patience_bps_s": 0},
 }
 """Every quote follows every tick, once a second: six amendments whenever the market has moved."""
 
@@ -48,7 +48,9 @@ def watched(folder: Path, check: Callable[[Watch, World], None], **changes: Any)
     """Let a daemon amend for a while with these changes of the configuration, and look at its amendments."""
 
     async def story(world: World) -> None:
-        config = {name: {**RESTLESS.get(name, {}), **changes.get(name, {})} for name in {*RESTLESS, *changes}}
+        config: dict[str, Any] = {
+            name: {**RESTLESS.get(name, {}), **changes.get(name, {})} for name in {*RESTLESS, *changes}
+        }
         watch = Watch(world)
         world.start(**config)
         await world.until_quoting()

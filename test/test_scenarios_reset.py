@@ -20,7 +20,7 @@ def amending(**management: Any) -> dict[str, Any]:
     """Configuration of a daemon that amends every tick, so that something is always to be amended."""
     return {
         "refresh_config": {"refresh_mode": "amend", "min_requote_interval_ms": 250},
-        "order_management": {"modify_threshold": 0, **management},
+        "order_management": {"modify_threshold": 0, "patience_bps_s": 0, **management},
     }
 
 

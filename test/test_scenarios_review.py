@@ -126,7 +126,7 @@ def test_silent_account_stream_is_given_up_although_nothing_but_amendments_is_se
     async def story(world: World) -> None:
         world.start(
             refresh_config={**AMEND, "orderbook_refresh_interval": 1},
-            order_management={"modify_threshold": 0, "noise_factor": 0},
+            order_management={"modify_threshold": 0, "patience_bps_s": 0},
         )
         await world.until_quoting()
         await asyncio.sleep(6)

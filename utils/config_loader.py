@@ -249,7 +249,7 @@ class RefreshConfig(Section):
     risk_check_interval: float = _number(1, 0.1, 60, " seconds")
     refresh_mode: str = _choice("replace", "amend", "replace")
     on_move: bool = _switch(default=True)
-    min_requote_interval_ms: int = _integer(500, 0, 60_000, " milliseconds")
+    min_requote_interval_ms: int = _integer(250, 0, 60_000, " milliseconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,9 +266,9 @@ class StrategyConfig(Section):
 class OrderManagementConfig(Section):
     """When an order is kept, amended, or replaced, and how our record of orders is kept clean."""
 
-    modify_threshold: float = _number(0.00006, 0, 0.1, " of the mid price (0.0001 = 0.01 percent)")
+    modify_threshold: float = _number(0.000025, 0, 0.1, " of the mid price (0.0001 = 0.01 percent)")
     max_modify_deviation: float = _positive(0.01, 1, " of the mid price (0.01 = 1 percent)")
-    noise_factor: float = _number(1.05, 0, 10)
+    patience_bps_s: float = _number(3.4, 0, 10_000, " basis points times seconds")
     reset_interval: float = _number(300, 0, 86_400, " seconds")
     max_pending_modifications: int = _integer(10, 1, 1000)
     modification_timeout: float = _number(5, 0.5, 60, " seconds")
