@@ -314,6 +314,27 @@ def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown() -> No
     at_desk(work)
 
 
+def test_what_follows_a_request_that_was_given_up_goes_by_rest() -> None:
+    """A deadline shorter than the time for an answer must not have the next cancel wait on the same dead connection."""
+
+    async def work(desk: Desk) -> None:
+        await desk.place()
+        order = desk.order()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(ROUND_TRIP_MS / 4000):
+                await desk.gateway.cancel(BTC, [order])
+        assert not desk.socket.api.is_ready
+        await desk.gateway.cancel(BTC, [order])
+        assert desk.requests() == {
+            "ws order.place": 1,
+            "ws order.cancel": 1,
+            "DELETE /fapi/v1/batchOrders": 1,
+        }
+        await desk.until_up()
+
+    at_desk(work)
+
+
 def test_an_old_connection_is_renewed_between_two_requests() -> None:
     """After 23 hours the socket takes no more requests; the one under way gets its answer first."""
 

@@ -139,6 +139,9 @@ class WsApi:
         except Disconnected as error:
             self.unknown += 1
             raise OutcomeUnknown(f"{method}: {error}") from error
+        except asyncio.CancelledError:
+            self._renew()  # whoever asked has given up sooner than that: the next one shall not have to
+            raise
         finally:
             self._pending.pop(name, None)
             self._close_if_due()
