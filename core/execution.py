@@ -353,7 +353,7 @@ class ExecutionEngine:
         self._publish(context, order, OrderKind.REJECTED, reason)
 
     def _publish(self, context: SymbolContext, order: LiveOrder, kind: OrderKind, details: str = "") -> None:
-        if kind is OrderKind.PLACED and order.decided_mid_half_ticks:
+        if kind in (OrderKind.PLACED, OrderKind.AMENDED) and order.decided_mid_half_ticks:
             details = f"mid={context.rules.tick_size * order.decided_mid_half_ticks / 2:f}"
         if kind is OrderKind.CANCELLED and order.decision.startswith("cancel: "):
             details = details or order.decision.removeprefix("cancel: ")

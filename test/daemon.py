@@ -16,6 +16,8 @@ from urllib.parse import urlencode
 
 from core.engine import Engine, ExitCode, Wiring, run_engine
 from core.gateway import Gateway
+from core.model import OrderStatus
+from core.order import LiveOrder, LiveOrders
 from core.order_audit import Audit, OrderAudit
 from core.order_transport import METHODS
 from core.settings import Settings, settings_from
@@ -27,6 +29,7 @@ from sim.fault_rules import Script
 from sim.feeds import FeedSettings, open_market
 from sim.orders import Order
 from sim.transport import InMemoryHttp, InMemoryWs, Link
+from sim.venue import Options
 from sim.virtual_time import DEFAULT_EPOCH_MS, VirtualClock, run_virtual
 from utils.background import RunBlocking
 from utils.clock import Clock, ServerClock
@@ -36,6 +39,12 @@ from utils.http import BinanceRest, HttpResponse, HttpTransport
 from utils.ws import WsConnection, WsTransport
 
 KEY, SECRET = "paper-key", "paper-secret"
+
+MODES = ("amend", "replace")
+"""What a refresh may do: change what rests, or cancel it and place anew."""
+
+REPLACING = {"refresh_mode": "replace"}
+"""The refresh configuration of a story about cancels or placements: each refresh has six of both."""
 
 
 class LossyHttp:
@@ -84,6 +93,8 @@ class Sent:
         await asyncio.sleep(self.timeout_s)
         raise OutcomeUnknown(f"{self.method} {self.path}: no answer")
 
+
+RESTING = frozenset({OrderStatus.ACTIVE, OrderStatus.PARTIALLY_FILLED})
 
 Tamper = Callable[[Sent], Awaitable[HttpResponse | None]]
 """What becomes of a request: another reply, an error, or None if nothing is the matter."""
@@ -300,6 +311,11 @@ class World:
         self.has_wallet = False
         self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
         self.state = SharedState()
+        self.engine: Engine | None = None
+        """The inside of the daemon that was started last, to look at, once its preflight has passed."""
+        self.defaults: dict[str, Any] = {}
+        """Configuration keys of every daemon that is started without them."""
+        self._watch: Callable[[Engine], None] | None = None
         self.stop = StopRequest()
         self.running: asyncio.Task[ExitCode] | None = None
 
@@ -315,7 +331,7 @@ class World:
     ) -> "asyncio.Task[ExitCode]":
         """Start a daemon with these keys of the configuration; return its task. ``watch`` is given its engine first."""
         settings = self.settings(**config)
-        self.state, self.stop = SharedState(), StopRequest()
+        self.state, self.engine, self.stop = SharedState(), None, StopRequest()
         clock = SkewedClock(self.clock, self.skew_ms)
         server_clock = ServerClock(clock)
         clients = [
@@ -343,8 +359,39 @@ class World:
             live_confirmed=False,
             order_api=self._order_api(),
         )
-        self.running = asyncio.get_running_loop().create_task(run_engine(settings, wiring, self.stop, watch))
+        self._watch = watch
+        self.running = asyncio.get_running_loop().create_task(
+            run_engine(settings, wiring, self.stop, self._look_inside)
+        )
         return self.running
+
+    def _look_inside(self, engine: Engine) -> None:
+        self.engine = engine
+        if self._watch is not None:
+            self._watch(engine)
+
+    @property
+    def books(self) -> LiveOrders:
+        """Return the daemon's own books of its orders; empty before its preflight has passed."""
+        if self.engine is None:
+            return LiveOrders()
+        [context] = [each for each in self.engine.contexts if each.symbol == self.symbol]
+        return context.orders
+
+    @property
+    def refreshes(self) -> int:
+        """Return how many refreshes of the symbol have been done."""
+        return self.state.of(self.symbol).refreshes if self.engine is not None else 0
+
+    def disagreements(self) -> list[str]:
+        """Return in what the daemon's books of its orders differ from the exchange's, each client id first."""
+        there = {order.client_order_id: order for order in self.ours()}
+        here = {order.client_id: order for order in self.books.living()}
+        return [
+            f"{name} {what}"
+            for name in sorted(there.keys() | here.keys())
+            if (what := _disagreement(here.get(name), there.get(name)))
+        ]
 
     def _http(self) -> HttpTransport:
         lossy = LossyHttp(InMemoryHttp(self.link), lambda method, path: self.lose(method, path))
@@ -367,6 +414,7 @@ class World:
         given = {
             "symbol": self.symbol,
             "state_directory": str(self.folder / "state"),
+            **self.defaults,
             **config,
         }
         given["execution"] = {"order_transport": self.order_transport, **config.get("execution", {})}
@@ -512,6 +560,19 @@ class World:
         return [row["sub_type"] for row in self.rows() if row["metric_name"] == name]
 
 
+def _disagreement(known: LiveOrder | None, true: Order | None) -> str:
+    """Return in what the daemon is wrong, or not sure, about an order."""
+    if known is None:
+        return "rests, and the daemon knows nothing of it"
+    if true is None:
+        return f"does not rest, but stands at {known.state}"
+    if known.change is not None or known.status not in RESTING:
+        return f"rests, and stands at {known.state}"
+    ours = (known.price_ticks, known.lots, known.executed_lots)
+    theirs = (true.price_ticks, true.lots, true.executed_lots)
+    return f"rests at {theirs} (price, lots, executed), and not at {ours}" if ours != theirs else ""
+
+
 def in_a_world(
     folder: Path,
     story: Callable[[World], Awaitable[None]],
@@ -525,6 +586,7 @@ def in_a_world(
     faults: Script | None = None,
     events: Path | None = None,
     epoch_ms: int = DEFAULT_EPOCH_MS,
+    options: Options | None = None,
 ) -> World:
     """Let a story happen on an exchange of its own, in virtual time; return the world as it was left."""
 
@@ -544,6 +606,7 @@ def in_a_world(
             now_ms=clock.time_ms(),
             wallet_quote=Decimal(wallet),
             faults=faults,
+            options=options,
         )
         world = World(exchange, clock, folder, symbol)
         driving = asyncio.get_running_loop().create_task(drive(exchange, clock))

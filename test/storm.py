@@ -1,12 +1,13 @@
 """Storms: seeded random trouble against the whole daemon, with what must always hold looked at every 20 ms.
 
 ``python -m test.storm FIRST LAST`` lets the storms of these seeds happen in virtual time, and prints a line for each;
-``--lag`` has readings and account events lag besides, ``--log`` shows what happened in those that failed. A seed
-always makes the same storm.
+``--mode`` says what a refresh does in them, ``--lag`` has readings and account events lag besides, ``--log`` shows what
+happened in those that failed. A seed always makes the same storm.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import logging
 import random
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from core.engine import ExitCode
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import MODES, Sent, World, in_a_world, json_reply
 from utils.errors import ExchangeError
 from utils.http import HttpResponse
 
@@ -36,16 +37,22 @@ FOREIGN_GRACE_S = 40.0
 """After a trade by another hand more may rest than fits, until it is known: at worst by the dead-man switch."""
 REFRESH_S = 5.0
 OLDEST_S = 60.0
-"""No quote rests for longer: it is replaced every 5 s, and what cannot be goes with the dead-man switch."""
+"""Whoever replaces its quotes has none rest for longer: what cannot be replaced goes with the dead-man switch.
+
+And nothing that the daemon thinks of an order is wrong, or undecided, for longer.
+"""
 PLACES = {"price_offset_percent": 0.03}
 
-HARMS = ("request", "reply", "error after", "busy", "slow")
+HARMS = ("request", "reply", "error after", "busy", "slow", "late", "twice")
 TARGETS = (
     "",
     "GET",
     "POST",
     "DELETE",
+    "PUT",
     "POST /fapi/v1/order",
+    "PUT /fapi/v1/order",
+    "PUT /fapi/v1/batchOrders",
     "GET /fapi/v1/openOrders",
     "GET /fapi/v1/order",
     "GET /fapi/v1/userTrades",
@@ -59,6 +66,7 @@ class Outcome:
     """How one storm went; ``recovered_s`` is None where quotes did not rest again, as after a halt."""
 
     seed: int
+    mode: str
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     most_orders: int = 0
@@ -73,12 +81,12 @@ class Outcome:
             "halted" if self.halted else "-" if self.recovered_s is None else f"{self.recovered_s:.1f} s"
         )
         return (
-            f"{self.seed:>6}  {verdict:<6}  {self.most_orders:>11}  {self.quoted_s:>6.0f} s"
+            f"{self.seed:>6}  {self.mode:<7}  {verdict:<6}  {self.most_orders:>11}  {self.quoted_s:>6.0f} s"
             f"  {recovered:>9}  {self.requests:>8}"
         )
 
 
-HEADER = f"{'seed':>6}  {'':<6}  {'most orders':>11}  {'quoted':>8}  {'recovered':>9}  {'requests':>8}"
+HEADER = f"{'seed':>6}  {'mode':<7}  {'':<6}  {'most orders':>11}  {'quoted':>8}  {'recovered':>9}  {'requests':>8}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,7 @@ class Weather:
         self._event_lag_s = 0.0
         self._due_s = {"market": 0.0, "account": 0.0}
         self._foreign_orders = 0
+        self._stragglers: set[asyncio.Task[None]] = set()
         self.restarting = False
         self.last_foreign_s = -FOREIGN_GRACE_S
         self._kinds: dict[Callable[[float], Awaitable[None]], int] = {
@@ -229,16 +238,31 @@ class Weather:
         harm = self._loss.strike(sent, self._rng)
         if harm == "request":
             await sent.hang()
+        if harm == "late":
+            task = asyncio.get_running_loop().create_task(self._straggle(sent, 7 * self._rng.random()))
+            self._stragglers.add(task)
+            task.add_done_callback(self._stragglers.discard)
+            await sent.hang()
         if harm == "busy":
             return json_reply(503, {"code": -1008, "msg": "Request throttled by system-level protection."})
         await asyncio.sleep(self._latency_s + (1.2 if harm == "slow" else 0))
         reply = await sent.deliver()
+        if harm == "twice" and (sent.is_order() or sent.method in ("PUT", "DELETE")):
+            reply = self._rng.choice([reply, await sent.deliver()])
         await asyncio.sleep(self._latency_s)
         if harm == "reply":
             await sent.hang()
         if harm == "error after":
             return json_reply(503, {"code": -1000, "msg": "Unknown error, please check your request."})
         return self._behind(sent, reply)
+
+    async def _straggle(self, sent: Sent, late_s: float) -> None:
+        """Bring a request to the exchange when nobody waits for its reply any more."""
+        await asyncio.sleep(late_s)
+        try:
+            await sent.deliver()
+        except ExchangeError as error:
+            self._note(f"{sent.method} {sent.path} came to nothing: {error}")
 
     def _behind(self, sent: Sent, reply: HttpResponse) -> HttpResponse:
         """Return what a copy of the exchange answers that lags."""
@@ -264,8 +288,10 @@ class Weather:
 class Storm:
     """One storm: the daemon in the weather, watched, and afterwards given time to recover and asked to stop."""
 
-    def __init__(self, world: World, seed: int, *, lag: bool, seconds: float) -> None:
-        self.outcome = Outcome(seed)
+    def __init__(self, world: World, seed: int, *, mode: str, lag: bool, seconds: float) -> None:
+        self.outcome = Outcome(seed, mode)
+        self._mode = mode
+        self._doubtful_s: dict[str, float] = {}
         self._world = world
         self._rng = random.Random(seed)
         self._lag = lag
@@ -278,6 +304,13 @@ class Storm:
     async def run(self) -> None:
         """Let it happen."""
         world = self._world
+        world.defaults = {"refresh_config": {"refresh_mode": self._mode}}
+        if self._mode == "amend":
+            world.defaults["order_management"] = {
+                "modify_threshold": self._rng.choice([0, 0.00006]),
+                "patience_bps_s": self._rng.choice([0, 3.4]),
+                "reset_interval": self._rng.choice([0, 40, 300]),
+            }
         world.start(order_config={"price_offset_percent": self._rng.choice([0.01, 0.03, 0.1])})
         until_s = world.now_s + self._seconds
         async with asyncio.TaskGroup() as group:
@@ -326,8 +359,18 @@ class Storm:
                 self._violated("an order is too big", order)
             if order.arrival.would_cross or order.time_in_force != "GTX":
                 self._violated("a quote is not passive", order)
-        if forgotten := self._world.forgotten(OLDEST_S):
+        if self._mode == "replace" and (forgotten := self._world.forgotten(OLDEST_S)):
             self._violated("orders rest and nobody replaces them", forgotten)
+        self._check_books()
+
+    def _check_books(self) -> None:
+        """What the daemon thinks of an order may be wrong, or undecided, for a while only."""
+        now_s = self._world.now_s
+        wrong = {line.split(" ")[0]: line for line in self._world.disagreements()}
+        self._doubtful_s = {name: self._doubtful_s.get(name, now_s) for name in wrong}
+        for name, since_s in self._doubtful_s.items():
+            if now_s - since_s > OLDEST_S:
+                self._violated("the books of orders are wrong for long", wrong[name])
 
     def _check_exposure(self) -> None:
         is_grace = self._world.now_s - self._weather.last_foreign_s < FOREIGN_GRACE_S
@@ -357,18 +400,26 @@ class Storm:
         while world.now_s - over_s < SETTLES_WITHIN_S and not self.outcome.halted:
             await self._look()
             rested_s = world.now_s if world.ours() else rested_s
-            if len(world.ours()) == 2 * LEVELS and not world.forgotten(world.now_s - over_s):
+            if len(world.ours()) == 2 * LEVELS and self._all_is_known(over_s):
                 self.outcome.recovered_s = world.now_s - over_s
                 break
         self.outcome.halted = self.outcome.halted or world.state.strategy_paused
         rest = world.now_s - rested_s < REFRESH_S  # between a cancel and the next placing nothing does
         if self.outcome.recovered_s is None and not self.outcome.halted and not rest:
             self._violated("no quotes after the storm", self._why())
+        if self.outcome.recovered_s is None and not self._has_ended() and world.disagreements():
+            self._violated("the books of orders are wrong", world.disagreements())
         books_s = world.now_s
         while world.state.position != world.position() and world.now_s - books_s < 13:
             await self._look()
         if world.state.position != world.position() and not self._has_ended():
             self._violated("the books are wrong", (world.state.position, world.position()))
+
+    def _all_is_known(self, over_s: float) -> bool:
+        """Tell whether nothing rests of which the daemon does not know the truth."""
+        if self._mode == "replace":
+            return not self._world.forgotten(self._world.now_s - over_s)
+        return self._world.disagreements() == []
 
     def _has_ended(self) -> bool:
         return self._world.running is None or self._world.running.done()
@@ -406,12 +457,13 @@ async def _at_once(work: Callable[[], None]) -> None:
     work()
 
 
-def storm(seed: int, *, lag: bool = False, seconds: float = STORM_S) -> Outcome:
-    """Let the storm of this seed happen; return how it went."""
+def storm(seed: int, *, mode: str = "", lag: bool = False, seconds: float = STORM_S) -> Outcome:
+    """Let the storm of this seed happen; return how it went. Without a mode, even seeds amend and odd ones replace."""
+    mode = mode or MODES[seed % 2]
     found: list[Outcome] = []
 
     async def story(world: World) -> None:
-        made = Storm(world, seed, lag=lag, seconds=seconds)
+        made = Storm(world, seed, mode=mode, lag=lag, seconds=seconds)
         found.append(made.outcome)
         await made.run()
 
@@ -419,7 +471,7 @@ def storm(seed: int, *, lag: bool = False, seconds: float = STORM_S) -> Outcome:
         try:
             in_a_world(Path(folder), story, seed=seed)
         except Exception as error:  # noqa: BLE001 - a storm that the harness did not survive has failed
-            found = found or [Outcome(seed)]
+            found = found or [Outcome(seed, mode)]
             found[0].violations.append("".join(traceback.format_exception(error)))
     return found[0]
 
@@ -432,14 +484,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=STORM_S, help="how long a storm lasts (default: 180)"
     )
+    parser.add_argument(
+        "--mode",
+        choices=[*MODES, "both"],
+        help="the refresh mode (default: amend for even seeds, else replace)",
+    )
     parser.add_argument("--lag", action="store_true", help="let readings and account events lag besides")
     parser.add_argument("--log", action="store_true", help="show what happened in storms that failed")
     parsed = parser.parse_args(arguments)
     began_s = time.monotonic()
     failed: list[int] = []
     print(HEADER)
-    for seed in range(parsed.first, parsed.last + 1):
-        outcome = storm(seed, lag=parsed.lag, seconds=parsed.seconds)
+    modes = MODES if parsed.mode == "both" else (parsed.mode or "",)
+    for seed, mode in itertools.product(range(parsed.first, parsed.last + 1), modes):
+        outcome = storm(seed, mode=mode, lag=parsed.lag, seconds=parsed.seconds)
         print(outcome, *(f"        {line}" for line in outcome.violations), sep="\n", flush=True)
         if outcome.violations:
             failed.append(seed)

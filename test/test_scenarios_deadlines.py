@@ -9,7 +9,7 @@ import pytest
 
 from core.engine import ExitCode
 from core.logger import LoggerWorker
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
 from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse
 
@@ -32,20 +32,26 @@ async def _breach(world: World) -> None:
 # --- the dead-man switch ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("book_is_silent", [True, False])
-def test_dead_man_switch_cancels_what_our_own_cancels_do_not(tmp_path: Path, book_is_silent: bool) -> None:
-    """While cancels go unheard nobody feeds it, so that nothing rests for longer than its window and a few seconds."""
+@pytest.mark.parametrize("why", ["silent book", "refresh", "reset"])
+def test_dead_man_switch_cancels_what_our_own_cancels_do_not(tmp_path: Path, why: str) -> None:
+    """While cancels go unheard nobody feeds it, so that nothing rests for longer than its window and a few seconds.
+
+    What cancels is a book that says no more, a refresh that replaces all quotes, or the reset after ten seconds.
+    """
+    refreshing = REPLACING if why == "refresh" else {}
+    managing = {"reset_interval": 10 if why == "reset" else 300}
+    rests_s = 45 if why == "reset" else 35
 
     async def story(world: World) -> None:
-        world.start()
+        world.start(refresh_config=refreshing, order_management=managing)
         await world.until_quoting()
         world.lose = lambda method, _path: "request" if method == "DELETE" else ""
-        if book_is_silent:
+        if why == "silent book":
             world.control("POST", "/sim/silence", stream="bookTicker", seconds=600)
         first = {order.client_order_id for order in world.ours()}
-        await world.until(lambda: first.isdisjoint(each.client_order_id for each in world.ours()), 35)
+        await world.until(lambda: first.isdisjoint(each.client_order_id for each in world.ours()), rests_s)
         for _ in range(900):
-            assert world.forgotten(35) == []
+            assert world.forgotten(rests_s) == []
             await asyncio.sleep(0.1)
 
     in_a_world(tmp_path, story)
@@ -108,7 +114,7 @@ def test_position_is_closed_in_time_while_placements_hang(tmp_path: Path) -> Non
                 raise OutcomeUnknown("reset by peer")
             return None
 
-        world.start()
+        world.start(refresh_config=REPLACING)
         await world.until_quoting()
         world.tamper = hang_once
         await world.until(lambda: len(hanging) == 6, 10)
@@ -149,7 +155,7 @@ def test_limit_on_orders_keeps_nobody_from_closing_the_position(tmp_path: Path) 
             limited.append(sent)
             return json_reply(429, {"code": -1015, "msg": "Too many new orders; current limit is 300."})
 
-        world.start()
+        world.start(refresh_config=REPLACING)
         await world.until_quoting()
         world.tamper = limit_once
         await world.until(lambda: bool(limited), 10)
@@ -236,7 +242,7 @@ def test_stop_with_a_placement_that_gets_no_answer_is_verified(tmp_path: Path) -
                     await sent.hang()
             return None
 
-        running = world.start()
+        running = world.start(refresh_config=REPLACING)
         await world.until_quoting()
         await asyncio.sleep(4)
         world.tamper = lose_third
@@ -297,9 +303,9 @@ def test_metrics_that_always_fail_do_not_stop_the_trading(
         world.start()
         await world.until_quoting()
         monkeypatch.setattr(LoggerWorker, "collect", fail)
-        placed = world.count("orders")
+        refreshes = world.refreshes
         await asyncio.sleep(60)
-        assert world.count("orders") >= placed + 6 * 10
+        assert world.refreshes >= refreshes + 10
         assert await world.end() is ExitCode.STOPPED
         assert world.open_orders() == []
 

@@ -11,7 +11,7 @@ from core.engine import ExitCode
 from sim.fault_file import load_script
 from sim.fault_rules import Acts
 
-from .daemon import World, in_a_world
+from .daemon import MODES, World, in_a_world
 
 FOLDER = Path(__file__).resolve().parents[1] / "sim" / "scenarios"
 LENGTH_S = {
@@ -30,13 +30,19 @@ def test_every_scenario_file_is_played() -> None:
     assert {file.stem for file in FOLDER.glob("*.yaml")} == set(LENGTH_S)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", sorted(LENGTH_S))
-def test_daemon_quotes_again_with_equal_books_after_the_scenario(tmp_path: Path, name: str) -> None:
+def test_daemon_quotes_again_with_equal_books_after_the_scenario(
+    tmp_path: Path, name: str, mode: str
+) -> None:
     """Never more than its six quotes at a time; within 60 s after the last fault six rest, and books are equal."""
     script = load_script(FOLDER / f"{name}.yaml")
 
     async def story(world: World) -> None:
-        world.start()
+        world.start(
+            refresh_config={"refresh_mode": mode},
+            order_management={"modify_threshold": 0, "patience_bps_s": 0},
+        )
         for _ in range(LENGTH_S[name] * 10):
             await asyncio.sleep(0.1)
             assert len(world.ours()) <= 6
@@ -46,6 +52,7 @@ def test_daemon_quotes_again_with_equal_books_after_the_scenario(tmp_path: Path,
         await asyncio.sleep(5)
         await world.until_quoting(10)
         assert world.state.position == world.position()
+        await world.until(lambda: world.disagreements() == [], 10, "equal books of orders")
         assert await world.end(10) is ExitCode.STOPPED
         assert world.ours() == []
         counted = world.exchange.faults.counts

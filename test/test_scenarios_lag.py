@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from core.engine import ExitCode
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse
 
 NOT_FOUND = json_reply(400, {"code": -2013, "msg": "Order does not exist."})
@@ -30,7 +30,7 @@ def test_order_behind_an_internal_error_is_found_when_it_was_placed(tmp_path: Pa
             await sent.deliver()
             return json_reply(503, {"code": -1001, "msg": "Internal error; unable to process your request."})
 
-        world.start()
+        world.start(refresh_config=REPLACING)
         await world.until_quoting()
         world.tamper = mislead
         await world.watch(30)
@@ -80,7 +80,7 @@ def test_order_that_queries_do_not_find_yet_is_not_doubled(
     """Its slot stays taken until a cancel finds nothing, and it does not rest on unknown."""
 
     async def story(world: World) -> None:
-        world.start(refresh_config={"orderbook_refresh_interval": refresh_s})
+        world.start(refresh_config={"orderbook_refresh_interval": refresh_s, **REPLACING})
         await world.until_quoting()
         ghost = Ghost(world, hidden_s, on_stream=on_stream)
         await world.until(lambda: bool(ghost.client_id), 20)
@@ -259,7 +259,7 @@ def test_executions_whose_trades_are_late_leave_no_room_for_more_quotes(
             refresh_config={"orderbook_refresh_interval": 1},
         )
         await world.until_quoting()
-        for _ in range(120 * 20):
+        for _ in range(180 * 20):
             assert world.worst_case_quote() <= limit_quote * Decimal("1.02")
             await asyncio.sleep(0.05)
         assert world.count("fills") >= 10

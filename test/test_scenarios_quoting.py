@@ -1,5 +1,6 @@
 """The daemon makes a market: what rests, where, and how the books compare with the exchange's own."""
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.engine import ExitCode
-from test.daemon import World, in_a_world
+from test.daemon import MODES, World, in_a_world
 
 pytestmark = pytest.mark.usefixtures("_each_order_transport")
 
@@ -34,10 +35,10 @@ def _assert_quotes_are_right(world: World, tick: Decimal, step: Decimal, offset_
 
 
 def _mids_of_refreshes(world: World) -> dict[str, tuple[int, Decimal]]:
-    """Return level and mid of each placed order, as the CSV tells them."""
+    """Return the level of each order, and the mid on which its price was decided last, as the CSV tells them."""
     found = {}
     for row in world.rows():
-        if row["metric_name"] == "order_event" and row["sub_type"] == "placed":
+        if row["metric_name"] == "order_event" and row["sub_type"] in ("placed", "amended"):
             details = dict(part.split("=", 1) for part in row["details"].split() if "=" in part)
             found[details["id"]] = (int(row["level"]), Decimal(details["mid"]))
     return found
@@ -73,6 +74,7 @@ def test_six_orders_rest_within_two_seconds(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("folder", "symbol", "tick", "step"),
     [
@@ -81,27 +83,71 @@ def test_six_orders_rest_within_two_seconds(tmp_path: Path) -> None:
     ],
 )
 def test_quotes_follow_a_recording(
-    tmp_path: Path, data_dir: Path, folder: str, symbol: str, tick: str, step: str
+    tmp_path: Path, data_dir: Path, folder: str, symbol: str, tick: str, step: str, mode: str
 ) -> None:
     """Over five recorded minutes every quote is where it belongs, and nothing rests at the end."""
 
     async def story(world: World) -> None:
-        running = world.start()
-        await world.until(lambda: world.count("orders") >= 6 * 50, 300, "50 refreshes")
+        running = world.start(refresh_config={"refresh_mode": mode})
+        await world.until(lambda: world.refreshes >= 50, 300, "50 refreshes")
         assert not running.done()
         assert await world.end() is ExitCode.STOPPED
         assert world.open_orders() == []
         _assert_quotes_are_right(world, Decimal(tick), Decimal(step), Decimal("0.1"))
         _assert_books_equal(world)
+        assert (world.count("orders") >= 6 * 50) is (mode == "replace")
 
     in_a_world(tmp_path, story, symbol=symbol, recording=data_dir / folder)
 
 
-def test_books_equal_the_exchanges_after_real_fills(tmp_path: Path, data_dir: Path) -> None:
+THRESHOLD = Decimal("0.0001")
+FOLLOWS_WITHIN_S = 1.5
+"""The least time between two refreshes on moves, and the way of two requests."""
+
+
+def _strays(world: World, offset_percent: Decimal) -> set[str]:
+    """Return the orders that are farther from their target than the threshold, and two ticks of rounding."""
+    half_ticks = Decimal(world.mid_half_ticks())
+    strays = set()
+    for order in world.books.living():
+        target = half_ticks / 2 * (1 - order.side.sign * order.level * offset_percent / PERCENT)
+        if abs(order.price_ticks - target) > half_ticks / 2 * THRESHOLD + 2:
+            strays.add(order.client_id)
+    return strays
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT"])
+def test_amended_quotes_leave_their_threshold_for_moments_only(
+    tmp_path: Path, data_dir: Path, symbol: str
+) -> None:
+    """Over three recorded minutes each is brought back at once, and the exchange has what the daemon thinks it has."""
+
+    async def story(world: World) -> None:
+        world.start(order_management={"modify_threshold": float(THRESHOLD), "patience_bps_s": 0})
+        await world.until_quoting()
+        since_s: dict[str, float] = {}
+        for _ in range(900):
+            await asyncio.sleep(0.2)
+            strays = _strays(world, Decimal("0.1"))
+            since_s = {name: since_s.get(name, world.now_s) for name in strays}
+            assert all(world.now_s - each <= FOLLOWS_WITHIN_S for each in since_s.values()), since_s
+        await world.until(lambda: world.disagreements() == [], 2)
+        assert world.refreshes > 30
+        assert await world.end() is ExitCode.STOPPED
+        _assert_books_equal(world)
+
+    in_a_world(tmp_path, story, symbol=symbol, recording=data_dir / "usdm-2024-07-18")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_books_equal_the_exchanges_after_real_fills(tmp_path: Path, data_dir: Path, mode: str) -> None:
     """On a thin recording with many fills, position, fills and fees equal the exchange's to the last digit."""
 
     async def story(world: World) -> None:
-        world.start(order_config={"price_offset_percent": 0.05, "quantity_per_order_usdt": 30})
+        world.start(
+            order_config={"price_offset_percent": 0.05, "quantity_per_order_usdt": 30},
+            refresh_config={"refresh_mode": mode},
+        )
         await world.until_quoting()
         await world.until(lambda: world.count("fills") >= 10, 900, "ten fills")
         assert await world.end() is ExitCode.STOPPED
@@ -133,7 +179,8 @@ def test_two_symbols_are_quoted_side_by_side(tmp_path: Path) -> None:
     in_a_world(tmp_path, story, symbols=("BTCUSDT", "ETHUSDT"))
 
 
-def test_orders_of_others_are_never_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_orders_of_others_are_never_touched(tmp_path: Path, mode: str) -> None:
     """An order that another program placed on the account rests through start, refreshes and stop."""
 
     async def story(world: World) -> None:
@@ -148,9 +195,9 @@ def test_orders_of_others_are_never_touched(tmp_path: Path) -> None:
             price="60000",
             newClientOrderId="mine",
         )
-        world.start()
+        world.start(refresh_config={"refresh_mode": mode})
         await world.until_quoting()
-        await world.until(lambda: world.count("orders") > 13, 15)
+        await world.until(lambda: world.refreshes >= 3, 15)
         assert await world.end() is ExitCode.STOPPED
         assert [order.client_order_id for order in world.open_orders()] == ["mine"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from core.engine import ExitCode
 from sim.orders import Side
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
 from utils.errors import ExchangeError, StartRefused
 from utils.http import HttpResponse
 
@@ -27,6 +27,8 @@ READ_ALL_ALONG = (
     "GET /fapi/v1/userTrades",
     "GET /fapi/v3/positionRisk",
     "POST /fapi/v1/order",
+    "PUT /fapi/v1/order",
+    "PUT /fapi/v1/batchOrders",
     "POST /fapi/v1/listenKey",
     "DELETE /fapi/v1/batchOrders",
 )
@@ -62,7 +64,7 @@ def test_answers_that_make_no_sense_are_taken_for_none(tmp_path: Path, what: str
             await sent.deliver()
             return json_reply(200, next(bodies))
 
-        world.start()
+        world.start(refresh_config={} if what.startswith("PUT") else REPLACING)
         await world.until_quoting()
         world.tamper = garble
         world.control("POST", "/sim/silence", stream="userData", seconds=12)
@@ -137,7 +139,7 @@ def test_cancel_that_is_answered_without_a_time_is_asked_about(tmp_path: Path) -
             entries = json.loads((await sent.deliver()).body)
             return json_reply(200, [{k: v for k, v in each.items() if k != "updateTime"} for each in entries])
 
-        world.start()
+        world.start(refresh_config=REPLACING)
         await world.until_quoting()
         world.tamper = strip
         placed = world.count("orders")

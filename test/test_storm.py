@@ -2,16 +2,18 @@
 
 import pytest
 
+from test.daemon import MODES
 from test.storm import Outcome, main, storm
 
 SECONDS = 60.0
 
 
 @pytest.mark.usefixtures("_each_order_transport")
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seed", [3, 4, 10, 59])
-def test_daemon_lives_through_a_storm(seed: int) -> None:
+def test_daemon_lives_through_a_storm(seed: int, mode: str) -> None:
     """Never more than it may quote, back by itself, its books right, and nothing left at the end."""
-    _assert_went_well(storm(seed, seconds=SECONDS))
+    _assert_went_well(storm(seed, mode=mode, seconds=SECONDS))
 
 
 @pytest.mark.parametrize("seed", [2, 7])
@@ -42,8 +44,8 @@ def test_table_names_each_seed_and_the_exit_code_tells(capsys: pytest.CaptureFix
     """A line each, and a last one with those that failed."""
     assert main(["1", "2", "--seconds", "5"]) == 0
     header, line, _, last = capsys.readouterr().out.splitlines()
-    assert header.split() == ["seed", "most", "orders", "quoted", "recovered", "requests"]
-    assert line.split()[:3] == ["1", "ok", "6"]
+    assert header.split() == ["seed", "mode", "most", "orders", "quoted", "recovered", "requests"]
+    assert line.split()[:4] == ["1", "replace", "ok", "6"]
     assert last.startswith("failed: none (")
 
 

@@ -247,7 +247,7 @@ class RefreshConfig(Section):
 
     orderbook_refresh_interval: float = _number(5, 0.5, 3600, " seconds")
     risk_check_interval: float = _number(1, 0.1, 60, " seconds")
-    refresh_mode: str = _choice("replace", "amend", "replace")
+    refresh_mode: str = _choice("amend", "amend", "replace")
     on_move: bool = _switch(default=True)
     min_requote_interval_ms: int = _integer(250, 0, 60_000, " milliseconds")
 
