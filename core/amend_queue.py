@@ -5,6 +5,7 @@ whoever made it notes its outcome.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from utils.clock import Clock
 from utils.errors import NotSent, OutcomeUnknown, Refused
 from utils.http import Objection
 
+log = logging.getLogger(__name__)
+
 PATIENCE_S = 1.0
-"""How long a wish waits for its turn: the next refresh will have a newer one."""
+"""How long a wish waits for its turn, and whoever made it for the outcome: the next refresh will have a newer one."""
 
 Send = Callable[[SymbolRules, Sequence[Amend], Objection], Awaitable[list[Answer]]]
 """Sends up to five amendments; ``core.gateway.Gateway.amend``."""
@@ -129,9 +132,10 @@ class AmendQueue:
         return len(self._waiting)
 
     async def amend(self, context: SymbolContext, wishes: Sequence[Wish]) -> None:
-        """Have orders of one symbol amended; return when the outcome of each has been noted.
+        """Have orders of one symbol amended; return when the outcome of each has been noted, or patience is over.
 
-        If this is cancelled, what waits is forgone; what is under way goes on, and its outcome is noted.
+        One request without an answer must not hold up all other orders. What still waits then, or when this is
+        cancelled, is forgone; what is under way goes on, and its outcome is noted when it is known.
         """
         entries = [self._enter(context, wish) for wish in wishes]
         if not entries:
@@ -141,14 +145,19 @@ class AmendQueue:
             entry.context is context for entry in self._under_way.values()
         ):
             self._forgo(entries, "too many amendments have no answer yet")
-        expiry = asyncio.get_running_loop().call_later(
-            PATIENCE_S, self._forgo, entries, "its turn did not come in time"
-        )
         try:
-            await asyncio.gather(*(asyncio.shield(entry.done) for entry in entries))
-        finally:
-            expiry.cancel()
+            await asyncio.wait([entry.done for entry in entries], timeout=PATIENCE_S)
+        except asyncio.CancelledError:
             self._forgo(entries, "the refresh was broken off")
+            raise
+        finally:
+            for entry in entries:
+                if not entry.done.done():
+                    entry.done.add_done_callback(_say_fault)
+        self._forgo(entries, "its turn did not come in time")
+        for entry in entries:
+            if entry.done.done():
+                entry.done.result()
 
     def _enter(self, context: SymbolContext, wish: Wish) -> _Entry:
         replaced = self._waiting.get(wish.order.client_id)
@@ -296,6 +305,12 @@ class AmendQueue:
                 entry.done.set_exception(fault)
             else:
                 entry.done.set_result(None)
+
+
+def _say_fault(done: asyncio.Future[None]) -> None:
+    """Have a fault be known, although nobody waits any more for what it is about."""
+    if not done.cancelled() and (fault := done.exception()) is not None:
+        log.error("an amendment could not be noted", exc_info=fault)
 
 
 def _closed(context: SymbolContext) -> str:

@@ -179,7 +179,10 @@ class Amending:
         elif refusal.code not in _PASSING | _MAY_BE_GONE | {NO_NEED_TO_MODIFY}:
             order.amend_refused_code = refusal.code
         # "No need": the target rests already, so what is known here is wrong.
-        return refusal.code in _MAY_BE_GONE or refusal.code == NO_NEED_TO_MODIFY
+        is_unclear = refusal.code in _MAY_BE_GONE or refusal.code == NO_NEED_TO_MODIFY
+        if is_unclear:
+            context.orders.wonder(order, f"its amendment was refused ({refusal.code})")
+        return is_unclear
 
     def _doubt(self, context: SymbolContext, amendment: Amendment, error: OutcomeUnknown | Refused) -> None:
         order = amendment.order

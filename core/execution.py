@@ -143,11 +143,9 @@ class ExecutionEngine:
     ) -> None:
         """Amend orders to quotes that were decided on ``book``, for the reason given with each; note every outcome.
 
-        What cannot be looked up now is asked about later (``ask``).
+        Those that do not come soon are noted when they do. What cannot be looked up now is asked about later (``ask``).
         """
         unclear = await self._amending.amend(context, changes, book)
-        for order in unclear:
-            context.orders.wonder(order, "its amendment was refused: does it rest, and as what?")
         try:
             await self.look_up(context, unclear)
         except ExchangeError as error:

@@ -229,3 +229,37 @@ def test_posture_that_changes_during_a_refresh_is_followed_after_it(tmp_path: Pa
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_amendment_without_an_answer_holds_up_no_other_order(tmp_path: Path) -> None:
+    """One of six hangs: the other five follow the next move long before its time is over."""
+
+    async def story(world: World) -> None:
+        hanging: list[Sent] = []
+
+        async def hang_once(sent: Sent) -> HttpResponse | None:
+            if is_amend(sent) and not hanging:
+                hanging.append(sent)
+                await sent.hang()
+            return None
+
+        world.order_transport = "ws"
+        world.start(
+            refresh_config={**AMEND, "orderbook_refresh_interval": 1}, safety={"request_timeout_s": 10}
+        )
+        await world.until_quoting()
+        await asyncio.sleep(1)
+        world.tamper = hang_once
+        move(world, 4)
+        await world.until(lambda: bool(hanging), 10)
+        await asyncio.sleep(0.3)
+        before = {order.client_order_id: order.price_ticks for order in world.ours()}
+        move(world, 8)
+
+        def moved() -> int:
+            return sum(before.get(order.client_order_id) != order.price_ticks for order in world.ours())
+
+        await world.until(lambda: moved() >= 5, 3, "five orders that have followed")
+        assert await world.end(10) is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
