@@ -153,7 +153,7 @@ class LiveOrder:
     @property
     def remaining_lots(self) -> int:
         """Return the lots that may still be filled."""
-        return 0 if self.status.is_terminal else self.lots - self.executed_lots
+        return 0 if self.status.is_terminal else max(self.lots - self.executed_lots, 0)
 
     @property
     def slot(self) -> tuple[Side, int]:

@@ -17,8 +17,9 @@ from core.order import (
     absence_is_proof,
     is_ours,
 )
+from core.risk import Exposure
 
-from .examples import BTC, quote, report
+from .examples import BTC, MARK, RISK, quote, report
 
 ENDS = [OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.EXPIRED_IN_MATCH]
 UNDER_WAY = {OrderStatus.PENDING_MODIFY, OrderStatus.PENDING_CANCEL}
@@ -576,3 +577,17 @@ def test_first_moment_has_a_client_id_too() -> None:
 def test_orders_of_others_are_not_ours(client_id: str) -> None:
     """Only the prefix, at the beginning and as we spell it."""
     assert not is_ours(client_id)
+
+
+def test_order_of_which_more_was_executed_than_it_was_known_to_have_makes_no_room() -> None:
+    """The trades of an amendment may come before the amendment: what is left is never less than nothing."""
+    orders, order = registered()
+    orders.apply(order, report(update_ms=1), 1)
+    orders.count(order, 12, 2)
+    assert (order.executed_lots, order.remaining_lots, order.worst_remaining_lots) == (12, 0, 0)
+    assert Exposure(Decimal(0), MARK, orders, BTC, RISK).share(Side.BUY) == 0
+    orders.register("qpmm-mm1-1-2", quote(level=2, lots=3), 3)
+    alone = LiveOrders()
+    alone.register("qpmm-mm1-1-2", quote(level=2, lots=3), 3)
+    shares = [Exposure(Decimal(0), MARK, each, BTC, RISK).share(Side.BUY) for each in (orders, alone)]
+    assert shares[0] == shares[1]
