@@ -1,0 +1,235 @@
+"""A long day: hours of quoting with resets, price shocks, a breach, a loss limit, and an operator who resumes.
+
+``python -m test.soak`` runs six hours in virtual time and prints what it found; at the end the ledger is the exchange's
+to the last digit, and every order is accounted for.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from core.daily_loss import day_of
+from core.day_file import DayFile
+from core.engine import ExitCode
+from core.halt import HaltLatch
+from core.order_audit import Audit, Standing
+from test.daemon import World, in_a_world
+
+HOURS = 6.0
+LOOK_EVERY_S = 1.0
+MOST_ORDERS = 6
+DOUBTFUL_FOR_S = 60.0
+LOSS_LIMIT_QUOTE = 60
+CONFIG: dict[str, Any] = {
+    "order_config": {"price_offset_percent": 0.05},
+    "order_management": {"reset_interval": 300},
+    "risk": {"max_daily_loss": LOSS_LIMIT_QUOTE, "max_price_change": 0.03},
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the day went: what was wrong, and counts of what happened."""
+
+    violations: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{number} {what}" for what, number in sorted(self.counts.items()))
+        return "\n".join([counts, *self.violations, "failed" if self.violations else "ok"])
+
+
+class Soak:
+    """The day: what happens at which part of it, and what is looked at all along."""
+
+    def __init__(self, world: World, hours: float) -> None:
+        self.outcome = Outcome()
+        self._world = world
+        self._ends_s = world.now_s + hours * 3600
+        self._length_s = hours * 3600
+        self._doubtful_s: dict[str, float] = {}
+        self._timetable: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+            (0.15, self._widening_shock),
+            (0.3, self._pulling_shock),
+            (0.5, self._breach),
+            (0.7, self._loss),
+        ]
+
+    async def run(self) -> Outcome:
+        """Let the day pass; return how it went."""
+        world = self._world
+        world.has_plain_streams = True
+        world.start(**CONFIG)
+        await world.until_quoting()
+        for part, happens in self._timetable:
+            await self._watch(self._ends_s - (1 - part) * self._length_s - world.now_s)
+            await happens()
+        await self._watch(self._ends_s - world.now_s)
+        await world.until(lambda: world.disagreements() == [], 20, "equal books of orders")
+        code = await world.end()
+        if code is not ExitCode.STOPPED:
+            self._violated(f"exit code {code!r}")
+        self._check_ledger(world.record())
+        self._check_audit(await world.audit())
+        self._count(world.record())
+        return self.outcome
+
+    def _violated(self, what: str) -> None:
+        if len(self.outcome.violations) < 20:
+            self.outcome.violations.append(f"{self._world.now_s:.0f} s: {what}")
+
+    async def _watch(self, seconds: float) -> None:
+        """Let so many seconds pass, and resume what risk has halted by itself meanwhile."""
+        until_s = self._world.now_s + seconds
+        while self._world.now_s < until_s:
+            self._look()
+            if self._latch.read() is not None and self._world.position() == 0:
+                self.outcome.counts["halts that nobody planned"] += 1
+                await self._resume()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        world = self._world
+        if len(world.ours()) > MOST_ORDERS:
+            self._violated(f"{len(world.ours())} orders rest")
+        wrong = {line.split(" ")[0]: line for line in world.disagreements()}
+        self._doubtful_s = {name: self._doubtful_s.get(name, world.now_s) for name in wrong}
+        for name, since_s in self._doubtful_s.items():
+            if world.now_s - since_s > DOUBTFUL_FOR_S:
+                self._violated(wrong[name])
+        assert world.running is not None
+        assert not world.running.done(), world.running.result()
+
+    # --- what happens -----------------------------------------------------------------------------------------
+
+    def _move(self, bps: int) -> None:
+        self._world.control("POST", "/sim/market", symbol=self._world.symbol, move_bps=str(bps))
+
+    def _trade(self, side: str, quantity: str) -> None:
+        self._world.control("POST", "/sim/fill", symbol=self._world.symbol, side=side, quantity=quantity)
+
+    async def _widening_shock(self) -> None:
+        self._move(200)
+        await self._watch(120)
+
+    async def _pulling_shock(self) -> None:
+        self._move(-400)
+        await self._world.until(lambda: not self._world.ours(), 5, "quotes that are out")
+        await self._world.until_quoting(150)
+
+    async def _breach(self) -> None:
+        """Another hand breaks the limit on the position; the operator resumes a minute later."""
+        self._trade("SELL" if self._world.position() < 0 else "BUY", "0.040")
+        await self._world.until(self._is_halted, 10, "a halt")
+        await asyncio.sleep(60)
+        await self._resume()
+
+    async def _loss(self) -> None:
+        """Trades there and back cost more than a day may; the operator accepts it and resumes."""
+        for _ in range(200):
+            self._trade("BUY", "0.010")
+            self._trade("SELL", "0.010")
+            await asyncio.sleep(0.5)
+            if self._world.state.strategy_paused:
+                break
+        await self._world.until(self._is_halted, 10, "a halt")
+        await asyncio.sleep(60)
+        await self._resume()
+
+    @property
+    def _latch(self) -> HaltLatch:
+        return HaltLatch(self._world.folder / "state", "paper-test", self._world.symbol)
+
+    def _is_halted(self) -> bool:
+        world = self._world
+        return world.position() == 0 and not world.ours() and self._latch.read() is not None
+
+    async def _resume(self) -> None:
+        """Do what ``python main.py resume --accept-loss`` does."""
+        world = self._world
+        file, now_ms = DayFile(world.folder / "state", "paper-test", world.symbol), world.clock.time_ms()
+        record = file.read(day_of(now_ms))
+        file.accept(day_of(now_ms), record.whole_quote if record is not None else Decimal(0), now_ms)
+        self._latch.clear()
+        self.outcome.counts["resumes"] += 1
+        await world.until(
+            lambda: not world.state.strategy_paused and bool(world.ours()), 20, "quotes after resume"
+        )
+
+    # --- what must hold at the end ----------------------------------------------------------------------------
+
+    def _check_ledger(self, record: dict[str, Any]) -> None:
+        """The last rows equal the exchange's record to the last digit, and each trade is counted once."""
+        rows = self._world.rows()
+        last = {row["metric_name"]: row["value"] for row in rows}
+        fills = record["fills"]
+        pairs = {
+            "position": (Decimal(last["position"]), self._world.position()),
+            "fills": (Decimal(last["fills"]), Decimal(len(fills))),
+            "fees": (Decimal(last["fees"]), sum(Decimal(fill["commission"]) for fill in fills)),
+            "profit": (Decimal(last["realized_pnl"]), sum(Decimal(fill["realizedPnl"]) for fill in fills)),
+        }
+        for name, (ours, theirs) in pairs.items():
+            if ours != theirs:
+                self._violated(f"{name} is {ours}, and {theirs} at the exchange")
+        counted = Counter(
+            row["details"].split("trade=")[1].split()[0] for row in rows if row["sub_type"].endswith("_fill")
+        )
+        if counted != Counter(str(fill["id"]) for fill in fills):
+            self._violated("not every trade is counted once")
+
+    def _check_audit(self, audit: Audit) -> None:
+        """Each client id of ours is there once, with the one final state that the exchange has."""
+        for problem in audit.problems:
+            self._violated(problem)
+        states = {order.client_id: order.state for order in audit.orders}
+        if len(states) != len(audit.orders) or {each.standing for each in audit.orders} != {Standing.ENDED}:
+            self._violated("not every order has one final state")
+        for order in self._world.record()["orders"]:
+            name, status = order["clientOrderId"], order["status"].replace("CANCELED", "CANCELLED")
+            if name.startswith("qpmm-") and states.get(name) != status:
+                self._violated(f"{name} is {states.get(name)}, and {status} at the exchange")
+        self.outcome.counts["orders accounted for"] = len(states)
+
+    def _count(self, record: dict[str, Any]) -> None:
+        counts, events = self.outcome.counts, Counter(self._world.events("order_modify"))
+        counts["resets"] = self._world.events("order_reset").count("done")
+        counts["amendments"] = events["done"]
+        counts["trades"] = len(record["fills"])
+        counts["requests"] = sum(record["requests"].values())
+
+
+def soak(hours: float = HOURS, seed: int = 1) -> Outcome:
+    """Let a day of so many hours pass in virtual time; return how it went."""
+    found: list[Outcome] = []
+
+    async def story(world: World) -> None:
+        found.append(await Soak(world, hours).run())
+
+    with tempfile.TemporaryDirectory() as folder:
+        in_a_world(Path(folder), story, seed=seed)
+    return found[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Let the day pass that the command line asks for; return 1 if something was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m test.soak", description=__doc__.split("\n")[0])
+    parser.add_argument("--hours", type=float, default=HOURS, help="how long the day is (default: 6)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the market (default: 1)")
+    parsed = parser.parse_args(arguments)
+    outcome = soak(parsed.hours, parsed.seed)
+    print(outcome)
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    sys.exit(main())

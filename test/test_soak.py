@@ -1,0 +1,28 @@
+"""Twenty minutes of the long day; ``python -m test.soak`` has six hours."""
+
+import pytest
+
+from test.soak import main, soak
+
+
+@pytest.mark.slow
+def test_day_with_shocks_halts_and_resets_ends_with_equal_books() -> None:
+    """Ledger and orders are the exchange's at the end, and everything that was to happen has happened."""
+    outcome = soak(hours=1 / 3)
+    assert outcome.violations == []
+    assert outcome.counts["resumes"] >= 2
+    assert outcome.counts["resets"] >= 1
+    assert outcome.counts["amendments"] > 20
+    assert outcome.counts["trades"] > 20
+    assert outcome.counts["orders accounted for"] >= 6 * 4
+
+
+def test_day_that_ends_badly_is_told_by_the_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a rule that the daemon was not told of: four quotes."""
+    monkeypatch.setattr("test.soak.MOST_ORDERS", 4)
+    assert main(["--hours", "0.1"]) == 1
+    shown = capsys.readouterr().out
+    assert "6 orders rest" in shown
+    assert shown.endswith("failed\n")
