@@ -29,7 +29,7 @@ class SymbolContext:
 
     ``lock`` is held while orders are being changed or counted, so that a refresh, a withdrawal, a flatten and a
     reconciliation never overlap. ``gate`` is asked before each quote, and ``limits`` are kept by each. ``on_book`` is
-    called with the mid of every book that proves to be the present one; it has to be quick.
+    called with each new mid of a book that proves to be the present one; it has to be quick.
 
     ``posture`` is how far risk holds the quotes back; ``on_posture`` is called when it has changed. ``day`` is what the
     symbol has made since 00:00 UTC, None while that is not known or not asked for.

@@ -163,7 +163,8 @@ class MarketDataWorker:
         if is_proof:
             self._prove(context, book.received_ns)
             context.prices.add(book.received_ns, book.mid_half_ticks)
-            context.on_book(context, book.mid_half_ticks)
+            if known is None or known.mid_half_ticks != book.mid_half_ticks:
+                context.on_book(context, book.mid_half_ticks)
 
     def _prove(self, context: SymbolContext, at_ns: int) -> None:
         context.state.book_proven_ns = at_ns
