@@ -144,8 +144,8 @@ def test_metrics_tell_the_story_of_the_run(run: Run) -> None:
         ("connection_event", "reconciled"),
         ("engine_event", "gate_open"),
         ("order_event", "placed"),
-        ("order_event", "cancelled"),
         ("engine_event", "stopping"),
+        ("order_event", "cancelled"),
         ("engine_event", "stopped"),
     ]
     places = [events.index(event) for event in story]
