@@ -57,7 +57,7 @@ def _audit(stage: Stage, symbol: str, *arguments: str) -> Audit:
         exchange,
         symbol=symbol,
         order_config={"price_offset_percent": 0.1, "quantity_per_order_usdt": 250},
-        refresh_config={"orderbook_refresh_interval": 1},
+        refresh_config={"refresh_mode": "replace", "orderbook_refresh_interval": 1},
     )
     daemon = stage.daemon(folder)
     # The day is thin: it takes a while until somebody trades with us, on one side and then on the other.

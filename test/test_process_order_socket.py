@@ -32,7 +32,7 @@ def test_orders_go_by_the_socket_and_by_rest_while_it_is_away(stage: Stage) -> N
         exchange,
         execution={"order_transport": "ws"},
         refresh_config={"refresh_mode": "amend", "orderbook_refresh_interval": 0.5},
-        order_management={"modify_threshold": 0},
+        order_management={"modify_threshold": 0, "patience_bps_s": 0},
     )
     daemon = stage.quoting(exchange, folder)
     eventually(lambda: requests(exchange, "ws order.modify") > 5, 15, "nothing was amended by the socket")
