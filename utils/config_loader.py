@@ -268,7 +268,7 @@ class OrderManagementConfig(Section):
 
     modify_threshold: float = _number(0.000025, 0, 0.1, " of the mid price (0.0001 = 0.01 percent)")
     max_modify_deviation: float = _positive(0.01, 1, " of the mid price (0.01 = 1 percent)")
-    patience_bps_s: float = _number(3.4, 0, 10_000, " basis points times seconds")
+    patience_bps_s: float = _number(4, 0, 10_000, " basis points times seconds")
     reset_interval: float = _number(300, 0, 86_400, " seconds")
     max_pending_modifications: int = _integer(10, 1, 1000)
     modification_timeout: float = _number(5, 0.5, 60, " seconds")
