@@ -14,8 +14,8 @@ from typing import Protocol
 
 from core.context import SymbolContext
 from core.gateway import MAX_ORDER_BATCH, Amend, Answer
+from core.live_order import LiveOrder
 from core.model import SymbolRules
-from core.order import LiveOrder
 from utils.clock import Clock
 from utils.errors import NotSent, OutcomeUnknown, Refused
 from utils.http import Objection

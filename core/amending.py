@@ -9,8 +9,8 @@ from core.amend_queue import AmendQueue
 from core.context import SymbolContext
 from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, OrderModifySuccessEvent
 from core.gateway import Amend, Answer
+from core.live_order import MAX_AMENDS, LiveOrder
 from core.model import BookTop, OrderReport, Quote
-from core.order import MAX_AMENDS, LiveOrder
 from utils.clock import Clock
 from utils.errors import NotSent, OutcomeUnknown, RateLimited, Refused
 

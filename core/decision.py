@@ -20,8 +20,8 @@ from decimal import Decimal
 from enum import StrEnum
 from math import ceil, floor
 
+from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote, Side
-from core.order import LiveOrder
 from core.settings import ManageSettings, QuoteSettings
 from core.strategy import level_price_ticks, spread_objection
 

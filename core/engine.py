@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from core.amend_queue import AmendQueue
+from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.day_file import DayFile
 from core.day_keeper import DayKeeper
@@ -25,7 +26,6 @@ from core.journal_worker import JournalWorker
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
-from core.order import ClientIds
 from core.order_manager import OrderManager
 from core.order_transport import OrderSocket
 from core.preflight import Preflight, apply_leverage, preflight

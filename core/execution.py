@@ -11,11 +11,12 @@ from functools import partial
 from core.amend_queue import AmendQueue
 from core.amending import Amending
 from core.brake import POST_ONLY_WOULD_TAKE
+from core.client_ids import ClientIds, is_ours
 from core.context import SymbolContext
 from core.events import EventBus, OrderEvent, OrderKind
 from core.gateway import MAX_CANCEL_BATCH, UNKNOWN_ORDER, Gateway
+from core.live_order import LiveOrder, absence_is_proof
 from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
-from core.order import ClientIds, LiveOrder, absence_is_proof, is_ours
 from core.risk import amend_objection, last_objection
 from utils.clock import Clock
 from utils.errors import ExchangeError, NotSent, OutcomeUnknown, RateLimited, Refused

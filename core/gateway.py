@@ -15,8 +15,8 @@ import msgspec
 
 from core import wire
 from core.lanes import Lanes
+from core.live_order import LiveOrder
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Quote, Side, SymbolRules
-from core.order import LiveOrder
 from core.rate_budget import RateBudget
 from utils.clock import Clock
 from utils.errors import OutcomeUnknown, Refused

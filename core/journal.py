@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from core.append_file import AppendFile
+from core.live_order import LiveOrder
 from core.model import SymbolRules
-from core.order import LiveOrder
 
 DAY_FORMAT = "%Y%m%d"
 KEEP_DAYS = 14

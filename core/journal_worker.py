@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from core.context import SymbolContext
 from core.journal import STARTED, STOPPED, JournalFile, JournalLine, line_of
-from core.order import LiveOrder
+from core.live_order import LiveOrder
 from utils.background import RunBlocking
 from utils.clock import Clock
 

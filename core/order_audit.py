@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 
 from core.append_file import is_being_written
+from core.client_ids import is_ours
 from core.gateway import Gateway, PlacedOrder
 from core.instance_lock import is_held
 from core.journal import STARTED, STOPPED, JournalLine, journal_paths, read_journal
 from core.model import OrderStatus, SymbolRules
-from core.order import is_ours
 from core.order_life import Open, State
 from utils.errors import ExchangeError, Refused
 

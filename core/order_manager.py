@@ -9,7 +9,7 @@ from core.context import SymbolContext
 from core.events import EventBus, OrderResetEvent, ResetKind
 from core.execution import ExecutionEngine
 from core.gate import STOPPING
-from core.order import LiveOrder
+from core.live_order import LiveOrder
 from core.refresh import Refresher
 from core.schedule import Schedule
 from core.settings import ManageSettings

@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
+from core.client_ids import is_ours
 from core.context import SymbolContext
 from core.dead_man import DeadManSwitch
 from core.events import ConnectionEvent, ConnectionKind, EventBus
@@ -16,7 +17,6 @@ from core.execution import ExecutionEngine
 from core.gate import Gate
 from core.gateway import Gateway
 from core.model import OrderReport
-from core.order import is_ours
 from core.reconciliation import Reconciler
 from core.settings import SafetySettings
 from core.user_stream import FillBook, UserEvents

@@ -18,8 +18,8 @@ from core.decision import (
 )
 from core.events import EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
+from core.live_order import LiveOrder
 from core.model import BookTop, OrderStatus, Quote
-from core.order import LiveOrder
 from core.risk import Trimmed, allowed, position_notional_quote
 from core.settings import ManageSettings
 from core.strategy import desired_quotes

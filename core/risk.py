@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from core.context import SymbolContext
+from core.live_order import LiveOrder
 from core.model import BookTop, Quote, Side, SymbolRules
-from core.order import LiveOrder, LiveOrders
+from core.order import LiveOrders
 from core.posture import Posture
 from core.settings import RiskSettings
 from core.strategy import rule_objection, size_objection

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from core import wire
+from core.client_ids import is_ours
 from core.context import SymbolContext
 from core.events import EventBus, FillEvent
 from core.execution import ExecutionEngine
+from core.live_order import LiveOrder
 from core.model import Fill
-from core.order import LiveOrder, is_ours
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)

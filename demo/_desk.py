@@ -19,7 +19,7 @@ from core.events import (
     ResetKind,
     RiskEvent,
 )
-from core.order import LiveOrder
+from core.live_order import LiveOrder
 
 KEPT_LINES = 400
 REMEMBERED_STATES = 2000

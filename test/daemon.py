@@ -16,8 +16,9 @@ from urllib.parse import urlencode
 
 from core.engine import Engine, ExitCode, Wiring, run_engine
 from core.gateway import Gateway
+from core.live_order import LiveOrder
 from core.model import OrderStatus
-from core.order import LiveOrder, LiveOrders
+from core.order import LiveOrders
 from core.order_audit import Audit, OrderAudit
 from core.order_transport import METHODS
 from core.settings import Settings, settings_from

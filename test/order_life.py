@@ -19,8 +19,10 @@ from decimal import Decimal
 from urllib.parse import urlencode
 
 from core import wire
+from core.client_ids import ClientIds
+from core.live_order import LiveOrder, absence_is_proof
 from core.model import OrderReport, OrderStatus, Quote, Side
-from core.order import ClientIds, LiveOrder, LiveOrders, absence_is_proof
+from core.order import LiveOrders
 from sim.auth import sign
 from sim.limits import LimitSizes
 from sim.venue import Options

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from core import wire
+from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.events import EventBus
 from core.execution import ExecutionEngine
 from core.gateway import Gateway
+from core.live_order import MAX_AMENDS, LiveOrder
 from core.model import BookTop, OrderStatus, Quote, Side
-from core.order import MAX_AMENDS, ClientIds, LiveOrder
 from core.state import SymbolState
 from sim.transport import InMemoryHttp, Link
 from sim.virtual_time import VirtualClock, run_virtual

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from core.amend_queue import PATIENCE_S, AmendQueue, Rate
 from core.gateway import Amend, Answer, Gateway
+from core.live_order import LiveOrder
 from core.metrics import ACCOUNT_METRICS, amend_values
 from core.model import OrderReport, Quote, Side
-from core.order import LiveOrder
 from sim.transport import InMemoryHttp, Link
 from sim.virtual_time import VirtualClock, run_virtual
 from test.examples import BTC, context

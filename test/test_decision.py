@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.decision import MOST_AMENDMENTS, Bounds, Move, Plan, plan_amend, plan_replace, quiet_band
+from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote, Side
-from core.order import LiveOrder
 from core.settings import ManageSettings, QuoteSettings
 from core.strategy import level_price_ticks
 

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from core.gateway import MAX_ORDER_BATCH, Amend, Gateway
+from core.live_order import LiveOrder
 from core.model import OrderReport, OrderStatus, Quote, Side, SymbolRules
-from core.order import LiveOrder, LiveOrders
+from core.order import LiveOrders
 from sim.exchange import Request
 from test.sim_factory import KEY, SECRET, Rig
 from utils.errors import ClockSkew, NotSent, OutcomeUnknown, Overloaded, RateLimited, Refused

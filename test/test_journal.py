@@ -10,8 +10,8 @@ import pytest
 
 from core.journal import JournalFile, JournalLine, journal_paths, line_of, read_journal
 from core.journal_worker import JournalWorker
+from core.live_order import LiveOrder
 from core.model import OrderStatus, Side
-from core.order import LiveOrder
 from sim.virtual_time import VirtualClock, run_virtual
 
 from .examples import BTC, context, quote, report

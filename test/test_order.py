@@ -8,15 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.client_ids import PREFIX, ClientIds, is_ours
+from core.live_order import LiveOrder, absence_is_proof
 from core.model import OrderReport, OrderStatus, Side
-from core.order import (
-    PREFIX,
-    ClientIds,
-    LiveOrder,
-    LiveOrders,
-    absence_is_proof,
-    is_ours,
-)
+from core.order import LiveOrders
 from core.risk import Exposure
 
 from .examples import BTC, MARK, RISK, quote, report

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from core.live_order import MAX_AMENDS, Change, ChangeKind, LiveOrder
 from core.model import OrderStatus, Side
-from core.order import MAX_AMENDS, Change, ChangeKind, LiveOrder, LiveOrders
+from core.order import LiveOrders
 from core.order_life import FIRST, ROWS, STATES, TABLE, Open, State, Trigger, after, document, sighting
 
 from .examples import BTC, quote, report

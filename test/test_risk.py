@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.context import SymbolContext
+from core.live_order import LiveOrder
 from core.model import Position, Quote, Side
-from core.order import LiveOrder, LiveOrders
+from core.order import LiveOrders
 from core.risk import (
     amend_objection,
     breach_text,

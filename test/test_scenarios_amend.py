@@ -16,9 +16,9 @@ import pytest
 
 from core.context import SymbolContext
 from core.engine import ExitCode
+from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote
 from core.model import Side as OurSide
-from core.order import LiveOrder
 from core.order_life import STATES, Open, State, Trigger, after
 from sim.orders import Order
 from sim.venue import Options

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.events import EventBus, Fact, FillEvent, OrderEvent, OrderKind
 from core.execution import ExecutionEngine
 from core.gateway import Gateway
 from core.model import OrderStatus, Position, Side
-from core.order import ClientIds
 from core.user_stream import FillBook, UserEvents
 from utils.clock import SystemClock
 from utils.http import BinanceRest, HttpResponse

@@ -10,8 +10,9 @@ import pytest
 
 from core.events import ConnectionEvent, ConnectionKind, EventBus
 from core.gateway import Amend, Gateway
+from core.live_order import LiveOrder
 from core.model import OrderReport, OrderStatus, Quote, Side
-from core.order import LiveOrder, LiveOrders
+from core.order import LiveOrders
 from core.order_transport import OrderSocket
 from sim.server import start_server
 from sim.transport import InMemoryHttp, InMemoryWs, Link
