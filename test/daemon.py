@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -550,11 +550,13 @@ class World:
 
     def rows(self) -> list[dict[str, str]]:
         """Return all rows of all metrics files."""
-        rows: list[dict[str, str]] = []
+        return list(self.each_row())
+
+    def each_row(self) -> Iterator[dict[str, str]]:
+        """Yield the rows of all metrics files, one at a time: those of a week do not fit into memory."""
         for path in self.metrics_files():
             with path.open(newline="", encoding="utf-8") as file:
-                rows.extend(csv.DictReader(file, strict=True))
-        return rows
+                yield from csv.DictReader(file, strict=True)
 
     def events(self, name: str) -> list[str]:
         """Return the sub types of all rows of an event metric, in order."""

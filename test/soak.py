@@ -1,12 +1,15 @@
-"""A long day: hours of quoting with resets, price shocks, a breach, a loss limit, and an operator who resumes.
+"""Long days: quoting with resets, price shocks, a breach, a loss limit, cut streams, and an operator who resumes.
 
-``python -m test.soak`` runs six hours in virtual time and prints what it found; at the end the ledger is the exchange's
-to the last digit, and every order is accounted for.
+``python -m test.soak`` runs a day of six hours in virtual time and prints what it found; ``--days 7 --hours 24`` runs a
+week, in which memory has to stay flat. At the end the ledger is the exchange's to the last digit, and every order is
+accounted for.
 """
 
 import argparse
 import asyncio
+import gc
 import logging
+import resource
 import sys
 import tempfile
 from collections import Counter
@@ -28,32 +31,36 @@ LOOK_EVERY_S = 1.0
 MOST_ORDERS = 6
 DOUBTFUL_FOR_S = 60.0
 LOSS_LIMIT_QUOTE = 60
-CONFIG: dict[str, Any] = {
-    "order_config": {"price_offset_percent": 0.05},
-    "order_management": {"reset_interval": 300},
-    "risk": {"max_daily_loss": LOSS_LIMIT_QUOTE, "max_price_change": 0.03},
-}
+RESETS_A_DAY = 48
+SETTLES_AFTER_DAYS = 1
+"""Memory is looked at from then on: caches and remembered orders fill up before."""
+GROWTH_MIB_A_DAY = 8
+"""What a day may add: the exchange keeps every order and every fill, for its own record."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How the day went: what was wrong, and counts of what happened."""
+    """How the days went: what was wrong, counts of what happened, and memory at the end of each day."""
 
     violations: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    memory_mib: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{number} {what}" for what, number in sorted(self.counts.items()))
-        return "\n".join([counts, *self.violations, "failed" if self.violations else "ok"])
+        memory = (
+            "memory at the end of each day: " + ", ".join(f"{mib:.0f}" for mib in self.memory_mib) + " MiB"
+        )
+        return "\n".join([counts, memory, *self.violations, "failed" if self.violations else "ok"])
 
 
 class Soak:
-    """The day: what happens at which part of it, and what is looked at all along."""
+    """The days: what happens at which part of each, and what is looked at all along."""
 
-    def __init__(self, world: World, hours: float) -> None:
+    def __init__(self, world: World, hours: float, days: int) -> None:
         self.outcome = Outcome()
         self._world = world
-        self._ends_s = world.now_s + hours * 3600
+        self._days = days
         self._length_s = hours * 3600
         self._doubtful_s: dict[str, float] = {}
         self._timetable: list[tuple[float, Callable[[], Awaitable[None]]]] = [
@@ -61,18 +68,21 @@ class Soak:
             (0.3, self._pulling_shock),
             (0.5, self._breach),
             (0.7, self._loss),
+            (0.85, self._cut),
+            *(((number + 0.5) / RESETS_A_DAY, self._reset) for number in range(RESETS_A_DAY)),
         ]
+        self._timetable.sort(key=lambda entry: entry[0])
 
     async def run(self) -> Outcome:
-        """Let the day pass; return how it went."""
+        """Let the days pass; return how they went."""
         world = self._world
         world.has_plain_streams = True
-        world.start(**CONFIG)
+        world.start(**self._config())
+        began_s = world.now_s
         await world.until_quoting()
-        for part, happens in self._timetable:
-            await self._watch(self._ends_s - (1 - part) * self._length_s - world.now_s)
-            await happens()
-        await self._watch(self._ends_s - world.now_s)
+        for day in range(self._days):
+            await self._pass_day(began_s + day * self._length_s)
+        self._check_memory()
         await world.until(lambda: world.disagreements() == [], 20, "equal books of orders")
         code = await world.end()
         if code is not ExitCode.STOPPED:
@@ -80,7 +90,24 @@ class Soak:
         self._check_ledger(world.record())
         self._check_audit(await world.audit())
         self._count(world.record())
+        self.outcome.counts["fundings"] = len(
+            await world.other_client("GET", "/fapi/v1/income", incomeType="FUNDING_FEE", limit=1000)
+        )
         return self.outcome
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "order_config": {"price_offset_percent": 0.05},
+            "order_management": {"reset_interval": self._length_s / RESETS_A_DAY},
+            "risk": {"max_daily_loss": LOSS_LIMIT_QUOTE, "max_price_change": 0.03},
+        }
+
+    async def _pass_day(self, begins_s: float) -> None:
+        for part, happens in self._timetable:
+            await self._watch(begins_s + part * self._length_s - self._world.now_s)
+            await happens()
+        await self._watch(begins_s + self._length_s - self._world.now_s)
+        self.outcome.memory_mib.append(_resident_mib())
 
     def _violated(self, what: str) -> None:
         if len(self.outcome.violations) < 20:
@@ -144,6 +171,21 @@ class Soak:
         await asyncio.sleep(60)
         await self._resume()
 
+    async def _cut(self) -> None:
+        """Nothing is to be reached for a while, as once a day on some hosts; quotes are back soon."""
+        self._world.link.cut()
+        await asyncio.sleep(15)
+        self._world.link.restore()
+        await self._world.until_quoting(60)
+        self.outcome.counts["cuts"] += 1
+
+    async def _reset(self) -> None:
+        """Every connection is reset at once; quotes are back soon."""
+        self._world.link.cut()
+        self._world.link.restore()
+        await self._world.until_quoting(30)
+        self.outcome.counts["connection resets"] += 1
+
     @property
     def _latch(self) -> HaltLatch:
         return HaltLatch(self._world.folder / "state", "paper-test", self._world.symbol)
@@ -166,23 +208,31 @@ class Soak:
 
     # --- what must hold at the end ----------------------------------------------------------------------------
 
+    def _check_memory(self) -> None:
+        """What the days add is no more than what the exchange has to remember of them."""
+        settled = self.outcome.memory_mib[SETTLES_AFTER_DAYS:]
+        if len(settled) > 1 and settled[-1] - settled[0] > GROWTH_MIB_A_DAY * (len(settled) - 1):
+            self._violated(f"memory grew from {settled[0]:.0f} to {settled[-1]:.0f} MiB")
+
     def _check_ledger(self, record: dict[str, Any]) -> None:
         """The last rows equal the exchange's record to the last digit, and each trade is counted once."""
-        rows = self._world.rows()
-        last = {row["metric_name"]: row["value"] for row in rows}
+        last: dict[str, str] = {}
+        counted: Counter[str] = Counter()
+        for row in self._world.each_row():
+            last[row["metric_name"]] = row["value"]
+            if row["sub_type"].endswith("_fill"):
+                counted[row["details"].split("trade=")[1].split()[0]] += 1
         fills = record["fills"]
         pairs = {
             "position": (Decimal(last["position"]), self._world.position()),
             "fills": (Decimal(last["fills"]), Decimal(len(fills))),
             "fees": (Decimal(last["fees"]), sum(Decimal(fill["commission"]) for fill in fills)),
+            "funding": (Decimal(last["funding"]), Decimal(record["fundingTotal"])),
             "profit": (Decimal(last["realized_pnl"]), sum(Decimal(fill["realizedPnl"]) for fill in fills)),
         }
         for name, (ours, theirs) in pairs.items():
             if ours != theirs:
                 self._violated(f"{name} is {ours}, and {theirs} at the exchange")
-        counted = Counter(
-            row["details"].split("trade=")[1].split()[0] for row in rows if row["sub_type"].endswith("_fill")
-        )
         if counted != Counter(str(fill["id"]) for fill in fills):
             self._violated("not every trade is counted once")
 
@@ -201,18 +251,25 @@ class Soak:
 
     def _count(self, record: dict[str, Any]) -> None:
         counts, events = self.outcome.counts, Counter(self._world.events("order_modify"))
-        counts["resets"] = self._world.events("order_reset").count("done")
+        counts["order resets"] = self._world.events("order_reset").count("done")
         counts["amendments"] = events["done"]
         counts["trades"] = len(record["fills"])
         counts["requests"] = sum(record["requests"].values())
 
 
-def soak(hours: float = HOURS, seed: int = 1) -> Outcome:
-    """Let a day of so many hours pass in virtual time; return how it went."""
+def _resident_mib() -> float:
+    """Return the memory of this process that is resident now."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def soak(hours: float = HOURS, seed: int = 1, days: int = 1) -> Outcome:
+    """Let days of so many hours pass in virtual time; return how they went."""
     found: list[Outcome] = []
 
     async def story(world: World) -> None:
-        found.append(await Soak(world, hours).run())
+        found.append(await Soak(world, hours, days).run())
 
     with tempfile.TemporaryDirectory() as folder:
         in_a_world(Path(folder), story, seed=seed)
@@ -220,12 +277,13 @@ def soak(hours: float = HOURS, seed: int = 1) -> Outcome:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Let the day pass that the command line asks for; return 1 if something was wrong."""
+    """Let the days pass that the command line asks for; return 1 if something was wrong."""
     parser = argparse.ArgumentParser(prog="python -m test.soak", description=__doc__.split("\n")[0])
-    parser.add_argument("--hours", type=float, default=HOURS, help="how long the day is (default: 6)")
+    parser.add_argument("--hours", type=float, default=HOURS, help="how long a day is (default: 6)")
+    parser.add_argument("--days", type=int, default=1, help="how many days (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the market (default: 1)")
     parsed = parser.parse_args(arguments)
-    outcome = soak(parsed.hours, parsed.seed)
+    outcome = soak(parsed.hours, parsed.seed, parsed.days)
     print(outcome)
     return 1 if outcome.violations else 0
 
