@@ -19,15 +19,15 @@ run:
 	@exec ./run $(ARGS)
 
 test:
-	@sh deploy/environment.sh requirements-dev.txt
+	@sh deploy/environment.sh requirements-dev.lock
 	.venv/bin/python -m pytest -n auto --cov --cov-report=term $(ARGS)
 
 demo:
-	@sh deploy/environment.sh requirements-demo.txt
+	@sh deploy/environment.sh requirements-demo.lock
 	@exec .venv/bin/python demo/order_management.py $(ARGS)
 
 lint:
-	@sh deploy/environment.sh requirements-dev.txt
+	@sh deploy/environment.sh requirements-dev.lock
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy

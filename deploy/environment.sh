@@ -1,10 +1,11 @@
 #!/bin/sh
-# sh deploy/environment.sh REQUIREMENTS: afterwards .venv has what REQUIREMENTS (a file of the project's folder) pins.
+# sh deploy/environment.sh LOCK: afterwards .venv has what LOCK (a .lock file of the project's folder) names.
 # Does nothing, and does it fast, when that is so already. PYTHON=... chooses the interpreter (3.11 or newer).
+# Each package has to be one of the wheels whose hashes the lock has; nothing is built, and nothing else is taken.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
-requirements=$1
+lock=$1
 venv=$root/.venv
 pip="$venv/bin/python -m pip"
 
@@ -47,12 +48,12 @@ make_venv() {
     echo "$python" >"$venv/made-by"
 }
 
-# What a file asks for, as the text of the pins themselves: its own, and those of the files that it includes.
+# What a lock asks for, as its text: its own, and that of the locks that it includes.
 pins() {
     case $1 in
-        requirements.txt) ;;
-        requirements-demo.txt) pins requirements.txt ;;
-        *) pins requirements-demo.txt ;;
+        requirements.lock) ;;
+        requirements-demo.lock) pins requirements.lock ;;
+        *) pins requirements-demo.lock ;;
     esac
     cat "$root/$1"
 }
@@ -62,11 +63,11 @@ exec 9<"$0"
 ! command -v flock >/dev/null || flock 9
 
 is_usable || make_venv
-stamp=$venv/installed-$requirements
-if [ "$(pins "$requirements")" != "$(cat "$stamp" 2>/dev/null)" ]; then
-    say "Installing $requirements into .venv."
-    $pip install -q --disable-pip-version-check -r "$root/$requirements" ||
-        refuse "Installing $requirements failed: see pip's message above, and check the network."
-    pins "$requirements" >"$stamp"
-    cp "$root/requirements.txt" "$venv/installed-requirements.txt"  # part of whichever was asked for
+stamp=$venv/installed-$lock
+if [ "$(pins "$lock")" != "$(cat "$stamp" 2>/dev/null)" ]; then
+    say "Installing $lock into .venv."
+    $pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r "$root/$lock" ||
+        refuse "Installing $lock failed: see pip's message above, and check the network."
+    pins "$lock" >"$stamp"
+    cp "$root/requirements.lock" "$venv/installed-requirements.lock"  # part of whichever was asked for
 fi

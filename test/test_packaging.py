@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,26 @@ def requirements(name: str) -> list[str]:
     """Return the lines of a requirements file without comments."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
     return [line for line in lines if line]
+
+
+def lock_blocks(name: str) -> list[str]:
+    """Return the entries of a lock, each on one line: an include, or a package with its marker and hashes."""
+    text = (ROOT / f"{name}.lock").read_text().replace("\\\n", "")
+    return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if not line.startswith("#")]
+
+
+def versions(name: str, kind: str) -> dict[str, str]:
+    """Return the packages that a file and those it includes name, by their normal name, with their versions."""
+    lines = lock_blocks(name) if kind == "lock" else requirements(f"{name}.txt")
+    found: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("-r "):
+            found |= versions(line.removeprefix("-r ").rpartition(".")[0], kind)
+            continue
+        package, _, version = line.split()[0].partition("==")
+        assert package.lower().replace("_", "-") not in found, f"{package} is there twice"
+        found[package.lower().replace("_", "-")] = version
+    return found
 
 
 def leaves(tree: dict[str, object], prefix: str = "") -> list[str]:
@@ -47,6 +68,47 @@ def test_dev_requirements_start_with_those_of_the_demos_and_the_daemon() -> None
     """The tests run with what the demos run with, and those with what the daemon runs with."""
     assert requirements("requirements-dev.txt")[0] == "-r requirements-demo.txt"
     assert requirements("requirements-demo.txt")[0] == "-r requirements.txt"
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-demo", "requirements-dev"])
+def test_lock_has_what_its_requirements_pin_and_hashes_for_every_package(name: str) -> None:
+    """pip refuses what is missing only when somebody installs; here it is seen when a pin is changed."""
+    pinned, locked = versions(name, "txt"), versions(name, "lock")
+    assert pinned.items() <= locked.items()
+    packages = [block for block in lock_blocks(name) if not block.startswith("-r ")]
+    assert [block for block in packages if not re.search(r" --hash=sha256:[0-9a-f]{64}$", block)] == []
+    assert len(locked) > len(pinned), "what the requirements need themselves is locked, too"
+
+
+def test_installation_takes_nothing_whose_hash_is_not_in_a_lock() -> None:
+    """One line installs, for the daemon and for the tests, and it names no source of packages."""
+    script = (ROOT / "deploy" / "environment.sh").read_text()
+    assert '--require-hashes --only-binary :all: -r "$root/$lock"' in script
+    callers = [(ROOT / name).read_text() for name in ("Makefile", "run")]
+    asked = {lock for text in callers for lock in re.findall(r"environment\.sh\S* (\S+)", text)}
+    assert asked == {"requirements.lock", "requirements-demo.lock", "requirements-dev.lock"}
+    everything = "".join((ROOT / lock).read_text() for lock in asked) + script
+    assert re.search(r"index-url|find-links|://", everything) is None
+
+
+PERMISSIVE = re.compile("MIT|BSD|Apache|ISC|PSF|Python Software Foundation|Python-2|0BSD", re.IGNORECASE)
+    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|Python-2\.0|MPL|Mozilla|0BSD", re.IGNORECASE
+)
+
+
+def test_locked_packages_of_the_daemon_have_licences_that_oblige_to_nothing() -> None:
+    """Whoever runs this owes nobody anything but the notice."""
+    marks = []
+    for name in versions("requirements", "lock"):
+        try:
+            found = metadata.metadata(name)
+        except metadata.PackageNotFoundError:  # of another platform or another Python
+            continue
+        kinds = [line for line in found.get_all("Classifier", []) if line.startswith("License ::")]
+        said = " ".join([found.get("License-Expression", ""), (found.get("License") or "")[:100], *kinds])
+        marks.append((name, said))
+    assert len(marks) >= 10
+    assert [(name, said) for name, said in marks if not PERMISSIVE.search(said)] == []
 
 
 def test_demo_requirements_are_what_the_demos_import_besides() -> None:
@@ -145,7 +207,7 @@ def test_script_is_executable_and_has_no_syntax_error(script: str) -> None:
 def test_environment_refuses_what_is_no_new_python(python: str) -> None:
     """The refusal is one sentence with the remedy, and nothing is installed."""
     result = subprocess.run(
-        ["sh", ROOT / "deploy" / "environment.sh", "requirements.txt"],
+        ["sh", ROOT / "deploy" / "environment.sh", "requirements.lock"],
         env={"PATH": "/usr/bin:/bin", "PYTHON": python},
         capture_output=True,
         text=True,
