@@ -92,8 +92,6 @@ def test_installation_takes_nothing_whose_hash_is_not_in_a_lock() -> None:
 
 
 PERMISSIVE = re.compile("MIT|BSD|Apache|ISC|PSF|Python Software Foundation|Python-2|0BSD", re.IGNORECASE)
-    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|Python-2\.0|MPL|Mozilla|0BSD", re.IGNORECASE
-)
 
 
 def test_locked_packages_of_the_daemon_have_licences_that_oblige_to_nothing() -> None:
