@@ -342,19 +342,6 @@ class Gateway:
         with readable("a new order"):
             return wire.order_report(reply, rules)
 
-    async def place_batch(
-        self,
-        rules: SymbolRules,
-        quotes: Sequence[tuple[str, Quote]],
-        objection: Objection = no_objection,
-    ) -> list[Answer]:
-        """Place up to five quotes, each under its client id, as ``place_post_only`` does; return what became of each.
-
-        The exchange works on them at once: their order in time is not certain.
-        """
-        orders = [_post_only_params(rules, client_id, quote) for client_id, quote in quotes]
-        return await self._batch("POST", orders, rules, objection)
-
     async def amend(
         self, rules: SymbolRules, amends: Sequence[Amend], objection: Objection = no_objection
     ) -> list[Answer]:
@@ -365,29 +352,28 @@ class Gateway:
         """
         changes = [_amend_params(rules, amend) for amend in amends]
         if len(changes) != 1:
-            return await self._batch("PUT", changes, rules, objection)
+            return await self._amend_batch(changes, rules, objection)
         reply = await self.rest.call(
             "PUT", "/fapi/v1/order", changes[0], Security.SIGNED, objection=objection
         )
         with readable("an amendment"):
             return [wire.order_report(reply, rules)]
 
-    async def _batch(
-        self,
-        method: str,
-        orders: Sequence[dict[str, str | int]],
-        rules: SymbolRules,
-        objection: Objection,
+    async def _amend_batch(
+        self, changes: Sequence[dict[str, str | int]], rules: SymbolRules, objection: Objection
     ) -> list[Answer]:
-        if len(orders) > MAX_ORDER_BATCH:
-            raise ValueError(f"{len(orders)} orders in one request; the exchange takes {MAX_ORDER_BATCH}")
-        params: dict[str, str | int] = {"batchOrders": msgspec.json.encode(orders).decode()}
+        if len(changes) > MAX_ORDER_BATCH:
+            raise ValueError(f"{len(changes)} orders in one request; the exchange takes {MAX_ORDER_BATCH}")
+        params: dict[str, str | int] = {"batchOrders": msgspec.json.encode(changes).decode()}
         reply = await self.rest.call(
-            method, "/fapi/v1/batchOrders", params, Security.SIGNED, objection=objection
+            "PUT", "/fapi/v1/batchOrders", params, Security.SIGNED, objection=objection
         )
-        if not isinstance(reply, list) or len(reply) != len(orders):
-            raise OutcomeUnknown("the reply to a batch of orders does not match the batch")
-        return [_answer(entry, rules) for entry in reply]
+        if not isinstance(reply, list) or len(reply) != len(changes):
+            raise OutcomeUnknown("the reply to a batch of amendments does not match the batch")
+        return [
+            _answer(entry, rules, str(change["origClientOrderId"]))
+            for entry, change in zip(reply, changes, strict=True)
+        ]
 
     async def reduce_at_market(
         self, rules: SymbolRules, client_id: str, side: Side, lots: int
@@ -422,7 +408,11 @@ class Gateway:
         if not isinstance(reply, list) or len(reply) != len(client_ids):
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
         with readable("a batch of cancels"):
-            return [_cancel_result(entry, rules) for entry in reply]
+            results = [_cancel_result(entry, rules) for entry in reply]
+        for client_id, result in zip(client_ids, results, strict=True):
+            if isinstance(result, OrderReport) and result.client_id != client_id:
+                raise OutcomeUnknown(f"the answer about {client_id} is about another order")
+        return results
 
     async def _cancel_one(self, rules: SymbolRules, order: LiveOrder) -> OrderReport | Refused:
         """Cancel an order by itself; a refusal that is about more than the order is raised."""
@@ -483,15 +473,21 @@ def _amend_params(rules: SymbolRules, amend: Amend) -> dict[str, str | int]:
     }
 
 
-def _answer(entry: Any, rules: SymbolRules) -> Answer:
-    """Return what one entry of a batch says; an entry that cannot be read leaves only its own order in doubt."""
+def _answer(entry: Any, rules: SymbolRules, client_id: str) -> Answer:
+    """Return what one entry of a batch says of this order.
+
+    An entry that cannot be read, or that is about another order, leaves only its own order in doubt.
+    """
     try:
         with readable("an order of a batch"):
             if "code" in entry and "orderId" not in entry:
                 return refusal_of_entry(int(entry["code"]), str(entry.get("msg", "")))
-            return wire.order_report(entry, rules)
+            report = wire.order_report(entry, rules)
     except OutcomeUnknown as unknown:
         return unknown
+    if report.client_id != client_id:
+        return OutcomeUnknown(f"the answer about {client_id} is about another order")
+    return report
 
 
 def _placed_order(entry: dict[str, Any]) -> PlacedOrder:

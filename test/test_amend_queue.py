@@ -46,8 +46,8 @@ class Desk:
         """Place buys named a, b, c... of 0.010, from the touch down."""
         names = [chr(ord("a") + at) for at in range(count)]
         quotes = [(name, Quote(Side.BUY, at, TOUCH + 1 - at, 10)) for at, name in enumerate(names, 1)]
-        for start in range(0, count, 5):
-            await self.gateway.place_batch(BTC, quotes[start : start + 5])
+        for name, quote in quotes:
+            await self.gateway.place_post_only(BTC, name, quote)
         self.opened_ms = self.clock.time_ms()
         now_ns = self.clock.monotonic_ns()
         return [self.context.orders.register(name, quote, now_ns, 0) for name, quote in quotes]

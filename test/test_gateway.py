@@ -69,9 +69,9 @@ class Bench:
     def place(self, *client_ids: str) -> list[LiveOrder]:
         """Place buys of 0.010 from the touch down, one tick after the other."""
         quotes = [(name, quote(TICK_BUY - at, level=at)) for at, name in enumerate(client_ids)]
-        reports = self.run(self.gateway.place_batch(self.rules, quotes))
         orders = []
-        for (name, wanted), report in zip(quotes, reports, strict=True):
+        for name, wanted in quotes:
+            report = self.run(self.gateway.place_post_only(self.rules, name, wanted))
             order = self.orders.register(name, wanted, self.line.monotonic_ns(), 0)
             self.orders.apply(order, report, self.line.monotonic_ns())
             orders.append(order)
@@ -90,26 +90,6 @@ def quote(price_ticks: int, lots: int = 10, level: int = 0, side: Side = Side.BU
 def kinds(answers: list[Any]) -> list[type]:
     """Return what kind each answer is of."""
     return [type(answer) for answer in answers]
-
-
-def test_a_batch_of_quotes_is_placed_by_one_request() -> None:
-    """Five orders rest after one POST, each under its own client id."""
-    bench = Bench()
-    before = len(bench.line.requests)
-    orders = bench.place("a", "b", "c", "d", "e")
-    assert bench.line.requests[before:] == ["POST /fapi/v1/batchOrders"]
-    assert [order.status for order in orders] == [OrderStatus.ACTIVE] * 5
-    assert bench.rig.order("e")["price"] == "49999.60"
-    assert bench.rig.order("a")["timeInForce"] == "GTX"
-
-
-def test_a_crossing_quote_of_a_batch_is_refused_alone() -> None:
-    """The others of its batch rest."""
-    bench = Bench()
-    quotes = [("low", quote(TICK_BUY)), ("through", quote(500_001)), ("lower", quote(TICK_BUY - 1))]
-    answers = bench.run(bench.gateway.place_batch(bench.rules, quotes))
-    assert kinds(answers) == [OrderReport, Refused, OrderReport]
-    assert answers[1].code == -5022
 
 
 def test_one_amendment_goes_by_itself() -> None:
@@ -193,9 +173,27 @@ def test_a_reply_that_does_not_match_its_batch_leaves_all_in_doubt(body: bytes) 
 def test_a_batch_of_six_is_a_fault_of_the_caller() -> None:
     """The exchange would refuse all of it."""
     bench = Bench()
-    quotes = [(f"o{at}", quote(TICK_BUY - at)) for at in range(MAX_ORDER_BATCH + 1)]
+    orders = bench.place(*(f"o{at}" for at in range(MAX_ORDER_BATCH + 1)))
     with pytest.raises(ValueError, match="6 orders"):
-        bench.run(bench.gateway.place_batch(bench.rules, quotes))
+        bench.amend(*(Amend(order, TICK_BUY - 20, 10) for order in orders))
+
+
+def test_an_entry_about_another_order_leaves_its_own_in_doubt() -> None:
+    """Entries are told apart by their places; a name that does not fit says that those are not to be trusted."""
+    bench = Bench()
+    one, two = bench.place("one", "two")
+    bench.line.altered = [msgspec.json.encode([bench.rig.order("two"), bench.rig.order("one")])]
+    answers = bench.amend(Amend(one, TICK_BUY - 20, 10), Amend(two, TICK_BUY - 21, 10))
+    assert kinds(answers) == [OutcomeUnknown, OutcomeUnknown]
+
+
+def test_a_reply_to_cancels_that_names_other_orders_leaves_all_in_doubt() -> None:
+    """Neither order is taken for cancelled on the word about the other."""
+    bench = Bench()
+    one, two = bench.place("one", "two")
+    bench.line.altered = [msgspec.json.encode([bench.rig.order("two"), bench.rig.order("one")])]
+    with pytest.raises(OutcomeUnknown, match="another order"):
+        bench.run(bench.gateway.cancel(bench.rules, [one, two]))
 
 
 @pytest.mark.parametrize(
