@@ -30,7 +30,9 @@ def trace_hash(world: World) -> str:
     return digest.hexdigest()
 
 
-def simulate(seconds: float, *, recording: Path | None, symbol: str, seed: int) -> tuple[World, str]:
+def simulate(
+    seconds: float, *, recording: Path | None, symbol: str, seed: int, events_per_s: float | None = None
+) -> tuple[World, str]:
     """Return the world after a run of so many virtual seconds, and the hash of its trace."""
     found: list[str] = []
 
@@ -43,7 +45,9 @@ def simulate(seconds: float, *, recording: Path | None, symbol: str, seed: int) 
         found.append(trace_hash(world))
 
     with tempfile.TemporaryDirectory() as folder:
-        world = in_a_world(Path(folder), story, symbol=symbol, recording=recording, seed=seed)
+        world = in_a_world(
+            Path(folder), story, symbol=symbol, recording=recording, seed=seed, events_per_s=events_per_s
+        )
     return world, found[0]
 
 
@@ -66,16 +70,29 @@ def main() -> int:
     )
     parser.add_argument("--symbol", default="BTCUSDT")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--events-per-second",
+        type=float,
+        metavar="N",
+        help="quotes and trades a second of a synthetic market",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     seconds = 300.0 if options.quick else options.hours * 3600
     collect_garbage_seldom()
-    started = time.perf_counter()
-    world, trace = simulate(seconds, recording=options.recording, symbol=options.symbol, seed=options.seed)
+    started, started_cpu = time.perf_counter(), time.process_time()
+    world, trace = simulate(
+        seconds,
+        recording=options.recording,
+        symbol=options.symbol,
+        seed=options.seed,
+        events_per_s=options.events_per_second,
+    )
     took_s = time.perf_counter() - started
     figures = {
         "virtual_s": seconds,
         "took_s": round(took_s, 2),
+        "cpu_s": round(time.process_time() - started_cpu, 2),
         "virtual_hours_a_minute": round(seconds / 60 / took_s, 2),
         "orders": world.count("orders"),
         "fills": world.count("fills"),

@@ -141,6 +141,7 @@ def _feed_settings(options: argparse.Namespace) -> FeedSettings:
         recording=options.recording,
         speed=options.speed,
         seed=options.seed,
+        events_per_s=options.events_per_second,
         loop=options.loop,
         events=options.events,
         live_url=options.live_url,
@@ -173,6 +174,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--live-url", default="", metavar="URL", help="loopback URL that plays mainnet for --market live")
     add("--speed", type=_speed, default=Fraction(1), help="market seconds in one second; 1")
     add("--seed", type=int, default=1, help="number that makes a synthetic market repeatable; 1")
+    add(
+        "--events-per-second",
+        type=float,
+        metavar="N",
+        help="quotes and trades a second of each symbol of a synthetic market; as many as the real one has",
+    )
     add(
         "--loop",
         action=argparse.BooleanOptionalAction,

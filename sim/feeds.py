@@ -1,5 +1,6 @@
 """Which market a simulated exchange gets, by the settings that a user gives."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,8 +25,9 @@ KINDS = (RECORDING, SYNTHETIC, LIVE)
 class FeedSettings:
     """What is traded and where its prices come from.
 
-    `recording` is the folder of a recording or a raw capture, `speed` how many market seconds pass in one, `seed`
-    makes a synthetic market repeatable, and with `loop` a recording starts again at its end. `events` is a file with
+    `recording` is the folder of a recording or a raw capture, `speed` how many market seconds pass in one. `seed`
+    makes a synthetic market repeatable; `events_per_s` is about how many quotes and trades each of its symbols has in a
+    second, None as many as the real one has. With `loop` a recording starts again at its end. `events` is a file with
     what shall happen besides (see `sim.script`). `live_url` is a loopback URL that plays mainnet for a live market.
     """
 
@@ -34,6 +36,7 @@ class FeedSettings:
     recording: Path | None = None
     speed: Fraction = Fraction(1)
     seed: int = 1
+    events_per_s: float | None = None
     loop: bool = True
     events: Path | None = None
     live_url: str = ""
@@ -56,12 +59,15 @@ def _plain_market(settings: FeedSettings, start_ms: int) -> Market:
         raise MarketError(f"There is no symbol to trade: name one of {', '.join(MAINNET)}.")
     if settings.speed <= 0:
         raise MarketError(f"The speed {settings.speed} is not above 0: use 1 for real time.")
+    _check_rate(settings)
     if settings.kind == LIVE:
         return _live_market(settings, rules)
     if settings.live_url:
         raise MarketError("A live URL is of use for a live market only: add --market live.")
     if settings.kind == SYNTHETIC:
-        return SyntheticMarket(rules, start_ms, seed=settings.seed, speed=settings.speed)
+        return SyntheticMarket(
+            rules, start_ms, seed=settings.seed, speed=settings.speed, events_per_s=settings.events_per_s
+        )
     if settings.recording is None:
         raise MarketError("A recording needs its folder: add --recording DIR.")
     return RecordedMarket(settings.recording, rules, start_ms, speed=settings.speed, loop=settings.loop)
@@ -77,6 +83,15 @@ def _live_market(settings: FeedSettings, rules: Mapping[str, SymbolRules]) -> Li
     except UnknownHost as error:
         raise MarketError(str(error)) from error
     return LiveMarket(rules, origin, settings.seed)
+
+
+def _check_rate(settings: FeedSettings) -> None:
+    if settings.events_per_s is None:
+        return
+    if settings.kind != SYNTHETIC:
+        raise MarketError("Only a synthetic market has its rate chosen: leave the events per second out.")
+    if not 0 < settings.events_per_s < math.inf:
+        raise MarketError(f"{settings.events_per_s} events per second are not above 0: use 20, say.")
 
 
 def _known_rules(symbol: str) -> SymbolRules:

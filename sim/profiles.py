@@ -4,6 +4,7 @@ The parameters of BTCUSDT and ETHUSDT are fitted to recordings of July 2024, tho
 spot market; `sim.calibration` measures both sides. The others are scaled from BTCUSDT.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,8 @@ class Profile:
         Probability that a taker just takes the direction of the one before. order_base, order_sigma: Size of
         a taker's order. goal_base, goal_sigma: Size that a touch grows towards. fresh_base, fresh_sigma: Size
         of a touch that has just followed a move. deep_base, deep_sigma: Size of a level behind the touch.
-        change_base, change_sigma: How much an update changes the size of the touch.
+        change_base, change_sigma: How much an update changes the size of the touch. events_per_s: Quotes and
+        trades a second with these parameters, as measured in an hour.
     """
 
     start_price: str
@@ -62,6 +64,7 @@ class Profile:
     deep_sigma: float = 1.5
     change_base: float = 0.15
     change_sigma: float = 2.0
+    events_per_s: float = 112.0
 
 
 _BTC = Profile(start_price="64000.00")
@@ -77,10 +80,18 @@ _ETH = replace(
     change_base=1.1,
     move_sigma=1.25,
     order_sigma=2.45,
+    events_per_s=107.0,
 )
 # A tick is worth so much here that the touch is deep and moves by one tick at a time.
 _LARGE_TICK = replace(
-    _BTC, move_ticks=0.4, move_sigma=0.6, pull_share=0.004, fresh_sigma=1.0, refill_share=0.55, mood_gain=0.2
+    _BTC,
+    move_ticks=0.4,
+    move_sigma=0.6,
+    pull_share=0.004,
+    fresh_sigma=1.0,
+    refill_share=0.55,
+    mood_gain=0.2,
+    events_per_s=108.0,
 )
 PROFILES: Mapping[str, Profile] = {
     "BTCUSDT": _BTC,
@@ -134,5 +145,21 @@ PROFILES: Mapping[str, Profile] = {
         deep_base=390.0,
         change_base=69.0,
         change_sigma=1.2,
+        events_per_s=0.56,
     ),
 }
+
+
+def paced(profile: Profile, events_per_s: float) -> Profile:
+    """The same market is returned with about so many quotes and trades a second.
+
+    All gaps are longer or shorter by one factor, and the moves by its root, so that the price goes as far in a minute.
+    """
+    stretch = profile.events_per_s / events_per_s
+    return replace(
+        profile,
+        burst_gap_ms=profile.burst_gap_ms * stretch,
+        step_ms=profile.step_ms * stretch,
+        move_ticks=profile.move_ticks * math.sqrt(stretch),
+        events_per_s=events_per_s,
+    )

@@ -17,7 +17,7 @@ from fractions import Fraction
 from operator import attrgetter
 
 from sim.market import BookTicker, MarketEvent, StreamMarket, Trade
-from sim.profiles import PROFILES, Profile
+from sim.profiles import PROFILES, Profile, paced
 from sim.rules import SymbolRules
 
 _FIRST_ID = 1_000_000_000
@@ -36,7 +36,8 @@ _MORE_SINGLES = 1.0
 class SyntheticMarket(StreamMarket):
     """A random market of the symbols in `rules`, whose first events happen at `start_ms`. It never ends.
 
-    The same seed, symbols and start give the same market to the last bit. `speed` divides the gaps.
+    The same seed, symbols and start give the same market to the last bit. `speed` divides the gaps; with
+    `events_per_s` each symbol has about so many quotes and trades a second, and goes as far in a minute.
     """
 
     def __init__(
@@ -46,8 +47,11 @@ class SyntheticMarket(StreamMarket):
         *,
         seed: int,
         speed: Fraction = Fraction(1),
+        events_per_s: float | None = None,
         profiles: Mapping[str, Profile] = PROFILES,
     ) -> None:
+        if events_per_s is not None:
+            profiles = {symbol: paced(profiles[symbol], events_per_s) for symbol in rules}
         streams = [
             _SymbolTape(rules[symbol], profiles[symbol], random.Random(f"{seed}/{symbol}")).events(
                 start_ms, speed

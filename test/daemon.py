@@ -585,6 +585,7 @@ def in_a_world(
     recording: Path | None = None,
     speed: int = 1,
     seed: int = 1,
+    events_per_s: float | None = None,
     wallet: int = 5000,
     faults: Script | None = None,
     events: Path | None = None,
@@ -600,6 +601,7 @@ def in_a_world(
             recording=recording,
             speed=Fraction(speed),
             seed=seed,
+            events_per_s=events_per_s,
             events=events,
         )
         exchange = Exchange(

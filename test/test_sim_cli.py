@@ -232,6 +232,20 @@ def test_a_market_at_no_speed_is_refused() -> None:
         open_market(FeedSettings(speed=Fraction(0)), 0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (FeedSettings(events_per_s=0.0), "0.0 events per second are not above 0"),
+        (FeedSettings(events_per_s=float("nan")), "nan events per second are not above 0"),
+        (FeedSettings(kind=RECORDING, events_per_s=20.0), "Only a synthetic market has its rate chosen"),
+    ],
+)
+def test_a_rate_that_no_market_can_have_is_refused(settings: FeedSettings, sentence: str) -> None:
+    """One sentence each; a recording has the rate that it was recorded with."""
+    with pytest.raises(MarketError, match=sentence):
+        open_market(settings, 0)
+
+
 def test_a_recorded_market_is_opened_by_its_settings(tmp_path: Path) -> None:
     """Folder, symbol, speed and loop reach the recording."""
     write_day(tmp_path)

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 
 import pytest
 
 from sim.calibration import RECORDINGS, Observations, compare, measure
 from sim.market import BookTicker, MarketError, MarketEvent, Trade
-from sim.profiles import PROFILES
+from sim.profiles import PROFILES, paced
 from sim.recording import RecordedMarket
 from sim.rules import MAINNET
 from sim.synthetic import SyntheticMarket
@@ -150,6 +150,19 @@ def test_the_comparison_of_figures_is_printed_as_a_table(data_dir: Path) -> None
     for shown, line in zip(documented[start : start + len(printed)], printed, strict=True):
         name, *recorded = shown.split(" | ")[:4]
         assert [name, *recorded] == line.split(" | ")[:4]
+
+
+@pytest.mark.parametrize(("symbol", "rate"), [("BTCUSDT", 20.0), ("SOLUSDT", 5.0), ("NEXOUSDT", 20.0)])
+def test_a_market_has_about_as_many_events_a_second_as_asked_for(symbol: str, rate: float, seed: int) -> None:
+    """Within a fourth, in half an hour; its moves are larger where they come more seldom."""
+    market = SyntheticMarket({symbol: MAINNET[symbol]}, 0, seed=seed, events_per_s=rate)
+    seconds = 1800
+    happened = sum(
+        1 for _ in takewhile(lambda event: event.time_ms < seconds * 1000, iter(market.take, None))
+    )
+    assert 0.75 * rate < happened / seconds < 1.25 * rate
+    usual = PROFILES[symbol]
+    assert paced(usual, usual.events_per_s / 4).move_ticks == pytest.approx(2 * usual.move_ticks)
 
 
 def test_a_price_that_would_fall_to_zero_stays_where_it_is(seed: int) -> None:
