@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +16,35 @@ DATA = Path(os.environ.get("QUANT_PMM_DATA") or ROOT.parent / "shared" / "data")
 hypothesis.settings.register_profile("fast", max_examples=100, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("deep" if os.environ.get("QUANT_PMM_DEEP") == "1" else "fast")
+
+
+_TRACES_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a scenario with several sets of parameters, the coverage of the first is measured.
+
+    What is traced takes three times as long. The other sets, and all tests marked ``no_cover``, are there for what
+    they prove, and not for lines that nothing else reaches: they run as fast as the program does.
+    """
+    measured: set[tuple[Path, str]] = set()
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.name.startswith("test_scenarios_"):
+            story = (item.path, item.originalname)
+            if story in measured:
+                item.add_marker("no_cover")
+            measured.add(story)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The programs that a test marked ``no_cover`` starts are not traced either; pytest-cov sees to the test."""
+    if item.get_closest_marker("no_cover") is None or _TRACES_PROGRAMS not in os.environ:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(_TRACES_PROGRAMS)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ import pytest
 from demo import compare, market_fetch, market_stream, order_management
 from test.process import ROOT, Exchange, Process, Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 DEMO = ROOT / "demo"
 SCRIPTS = ("order_management", "market_fetch", "market_stream", "compare")
 ENDS_WITHIN_S = 30.0

@@ -13,6 +13,8 @@ import pytest
 
 from test.process import Daemon, Exchange, Folder, Json, Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 MARKETS = ("recording", "synthetic", "fills")
 
 

@@ -4,7 +4,11 @@ import signal
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from .process import Exchange, Stage, eventually
+
+pytestmark = pytest.mark.no_cover
 
 
 def lose(exchange: Exchange, at_least: str) -> None:

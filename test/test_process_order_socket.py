@@ -6,6 +6,8 @@ import pytest
 
 from test.process import Exchange, Folder, Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:

@@ -5,7 +5,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from test.process import Exchange, Folder, Stage, eventually
+
+pytestmark = pytest.mark.no_cover
 
 QUICK = {"refresh_config": {"orderbook_refresh_interval": 1, "refresh_mode": "replace"}}
 

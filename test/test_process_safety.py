@@ -14,6 +14,8 @@ import pytest
 
 from test.process import Exchange, Folder, Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 FLAT_WITHIN_S = 2.0
 BACK_WITHIN_S = 10.0
 TROUBLE_S = 6.0

@@ -13,6 +13,8 @@ import pytest
 
 from test.process import Daemon, Exchange, Json, Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 STOP_WITHIN_S = 5.0
 BUSY = {"orderbook_refresh_interval": 0.5}
 

@@ -44,12 +44,12 @@ def test_reset_takes_all_quotes_out_and_brings_them_back(tmp_path: Path) -> None
 
 
 def test_reset_interval_of_0_leaves_the_quotes_where_they_are(tmp_path: Path) -> None:
-    """For a quarter of an hour the same six orders rest, amended."""
+    """For longer than the usual interval the same six orders rest, amended."""
 
     async def story(world: World) -> None:
         world.start(**amending(reset_interval=0))
         await world.until_quoting()
-        await asyncio.sleep(900)
+        await asyncio.sleep(330)
         assert world.state.of(world.symbol).reset_due_ns == 0
         assert world.count("orders") == 6
         assert await world.end() is ExitCode.STOPPED

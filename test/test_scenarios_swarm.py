@@ -12,6 +12,8 @@ from sim.fault_rules import Script
 
 from .daemon import World, in_a_world
 
+pytestmark = pytest.mark.no_cover
+
 _ANY = "path: '/fapi/*', from_s: 8, for_s: 52"
 _ORDERS = "path: '*rder*', from_s: 8, for_s: 52"
 _USER = "stream: userData, from_s: 8, for_s: 52"

@@ -22,6 +22,8 @@ from sim.rules import MAINNET
 
 from .test_sim_recording import played
 
+pytestmark = pytest.mark.no_cover
+
 TRADE, QUOTE, DEPTH = range(3)
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from test.soak import main, soak
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.slow
 def test_day_with_shocks_halts_and_resets_ends_with_equal_books() -> None:

@@ -5,6 +5,8 @@ import pytest
 from test.daemon import MODES
 from test.storm import Outcome, main, storm
 
+pytestmark = pytest.mark.no_cover
+
 SECONDS = 60.0
 
 
