@@ -32,6 +32,7 @@ from sim.orders import (
 )
 from sim.record import FillRecord, Ledger
 from sim.streams import UserStream
+from sim.witness import Witness
 
 GTC_LIFE_MS = 365 * 24 * 3600 * 1000
 
@@ -60,6 +61,7 @@ class Desk:
         self._order_count = 0
         self._foreign_count = 0
         self._amendment_count = 0
+        self.witness: Witness | None = None
 
     @property
     def marks(self) -> dict[str, Decimal]:
@@ -487,6 +489,8 @@ class Desk:
         reason: ExpiryReason = ExpiryReason.NONE,
         modify_id: str = "",
     ) -> None:
+        if self.witness is not None:
+            self.witness.order_changed(instrument, order, execution, None, now_ms)
         if self._user.is_heard:
             event = payloads.order_event(
                 order, instrument, execution, now_ms, reason=reason, modify_id=modify_id
@@ -494,6 +498,8 @@ class Desk:
             self._user.publish("ORDER_TRADE_UPDATE", payloads.encode(event), now_ms)
 
     def _announce_fill(self, instrument: Instrument, order: Order, fill: FillRecord) -> None:
+        if self.witness is not None:
+            self.witness.order_changed(instrument, order, "TRADE", fill, fill.time_ms)
         if not self._user.is_heard:
             return
         now_ms = fill.time_ms

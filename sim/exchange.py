@@ -29,6 +29,7 @@ from sim.rest import Router
 from sim.streams import Connection, Deliver, HangUp, parse_target
 from sim.upkeep import Upkeep
 from sim.venue import Options, Venue
+from sim.witness import Witness
 from sim.ws_api import ApiDoor, is_api
 
 __all__ = [
@@ -94,6 +95,7 @@ class Exchange:
             limits=venue.limits,
             ledger=venue.ledger,
             hub=venue.hub,
+            desk=venue.desk,
             faults=self.faults,
             enter=self._enter,
             leave=self._set_timer,
@@ -103,6 +105,8 @@ class Exchange:
         """Return the reply to ``request``, after everything due up to ``now_ms`` has happened."""
         self.advance(now_ms)
         response = self._router.respond(request, self._now_ms)
+        if (witness := self._venue.desk.witness) is not None:
+            witness.answered(request, response, self._now_ms)
         self._set_timer()
         return response
 
@@ -117,6 +121,10 @@ class Exchange:
     def leaving(self, request: Request, response: Response) -> ReplyFate:
         """Return what happens to the reply that ``request`` has just got."""
         return self.faults.on_reply(request, response, self._now_ms)
+
+    def attend(self, witness: Witness) -> None:
+        """Tell a witness of everything that becomes of orders and requests from now on."""
+        self._venue.desk.witness = witness
 
     def inject(self, rule: Rule, now_ms: int) -> None:
         """Bring one more fault into force, its times counted from now."""

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from sim.auth import Gatekeeper, Security, check_timestamp
+from sim.desk import Desk
 from sim.errors import ApiError, RefusedHandshake, refusal
 from sim.faults import FaultPlan, Outcome, RequestFate
 from sim.keys import ApiKey, KeyKind
@@ -88,6 +89,7 @@ class ApiDoor:
     limits: Limits
     ledger: Ledger
     hub: Hub
+    desk: Desk
     faults: FaultPlan
     enter: Callable[[int], int]
     leave: Callable[[], None]
@@ -178,6 +180,8 @@ class ApiSession:
         response = fate.answer
         if response is None or fate.execute:
             executed = self.respond(call, now_ms)
+            if (witness := self._door.desk.witness) is not None:
+                witness.answered(call.as_request(), executed, now_ms)
             response = executed if response is None else response
         leaving = self._door.faults.on_reply(call.as_request(), response, now_ms)
         if leaving.outcome is not Outcome.PASS:

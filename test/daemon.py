@@ -28,6 +28,7 @@ from sim.clockwork import drive
 from sim.exchange import Exchange, Request
 from sim.fault_rules import Script
 from sim.feeds import FeedSettings, open_market
+from sim.market import Market
 from sim.orders import Order
 from sim.transport import InMemoryHttp, InMemoryWs, Link
 from sim.venue import Options
@@ -309,6 +310,8 @@ class World:
         """No message is ever to come late: the bare streams of the link are used, which is faster."""
         self.run_blocking: RunBlocking = asyncio.to_thread
         self.skew_ms = 0
+        self.daemon_clock = SkewedClock(clock, 0)
+        """The wall clock of the daemon that was started last."""
         self.has_wallet = False
         self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
         self.state = SharedState()
@@ -333,7 +336,7 @@ class World:
         """Start a daemon with these keys of the configuration; return its task. ``watch`` is given its engine first."""
         settings = self.settings(**config)
         self.state, self.engine, self.stop = SharedState(), None, StopRequest()
-        clock = SkewedClock(self.clock, self.skew_ms)
+        clock = self.daemon_clock = SkewedClock(self.clock, self.skew_ms)
         server_clock = ServerClock(clock)
         clients = [
             BinanceRest(
@@ -591,8 +594,12 @@ def in_a_world(
     events: Path | None = None,
     epoch_ms: int = DEFAULT_EPOCH_MS,
     options: Options | None = None,
+    market: Callable[[int], Market] | None = None,
 ) -> World:
-    """Let a story happen on an exchange of its own, in virtual time; return the world as it was left."""
+    """Let a story happen on an exchange of its own, in virtual time; return the world as it was left.
+
+    ``market`` makes another market than the usual ones, from the epoch time in ms at which it begins.
+    """
 
     async def play(clock: VirtualClock) -> World:
         feed = FeedSettings(
@@ -605,7 +612,7 @@ def in_a_world(
             events=events,
         )
         exchange = Exchange(
-            open_market(feed, clock.time_ms()),
+            market(clock.time_ms()) if market is not None else open_market(feed, clock.time_ms()),
             api_key=KEY,
             api_secret=SECRET,
             now_ms=clock.time_ms(),

@@ -1,0 +1,1 @@
+"""Deterministic simulation of the whole daemon under storms from a seed; see ``docs/simulation.md``."""

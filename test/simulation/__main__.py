@@ -1,0 +1,116 @@
+"""``python -m test.simulation``: lets the storms of many seeds happen in virtual time, and says what came of them."""
+
+import argparse
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from test.simulation.report import figures, table
+from test.simulation.run import Outcome, run_seed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; return 1 if a rule was broken."""
+    options = _parser().parse_args(arguments)
+    if options.twice:
+        return _twice(options)
+    outcomes = []
+    for outcome in _outcomes(options):
+        outcomes.append(outcome)
+        if not options.json:
+            print(*_lines(outcome, log=options.log), sep="\n", flush=True)
+    found = figures(outcomes)
+    print(json.dumps(found) if options.json else "\n" + table(found))
+    return 1 if found["violations"] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m test.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
+    parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
+    parser.add_argument("--seed", type=int, help="this seed alone, with what happened if it fails")
+    parser.add_argument("--hours", type=float, default=1.0, help="virtual hours of each (default: 1)")
+    parser.add_argument("--faults-per-hour", type=float, default=600.0, help="default: 600")
+    parser.add_argument("--kinds", nargs="+", help="only these kinds of fault; a quarter of all without")
+    parser.add_argument("--events-per-second", type=float, default=20.0, help="of the market (default: 20)")
+    parser.add_argument("--script", type=Path, help="a scenario file instead of seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    parser.add_argument("--go-on", action="store_true", help="do not end a run at its first violation")
+    parser.add_argument("--twice", action="store_true", help="each seed in two processes: equal traces")
+    parser.add_argument("--log", action="store_true", help="show what happened in runs that failed")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    return parser
+
+
+def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
+    first = options.first if options.seed is None else options.seed
+    count = 1 if options.seed is not None or options.script is not None else options.seeds
+    options.log = options.log or options.seed is not None
+    one = partial(
+        _quietly,
+        hours=options.hours,
+        faults_per_hour=options.faults_per_hour,
+        kinds=options.kinds,
+        script=options.script,
+        events_per_second=options.events_per_second,
+        go_on=options.go_on,
+    )
+    seeds = range(first, first + count)
+    if options.jobs == 1:
+        yield from map(one, seeds)
+        return
+    with ProcessPoolExecutor(options.jobs) as pool:
+        yield from pool.map(one, seeds)
+
+
+def _quietly(seed: int, **how: object) -> Outcome:
+    """Run a seed without log lines, and with a garbage collector that seldom looks at what lives on."""
+    logging.disable(logging.CRITICAL)
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    return run_seed(seed, **how)  # type: ignore[arg-type]  # they are its own keywords, from the parser
+
+
+def _lines(outcome: Outcome, *, log: bool) -> Iterator[str]:
+    """Yield the line of a run, and if it failed what was broken and, with ``log``, what happened."""
+    yield _line(outcome)
+    yield from (f"        {each}" for each in outcome.violations)
+    if log and outcome.violations:
+        yield from (f"        {each}" for each in outcome.log)
+
+
+def _line(outcome: Outcome) -> str:
+    verdict = "FAILED" if outcome.violations else "ok"
+    recovered = max(outcome.recovered_s, default=0.0)
+    return (
+        f"{outcome.seed:>8}  {verdict:<6}  {outcome.seconds / 3600:6.2f} h  {outcome.requests:>7} requests"
+        f"  {sum(outcome.faults.values()):>6} strikes  quoted {outcome.quoted_share:4.0%}"
+        f"  back after {recovered:5.1f} s at most  {outcome.cpu_s:5.1f} s  {outcome.trace}"
+    )
+
+
+def _twice(options: argparse.Namespace) -> int:
+    """Run all seeds in two processes that hash differently; return 1 if a trace differs."""
+    command = [sys.executable, "-m", "test.simulation", "--json"]
+    for name in ("seeds", "first", "hours", "faults_per_hour", "events_per_second"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    traces = []
+    for number in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": number}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        traces.append(json.loads(done.stdout)["traces"])
+    first, second = traces
+    differing = [seed for seed, trace in first.items() if second.get(seed) != trace]
+    print(f"{len(first)} seeds in two processes each: {len(differing)} differ {' '.join(differing)}".rstrip())
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""What the daemon believes, held against what the exchange knows: always, when all is quiet, and at the end."""
+
+import csv
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from core.live_order import LiveOrder
+from core.model import OrderStatus
+from test.simulation.facts import Facts
+
+_RANK = {
+    OrderStatus.PENDING_NEW: 0,
+    OrderStatus.IN_DOUBT: 0,
+    OrderStatus.ACTIVE: 1,
+    OrderStatus.PARTIALLY_FILLED: 2,
+}
+_ENDED = 3
+_DOUBTFUL_S = 90.0
+
+
+class BookRules:
+    """INV-10, -11, -12, -22, -33 and -37."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._known: dict[str, tuple[int, int]] = {}
+        self._wrong_since_s: dict[str, float] = {}
+
+    def restarted(self) -> None:
+        """Note that a new process knows nothing yet."""
+        self._known.clear()
+        self._wrong_since_s.clear()
+
+    def look(self) -> None:
+        """Look at the daemon's books, now and then."""
+        context = self._facts.context
+        if context is None:
+            return
+        for order in context.orders.living():
+            self.inv_10_knowledge_only_grows(order)
+        for client_id in [each for each in self._known if self._known[each][0] < _ENDED]:
+            order = context.orders.find(client_id)
+            if order is not None and order.status.is_terminal:
+                self.inv_10_knowledge_only_grows(order)
+        if len(self._known) > 2000:
+            for client_id in list(self._known)[:1000]:
+                del self._known[client_id]
+        self.inv_12_books_are_not_wrong_for_long()
+
+    def inv_10_knowledge_only_grows(self, order: LiveOrder) -> None:
+        """INV-10: rank and executed quantity of an order never fall, and no more is executed than was ordered.
+
+        An end that was only concluded (refused, never existed) may be undone by the exchange's word: it is passed over.
+        """
+        if order.status.is_terminal and not order.end_is_reported:
+            return
+        rank = _RANK.get(order.status, _ENDED)
+        before_rank, before_lots = self._known.get(order.client_id, (0, 0))
+        if rank < before_rank or order.executed_lots < before_lots:
+            self._facts.violated(
+                "INV-10",
+                f"{order.client_id} fell from {(before_rank, before_lots)} to {(rank, order.executed_lots)}",
+            )
+        if order.executed_lots > order.lots:
+            self._facts.violated(
+                "INV-10", f"{order.client_id}: {order.executed_lots} of {order.lots} lots executed"
+            )
+        self._known[order.client_id] = rank, order.executed_lots
+
+    def inv_12_books_are_not_wrong_for_long(self) -> None:
+        """INV-12: what the daemon thinks of an order is not wrong, or undecided, for more than 90 s without a break.
+
+        Nothing may stay unnoticed for longer than an audit (60 s) and what it needs to find out; while faults strike
+        the clock does not run.
+        """
+        facts = self._facts
+        lines = {line.split(" ")[0]: line for line in facts.world.disagreements()}
+        if not lines:
+            self._wrong_since_s.clear()
+            return
+        now_s = facts.now_s
+        self._wrong_since_s = {name: self._wrong_since_s.get(name, now_s) for name in lines}
+        calm_s = now_s - facts.nemesis.last_s
+        for name, since_s in self._wrong_since_s.items():
+            if min(now_s - since_s, calm_s) > _DOUBTFUL_S:
+                facts.violated("INV-12", f"wrong for {now_s - since_s:.0f} s: {lines[name]}")
+
+    # --- when all is quiet ------------------------------------------------------------------------------------
+
+    def differences(self) -> list[str]:
+        """Return in what the daemon's books differ from the exchange's, each with its rule; empty if in nothing."""
+        context = self._facts.context
+        if context is None or not context.ledger.is_open:
+            return ["no books are open"]
+        return [
+            *(f"INV-37 {line}" for line in self._facts.world.disagreements()),
+            *self._inv_12_position(),
+            *self._inv_11_trades(),
+        ]
+
+    def _inv_12_position(self) -> list[str]:
+        """INV-12: the position equals the exchange's, to the last digit."""
+        facts, context = self._facts, self._facts.context
+        assert context is not None
+        instrument = facts.instrument
+        theirs = instrument.rules.quantity(
+            facts.world.exchange._venue.account.positions[instrument.symbol].lots
+        )
+        ours = context.ledger.position_quantity
+        return [] if ours == theirs else [f"INV-12 position is {ours}, {theirs} at the exchange"]
+
+    def _inv_11_trades(self) -> list[str]:
+        """INV-11, INV-33: trades since the books were opened count once; their profit and fees are the exchange's.
+
+        The change of the wallet is these two and funding, so that equality here is the identity of the equity.
+        """
+        context = self._facts.context
+        assert context is not None
+        ledger, first = context.ledger, context.ledger.opened_after_id
+        if self._facts.nemesis.fired_at_exchange("wipe-account"):
+            return []  # ids begin anew there: nothing to count by
+        count, profit, fees = 0, Decimal(0), Decimal(0)
+        for fill in reversed(self._facts.world.exchange._venue.ledger.fills):
+            if fill.trade_id <= first:
+                break
+            count, profit, fees = count + 1, profit + fill.realised, fees + fill.fee
+        ours = (ledger.fill_count, ledger.realized_pnl_quote, sum(ledger.fees.values(), Decimal(0)))
+        theirs = (count, profit, fees)
+        return (
+            [] if ours == theirs else [f"INV-11 trades, profit and fees are {ours}, {theirs} at the exchange"]
+        )
+
+    # --- at the end -------------------------------------------------------------------------------------------
+
+    def inv_22_files_parse(self) -> None:
+        """INV-22: each metrics file has one header, whole rows, no NaN, and no trade twice in one run of the daemon."""
+        for path in self._facts.world.metrics_files():
+            self._check_metrics(path)
+
+    def _check_metrics(self, path: Path) -> None:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file, strict=True))
+        violated = self._facts.violated
+        if not rows:
+            return
+        header = rows[0]
+        value_at = header.index("value") if "value" in header else -1
+        for number, row in enumerate(rows[1:], 2):
+            if len(row) != len(header) or row == header:
+                violated("INV-22", f"{path.name} line {number}: {row}")
+                return
+            if not _is_number(row[value_at]):
+                violated("INV-22", f"{path.name} line {number}: {row[value_at]!r} is no number")
+                return
+        self._check_trades(path, header, rows[1:])
+
+    def _check_trades(self, path: Path, header: list[str], rows: list[list[str]]) -> None:
+        if "sub_type" not in header or "details" not in header:
+            return
+        sub_type, details = header.index("sub_type"), header.index("details")
+        counted = Counter(
+            row[details].split("trade=")[1].split()[0]
+            for row in rows
+            if row[sub_type].endswith("_fill") and "trade=" in row[details]
+        )
+        twice = [trade for trade, number in counted.items() if number > 1]
+        if twice and not self._facts.nemesis.fired_at_exchange("wipe-account") and not self._was_restarted():
+            self._facts.violated("INV-22", f"{path.name}: trades {twice[:5]} are counted twice")
+
+    def _was_restarted(self) -> bool:
+        return sum(self._facts.operator.exits.values()) + self._facts.nemesis.fired["vanish"] > 0
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return not text or Decimal(text).is_finite()
+    except InvalidOperation:
+        return False

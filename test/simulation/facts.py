@@ -1,0 +1,80 @@
+"""What every checker knows: the world, what has struck it, and where to tell of a violation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from core.context import SymbolContext
+from sim.instrument import Instrument
+from sim.orders import Order
+from test.daemon import World
+from test.simulation.nemesis import Nemesis
+from test.simulation.operating import Operator
+from test.simulation.plan import Plan
+
+LEVELS = 3
+SIZE_QUOTE = Decimal(250)
+LIMIT_QUOTE = Decimal(2000)
+DEAD_MAN_S = 20.0
+LYING_READS = ("hide-orders", "stale-reads", "empty-list", "drop-fields", "wipe-account", "symbol-missing")
+"""While these are in force the exchange itself tells of fewer orders than rest."""
+MARKET_SHOCKS = ("move-market", "jump", "flash_crash", "halt", "drought", "quiet-market", "mark-offset")
+OTHER_HANDS = (
+    "foreign-fill",
+    "person-trades",
+    "adl",
+    "wipe-account",
+    "foreign-order",
+    "person-order",
+    "fill-first",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One rule that did not hold: its name, the virtual time in s, and what was seen."""
+
+    rule: str
+    at_s: float
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.2f} s: {self.rule}: {self.text}"
+
+
+@dataclass(slots=True)
+class Facts:
+    """What checkers may read; ``violated`` takes the name of a rule and what was seen."""
+
+    world: World
+    plan: Plan
+    nemesis: Nemesis
+    operator: Operator
+    violated: Callable[[str, object], None]
+
+    @property
+    def now_s(self) -> float:
+        """Return the virtual time."""
+        return self.world.now_s
+
+    @property
+    def instrument(self) -> Instrument:
+        """Return the one symbol at the exchange."""
+        return self.world.exchange._venue.instruments[self.world.symbol]
+
+    @property
+    def context(self) -> SymbolContext | None:
+        """Return the inside of the daemon; None while none runs, or before its preflight has passed."""
+        running = self.world.running
+        if self.world.engine is None or running is None or running.done():
+            return None
+        return self.world.engine.contexts[0]
+
+    def struck(self, seconds: float, *kinds: str) -> bool:
+        """Tell whether one of these kinds was in force within so many seconds."""
+        return self.nemesis.struck_within(seconds, *kinds)
+
+
+def is_ours(order: Order) -> bool:
+    """Tell whether the daemon has placed the order."""
+    return order.client_order_id.startswith("qpmm-")

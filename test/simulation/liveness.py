@@ -1,0 +1,51 @@
+"""What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
+
+from core.posture import Posture
+from test.simulation.facts import LEVELS, LIMIT_QUOTE, SIZE_QUOTE, Facts
+
+
+class Liveness:
+    """Tells whether the daemon quotes as it should, and why not."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def is_quoting(self) -> bool:
+        """Tell whether all quotes rest that the posture and the limit allow, and nothing about them is in doubt."""
+        context, world = self._facts.context, self._facts.world
+        if context is None or not context.gate.is_open or context.state.strategy_paused:
+            return False
+        if world.disagreements():
+            return False
+        number = len(world.ours())
+        if number == 2 * LEVELS:
+            return True
+        return number > 0 and self._is_held_back()
+
+    def _is_held_back(self) -> bool:
+        """Tell whether fewer quotes than usual are right: a posture says so, or the limit leaves no room for all."""
+        context = self._facts.context
+        assert context is not None
+        if context.posture >= Posture.ONE_SIDE:
+            return True
+        held = abs(context.ledger.position_quantity) * context.state.risk_price(context.rules)
+        return held + LEVELS * SIZE_QUOTE > LIMIT_QUOTE
+
+    def pause(self) -> str:
+        """Return the named cause of a pause, empty if there is none: the daemon is idle and does not say why."""
+        context = self._facts.context
+        if context is None:
+            return ""
+        if not context.gate.is_open:
+            return "; ".join(context.gate.reasons)
+        if context.posture >= Posture.PULL:
+            return f"{context.posture.label}: {context.posture_reason}"
+        return ""
+
+    def is_true(self, cause: str) -> bool:
+        """Tell whether the cause of a pause is the case: a market that has moved, or a halt that stands."""
+        if self._facts.operator.latch.path.exists() or self._facts.world.state.strategy_paused:
+            return "halt" in cause or "risk" in cause
+        if "price" in cause or "move" in cause:
+            return self._facts.struck(100.0, "move-market", "jump", "flash_crash", "mark-offset")
+        return False

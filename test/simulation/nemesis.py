@@ -1,0 +1,271 @@
+"""Lets the faults of a plan happen to the daemon: to its network, its process, its host, and at the exchange."""
+
+import asyncio
+import errno
+import os
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sim.fault_file import parse_fault
+from sim.virtual_time import VirtualTimeLoop
+from test.daemon import Sent, World
+from test.simulation.kinds import DAEMON, MARKET
+from test.simulation.operating import Operator
+from test.simulation.plan import Plan, TimedFault
+from utils.errors import ExchangeError
+from utils.http import HttpResponse
+
+_NS = 1_000_000_000
+_PHASES = ("fall_s", "stay_s", "recover_s")
+
+
+class Nemesis:
+    """Carries out a plan; ``note`` is told of each fault, ``sending`` of each request that leaves the daemon."""
+
+    def __init__(
+        self,
+        world: World,
+        plan: Plan,
+        operator: Operator,
+        *,
+        note: Callable[[str], None],
+        sending: Callable[[Sent], None],
+        replied: Callable[[Sent, HttpResponse], None],
+    ) -> None:
+        self._world = world
+        self._operator = operator
+        self._plan = plan
+        self._rng = random.Random(f"nemesis/{plan.seed}")
+        self._note = note
+        self._sending = sending
+        self._replied = replied
+        self._request_faults: list[tuple[float, TimedFault]] = []
+        self._disk_faults: list[tuple[float, TimedFault]] = []
+        self._latency_s = 0.0
+        self._latency_until_s = 0.0
+        self._due_s = {"market": 0.0, "account": 0.0}
+        self._stragglers: set[asyncio.Task[None]] = set()
+        self._busy: set[asyncio.Task[None]] = set()
+        self.fired: Counter[str] = Counter()
+        self.last_s = 0.0
+        """When the last fault struck, or one that lasts was last in force."""
+        self.struck_s: dict[str, float] = {}
+        """Until when a fault of each kind was in force, or when it struck."""
+        self._doings: dict[str, Callable[[TimedFault], Awaitable[None] | None]] = {
+            "cut": self._cut,
+            "half-open": self._half_open,
+            "vanish": self._vanish,
+            "stop": self._stop,
+            "stall": self._stall,
+            "clock-step": self._step_clock,
+            "disk-full": self._spoil_disk,
+            "disk-broken": self._spoil_disk,
+            "latency": self._slow_down,
+            "straggle": self._strike_requests,
+            "twice": self._strike_requests,
+            "second-daemon": self._second_daemon,
+            "person-trades": self._person_trades,
+            "person-order": self._person_order,
+        }
+        world.tamper = self._tamper
+        world.late_s = self._late_s
+        world.run_blocking = self._run_blocking
+        world.has_plain_streams = not any(each.kind == "latency" for each in plan.faults)
+
+    async def play(self, faults: list[TimedFault]) -> None:
+        """Let these faults happen at their times; return when the last has struck."""
+        for fault in faults:
+            wait_s = fault.at_s - self._world.now_s
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            self.strike(fault)
+
+    def strike(self, fault: TimedFault) -> None:
+        """Let one fault happen; what takes time goes on by itself."""
+        self._note(str(fault).strip())
+        now_s = self._world.now_s
+        until_s = now_s + max(fault.for_s, sum(fault.values.get(name, 0) for name in _PHASES))
+        self.struck_s[fault.kind] = max(self.struck_s.get(fault.kind, 0.0), until_s)
+        self.last_s = max(self.last_s, until_s)
+        if fault.kind in MARKET:
+            self.fired[fault.kind] += 1
+            return
+        if fault.kind not in DAEMON:
+            values = {name: _text(value) for name, value in fault.values.items()}
+            rule = parse_fault({"fault": fault.kind, **values}, f"fault at {fault.at_s} s")
+            self._world.exchange.inject(rule, self._world.clock.time_ms())
+            return
+        self.fired[fault.kind] += 1
+        doing = self._doings[fault.kind](fault)
+        if doing is not None:
+            task = asyncio.ensure_future(doing)
+            self._busy.add(task)
+            task.add_done_callback(self._busy.discard)
+
+    async def calm(self) -> None:
+        """Wait until whatever takes time is over; from then on nothing is wrong any more."""
+        while self._busy:
+            await asyncio.wait(set(self._busy))
+        self._world.link.restore()
+        self._request_faults.clear()
+        self._disk_faults.clear()
+        self._latency_s = 0.0
+        self._set_clock(0)
+
+    def struck_within(self, seconds: float, *kinds: str) -> bool:
+        """Tell whether one of these kinds was in force, or struck, within so many seconds."""
+        since_s = self._world.now_s - seconds
+        return any(self.struck_s.get(kind, -1e9) >= since_s for kind in kinds)
+
+    def fired_at_exchange(self, kind: str) -> int:
+        """Return how often a kind of the exchange's has struck."""
+        return self._world.exchange.faults.counts[kind]
+
+    # --- the network ------------------------------------------------------------------------------------------
+
+    async def _cut(self, fault: TimedFault) -> None:
+        self._world.link.cut()
+        await asyncio.sleep(fault.for_s)
+        self._world.link.restore()
+
+    async def _half_open(self, fault: TimedFault) -> None:
+        self._world.link.half_open()
+        await asyncio.sleep(fault.for_s)
+        self._world.link.restore()
+
+    def _slow_down(self, fault: TimedFault) -> None:
+        self._latency_s = fault.values["ms"] / 1000
+        self._latency_until_s = self._world.now_s + fault.for_s
+
+    def _strike_requests(self, fault: TimedFault) -> None:
+        self._request_faults.append((self._world.now_s + fault.for_s, fault))
+
+    async def _tamper(self, sent: Sent) -> HttpResponse | None:
+        self._sending(sent)
+        reply = await self._carried(sent)
+        self._replied(sent, reply)
+        return reply
+
+    async def _carried(self, sent: Sent) -> HttpResponse:
+        now_s = self._world.now_s
+        harm = self._harm(sent, now_s) if self._request_faults else None
+        latency_s = self._latency_s if now_s < self._latency_until_s else 0.0
+        if harm is not None and harm.kind == "straggle":
+            late_s = harm.values["late_ms"] / 1000 * self._rng.random()
+            task = asyncio.ensure_future(self._straggle(sent, late_s))
+            self._stragglers.add(task)
+            task.add_done_callback(self._stragglers.discard)
+            await sent.hang()
+        if latency_s:
+            await asyncio.sleep(latency_s)
+        reply = await sent.deliver()
+        if harm is not None and harm.kind == "twice" and sent.method in ("PUT", "DELETE"):
+            reply = self._rng.choice([reply, await sent.deliver()])
+        if latency_s:
+            await asyncio.sleep(latency_s)
+        return reply
+
+    def _harm(self, sent: Sent, now_s: float) -> TimedFault | None:
+        self._request_faults = [each for each in self._request_faults if each[0] > now_s]
+        for _, fault in self._request_faults:
+            values = fault.values
+            if values.get("method", sent.method) != sent.method or values.get("path", sent.path) != sent.path:
+                continue
+            if self._rng.random() < values["probability"]:
+                return fault
+        return None
+
+    async def _straggle(self, sent: Sent, late_s: float) -> None:
+        """Bring a request to the exchange when nobody waits for its reply any more."""
+        await asyncio.sleep(late_s)
+        try:
+            await sent.deliver()
+        except ExchangeError as error:
+            self._note(f"{sent.method} {sent.path} came to nothing: {error}")
+
+    def _late_s(self, message: str) -> float:
+        """Return how late a message comes; none overtakes one before it."""
+        now_s = self._world.now_s
+        kind = "market" if message.startswith('{"stream"') else "account"
+        late_s = self._latency_s if now_s < self._latency_until_s else 0.0
+        self._due_s[kind] = max(now_s + late_s, self._due_s[kind])
+        return self._due_s[kind] - now_s
+
+    # --- the process and its host -----------------------------------------------------------------------------
+
+    async def _vanish(self, fault: TimedFault) -> None:
+        if not self._operator.is_back.is_set():
+            return
+        self._operator.is_back.clear()
+        await self._world.vanish()
+        self._operator.gone_s = self._world.now_s
+        await asyncio.sleep(fault.for_s)
+        self._operator.start()
+
+    async def _stop(self, fault: TimedFault) -> None:
+        if not self._operator.is_back.is_set():
+            return
+        self._operator.is_back.clear()
+        await self._operator.stop()
+        await asyncio.sleep(fault.for_s)
+        self._operator.start()
+
+    def _stall(self, fault: TimedFault) -> None:
+        """Let nothing of the daemon run for a while, as SIGSTOP does, while the world goes on."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        exchange, clock = self._world.exchange, self._world.clock
+        end_ns = loop.now_ns + int(fault.values["seconds"] * _NS)
+        self.last_s = max(self.last_s, end_ns / _NS)
+        self.struck_s["stall"] = end_ns / _NS
+        while loop.now_ns < end_ns:
+            loop._now_ns = min(loop.now_ns + 10_000_000, end_ns)
+            exchange.advance(clock.time_ms())
+            self._operator.frozen(loop.now_ns)
+
+    def _step_clock(self, fault: TimedFault) -> None:
+        self._set_clock(fault.values["by_ms"])
+        asyncio.get_running_loop().call_later(fault.for_s, self._set_clock, 0)
+
+    def _set_clock(self, skew_ms: int) -> None:
+        self._world.skew_ms = self._world.daemon_clock.skew_ms = skew_ms
+
+    def _spoil_disk(self, fault: TimedFault) -> None:
+        self._disk_faults.append((self._world.now_s + fault.for_s, fault))
+
+    async def _run_blocking(self, work: Callable[[], None]) -> None:
+        """Do blocking work here, as a thread would make two runs differ, unless the disk does not take it."""
+        now_s = self._world.now_s
+        for until_s, fault in self._disk_faults:
+            if now_s < until_s and self._rng.random() < fault.values["probability"]:
+                number = errno.ENOSPC if fault.kind == "disk-full" else errno.EIO
+                raise OSError(number, os.strerror(number))
+        work()
+
+    async def _second_daemon(self, _fault: TimedFault) -> None:
+        if not self._operator.is_back.is_set():
+            return
+        await self._operator.start_second()
+
+    # --- other people -----------------------------------------------------------------------------------------
+
+    def _person_trades(self, fault: TimedFault) -> None:
+        self._do_at_exchange("foreign-fill", side=fault.values["side"], quantity=fault.values["quantity"])
+
+    def _person_order(self, fault: TimedFault) -> None:
+        values = {"side": fault.values["side"], "quantity": fault.values["quantity"]}
+        self._do_at_exchange("foreign-order", away_bps="200", new_client_id="of-a-person", **values)
+
+    def _do_at_exchange(self, kind: str, **values: Any) -> None:
+        rule = parse_fault({"fault": kind, **{name: _text(each) for name, each in values.items()}})
+        self._world.exchange.inject(rule, self._world.clock.time_ms())
+        self.struck_s[kind] = self._world.now_s
+
+
+def _text(value: Any) -> str:
+    """Return a value of a plan as the text of a scenario file."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return '"null"' if value == "null" else str(value)

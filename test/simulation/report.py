@@ -1,0 +1,80 @@
+"""What the runs of many seeds come to: figures, and a table of which faults struck and which branches were reached."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from test.simulation.kinds import ALL
+from test.simulation.run import Outcome
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that so much of all values do not exceed, 0 without any."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what a program would want to know of these runs."""
+    recovered = [each for outcome in outcomes for each in outcome.recovered_s]
+    faults = sum((outcome.faults for outcome in outcomes), Counter[str]())
+    reached = sum((outcome.reached for outcome in outcomes), Counter[str]())
+    seconds, cpu_s = sum(each.seconds for each in outcomes), sum(each.cpu_s for each in outcomes)
+    return {
+        "seeds": len(outcomes),
+        "hours": round(seconds / 3600, 2),
+        "violations": [
+            {"seed": outcome.seed, "rule": each.rule, "at_s": each.at_s, "text": each.text}
+            for outcome in outcomes
+            for each in outcome.violations
+        ],
+        "recovered_s": {
+            "count": len(recovered),
+            "p50": percentile(recovered, 0.5),
+            "p99": percentile(recovered, 0.99),
+            "max": max(recovered, default=0.0),
+        },
+        "pauses": dict(Counter(cause for outcome in outcomes for cause in outcome.pauses).most_common(20)),
+        "quoted_share": round(sum(each.quoted_s for each in outcomes) / seconds, 3) if seconds else 0.0,
+        "requests": sum(each.requests for each in outcomes),
+        "fills": sum(each.fills for each in outcomes),
+        "halts": sum(each.halts for each in outcomes),
+        "strikes": sum(faults.values()),
+        "faults": dict(sorted(faults.items())),
+        "faults_never": sorted(set(ALL) - set(faults)),
+        "reached": dict(sorted(reached.items())),
+        "cpu_s": round(cpu_s, 1),
+        "hours_a_minute": round(seconds / 60 / cpu_s, 2) if cpu_s else 0.0,
+        "traces": {str(outcome.seed): outcome.trace for outcome in outcomes},
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as text for people."""
+    recovered = found["recovered_s"]
+    lines = [
+        f"{found['seeds']} seeds, {found['hours']} hours, {found['strikes']} strikes of faults,"
+        f" {found['requests']} requests, {found['fills']} fills, {found['halts']} halts cleared,"
+        f" quotes rested {found['quoted_share']:.1%} of the time",
+        f"back to quoting after {recovered['count']} storms: p50 {recovered['p50']} s, p99 {recovered['p99']} s,"
+        f" max {recovered['max']} s; pauses: {found['pauses'] or 'none'}",
+        f"{found['hours_a_minute']} simulated hours a minute of CPU",
+        "",
+        *_columns(found["faults"], "fault kinds that struck"),
+        f"never: {', '.join(found['faults_never']) or 'none'}",
+        "",
+        *_columns(found["reached"], "branches that were reached"),
+        "",
+        *("VIOLATION seed {seed} {at_s:.2f} s {rule}: {text}".format(**each) for each in found["violations"]),
+        f"violations: {len(found['violations'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _columns(counts: dict[str, int], title: str) -> list[str]:
+    cells = [f"{name} {number}" for name, number in counts.items()]
+    rows = [cells[at : at + 4] for at in range(0, len(cells), 4)]
+    return [
+        f"{title} ({len(cells)}):",
+        *("  " + "".join(f"{cell:<34}" for cell in row).rstrip() for row in rows),
+    ]

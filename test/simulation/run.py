@@ -1,0 +1,279 @@
+"""One run of a plan: storms, recoveries, comparisons and a clean stop, watched by the oracle all along."""
+
+import asyncio
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from core.engine import Engine, ExitCode
+from sim.directed import DirectedMarket
+from sim.market import Market
+from sim.profiles import PROFILES
+from sim.rules import MAINNET
+from sim.script import Drought, Halt, Happening, Move
+from sim.synthetic import SyntheticMarket
+from test.daemon import World, in_a_world
+from test.simulation.facts import Facts, Violation
+from test.simulation.kinds import MARKET
+from test.simulation.liveness import Liveness
+from test.simulation.nemesis import Nemesis
+from test.simulation.operating import Operator
+from test.simulation.oracle import LOOK_EVERY_S, Oracle
+from test.simulation.plan import Plan, TimedFault, load_plan
+from test.simulation.swarm import draw_plan
+
+SYMBOL = "BTCUSDT"
+WALLET_QUOTE = 20_000
+USUAL_EVENTS_PER_SECOND = 78.0
+"""What the synthetic market of the symbol brings on average by itself."""
+RECOVERS_WITHIN_S = 60.0
+AGREES_WITHIN_S = 20.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How one run went; times are virtual seconds. ``recovered_s`` has a number for each storm that quotes followed."""
+
+    seed: int
+    violations: list[Violation] = field(default_factory=list)
+    trace: str = ""
+    log: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    recovered_s: list[float] = field(default_factory=list)
+    pauses: list[str] = field(default_factory=list)
+    quoted_s: float = 0.0
+    seconds: float = 0.0
+    requests: int = 0
+    fills: int = 0
+    halts: int = 0
+    cpu_s: float = 0.0
+
+    @property
+    def quoted_share(self) -> float:
+        """Return in which part of the time quotes rested."""
+        return self.quoted_s / self.seconds if self.seconds else 0.0
+
+
+class Run:
+    """One world, its storms and its judge."""
+
+    def __init__(self, world: World, plan: Plan, outcome: Outcome, *, go_on: bool) -> None:
+        self._world = world
+        self._plan = plan
+        self._outcome = outcome
+        self._go_on = go_on
+        self._found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._operator = Operator(
+            world, plan, note=self._note, violated=self._violated, on_engine=self._new_engine
+        )
+        self._nemesis = Nemesis(
+            world,
+            plan,
+            self._operator,
+            note=self._note,
+            sending=lambda sent: self._oracle.sending(sent),
+            replied=lambda sent, reply: self._oracle.replied(sent, reply),
+        )
+        facts = Facts(world, plan, self._nemesis, self._operator, self._violated)
+        self._oracle = Oracle(facts)
+        self._liveness = Liveness(facts)
+        self._operator.on_exit = self._oracle.lifelines.ended
+        self._operator.frozen = self._oracle.lifelines.frozen
+        world.exchange.attend(self._oracle)
+
+    def _note(self, what: str) -> None:
+        self._outcome.log.append(f"{self._world.now_s:9.2f} {what}")
+
+    def _violated(self, rule: str, what: object) -> None:
+        known = [each.rule for each in self._outcome.violations]
+        if rule in known:
+            return
+        self._outcome.violations.append(Violation(rule, self._world.now_s, str(what)))
+        self._note(f"VIOLATED {rule}: {what}")
+        if not self._go_on and not self._found.done():
+            self._found.set_result(None)
+
+    def _new_engine(self, engine: Engine) -> None:
+        self._oracle.new_engine(engine)
+
+    async def go(self) -> None:
+        """Let everything happen that is planned, or as much as it takes to find a violation."""
+        playing = asyncio.ensure_future(self._play())
+        helping = [asyncio.ensure_future(each) for each in (self._look(), self._operator.look_after())]
+        try:
+            await asyncio.wait({playing, self._found, *helping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (playing, *helping):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (playing, *helping):
+                task.cancel()
+            await asyncio.gather(playing, *helping, return_exceptions=True)
+            self._sum_up()
+
+    async def _look(self) -> None:
+        while True:
+            self._oracle.look()
+            if self._world.ours():
+                self._outcome.quoted_s += LOOK_EVERY_S
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _play(self) -> None:
+        self._operator.start()
+        for number in range(self._plan.rounds):
+            begin_s = number * self._plan.round_s
+            await self._storm(begin_s)
+            await self._recover()
+            rest_s = begin_s + self._plan.round_s - self._world.now_s
+            if rest_s > 0 and number + 1 < self._plan.rounds:
+                await asyncio.sleep(rest_s)
+        await self._end()
+
+    async def _storm(self, begin_s: float) -> None:
+        end_s = begin_s + self._plan.round_s
+        faults = [each for each in self._plan.faults if begin_s <= each.at_s < end_s]
+        await self._nemesis.play(faults)
+        over_s = begin_s + self._plan.storm_s - self._world.now_s
+        if over_s > 0:
+            await asyncio.sleep(over_s)
+        await self._nemesis.calm()
+        await self._operator.is_back.wait()
+        if self._world.state.strategy_paused:
+            self._operator.resume()
+        self._note("the storm is over")
+
+    async def _recover(self) -> None:
+        """Wait until quotes rest again and books agree; complain if neither that nor a true cause is there in time."""
+        over_s = self._world.now_s
+        while not self._liveness.is_quoting():
+            if self._world.now_s - over_s > RECOVERS_WITHIN_S:
+                cause = self._liveness.pause()
+                if not cause or not self._liveness.is_true(cause):
+                    self._violated(
+                        "INV-27",
+                        f"no quotes {RECOVERS_WITHIN_S:g} s after the storm: {cause or 'no cause named'}",
+                    )
+                self._outcome.pauses.append(cause)
+                return
+            await asyncio.sleep(0.1)
+        self._outcome.recovered_s.append(round(self._world.now_s - over_s, 2))
+        await self._agree()
+
+    async def _agree(self) -> None:
+        """Wait until the books equal the exchange's; a trade or an amendment may be on its way at any moment."""
+        began_s = self._world.now_s
+        while differences := self._oracle.books.differences():
+            if self._world.now_s - began_s > AGREES_WITHIN_S:
+                rule, _, what = differences[0].partition(" ")
+                self._violated(rule, what)
+                return
+            await asyncio.sleep(0.1)
+
+    async def _end(self) -> None:
+        self._operator.is_back.clear()
+        running = self._world.running
+        if running is not None and not running.done():
+            code = await self._operator.stop()
+            if code not in (ExitCode.STOPPED, ExitCode.HALTED, None):
+                self._violated("INV-16", f"a stop in calm ended as {code.name}")
+        if ours := self._world.ours():
+            self._violated("INV-16", f"{len(ours)} orders rest after a clean stop")
+        self._oracle.books.inv_22_files_parse()
+        if self._nemesis.fired_at_exchange("wipe-account") or self._disk_was_spoilt():
+            return  # what became of orders was lost with the account, or with the disk
+        if problems := (await self._world.audit()).problems:
+            self._violated("INV-11", f"not every order is accounted for: {problems[:3]}")
+
+    def _disk_was_spoilt(self) -> bool:
+        return any(self._nemesis.fired[kind] for kind in ("disk-full", "disk-broken", "vanish"))
+
+    def _sum_up(self) -> None:
+        outcome, world = self._outcome, self._world
+        outcome.trace = str(self._oracle.trace)
+        outcome.requests = self._oracle.trace.requests
+        outcome.seconds = world.now_s
+        outcome.faults = self._nemesis.fired + world.exchange.faults.counts
+        outcome.halts = self._operator.resumes
+        outcome.fills = world.count("fills")
+        outcome.reached.update({f"exit {name}": number for name, number in self._operator.exits.items()})
+
+
+def market_of(plan: Plan, start_ms: int) -> Market:
+    """Return the plan's market: random at so many events a second, with the shocks of the plan."""
+    slower = USUAL_EVENTS_PER_SECOND / plan.events_per_second
+    usual = PROFILES[SYMBOL]
+    profile = replace(usual, burst_gap_ms=usual.burst_gap_ms * slower)
+    market = SyntheticMarket({SYMBOL: MAINNET[SYMBOL]}, start_ms, seed=plan.seed, profiles={SYMBOL: profile})
+    script = [_happening(each, start_ms) for each in plan.faults if each.kind in MARKET]
+    return DirectedMarket(market, script, start_ms) if script else market
+
+
+def _happening(fault: TimedFault, start_ms: int) -> Happening:
+    at_ms, values = int(fault.at_s * 1000), fault.values
+    if fault.kind == "jump":
+        return Move(at_ms, None, values["bps"] * 100)
+    if fault.kind == "flash_crash":
+        fall_ms, stay_ms, recover_ms = (
+            int(values[name] * 1000) for name in ("fall_s", "stay_s", "recover_s")
+        )
+        return Move(at_ms, None, values["bps"] * 100, fall_ms, stay_ms, recover_ms, 800)
+    end_ms = at_ms + max(1, int(fault.for_s * 1000))
+    if fault.kind == "drought":
+        return Drought(at_ms, None, end_ms, values["factor"])
+    return Halt(at_ms, None, end_ms, prints_only=False)
+
+
+def run_plan(plan: Plan, *, go_on: bool = False) -> Outcome:
+    """Carry out a plan in virtual time; end at the first violation unless told to go on."""
+    outcome = Outcome(plan.seed)
+    began_s = time.process_time()
+
+    async def story(world: World) -> None:
+        await Run(world, plan, outcome, go_on=go_on).go()
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            in_a_world(
+                Path(folder),
+                story,
+                symbol=SYMBOL,
+                seed=plan.seed,
+                wallet=WALLET_QUOTE,
+                market=lambda start_ms: market_of(plan, start_ms),
+            )
+        except Exception as error:  # noqa: BLE001 - a run that the harness does not survive has failed
+            text = "".join(traceback.format_exception(error))
+            outcome.violations.append(Violation("harness", outcome.seconds, text))
+    outcome.cpu_s = time.process_time() - began_s
+    return outcome
+
+
+def run_seed(
+    seed: int,
+    *,
+    hours: float = 1.0,
+    faults_per_hour: float = 600.0,
+    kinds: Sequence[str] | None = None,
+    script: Path | None = None,
+    events_per_second: float = 20.0,
+    go_on: bool = False,
+) -> Outcome:
+    """Return how the storms of a seed went, or, with ``script``, those of a scenario file.
+
+    ``kinds`` enables these kinds of fault and no others. The run ends at the first violation unless told to ``go_on``.
+    """
+    if script is not None:
+        return run_plan(load_plan(script), go_on=go_on)
+    plan = draw_plan(
+        seed,
+        hours=hours,
+        faults_per_hour=faults_per_hour,
+        kinds=kinds,
+        events_per_second=events_per_second,
+    )
+    return run_plan(plan, go_on=go_on)

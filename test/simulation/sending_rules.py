@@ -1,0 +1,238 @@
+"""What must hold of requests: at the moment at which they leave the daemon, and of the exchange's answers to them."""
+
+import json
+from collections import deque
+from typing import Any
+
+from core.gate import Gate
+from sim.messages import Request, Response
+from sim.params import Params
+from test.daemon import Sent
+from test.simulation.facts import Facts
+from utils.http import HttpResponse
+
+MAX_BOOK_AGE_S = 3.0
+_FILTERS = frozenset(
+    {
+        -1111,
+        -1013,
+        -4000,
+        -4001,
+        -4002,
+        -4003,
+        -4004,
+        -4005,
+        -4014,
+        -4016,
+        -4023,
+        -4024,
+        -4025,
+        -4131,
+        -4164,
+        -2010,
+    }
+)
+_LIMITS = frozenset({-1003, -1015})
+_CHANGED_RULES = (
+    "symbol-rules",
+    "symbol-missing",
+    "halt",
+    "mark-offset",
+    "move-market",
+    "jump",
+    "flash_crash",
+)
+_CHANGED_CLOCKS = (
+    "clock-skew",
+    "clock-step",
+    "wrong-server-time",
+    "stale-reads",
+    "stall",
+    "delay-request",
+    "straggle",
+    "latency",
+)
+_KEPT_REFUSALS = 300
+_REFUSALS_A_MINUTE = 4
+_CANCELS_A_MINUTE = 60
+
+
+class SendingRules:
+    """INV-06, -07, -08, -09, -20, -26 and -29."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._closed_s: float | None = 0.0
+        self._gate: Gate | None = None
+        self._banned_until_s = 0.0
+        self._refused: dict[tuple[Any, ...], deque[float]] = {}
+        self._stale_s: deque[float] = deque(maxlen=50)
+
+    def follow(self, gate: Gate) -> None:
+        """Follow the gate of a daemon that has just been started."""
+        self._gate = gate
+        self._closed_s = None if gate.is_open else self._facts.now_s
+        gate.listen(lambda: self._note_gate(gate))
+
+    def _note_gate(self, gate: Gate) -> None:
+        if gate is self._gate:
+            if gate.is_open:
+                self._closed_s = None
+            elif self._closed_s is None:
+                self._closed_s = self._facts.now_s
+
+    # --- at the moment of sending -----------------------------------------------------------------------------
+
+    def sending(self, sent: Sent) -> None:
+        """Look at a request that leaves the daemon now."""
+        self.inv_08_nothing_within_a_ban(sent)
+        self.inv_20_orders_of_others_are_left_alone(sent)
+        if self._opens_or_changes_quotes(sent):
+            self.inv_09_gate_is_open(sent)
+            self.inv_06_book_is_fresh(sent)
+
+    @staticmethod
+    def _opens_or_changes_quotes(sent: Sent) -> bool:
+        if sent.path not in ("/fapi/v1/order", "/fapi/v1/batchOrders"):
+            return False
+        return sent.method == "PUT" or (sent.method == "POST" and "reduceOnly=true" not in sent.query)
+
+    def inv_09_gate_is_open(self, sent: Sent) -> None:
+        """INV-09: no quote is sent or amended while the gate is closed, except in the very turn of its closing."""
+        closed_s = self._closed_s
+        if closed_s is not None and closed_s < self._facts.now_s:
+            context = self._facts.context
+            reasons = "; ".join(context.gate.reasons) if context is not None else "no daemon"
+            self._facts.violated("INV-09", f"{sent.method} {sent.path} while the gate is closed: {reasons}")
+
+    def inv_06_book_is_fresh(self, sent: Sent) -> None:
+        """INV-06: the book at the moment of sending is not crossed, and was proven within the configured 3 s."""
+        context = self._facts.context
+        if context is None:
+            return
+        book, state = context.state.book, context.state
+        age_s = self._facts.now_s - state.book_proven_ns / 1e9
+        if book is None or book.bid_ticks >= book.ask_ticks:
+            self._facts.violated("INV-06", f"{sent.method} {sent.path} on the book {book}")
+        elif age_s > MAX_BOOK_AGE_S:
+            self._facts.violated("INV-06", f"{sent.method} {sent.path} on a book of {age_s:.2f} s ago")
+
+    def inv_20_orders_of_others_are_left_alone(self, sent: Sent) -> None:
+        """INV-20: no order without our prefix is amended or cancelled, and nothing cancels all orders at once."""
+        if sent.method not in ("PUT", "DELETE") or "rder" not in sent.path:
+            return
+        if sent.path == "/fapi/v1/allOpenOrders":
+            self._facts.violated(
+                "INV-20", "all open orders of the symbol were cancelled, those of others too"
+            )
+            return
+        for order_id in _order_ids(Params.of_request(sent.query, "")):
+            order = self._facts.instrument.by_client.get(order_id) or next(
+                (each for each in self._facts.instrument.open.values() if str(each.order_id) == order_id),
+                None,
+            )
+            if order is not None and not order.client_order_id.startswith("qpmm-"):
+                self._facts.violated("INV-20", f"{sent.method} of {order.client_order_id}, which is not ours")
+
+    def inv_08_nothing_within_a_ban(self, sent: Sent) -> None:
+        """INV-08: nothing is sent until a ban is over of which the daemon has been told."""
+        left_s = self._banned_until_s - self._facts.now_s
+        if left_s > 0:
+            self._facts.violated("INV-08", f"{sent.method} {sent.path} with {left_s:.1f} s of a ban left")
+
+    def replied(self, _sent: Sent, reply: HttpResponse) -> None:
+        """Look at a reply that the daemon is about to get."""
+        if reply.status == 418:
+            rest_s = float(reply.headers.get("retry-after", 0))
+            self._banned_until_s = max(self._banned_until_s, self._facts.now_s + rest_s)
+
+    def restarted(self) -> None:
+        """Note that a new process knows nothing of a ban yet."""
+        self._banned_until_s = 0.0
+
+    # --- at the exchange --------------------------------------------------------------------------------------
+
+    def answered(self, request: Request, response: Response) -> None:
+        """Look at what the exchange itself has answered."""
+        if response.status == 200 or request.path.startswith("/sim/"):
+            return
+        code = _code_of(response)
+        if code in _LIMITS:
+            self.inv_08_limits_are_kept(request, code)
+        elif code == -1021:
+            self.inv_29_timestamps_are_repaired(request)
+        elif request.method in ("POST", "PUT") and code in _FILTERS:
+            self.inv_07_filters_are_kept(request, response)
+        if request.method != "GET" and response.status == 400 and code != -1021:
+            self.inv_26_refused_requests_are_not_repeated(request, code)
+
+    def inv_07_filters_are_kept(self, request: Request, response: Response) -> None:
+        """INV-07: no order is refused for tick, step, band or size, unless rules or prices have just changed."""
+        if "reduceOnly=true" not in request.query and not self._facts.struck(90.0, *_CHANGED_RULES):
+            self._facts.violated("INV-07", f"{request.method} {request.query}: {response.body.decode()}")
+
+    def inv_08_limits_are_kept(self, request: Request, code: int) -> None:
+        """INV-08: the exchange's limits are never hit, unless another program has used them up in this window."""
+        if not self._facts.struck(61.0, "used-weight", "used-orders"):
+            self._facts.violated("INV-08", f"{request.method} {request.path} got {code}")
+
+    def inv_29_timestamps_are_repaired(self, request: Request) -> None:
+        """INV-29: timestamps are in the exchange's window, or refused and repaired.
+
+        At most 30 in a minute while clocks are being changed or requests delayed; otherwise none at all.
+        """
+        now_s = self._facts.now_s
+        self._stale_s.append(now_s)
+        lately = sum(now_s - each < 60 for each in self._stale_s)
+        if not self._facts.struck(90.0, *_CHANGED_CLOCKS):
+            self._facts.violated("INV-29", f"{request.method} {request.path} was refused for its timestamp")
+        elif lately > 30:
+            self._facts.violated("INV-29", f"{lately} timestamps were refused within a minute")
+
+    def inv_26_refused_requests_are_not_repeated(self, request: Request, code: int) -> None:
+        """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
+
+        A cancel has to be tried until nothing rests, and the dead-man switch until it is armed, whatever the answer:
+        for those 60 a minute are the bound on attempts.
+        """
+        params = Params.of_request(request.query, request.body)
+        cause = (request.method, request.path, code, *(params.text_or(name, "") for name in _INTENT))
+        times = self._refused.setdefault(cause, deque(maxlen=64))
+        now_s = self._facts.now_s
+        while times and now_s - times[0] > 60:
+            times.popleft()
+        times.append(now_s)
+        if len(self._refused) > _KEPT_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+        keeps_safe = request.method == "DELETE" or request.path == "/fapi/v1/countdownCancelAll"
+        if len(times) > (_CANCELS_A_MINUTE if keeps_safe else _REFUSALS_A_MINUTE):
+            self._facts.violated("INV-26", f"{cause} was refused {len(times)} times within a minute")
+
+
+_INTENT = (
+    "side",
+    "price",
+    "quantity",
+    "origClientOrderId",
+    "orderId",
+    "leverage",
+    "batchOrders",
+    "origClientOrderIdList",
+)
+
+
+def _code_of(response: Response) -> int:
+    try:
+        return int(json.loads(response.body)["code"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _order_ids(params: Params) -> list[str]:
+    ids = [params.text_or(name, "") for name in ("origClientOrderId", "orderId")]
+    for name in ("origClientOrderIdList", "orderIdList"):
+        if text := params.text_or(name, ""):
+            ids += [str(each) for each in json.loads(text)]
+    if text := params.text_or("batchOrders", ""):
+        ids += [str(each.get("origClientOrderId", each.get("orderId", ""))) for each in json.loads(text)]
+    return [each for each in ids if each]

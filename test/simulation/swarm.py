@@ -1,0 +1,69 @@
+"""What a seed makes of a storm: which kinds of fault there are, how often each, and when.
+
+Each seed enables about a quarter of all kinds, at least three, and gives them weights of its own: a seed that has few
+kinds drives each of them deeper than one that has all. Faults come in bursts, with calm in between.
+"""
+
+import random
+from collections.abc import Sequence
+
+from test.simulation.kinds import ALL, RARE
+from test.simulation.plan import ROUND_S, STORM_S, Plan, TimedFault
+
+SHARE = 0.25
+LEAST_KINDS = 3
+_RARELY = 0.2
+
+
+def draw_plan(
+    seed: int,
+    *,
+    hours: float,
+    faults_per_hour: float,
+    kinds: Sequence[str] | None = None,
+    events_per_second: float = 20.0,
+) -> Plan:
+    """Return the plan of a seed; with ``kinds``, only those are enabled."""
+    rng = random.Random(f"swarm/{seed}")
+    enabled = list(kinds) if kinds is not None else draw_kinds(rng)
+    weights = [rng.uniform(0.2, 1.0) * (_RARELY if kind in RARE else 1.0) for kind in enabled]
+    rounds = max(1, round(hours * 3600 / ROUND_S))
+    each = faults_per_hour * hours / rounds
+    faults = [
+        fault for number in range(rounds) for fault in _storm(rng, number * ROUND_S, each, enabled, weights)
+    ]
+    return Plan(
+        seed=seed,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
+        rounds=rounds,
+        mode=rng.choice(("amend", "amend", "replace")),
+        transport=rng.choice(("rest", "rest", "ws")),
+        offset_percent=rng.choice((0.01, 0.03, 0.1)),
+        events_per_second=events_per_second,
+    )
+
+
+def draw_kinds(rng: random.Random) -> list[str]:
+    """Return the kinds that are enabled: each with a chance of a quarter, and no fewer than three."""
+    enabled = [kind for kind in ALL if rng.random() < SHARE]
+    while len(enabled) < LEAST_KINDS:
+        enabled = sorted({*enabled, rng.choice(list(ALL))})
+    return enabled
+
+
+def _storm(
+    rng: random.Random, begin_s: float, number: float, kinds: list[str], weights: list[float]
+) -> list[TimedFault]:
+    """Return about so many faults, in bursts; each is over at the end of the storm."""
+    count = int(number) + (rng.random() < number % 1)
+    bursts = [rng.uniform(0.0, STORM_S) for _ in range(max(1, count // 6))]
+    faults = []
+    for kind in rng.choices(kinds, weights, k=count):
+        at_s = min(
+            max(rng.choice(bursts) + rng.expovariate(1 / 8.0), 12.0 if not begin_s else 0.0), STORM_S - 1
+        )
+        values = ALL[kind](rng)
+        if "for_s" in values:
+            values["for_s"] = round(max(0.001, min(values["for_s"], STORM_S - at_s)), 3)
+        faults.append(TimedFault(round(begin_s + at_s, 2), kind, values))
+    return faults
