@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any
 
 import msgspec
@@ -152,7 +152,7 @@ class UserEvents:
             return
         for balance in account["B"]:
             if balance["a"] == context.rules.quote_asset:
-                paid = Decimal(balance["bc"])
+                paid = wire.finite(balance["bc"])
                 context.ledger.funding_quote += paid
                 log.info("%s: funding of %s %s", context.symbol, paid, context.rules.quote_asset)
 

@@ -4,6 +4,7 @@ Source: binance-futures exchangeInfo, order endpoints, userTrades, positionRisk 
 (ORDER_TRADE_UPDATE), bookTicker and markPrice streams.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
@@ -38,22 +39,32 @@ def symbol_rules(symbol: Json) -> SymbolRules:
     price, lot, market = filters["PRICE_FILTER"], filters["LOT_SIZE"], filters["MARKET_LOT_SIZE"]
     step = _plain(lot["stepSize"])
     return SymbolRules(
-        symbol=symbol["symbol"],
-        base_asset=symbol["baseAsset"],
-        quote_asset=symbol["quoteAsset"],
-        status=symbol["status"],
+        symbol=_name(symbol["symbol"]),
+        base_asset=_name(symbol["baseAsset"]),
+        quote_asset=_name(symbol["quoteAsset"]),
+        status=_name(symbol["status"]),
         tick_size=_plain(price["tickSize"]),
         step_size=step,
-        min_price=Decimal(price["minPrice"]),
-        max_price=Decimal(price["maxPrice"]),
+        min_price=finite(price["minPrice"]),
+        max_price=finite(price["maxPrice"]),
         min_lots=int((Decimal(lot["minQty"]) / step).to_integral_value(ROUND_CEILING)),
         max_lots=int(Decimal(lot["maxQty"]) // step),
         market_max_lots=int(Decimal(market["maxQty"]) // step),
-        min_notional_quote=Decimal(filters["MIN_NOTIONAL"]["notional"]),
-        multiplier_up=Decimal(filters["PERCENT_PRICE"]["multiplierUp"]),
-        multiplier_down=Decimal(filters["PERCENT_PRICE"]["multiplierDown"]),
+        min_notional_quote=finite(filters["MIN_NOTIONAL"]["notional"]),
+        multiplier_up=finite(filters["PERCENT_PRICE"]["multiplierUp"]),
+        multiplier_down=finite(filters["PERCENT_PRICE"]["multiplierDown"]),
         max_open_orders=int(filters["MAX_NUM_ORDERS"]["limit"]),
     )
+
+
+def _name(text: str) -> str:
+    """Return the name; ValueError for one that is none: it stands in logs, files and messages from then on."""
+    if not _NAME.fullmatch(text):
+        raise ValueError("a name with characters that none has")
+    return text
+
+
+_NAME = re.compile(r"[A-Z0-9_]{1,32}")
 
 
 def limit_sizes(limits: Sequence[Json]) -> Sizes:
@@ -76,11 +87,11 @@ def _plain(text: str) -> Decimal:
     return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
 
 
-def _finite(text: str) -> Decimal:
+def finite(text: str) -> Decimal:
     """Return the number; ValueError if it is none that can be summed up: one NaN would spoil the books for good."""
     number = Decimal(text)
     if not number.is_finite():
-        raise ValueError(f"{text} is not a number to count with")
+        raise ValueError(f"{text:.40} is not a number to count with")
     return number
 
 
@@ -129,11 +140,11 @@ def order_event_fill(order: Json, quote_asset: str) -> Fill | None:
         order_id=order["i"],
         client_id=order["c"],
         side=Side(order["S"]),
-        price=_finite(order["L"]),
-        quantity=_finite(order["l"]),
-        commission=_finite(order.get("n") or "0"),
+        price=finite(order["L"]),
+        quantity=finite(order["l"]),
+        commission=finite(order.get("n") or "0"),
         commission_asset=order.get("N") or quote_asset,
-        realized_pnl_quote=_finite(order.get("rp", "0")),
+        realized_pnl_quote=finite(order.get("rp", "0")),
         is_maker=order["m"],
         time_ms=order["T"],
     )
@@ -147,11 +158,11 @@ def user_trade_fill(trade: Json, client_id: str) -> Fill:
         order_id=trade["orderId"],
         client_id=client_id,
         side=Side(trade["side"]),
-        price=_finite(trade["price"]),
-        quantity=_finite(trade["qty"]),
-        commission=_finite(trade["commission"]),
+        price=finite(trade["price"]),
+        quantity=finite(trade["qty"]),
+        commission=finite(trade["commission"]),
         commission_asset=trade["commissionAsset"],
-        realized_pnl_quote=_finite(trade["realizedPnl"]),
+        realized_pnl_quote=finite(trade["realizedPnl"]),
         is_maker=trade["maker"],
         time_ms=trade["time"],
     )
@@ -161,10 +172,10 @@ def position(entry: Json) -> Position:
     """Return one entry of positionRisk v3."""
     return Position(
         symbol=entry["symbol"],
-        quantity=_finite(entry["positionAmt"]),
-        entry_price=_finite(entry["entryPrice"]),
-        mark_price=_finite(entry["markPrice"]),
-        unrealized_pnl_quote=_finite(entry["unRealizedProfit"]),
+        quantity=finite(entry["positionAmt"]),
+        entry_price=finite(entry["entryPrice"]),
+        mark_price=finite(entry["markPrice"]),
+        unrealized_pnl_quote=finite(entry["unRealizedProfit"]),
         update_ms=entry["updateTime"],
     )
 

@@ -505,6 +505,8 @@ def test_event_that_we_do_not_know_is_passed_over(event: dict[str, Any]) -> None
         b'{"e":"ORDER_TRADE_UPDATE","o":{"s":"BTCUSDT"}}',
         b'{"e":"ACCOUNT_UPDATE","a":{"m":"FUNDING_FEE"}}',
         b'{"e":"ACCOUNT_UPDATE","a":{"m":"FUNDING_FEE","B":[{"a":"USDT","bc":"much"}]}}',
+        b'{"e":"ACCOUNT_UPDATE","a":{"m":"FUNDING_FEE","B":[{"a":"USDT","bc":"NaN"}]}}',
+        b'{"e":"ACCOUNT_UPDATE","a":{"m":"FUNDING_FEE","B":[{"a":"USDT","bc":NaN}]}}',
         b"[" * 100_000,
     ],
     ids=lambda message: repr(message[:40]),
