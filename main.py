@@ -27,7 +27,8 @@ from core.day_file import DamagedDay, DayFile, DayRecord  # noqa: E402
 from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E402
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
-from core.log_setup import Logs  # noqa: E402
+from core.hardening import key_file_objection, leave_no_core, write_for_the_owner_only  # noqa: E402
+from core.log_setup import Logs, guard_last_words, harmless  # noqa: E402
 from core.order_audit import Audit, OrderAudit, as_json, as_text  # noqa: E402
 from core.preflight import Preflight, preflight  # noqa: E402
 from core.settings import Settings, settings_from  # noqa: E402
@@ -35,9 +36,10 @@ from core.shutdown import StopRequest  # noqa: E402
 from core.state import shared_state  # noqa: E402
 from utils.background import in_daemon_thread  # noqa: E402
 from utils.clock import ServerClock, SystemClock  # noqa: E402
-from utils.config_loader import Config, ConfigLoaderError, get_config, resolve_path  # noqa: E402
+from utils.config_loader import Config, ConfigLoaderError, forget_keys, get_config, resolve_path  # noqa: E402
 from utils.errors import ExchangeError, StartRefused  # noqa: E402
 from utils.http import AiohttpTransport, BinanceRest  # noqa: E402
+from utils.redaction import redact, redactor  # noqa: E402
 from utils.venue import LIVE, TESTNET, Environment, Venue, paper_venue  # noqa: E402
 from utils.ws import SocketTransport  # noqa: E402
 
@@ -101,15 +103,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"configuration: {error}", file=sys.stderr)
         return ExitCode.REFUSED
     settings = settings_from(config)
-    secrets = (config.BINANCE_API_KEY.reveal(), config.BINANCE_SECRET_KEY.reveal())
+    _guard_keys(config)
+    if objection := _key_objection(settings, config):
+        print(f"configuration: {objection}.", file=sys.stderr)
+        return ExitCode.REFUSED
     commands: dict[str, Callable[[], int]] = {
         "run": lambda: _run(settings, config, parsed),
         "check": lambda: _check(settings, config, parsed),
         "resume": lambda: _resume(settings, accept_loss=parsed.accept_loss),
         "orders": lambda: _orders(settings, config, parsed),
     }
-    with Logs(settings.logs.level, settings.logs.directory, secrets):
+    with Logs(settings.logs.level, settings.logs.directory):
+        if settings.environment is not Environment.PAPER:
+            leave_no_core()
         return commands[parsed.command]()
+
+
+def _guard_keys(config: Config) -> None:
+    """Have the keys masked wherever they might be written, and out of the process environment."""
+    for secret in (config.BINANCE_API_KEY, config.BINANCE_SECRET_KEY):
+        redactor.learn(secret)
+    forget_keys()
+
+
+def _key_objection(settings: Settings, config: Config) -> str:
+    """Return why a file that the keys of an account at Binance stand in may not hold them; empty if it may."""
+    if settings.environment is Environment.PAPER:
+        return ""
+    return next(filter(None, map(key_file_objection, config.key_files)), "")
 
 
 # --- run --------------------------------------------------------------------------------------------------------
@@ -162,7 +183,8 @@ def _signals_go_to(ask: Callable[[str], None]) -> Iterator[None]:
 async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) -> AsyncIterator[Wiring]:
     """Connect a run to its exchange; the embedded simulated one lives as long as the context."""
     clock = SystemClock()
-    key, secret = config.BINANCE_API_KEY.reveal(), config.BINANCE_SECRET_KEY.reveal()
+    key: str = config.BINANCE_API_KEY
+    secret: str = config.BINANCE_SECRET_KEY
     async with _venue(settings) as (venue, account):
         embedded = account == EMBEDDED_ACCOUNT
         if settings.environment is Environment.PAPER and (embedded or not key):
@@ -262,7 +284,7 @@ def _check(settings: Settings, config: Config, parsed: argparse.Namespace) -> in
         print(f"FAIL  {refusal}")
         return ExitCode.REFUSED
     except ExchangeError as error:
-        print(f"FAIL  the checks could not be finished: {error}; try again")
+        _show(f"FAIL  the checks could not be finished: {error}; try again")
         return ExitCode.FAULT
     if found is None:
         print("FAIL  the checks were broken off")
@@ -291,9 +313,16 @@ async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -
 def _print_checks(found: Preflight) -> None:
     width = max(len(check.name) for check in found.checks)
     for check in found.checks:
-        print(f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.found}")
+        _show(f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.found}")
         if check.remedy:
-            print(f"{'':<{width + 8}}remedy: {check.remedy}")
+            _show(f"{'':<{width + 8}}remedy: {check.remedy}")
+        if check.caution:
+            _show(f"{'':<{width + 8}}caution: {check.caution}")
+
+
+def _show(text: str) -> None:
+    """Print what may hold words of the exchange."""
+    print(harmless(redact(text)))
 
 
 def _resume(settings: Settings, *, accept_loss: bool) -> int:
@@ -381,6 +410,8 @@ async def _audited(settings: Settings, config: Config, parsed: argparse.Namespac
 
 
 if __name__ == "__main__":
+    guard_last_words()
+    write_for_the_owner_only()
     _code = main()
     for _number in STOP_SIGNALS:  # Python puts the system's handlers back on its way out, but not over these
         signal.signal(_number, signal.SIG_IGN)

@@ -21,7 +21,7 @@ class AppendFile:
         if path != self._path or self._descriptor < 0:
             self.close()
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 _mark_open(descriptor)
                 _cut_torn_line(descriptor)

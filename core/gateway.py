@@ -29,6 +29,7 @@ from utils.http import (
     refusal_of_entry,
     with_retries,
 )
+from utils.redaction import redactor
 
 ORDER_DOES_NOT_EXIST = -2013
 UNKNOWN_ORDER = -2011
@@ -50,14 +51,27 @@ class AccountModes:
     multi_assets: bool
 
 
+_NOT_NEEDED = {
+    "enableWithdrawals": "withdraw",
+    "enableInternalTransfer": "transfer to other accounts",
+    "permitsUniversalTransfer": "transfer between wallets",
+    "enableSpotAndMarginTrading": "trade spot",
+    "enableMargin": "borrow",
+    "enableVanillaOptions": "trade options",
+    "enablePortfolioMarginTrading": "trade on portfolio margin",
+    "enableFixApiTrade": "trade by FIX",
+}
+"""The rights of a key that are refused, by their names in the answer. Source: wallet API, API key permission."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRights:
     """What an API key may do beside reading."""
 
-    withdrawals: bool
-    transfers: bool
     futures: bool
     ip_restricted: bool
+    beyond_futures: tuple[str, ...]
+    """What it may do that nobody needs who trades futures, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +190,7 @@ class Gateway:
             "/fapi/v1/premiumIndex", {"symbol": symbol}, Security.NONE, attempts, timeout_s
         )
         with readable("the mark price"):
-            return Decimal(reply["markPrice"])
+            return wire.finite(reply["markPrice"])
 
     async def price_at(self, symbol: str, time_ms: int) -> Decimal | None:
         """Return the first price of the minute that begins at this time, None if the exchange does not know it."""
@@ -187,7 +201,7 @@ class Gateway:
         )
         candles = _entries(reply, "a candle")
         with readable("a candle"):
-            return Decimal(candles[0][1]) if candles and int(candles[0][0]) == time_ms else None
+            return wire.finite(candles[0][1]) if candles and int(candles[0][0]) == time_ms else None
 
     # --- account ----------------------------------------------------------------------------------------------
 
@@ -203,7 +217,7 @@ class Gateway:
         with readable("the balance"):
             for entry in entries:
                 if entry["asset"] == asset:
-                    return Decimal(entry["balance"]), Decimal(entry["availableBalance"])
+                    return wire.finite(entry["balance"]), wire.finite(entry["availableBalance"])
             return Decimal(0), Decimal(0)
 
     async def leverage(self, symbol: str) -> int:
@@ -240,12 +254,14 @@ class Gateway:
             lambda: wallet.call("GET", "/sapi/v1/account/apiRestrictions", None, Security.SIGNED)
         )
         with readable("the key's rights"):
+            rights = {
+                **reply,
+                "enableWithdrawals": reply["enableWithdrawals"],
+            }  # without this it is no answer
             return KeyRights(
-                withdrawals=reply["enableWithdrawals"],
-                transfers=reply.get("enableInternalTransfer", False)
-                or reply.get("permitsUniversalTransfer", False),
-                futures=reply["enableFutures"],
-                ip_restricted=reply["ipRestrict"],
+                futures=bool(reply["enableFutures"]),
+                ip_restricted=bool(reply["ipRestrict"]),
+                beyond_futures=tuple(word for name, word in _NOT_NEEDED.items() if rights.get(name)),
             )
 
     async def user_trades(self, symbol: str, after_id: int, since_ms: int) -> list[dict[str, Any]]:
@@ -279,7 +295,7 @@ class Gateway:
         )
         rows = _entries(reply, "the funding")
         with readable("the funding"):
-            return sum((Decimal(row["income"]) for row in rows if row["asset"] == asset), Decimal(0))
+            return sum((wire.finite(row["income"]) for row in rows if row["asset"] == asset), Decimal(0))
 
     def fill(self, trade: dict[str, Any], client_id: str) -> Fill:
         """Return a trade of ``user_trades`` as a fill."""
@@ -442,7 +458,9 @@ class Gateway:
         """Return the account's listen key, valid for 60 minutes from now."""
         reply = await self.rest.call("POST", "/fapi/v1/listenKey", None, Security.KEY)
         with readable("the listen key"):
-            return str(reply["listenKey"])
+            listen_key = str(reply["listenKey"])
+        redactor.learn_minted(listen_key)
+        return listen_key
 
     async def keep_listen_key(self) -> None:
         """Have the listen key live for 60 minutes from now; Refused with -1125 if it is gone."""

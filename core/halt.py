@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from utils.durable import write_whole
+from utils.redaction import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class HaltLatch:
 
     def engage(self, reason: str, now_ms: int) -> None:
         """Have the halt stand on disk, whole or not at all. Raises OSError if the disk does not take it."""
-        write_whole(self.path, msgspec.json.encode(Halt(self._symbol, reason, now_ms)))
+        write_whole(self.path, msgspec.json.encode(Halt(self._symbol, redact(reason), now_ms)))
 
     def clear(self) -> bool:
         """Have no halt stand; return whether there was one."""

@@ -15,6 +15,7 @@ import msgspec
 from core.append_file import AppendFile
 from core.live_order import LiveOrder
 from core.model import SymbolRules
+from utils.redaction import redact
 
 DAY_FORMAT = "%Y%m%d"
 KEEP_DAYS = 14
@@ -55,7 +56,7 @@ def line_of(order: LiveOrder, rules: SymbolRules, now_ms: int) -> JournalLine:
         price=rules.price_text(order.price_ticks),
         quantity=rules.quantity_text(order.lots),
         executed=rules.quantity_text(order.executed_lots) if order.executed_lots else "0",
-        reason=order.reason,
+        reason=redact(order.reason) if order.reason else "",
     )
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
+from utils.redaction import redact
 
+REDACT_FROM = 6
+"""Length from which a text may hold a secret, or a part of one that matters."""
 _FORMULA_STARTS = frozenset(("=", "+", "-", "@", "\t", "\r"))
 _SPECIAL = re.compile(r'"|(?:^|,)(?:[=+@]|-[^,])').search
 """Finds what has to be quoted, or may have to be: a quotation mark, and what a cell of a formula begins with."""
@@ -96,7 +99,7 @@ class MetricsFile:
             row.side,
             row.level,
             row.sub_type,
-            row.details,
+            redact(row.details) if len(row.details) >= REDACT_FROM else row.details,
         )
 
     def close(self) -> None:

@@ -199,6 +199,7 @@ class Folder:
         self.config = merged(own, config)
         self.write_config()
         (path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        (path / ".env").chmod(0o600)
 
     def write_config(self, **changes: Any) -> None:
         """Change some settings, for the next run."""

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from decimal import Decimal
@@ -28,6 +29,7 @@ from utils.config_loader import (
     SafetyConfig,
     Secret,
     StrategyConfig,
+    forget_keys,
     get_config,
     known_keys,
     main,
@@ -697,3 +699,37 @@ def test_accepted_number_comes_back_exactly(folder: Path, value: float) -> None:
     text = f"{value:.6f}"
     file = _write(folder / "number.yaml", f"order_config:\n  price_offset_percent: {text}\n")
     assert get_config(os.devnull, file).order_config.decimal("price_offset_percent") == Decimal(text)
+
+
+# --- where the keys are
+
+
+def test_files_that_hold_a_key_are_known(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either file may; what is in the environment alone is in neither."""
+
+    def names(env_text: str, yaml_text: str) -> list[str]:
+        return [path.name for path in load(yaml_text, env_text).key_files]
+
+    key, secret = f"BINANCE_API_KEY={KEY}\n", f"BINANCE_SECRET_KEY: {KEY}\n"
+    assert names(key, "") == [".env"]
+    assert names("BINANCE_API_KEY=\n", secret) == ["config.yaml"]
+    assert names(key, secret) == [".env", "config.yaml"]
+    monkeypatch.setenv("BINANCE_API_KEY", KEY)
+    assert names("", "") == []
+
+
+def test_keys_are_taken_out_of_the_environment(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After they were read, no child process inherits them; the rest stays."""
+    for name in ENV_NAMES:
+        monkeypatch.setenv(
+            name, {"EXCHANGE_ENV": "paper", "LISTEN_KEY_REFRESH_INTERVAL": "600"}.get(name, "")
+        )
+    monkeypatch.setenv("BINANCE_API_KEY", KEY)
+    monkeypatch.setenv("BINANCE_SECRET_KEY", KEY[::-1])
+    config = load()
+    forget_keys()
+    assert (KEY, KEY[::-1]) == (config.BINANCE_API_KEY, config.BINANCE_SECRET_KEY)
+    seen = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+    assert "LISTEN_KEY_REFRESH_INTERVAL=600" in seen
+    assert KEY not in seen
+    assert KEY[::-1] not in seen

@@ -1,20 +1,24 @@
 """Logs: readable, on a terminal and in a file, and never with a secret in them, whoever wrote the line."""
 
+import asyncio
 import io
 import logging
 import os
 import select
 import sys
+import threading
 import tty
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core import log_setup
-from core.log_setup import Logs, RedactingFormatter
+from core.log_setup import Logs, guard_last_words
 from core.status import STATUS_LOG
+from utils.redaction import redactor
 
 KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
@@ -44,6 +48,15 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Stderr:
 
 
 @pytest.fixture(autouse=True)
+def _known_secrets() -> Iterator[None]:
+    """The key and the secret are known, and known no more afterwards."""
+    for secret in (KEY, SECRET):
+        redactor.learn(secret)
+    yield
+    redactor.forget()
+
+
+@pytest.fixture(autouse=True)
 def _level_of_the_root() -> Iterator[None]:
     """The root logger is as before, for the other tests."""
     root = logging.getLogger()
@@ -55,7 +68,7 @@ def _level_of_the_root() -> Iterator[None]:
 
 def logs(directory: Path, level: str = "INFO") -> Logs:
     """Logging as the daemon sets it up."""
-    return Logs(level, directory, [KEY, SECRET])
+    return Logs(level, directory)
 
 
 def written(directory: Path) -> str:
@@ -119,33 +132,76 @@ def test_secret_in_a_traceback_is_masked(tmp_path: Path, stderr: Stderr) -> None
 
 
 @pytest.mark.parametrize(
-    "line",
+    "hostile",
     [
-        f"/fapi/v1/order?symbol=BTCUSDT&signature={SIGNATURE}",
-        f"signature={SIGNATURE}&timestamp=1",
-        "signature=abc%2Fdef%3D",
-        f"/private/ws?listenKey={LISTEN_KEY}&events=ORDER_TRADE_UPDATE",
-        f'{{"listenKey": "{LISTEN_KEY}"}}',
-        f"{{'listenKey': '{LISTEN_KEY}'}}",
-        f'{{"e":"listenKeyExpired","listenKey":"{LISTEN_KEY}"}}',
-        f"Signature: {SIGNATURE}",
+        "a\r\n2026-01-01 00:00:00.000 INFO    no order rests",
+        "\x1b[2J\x1b]0;owned\x07",
+        "\u202egnikat",
+        "a\x00b",
     ],
 )
-def test_signatures_and_listen_keys_are_masked_though_nobody_named_them(line: str) -> None:
-    """They are made during the run."""
-    text = RedactingFormatter("%(message)s", []).redact(line)
+def test_message_of_a_stranger_is_one_line_without_orders_to_the_terminal(
+    tmp_path: Path, stderr: Stderr, hostile: str
+) -> None:
+    """Whatever a name or an error text holds, it forges no line and moves no cursor."""
+    with logs(tmp_path):
+        log.warning("refused: %s", hostile)
+    for text in (stderr.getvalue(), written(tmp_path)):
+        assert text.count("\n") == 1
+        assert text.rstrip("\n").isprintable()
+
+
+def test_line_that_cannot_be_written_is_told_once_without_what_it_held(
+    tmp_path: Path, stderr: Stderr
+) -> None:
+    """Python's own way would print the arguments as they are."""
+    with logs(tmp_path):
+        ours = logging.getLogger().handlers[-1]
+        for _ in range(3):
+            ours.handle(logging.makeLogRecord({"msg": "%d", "args": (KEY,)}))
+    assert stderr.getvalue().count("a line of the log could not be written (TypeError") == 1
+    assert KEY not in stderr.getvalue()
+
+
+def _fault(secret: str) -> None:
+    raise RuntimeError(f"GET /fapi/v1/order?signature={SIGNATURE} with {secret}")
+
+
+@pytest.mark.parametrize("escapes", ["main", "thread", "unraisable", "no handler", "task"])
+def test_last_words_hold_no_secret(
+    escapes: str, stderr: Stderr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the program, of a thread, of a finaliser, of a line that nobody handles, of a task that nobody awaits."""
+    for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    assert logging.lastResort is not None
+    monkeypatch.setattr(logging.lastResort, "formatter", None)
+    guard_last_words()
+    if escapes == "thread":
+        thread = threading.Thread(target=_fault, args=(KEY,))
+        thread.start()
+        thread.join()
+    elif escapes == "no handler":
+        logging.lastResort.handle(logging.makeLogRecord({"msg": f"signature={SIGNATURE} of {KEY}"}))
+    elif escapes == "task":
+        with logs(tmp_path):
+            loop = asyncio.new_event_loop()
+            loop.call_exception_handler({"message": f"lost {KEY}", "exception": RuntimeError(SIGNATURE)})
+            loop.close()
+    else:
+        try:
+            _fault(KEY)
+        except RuntimeError as error:
+            if escapes == "main":
+                sys.excepthook(RuntimeError, error, error.__traceback__)
+            else:
+                raised = SimpleNamespace(
+                    exc_type=RuntimeError, exc_value=error, exc_traceback=error.__traceback__
+                )
+                sys.unraisablehook(raised)  # type: ignore[arg-type]
+    text = stderr.getvalue()
     assert "***" in text
-    assert not any(canary in text for canary in (SIGNATURE, LISTEN_KEY, "abc%2Fdef"))
-    assert text.replace("***", "").strip("&") in line.replace(SIGNATURE, "").replace(LISTEN_KEY, "").replace(
-        "abc%2Fdef%3D", ""
-    ).strip("&")
-
-
-def test_text_without_secrets_is_left_as_it_is() -> None:
-    """Nothing is masked by mistake, and no empty or tiny secret eats the text."""
-    formatter = RedactingFormatter("%(message)s", ["", "a", "abc", "long enough"])
-    line = "a listenKey expired; abc; order qpmm-mm1-1 cancelled"
-    assert formatter.redact(line) == line
+    assert not any(canary in text for canary in (KEY, SIGNATURE))
 
 
 def test_folder_that_cannot_be_written_to_costs_the_file_and_not_the_run(

@@ -385,6 +385,7 @@ class Config(Section):
 
     _yaml_path: Path | None = field(default=None, compare=False)
     _env_path: Path | None = field(default=None, compare=False)
+    _key_files: tuple[Path, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is made anew, and super() would look for the first one.
@@ -394,6 +395,11 @@ class Config(Section):
 
     def __repr__(self) -> str:
         return f"<Config yaml={self._yaml_path or 'none'} env={self._env_path or 'none'}>"
+
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """Return the files in which an API key or secret was found."""
+        return self._key_files
 
     def path(self, key: str) -> Path:
         """Return the folder under `key` as an absolute path; relative ones start at the project's folder."""
@@ -614,6 +620,7 @@ def known_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
 # .env and the process environment
 
 ENV_NAMES = tuple(name for name in _settings(Config) if name.isupper())
+KEY_NAMES = frozenset({"BINANCE_API_KEY", "BINANCE_SECRET_KEY"})
 
 
 def _read_env_file(file: Path) -> dict[str, tuple[str, str]]:
@@ -641,9 +648,9 @@ def _refuse_misspelled(name: str, place: str) -> None:
             raise ConfigLoaderError(f"{place}: unknown name {name}; the nearest known name is {known}.")
 
 
-def _read_environment(env_file: Path | None) -> dict[str, Any]:
+def _read_environment(in_file: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     """Return the checked settings of the process environment over those of the .env file."""
-    found = _read_env_file(env_file) if env_file else {}
+    found = dict(in_file)
     for name in ENV_NAMES:
         if text := os.environ.get(name):
             found[name] = (text, "the environment")
@@ -651,6 +658,12 @@ def _read_environment(env_file: Path | None) -> dict[str, Any]:
         name: _settings(Config)[name].metadata["rule"].check(_from_text(name, text), f"{place}: {name}")
         for name, (text, place) in found.items()
     }
+
+
+def forget_keys() -> None:
+    """Have the process environment hold no key any more: no child inherits one, and no dump of it shows one."""
+    for name in KEY_NAMES:
+        os.environ.pop(name, None)
 
 
 def _from_text(name: str, text: str) -> object:
@@ -676,7 +689,14 @@ def get_config(env_path: str | Path | None = None, yaml_path: str | Path | None 
     root = _compose(_read_text(yaml_file), yaml_file)
     settings = _read_section(root, Config, "", yaml_file)
     _refuse_two_levels(root, yaml_file)
-    return Config(**{**_read_environment(env_file), **settings}, _yaml_path=yaml_file, _env_path=env_file)
+    in_env_file = _read_env_file(env_file) if env_file else {}
+    names = {env_file: in_env_file.keys(), yaml_file: settings.keys()}
+    return Config(
+        **{**_read_environment(in_env_file), **settings},
+        _yaml_path=yaml_file,
+        _env_path=env_file,
+        _key_files=tuple(file for file, found in names.items() if file and KEY_NAMES & found),
+    )
 
 
 def _refuse_two_levels(root: yaml.Node | None, file: Path) -> None:

@@ -6,9 +6,8 @@ Source: binance-futures general info (signed endpoints, limits, HTTP return code
 """
 
 import asyncio
-import hashlib
-import hmac
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -31,6 +30,8 @@ from utils.errors import (
     RateLimited,
     Refused,
 )
+from utils.signing import Signer
+from utils.tls import tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,16 @@ class HttpTransport(Protocol):
 class AiohttpTransport:
     """Requests over sockets to one pinned origin; follows no redirect and no proxy variable.
 
-    ``origin`` is scheme, host and port, for example ``https://fapi.binance.com``.
+    ``origin`` is scheme, host and port, for example ``https://fapi.binance.com``. Over TLS the connection is by IPv4:
+    the addresses that an API key is restricted to are of that kind.
     """
 
     CONNECT_TIMEOUT_S = 2.0
+    MAX_BODY_BYTES = 32 * 2**20
 
     def __init__(self, origin: str) -> None:
         self._origin = origin.rstrip("/")
+        self._pinned = URL(self._origin).origin()
         self._session: aiohttp.ClientSession | None = None
 
     async def request(
@@ -71,22 +75,42 @@ class AiohttpTransport:
     ) -> HttpResponse:
         """Return the reply; raise NotSent if nothing can have arrived, OutcomeUnknown if something may have."""
         url = URL(f"{self._origin}{path}?{query}" if query else f"{self._origin}{path}", encoded=True)
+        if url.origin() != self._pinned:
+            raise NotSent(f"{method}: the request would go to another host than {self._origin}")
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self.CONNECT_TIMEOUT_S)
         try:
             async with self._connected().request(
                 method, url, headers=headers, timeout=timeout, allow_redirects=False
             ) as reply:
                 lower = {name.lower(): value for name, value in reply.headers.items()}
-                return HttpResponse(reply.status, lower, await reply.read())
+                return HttpResponse(reply.status, lower, await self._body(reply))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"{method} {path}: no connection ({type(error).__name__})") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise OutcomeUnknown(f"{method} {path}: no answer ({type(error).__name__})") from error
 
+    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
+        """Return the body; raise ClientPayloadError once it is larger than any answer of the exchange."""
+        parts: list[bytes] = []
+        left = self.MAX_BODY_BYTES
+        async for part in reply.content.iter_any():
+            left -= len(part)
+            if left < 0:
+                reply.close()
+                raise aiohttp.ClientPayloadError("the answer is too large")
+            parts.append(part)
+        return b"".join(parts)
+
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
+            is_secure = self._pinned.scheme == "https"
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=32, keepalive_timeout=60),
+                connector=aiohttp.TCPConnector(
+                    limit=32,
+                    keepalive_timeout=60,
+                    ssl=tls_context() if is_secure else True,
+                    family=socket.AF_INET if is_secure else socket.AF_UNSPEC,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -239,8 +263,7 @@ class BinanceRest:
     ) -> None:
         self._transport = transport
         self._clock = clock
-        self._api_key = api_key
-        self._hmac = hmac.new(api_secret.encode(), digestmod=hashlib.sha256)
+        self._signer = Signer(api_key, api_secret)
         self._timeout_s = timeout_s
         self.recv_window_ms = recv_window_ms
         self._blocked_until_ns = 0
@@ -252,6 +275,8 @@ class BinanceRest:
         self.shortcut: Shortcut | None = None
         self.clock_is_doubtful = False
         """A timestamp of ours was refused, and the clock has not been measured since."""
+        self.on_key_refused: Callable[[AuthFailed], None] = lambda _refusal: None
+        """Called whenever the exchange does not accept the key, its signature or its rights."""
 
     async def call(
         self,
@@ -295,7 +320,7 @@ class BinanceRest:
                 response = await self.shortcut.request(method, path, params, timeout_s)
             self.usage.by_shortcut += response is not None
             if response is None:
-                headers = {} if security is Security.NONE else {"X-MBX-APIKEY": self._api_key}
+                headers = {} if security is Security.NONE else self._signer.header()
                 query = self._query(params, security)
                 response = await self._transport.request(method, path, query, headers, timeout_s)
         except OutcomeUnknown:
@@ -326,28 +351,12 @@ class BinanceRest:
         if security is not Security.SIGNED:
             return urlencode(params)
         stamped = {**params, "recvWindow": self.recv_window_ms, "timestamp": self.server_clock.time_ms()}
-        query = urlencode(stamped)
-        return f"{query}&signature={self.signature(query)}"
+        return self._signer.signed_query(urlencode(stamped))
 
     def signed_for_socket(self, params: Mapping[str, str | int]) -> dict[str, str | int]:
-        """Return the parameters with key, timestamp and signature as the WebSocket API wants them.
-
-        Source: binance-futures WebSocket API, signed requests: the sorted parameters, not percent-encoded.
-        """
-        stamped = {
-            **params,
-            "apiKey": self._api_key,
-            "recvWindow": self.recv_window_ms,
-            "timestamp": self.server_clock.time_ms(),
-        }
-        payload = "&".join(f"{name}={stamped[name]}" for name in sorted(stamped))
-        return {**stamped, "signature": self.signature(payload)}
-
-    def signature(self, payload: str) -> str:
-        """Return the HMAC-SHA256 of exactly these bytes, in hex."""
-        digest = self._hmac.copy()
-        digest.update(payload.encode())
-        return digest.hexdigest()
+        """Return the parameters with key, timestamp and signature as the WebSocket API wants them."""
+        stamped = {**params, "recvWindow": self.recv_window_ms, "timestamp": self.server_clock.time_ms()}
+        return self._signer.signed_params(stamped)
 
     def refuse_while_limited(self) -> None:
         """Return if nothing keeps requests back; else raise RateLimited with the time that is left."""
@@ -394,6 +403,8 @@ class BinanceRest:
         if isinstance(error, RateLimited):
             self._note_limit(error)
         self.clock_is_doubtful = self.clock_is_doubtful or isinstance(error, ClockSkew)
+        if isinstance(error, AuthFailed):
+            self.on_key_refused(error)
         raise error
 
 

@@ -5,6 +5,7 @@ Source: binance-futures general info (base URLs), websocket market streams (rout
 
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 
 class Environment(StrEnum):
@@ -15,15 +16,50 @@ class Environment(StrEnum):
     LIVE = "live"
 
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+HOSTS: dict[Environment, frozenset[str]] = {
+    Environment.PAPER: LOOPBACK,
+    Environment.TESTNET: frozenset(
+        {"demo-fapi.binance.com", "demo-fstream.binance.com", "testnet.binancefuture.com"}
+    ),
+    Environment.LIVE: frozenset(
+        {
+            "fapi.binance.com",
+            "fstream.binance.com",
+            "ws-fapi.binance.com",
+            "api.binance.com",
+            "stream.binance.com",
+        }
+    ),
+}
+"""The only hosts that a run in an environment may ever connect to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """The origins of one environment: REST, streams, the wallet host that knows a key's rights, the WebSocket API."""
+    """The origins of one environment: REST, streams, the wallet host that knows a key's rights, the WebSocket API.
+
+    Raises ValueError for an origin that is not of the environment: another host, or one that is not encrypted where
+    keys are real.
+    """
 
     environment: Environment
     rest_origin: str
     stream_origin: str
     wallet_origin: str
     api_origin: str = ""
+
+    def __post_init__(self) -> None:
+        for origin in (self.rest_origin, self.stream_origin, self.wallet_origin, self.api_origin):
+            if origin and not _is_of(self.environment, origin):
+                raise ValueError(f"{self.environment} trading does not connect to {origin}")
+
+
+def _is_of(environment: Environment, origin: str) -> bool:
+    parts = urlsplit(origin)
+    schemes = {"http", "ws"} if environment is Environment.PAPER else {"https", "wss"}
+    is_bare = "@" not in parts.netloc and not (parts.path or parts.query or parts.fragment)
+    return parts.scheme in schemes and is_bare and parts.hostname in HOSTS[environment]
 
 
 LIVE = Venue(

@@ -8,14 +8,17 @@ Source: binance-futures websocket market streams (connection rules), user data s
 import asyncio
 import logging
 import random
+import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from utils.clock import Clock
 from utils.errors import Disconnected, ExchangeError
+from utils.tls import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +71,19 @@ class SocketConnection:
         await self._connection.close()
 
 
-class SocketTransport:
-    """WebSockets to one pinned origin, for example ``wss://fstream.binance.com``; uses no proxy variable.
+class _Straight(connect):
+    """A connection that follows no redirect."""
 
-    A ping every 10 s notices a half-open connection within 20 s; the age of the data is watched elsewhere and sooner.
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Return the error: the answer of another place is not the answer of this one."""
+        return exc
+
+
+class SocketTransport:
+    """WebSockets to one pinned origin, for example ``wss://fstream.binance.com``.
+
+    Follows no redirect and no proxy variable; over TLS by IPv4 only (see ``AiohttpTransport``). A ping every 10 s
+    notices a half-open connection within 20 s; the age of the data is watched elsewhere and sooner.
     """
 
     PING_INTERVAL_S = 10.0
@@ -81,11 +93,17 @@ class SocketTransport:
 
     def __init__(self, origin: str) -> None:
         self._origin = origin.rstrip("/")
+        self._pinned = urlsplit(self._origin)
+        is_secure = self._pinned.scheme == "wss"
+        self._secure: dict[str, Any] = {"ssl": tls_context(), "family": socket.AF_INET} if is_secure else {}
 
     async def connect(self, target: str) -> WsConnection:
         """Return an open connection to this path and query; raise Disconnected if there is none to be had."""
+        asked = urlsplit(self._origin + target)
+        if (asked.scheme, asked.netloc) != (self._pinned.scheme, self._pinned.netloc):
+            raise Disconnected(f"the connection would go to another host than {self._origin}")
         try:
-            connection = await connect(
+            connection = await _Straight(
                 self._origin + target,
                 ping_interval=self.PING_INTERVAL_S,
                 ping_timeout=self.PING_INTERVAL_S,
@@ -94,6 +112,7 @@ class SocketTransport:
                 max_size=self.MAX_MESSAGE_BYTES,
                 compression=None,
                 proxy=None,
+                **self._secure,
             )
         except (OSError, TimeoutError, websockets.WebSocketException) as error:
             raise Disconnected(f"no connection ({type(error).__name__})") from error

@@ -1,0 +1,96 @@
+"""What must not be shown is taken out of whatever is shown: logs, last words, the cells of files.
+
+The secrets of a run are known here by their plain text, whoever writes of them, and so are their fragments: an error
+that quotes the first half of a key gives away half of it. What is minted during a run (signatures, listen keys) is
+found by its name or by its looks besides.
+"""
+
+import re
+from collections import deque
+from urllib.parse import quote_plus
+
+from utils.config_loader import Secret
+
+MASK = "***"
+_NAMED = re.compile(
+    r"((?:signature|listenKey|apiKey|X-MBX-APIKEY)[\"']?(?:\s*[=:]\s*|(?<=[\"'])\s*,\s*)b?[\"']?)[0-9A-Za-z%+/=_-]+",
+    re.IGNORECASE,
+)
+_LONG = re.compile(r"[0-9A-Za-z]{48,}")
+"""Keys, secrets, signatures and listen keys have 64; nothing that is worth reading is so long without a break."""
+
+
+class Redactor:
+    """Masks the secrets that it has learned, and fragments of those that are long enough to be told from words."""
+
+    SHORTEST = 4
+    FRAGMENT = 6
+    HAS_FRAGMENTS_FROM = 20
+    MOST_MINTED = 32
+
+    def __init__(self) -> None:
+        self._known: tuple[str, ...] = ()
+        self._minted: deque[str] = deque(maxlen=self.MOST_MINTED)
+        self._whole: tuple[str, ...] = ()
+        self._fragments: frozenset[str] = frozenset()
+
+    def learn(self, secret: str) -> None:
+        """Have a secret of the configuration masked from now on, for good; one of a few characters is left alone."""
+        secret = secret.reveal() if isinstance(secret, Secret) else secret
+        if len(secret) >= self.SHORTEST and secret not in self._known:
+            self._known = (*self._known, secret)
+            self._build()
+
+    def learn_minted(self, secret: str) -> None:
+        """Have a secret masked that was made during the run; the newest few are remembered."""
+        if len(secret) >= self.SHORTEST and secret not in self._minted:
+            self._minted.append(secret)
+            self._build()
+
+    def forget(self) -> None:
+        """Know no secret."""
+        self._known = ()
+        self._minted.clear()
+        self._build()
+
+    def _build(self) -> None:
+        secrets = {form for each in (*self._known, *self._minted) for form in (each, quote_plus(each))}
+        size = self.FRAGMENT
+        # Whole new values: the thread that writes the logs reads them meanwhile.
+        self._whole = tuple(sorted(secrets, key=len, reverse=True))
+        self._fragments = frozenset(
+            secret[start : start + size]
+            for secret in secrets
+            if len(secret) >= self.HAS_FRAGMENTS_FROM
+            for start in range(len(secret) - size + 1)
+        )
+
+    def redact(self, text: str) -> str:
+        """Return the text with every secret, and every fragment of one, masked."""
+        for secret in self._whole:
+            text = text.replace(secret, MASK)
+        return self._without_fragments(_LONG.sub(MASK, _NAMED.sub(rf"\1{MASK}", text)))
+
+    def _without_fragments(self, text: str) -> str:
+        fragments, size = self._fragments, self.FRAGMENT
+        if not fragments:
+            return text
+        found = [at for at in range(len(text) - size + 1) if text[at : at + size] in fragments]
+        if not found:
+            return text
+        kept: list[str] = []
+        end = 0
+        for at in found:
+            if at > end or not kept:
+                kept += [text[end:at], MASK]
+            end = at + size
+        return "".join((*kept, text[end:]))
+
+
+redactor = Redactor()
+"""The one of this process: its handlers, its last words and its files are of the whole process, too."""
+
+
+def redact(text: str) -> str:
+    """Return the text with what this process knows to be secret masked."""
+    return redactor.redact(text)
