@@ -23,6 +23,7 @@ from core.halt import HaltLatch
 from core.instance_lock import InstanceLock
 from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
+from core.key_keeper import KeyKeeper
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
@@ -120,6 +121,9 @@ async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Pref
         settings, gateway, wiring.wallet, has_keys=wiring.has_keys, confirmed=wiring.live_confirmed
     )
     found.refuse_unless_passed()
+    for check in found.checks:
+        if check.caution:
+            log.warning("%s: %s; %s", check.name, check.found, check.caution)
     await apply_leverage(settings, gateway, found.facts)
     return found
 
@@ -264,6 +268,7 @@ class Engine:
             on_forced=self.risk.halt,
             after_crash=self._after_crash,
         )
+        self.keys = KeyKeeper(self._gateway, wiring.wallet, self.gate)
         self._status = StatusReporter(
             self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
         )
@@ -295,6 +300,7 @@ class Engine:
             self.risk,
             self.recovery,
             self.orders,
+            self.keys,
             self._status,
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from difflib import get_close_matches
 
-from core.gateway import AccountModes, ExchangeInfo, Gateway
+from core.gateway import AccountModes, ExchangeInfo, Gateway, KeyRights
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_quote, price_objection, size_objection
@@ -28,13 +28,15 @@ ORDER_RATE_PERCENT = 70
 class Check:
     """One question with its answer; ``remedy`` is empty when it passed.
 
-    ``is_fault`` says that neither configuration nor account is to blame.
+    ``is_fault`` says that neither configuration nor account is to blame; ``caution`` what should be done though it
+    passed.
     """
 
     name: str
     found: str
     remedy: str = ""
     is_fault: bool = False
+    caution: str = ""
 
     @property
     def passed(self) -> bool:
@@ -381,7 +383,7 @@ async def _account_checks(
     try:
         checks.extend(account_check(await gateway.account_modes()))
         if wallet is not None:
-            checks.append(await _rights_check(gateway, wallet))
+            checks.append(rights_check(await gateway.key_rights(wallet)))
         asset = next(iter(facts.values())).rules.quote_asset
         wallet_quote, available_quote = await gateway.available_quote(asset)
         checks.append(margin_check(settings, wallet_quote, available_quote, asset))
@@ -404,18 +406,24 @@ def _key_remedy(settings: Settings) -> str:
     )
 
 
-async def _rights_check(gateway: Gateway, wallet: BinanceRest) -> Check:
-    rights = await gateway.key_rights(wallet)
-    if rights.withdrawals or rights.transfers:
+def rights_check(rights: KeyRights) -> Check:
+    """Return whether the key may do what it is needed for, and nothing that would serve a thief."""
+    name = "key rights"
+    if rights.beyond_futures:
         return Check(
-            "key rights",
-            "the key may withdraw or transfer",
-            "make a key for futures trading only, without withdrawal and transfer rights",
+            name,
+            f"the key may {', '.join(rights.beyond_futures)}",
+            "make a key that may read and trade futures, and nothing else",
         )
     if not rights.futures:
-        return Check("key rights", "futures are not enabled", "enable futures for this key")
+        return Check(name, "futures are not enabled", "enable futures for this key")
+    if rights.ip_restricted:
+        return Check(name, "futures only")
     return Check(
-        "key rights", "futures only" + ("" if rights.ip_restricted else ", but not restricted to an address")
+        name,
+        "futures only, but from any address",
+        caution="restrict the key to this machine's address at the exchange: whoever steals it can lose the account's"
+        " money by trading, without any right to withdraw",
     )
 
 

@@ -126,7 +126,7 @@ class AccountEndpoints:
     def key_rights(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
         """Return what the API key may do."""
         return {
-            "ipRestrict": False,
+            "ipRestrict": True,  # loopback only
             "createTime": 1700000000000,
             "enableReading": True,
             "enableWithdrawals": self._venue.options.can_withdraw,

@@ -534,21 +534,30 @@ async def test_keys_that_are_not_accepted_are_refused_with_what_to_look_at(
 @pytest.mark.parametrize(
     ("rights", "found", "passes"),
     [
-        ({"enableWithdrawals": True}, "the key may withdraw or transfer", False),
-        ({"enableInternalTransfer": True}, "the key may withdraw or transfer", False),
-        ({"permitsUniversalTransfer": True}, "the key may withdraw or transfer", False),
+        ({"enableWithdrawals": True}, "the key may withdraw", False),
+        ({"enableInternalTransfer": True}, "the key may transfer to other accounts", False),
+        ({"permitsUniversalTransfer": True}, "the key may transfer between wallets", False),
+        (
+            {"enableSpotAndMarginTrading": True, "enableMargin": True},
+            "the key may trade spot, borrow",
+            False,
+        ),
+        ({"enableVanillaOptions": True}, "the key may trade options", False),
+        ({"enablePortfolioMarginTrading": True}, "the key may trade on portfolio margin", False),
+        ({"enableFixApiTrade": True}, "the key may trade by FIX", False),
         ({"enableFutures": False}, "futures are not enabled", False),
-        ({"ipRestrict": False}, "futures only, but not restricted to an address", True),
+        ({"ipRestrict": False}, "futures only, but from any address", True),
     ],
 )
 async def test_key_that_may_do_more_or_less_than_trade_is_noticed(
     rights: dict[str, bool], found: str, passes: bool
 ) -> None:
-    """Withdrawal and transfer are refused, an address is recommended."""
+    """Whatever would serve a thief is refused; an address is recommended, aloud."""
     whole = {**ANSWERS["GET /sapi/v1/account/apiRestrictions"], **rights}
     gateway = answering("/sapi/v1/account/apiRestrictions", whole)
     check = (await checked(gateway, wallet=True))["key rights"]
     assert (check.found, check.passed) == (found, passes)
+    assert check.caution.startswith("restrict the key to this machine's address") is passes
 
 
 async def test_account_without_the_asset_has_no_margin() -> None:
@@ -572,6 +581,23 @@ async def test_rules_that_cannot_be_read_are_no_answer(info: Any) -> None:
     """Neither a refusal of the configuration nor a fault of this program."""
     with pytest.raises(OutcomeUnknown, match="the exchange's rules could not be read"):
         await checked(answering("/fapi/v1/exchangeInfo", info))
+
+
+@pytest.mark.parametrize("name", ["BTC\r\nUSDT", "BTCUSDT\x1b[2J", "btcusdt", "币安人生USDT", "B" * 33, ""])
+async def test_symbol_with_a_name_that_none_has_is_left_out(name: str) -> None:
+    """It cannot be traded here, and its name stands in no message; the others are not touched by it."""
+    info = ANSWERS["GET /fapi/v1/exchangeInfo"]
+    both = {**info, "symbols": [{**info["symbols"][0], "symbol": name}, *info["symbols"]]}
+    check = (await checked(answering("/fapi/v1/exchangeInfo", both)))["symbol"]
+    assert check.passed
+    assert list((await answering("/fapi/v1/exchangeInfo", both).exchange_info()).rules) == ["BTCUSDT"]
+
+
+async def test_balance_that_is_no_number_to_count_with_is_no_answer() -> None:
+    """Infinity would pay for everything."""
+    rich = [{"asset": "USDT", "balance": "5000", "availableBalance": "Infinity"}]
+    with pytest.raises(OutcomeUnknown, match="could not be read"):
+        await checked(answering("/fapi/v3/balance", rich))
 
 
 async def test_symbol_that_the_account_does_not_list_is_no_answer() -> None:

@@ -102,6 +102,18 @@ def test_live_is_refused_without_each_confirmation(stage: Stage) -> None:
     assert "set live.max_capital_usdt in config.yaml to at least initial_capital" in refusal(unpaid, REFUSED)
 
 
+def test_keys_that_others_could_read_are_refused(stage: Stage) -> None:
+    """Before they are used, by every command."""
+    keys = {"BINANCE_API_KEY": "a" * 64, "BINANCE_SECRET_KEY": "b" * 64}
+    folder = with_variables(stage.folder(), EXCHANGE_ENV="live", **keys)
+    file = folder.path / ".env"
+    file.chmod(0o644)
+    line = refusal(stage.daemon(folder, "check"), REFUSED)
+    assert line == (
+        f"configuration: {file} holds API keys and is open to other users (mode 644): run `chmod 600 {file}`."
+    )
+
+
 def test_wrong_keys_are_refused(stage: Stage) -> None:
     """An exchange that was started with another key, and one with another secret."""
     others = [
