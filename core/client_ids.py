@@ -12,13 +12,14 @@ def is_ours(client_id: str) -> bool:
 
 
 class ClientIds:
-    """Mints client ids that no other instance and no other run ever minted: prefix, instance, boot time, sequence.
+    """Mints client ids that no other instance and no other run ever minted: prefix, instance, boot number, sequence.
 
-    At most 36 characters of ``[.A-Z:/a-z0-9_-]``, as the exchange demands.
+    ``boot`` is a number that no other run was given (``core.boot_number``). At most 36 characters of
+    ``[.A-Z:/a-z0-9_-]``, as the exchange demands.
     """
 
-    def __init__(self, instance_id: str, boot_ms: int) -> None:
-        self._stem = f"{PREFIX}{instance_id}-{_base36(boot_ms)}"
+    def __init__(self, instance_id: str, boot: int) -> None:
+        self._stem = f"{PREFIX}{instance_id}-{_base36(boot)}"
         self._next = 0
 
     def mint(self) -> str:

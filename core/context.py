@@ -20,7 +20,7 @@ def _nobody(_context: "SymbolContext", _mid_half_ticks: int) -> None:
 
 
 def _no_one(_context: "SymbolContext") -> None:
-    """Nobody wants to know of another posture."""
+    """Nobody wants to know of another posture, or of a proof."""
 
 
 @dataclass(slots=True)
@@ -30,6 +30,9 @@ class SymbolContext:
     ``lock`` is held while orders are being changed or counted, so that a refresh, a withdrawal, a flatten and a
     reconciliation never overlap. ``gate`` is asked before each quote, and ``limits`` are kept by each. ``on_book`` is
     called with each new mid of a book that proves to be the present one; it has to be quick.
+
+    ``stream_is_proven`` says that the present connection of the account stream has told of an order of ours; until then
+    quotes go out one at a time. ``on_proven`` is called once that has happened.
 
     ``posture`` is how far risk holds the quotes back; ``on_posture`` is called when it has changed. ``day`` is what the
     symbol has made since 00:00 UTC, None while that is not known or not asked for.
@@ -47,6 +50,8 @@ class SymbolContext:
     posture: Posture = Posture.NORMAL
     posture_reason: str = ""
     on_posture: "Callable[[SymbolContext], None]" = _no_one
+    stream_is_proven: bool = False
+    on_proven: "Callable[[SymbolContext], None]" = _no_one
     prices: PriceWatch = field(init=False)
     day: DayResult | None = None
 
@@ -64,3 +69,9 @@ class SymbolContext:
         if self.posture < Posture.WIDEN:
             return self.settings
         return replace(self.settings, offset_percent=self.settings.offset_percent * WIDEN_FACTOR)
+
+    def prove_stream(self) -> None:
+        """Note that the account stream has told of an order of ours."""
+        if not self.stream_is_proven:
+            self.stream_is_proven = True
+            self.on_proven(self)

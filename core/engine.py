@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from core.amend_queue import AmendQueue
+from core.boot_number import next_boot
 from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.day_file import DayFile
@@ -44,6 +45,8 @@ from utils.http import BinanceRest
 from utils.ws import WsTransport
 
 log = logging.getLogger(__name__)
+
+PREPARE_ATTEMPTS, PREPARE_PAUSE_S = 60, 5.0
 
 
 class ExitCode(IntEnum):
@@ -87,7 +90,8 @@ async def run_engine(
 ) -> ExitCode:
     """Make a market until asked to stop; return what the end means.
 
-    ``on_engine`` is given the engine before it runs, to look at it meanwhile: it may subscribe and read, no more.
+    ``on_engine`` is given the engine before it runs, to look at it meanwhile: it may subscribe and read, no more. When
+    the exchange changes tick or step, the run ends in order and another one begins, with another engine.
 
     Raises StartRefused where configuration or account do not allow to start, and ExchangeError where the exchange
     could not be asked. In both cases nothing was sent that could rest.
@@ -104,16 +108,25 @@ async def run_engine(
         if prepared is None:
             log.info("stopped before the start was complete; no order was sent")
             return ExitCode.STOPPED
-        for lock in locks:
-            lock.mark_running()
-        engine = Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash)
-        if on_engine is not None:
-            on_engine(engine)
-        code = await engine.run()
-        if code is not ExitCode.NOT_VERIFIED:
+        while True:
+            boot = next_boot(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms())
             for lock in locks:
-                lock.leave_clean()
-        return code
+                lock.mark_running()
+            engine = Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash, boot=boot)
+            if on_engine is not None:
+                on_engine(engine)
+            code = await engine.run()
+            if code is not ExitCode.NOT_VERIFIED:
+                for lock in locks:
+                    lock.leave_clean()
+            if not engine.begins_anew or code is not ExitCode.STOPPED:
+                return code
+            prepared = await unless_stopped(stop, _prepare_again(settings, wiring, gateway))
+            if prepared is None:
+                return code
+            after_crash = False
+            for symbol in settings.symbols:
+                wiring.state.of(symbol).begin_anew()
 
 
 async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
@@ -126,6 +139,17 @@ async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Pref
             log.warning("%s: %s; %s", check.name, check.found, check.caution)
     await apply_leverage(settings, gateway, found.facts)
     return found
+
+
+async def _prepare_again(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
+    """Return the preflight of another run; an exchange that cannot be asked just now is asked again for a while."""
+    for _ in range(PREPARE_ATTEMPTS - 1):
+        try:
+            return await _prepare(settings, wiring, gateway)
+        except ExchangeError as error:
+            log.warning("cannot begin anew yet: %s", error)
+            await asyncio.sleep(PREPARE_PAUSE_S)
+    return await _prepare(settings, wiring, gateway)
 
 
 async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, Preflight]) -> Preflight | None:
@@ -158,10 +182,14 @@ class Engine:
         stop: StopRequest,
         *,
         after_crash: bool,
+        boot: int,
     ) -> None:
         self._settings = settings
         self._stop = stop
         self._after_crash = after_crash
+        self._changed = asyncio.Event()
+        self.begins_anew = False
+        """Whether the run has ended because it has to begin anew, and not because somebody has asked it to stop."""
         self._clock = wiring.clock
         self._gateway = gateway
         self.bus = EventBus(wiring.clock)
@@ -183,7 +211,7 @@ class Engine:
             gateway,
             wiring.clock,
             self.bus,
-            ClientIds(settings.instance_id, wiring.clock.time_ms()),
+            ClientIds(settings.instance_id, boot),
             recv_window_ms=wiring.rest.recv_window_ms,
             max_book_age_ms=settings.safety.max_book_age_ms,
             amend_queue=AmendQueue(
@@ -263,9 +291,11 @@ class Engine:
             wiring.rng,
             self.gate,
             safety,
+            leverage=settings.risk.leverage,
             progress=self.orders.progress.__getitem__,
             on_fill=self.risk.check_now,
             on_forced=self.risk.halt,
+            on_new_units=self._begin_anew,
             after_crash=self._after_crash,
         )
         self.keys = KeyKeeper(self._gateway, wiring.wallet, self.gate)
@@ -341,18 +371,31 @@ class Engine:
             )
         return bool(halts)
 
+    def _begin_anew(self, reason: str) -> None:
+        """Have this run end in order, and another one begin."""
+        self.gate.close("changed", reason)
+        self._changed.set()
+
     async def _until_stop(self, tasks: Sequence[asyncio.Future[None]]) -> ExitCode:
-        stopping = asyncio.ensure_future(self._stop.wanted())
+        asked: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self._stop.wanted()),
+            asyncio.ensure_future(self._changed.wait()),
+        ]
         try:
-            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
+            for future in asked:
+                future.cancel()
         for task in tasks:
             if task.done():
                 error = None if task.cancelled() else task.exception()
                 trace = None if isinstance(error, WorkerGaveUp) else error
                 log.critical("stopping: %s", error or "a worker was cancelled", exc_info=trace)
                 return ExitCode.FAULT
+        if self._changed.is_set() and not self._stop.is_wanted:
+            self.begins_anew = True
+            log.warning("ending this run to begin another one")
+            return ExitCode.STOPPED
         log.info("stopping: %s", self._stop.reason)
         return ExitCode.FAULT if self._stop.failed else ExitCode.STOPPED
 

@@ -119,6 +119,9 @@ class RiskKind(StrEnum):
     POSTURE = "posture"
     DAY = "day"
     LOSS_ACCEPTED = "loss_accepted"
+    ACCOUNT = "account"
+    RULES = "rules"
+    FOREIGN_TRADE = "foreign_trade"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Callers hold the symbol's lock. The gate and the last objection are asked at the
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from core.amend_queue import AmendQueue
@@ -36,6 +36,10 @@ _KIND_OF_STATUS = {
 }
 
 
+def _nobody(_code: int) -> None:
+    """Nobody wants to know of refusals."""
+
+
 class ExecutionEngine:
     """Sends what was decided, and keeps the orders' records true whatever comes back.
 
@@ -64,6 +68,8 @@ class ExecutionEngine:
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._place_again_ns = 0
         self._complained: dict[str, str] = {}
+        self.on_refusal: Callable[[int], None] = _nobody
+        """Called with the code of each refusal of a new order: it may say that rules or account have changed."""
         self.amend_queue = amend_queue or AmendQueue(gateway.amend, clock)
         self._amending = Amending(
             self.amend_queue,
@@ -123,7 +129,9 @@ class ExecutionEngine:
             return
         if isinstance(error, RateLimited):
             self._rate_limited(error)
-        order.refused_code = error.code if isinstance(error, Refused) else 0
+        if isinstance(error, Refused):
+            order.refused_code = error.code
+            self.on_refusal(error.code)
         self._end(context, order, OrderStatus.REJECTED, str(error))
 
     def _doubt(self, context: SymbolContext, order: LiveOrder, reason: str) -> None:

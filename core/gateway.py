@@ -5,7 +5,7 @@ that change something are sent once, but for those that make us safe: they are t
 and did certainly not execute them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from core import wire
+from core.account_rules import AccountModes, SymbolSetup
 from core.lanes import Lanes
 from core.live_order import LiveOrder
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Quote, Side, SymbolRules
@@ -40,15 +41,6 @@ TRADES_PAGE = 1000
 ORDERS_PAGE = 1000
 ORDERS_SPAN_MS = 6 * 86_400_000
 """The exchange lists the orders of less than seven days at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccountModes:
-    """How the account is set up, as far as it decides whether this program can work with it."""
-
-    can_trade: bool
-    hedge_mode: bool
-    multi_assets: bool
 
 
 _NOT_NEEDED = {
@@ -174,6 +166,15 @@ class Gateway:
                 orders_per_minute=sizes.orders_1m,
             )
 
+    async def symbol_rules(self, symbols: Collection[str]) -> dict[str, SymbolRules]:
+        """Return the rules of these symbols; one that the exchange does not list is left out."""
+        reply = await self._read(
+            "/fapi/v1/exchangeInfo", security=Security.NONE, timeout_s=self.EXCHANGE_INFO_TIMEOUT_S
+        )
+        with readable("the exchange's rules"):
+            wanted = [entry for entry in reply["symbols"] if entry["symbol"] in symbols]
+            return {entry["symbol"]: wire.symbol_rules(entry) for entry in wanted}
+
     async def book_top(
         self, rules: SymbolRules, *, attempts: int = 3, timeout_s: float | None = None
     ) -> BookTop:
@@ -220,11 +221,16 @@ class Gateway:
                     return wire.finite(entry["balance"]), wire.finite(entry["availableBalance"])
             return Decimal(0), Decimal(0)
 
-    async def leverage(self, symbol: str) -> int:
-        """Return the leverage that is set for a symbol."""
+    async def symbol_setup(self, symbol: str) -> SymbolSetup:
+        """Return how the account trades a symbol."""
         entries = await self._read("/fapi/v1/symbolConfig", {"symbol": symbol})
         with readable("the leverage"):
-            return {entry["symbol"]: int(entry["leverage"]) for entry in entries}[symbol]
+            found = {entry["symbol"]: entry for entry in entries}[symbol]
+            return SymbolSetup(int(found["leverage"]), str(found.get("marginType", "")))
+
+    async def leverage(self, symbol: str) -> int:
+        """Return the leverage that is set for a symbol."""
+        return (await self.symbol_setup(symbol)).leverage
 
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Set the leverage of a symbol."""
@@ -348,6 +354,17 @@ class Gateway:
             raise
         with readable("an order"):
             return wire.order_report(reply, rules)
+
+    async def client_id_of(self, symbol: str, order_id: int) -> str:
+        """Return under which client id an order was placed, "" if the exchange does not find it."""
+        try:
+            reply = await self._read("/fapi/v1/order", {"symbol": symbol, "orderId": order_id}, attempts=1)
+        except Refused as refusal:
+            if refusal.code == ORDER_DOES_NOT_EXIST:
+                return ""
+            raise
+        with readable("an order"):
+            return str(reply["clientOrderId"])
 
     async def place_post_only(
         self, rules: SymbolRules, client_id: str, quote: Quote, objection: Objection = no_objection

@@ -33,6 +33,8 @@ class Ledger:
         self.checkpoint_id = 0
         """Every trade up to this id is counted; beyond it only those that a stream told of."""
         self.is_open = False
+        self.unexplained_quantity = _ZERO
+        """What was adopted of the exchange's position without a trade that explains it, signed; 0 in order."""
         self._opened_after = 0
         self._position_as_of_ms = 0
         self._early: list[Fill] = []
@@ -43,7 +45,7 @@ class Ledger:
 
         Return the fills that came before this and are not in it, to be applied now.
         """
-        self.adopt(position, 0)
+        self.position_quantity, self.entry_price = position.quantity, position.entry_price
         self.checkpoint_id = self._opened_after = last_trade_id
         self.is_open = True
         early, self._early = self._early, []
@@ -57,8 +59,9 @@ class Ledger:
     def adopt(self, position: Position, as_of_ms: int) -> None:
         """Take the exchange's position for ours, after a difference that no trade explained.
 
-        Fills up to ``as_of_ms``, the exchange's time, that are told of later are in it already.
+        Fills up to ``as_of_ms``, the exchange's time, that are told of later are in it already: they explain it.
         """
+        self.unexplained_quantity += position.quantity - self.position_quantity
         self.position_quantity = position.quantity
         self.entry_price = position.entry_price
         self._position_as_of_ms = as_of_ms
@@ -68,11 +71,14 @@ class Ledger:
         if not self.is_open:
             self._early.append(fill)
             return False
-        if fill.trade_id <= self._opened_after or fill.trade_id in self._seen:
+        if self.has_counted(fill.trade_id):
             return False
         self._remember(fill.trade_id)
+        change = fill.side.sign * fill.quantity
         if fill.time_ms > self._position_as_of_ms:
-            self._move_position(fill.side.sign * fill.quantity, fill.price)
+            self._move_position(change, fill.price)
+        else:
+            self.unexplained_quantity -= change
         self.realized_pnl_quote += fill.realized_pnl_quote
         self.fees[fill.commission_asset] = self.fees.get(fill.commission_asset, _ZERO) + fill.commission
         self.fill_count += 1
@@ -84,6 +90,10 @@ class Ledger:
         else:
             self.sold_quantity += fill.quantity
         return True
+
+    def has_counted(self, trade_id: int) -> bool:
+        """Tell whether this trade is in the books."""
+        return trade_id <= self._opened_after or trade_id in self._seen
 
     def _remember(self, trade_id: int) -> None:
         self._seen[trade_id] = None

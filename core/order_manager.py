@@ -58,7 +58,7 @@ class OrderManager:
         for context in contexts:
             context.gate.listen(partial(self._on_gate, context))
             context.on_book = self._on_book
-            context.on_posture = self._on_posture
+            context.on_posture = context.on_proven = self._look_at_once
 
     async def run(self) -> None:
         """Keep the quotes of every symbol until cancelled."""
@@ -77,8 +77,8 @@ class OrderManager:
         if self._schedules[context.symbol].moved_to(mid_half_ticks, self._clock.monotonic_ns()):
             self._wakes[context.symbol].set()
 
-    def _on_posture(self, context: SymbolContext) -> None:
-        """Bring the orders into line with another posture at once."""
+    def _look_at_once(self, context: SymbolContext) -> None:
+        """Bring the orders into line at once: with another posture, or since more may rest than before."""
         self._schedules[context.symbol].hurry()
         self._wakes[context.symbol].set()
 
@@ -108,10 +108,11 @@ class OrderManager:
         elif schedule.reset_is_due(now_ns):
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns):
-            posture, is_patient = context.posture, schedule.is_patient(now_ns)
+            posture, was_proven = context.posture, context.stream_is_proven
+            is_patient = schedule.is_patient(now_ns)
             band = await self._refreshers[context.symbol].refresh(is_patient=is_patient)
             schedule.refreshed(now_ns, band, self._clock.monotonic_ns(), is_patient=is_patient)
-            if context.posture is not posture:
+            if context.posture is not posture or context.stream_is_proven is not was_proven:
                 schedule.hurry()  # it may have changed too late for that refresh
         context.state.reset_due_ns = schedule.reset_due_ns
 

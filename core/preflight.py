@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from difflib import get_close_matches
 
-from core.gateway import AccountModes, ExchangeInfo, Gateway, KeyRights
+from core.account_rules import AccountModes
+from core.gateway import ExchangeInfo, Gateway, KeyRights
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_quote, price_objection, size_objection

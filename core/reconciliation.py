@@ -5,14 +5,17 @@ One path for cold start, crash and reconnect.
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from core.context import SymbolContext
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.gateway import Gateway
 from core.model import Fill, Position
+from core.recovery_steps import RecoverySteps
 from core.risk import position_notional_quote
-from core.user_stream import FillBook
+from core.user_stream import FORCED_PREFIXES, FillBook
 from utils.errors import OutcomeUnknown, Refused
 
 log = logging.getLogger(__name__)
@@ -22,9 +25,14 @@ class Reconciler:
     """Reconciles one symbol at a time, with its lock held.
 
     ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first reading may lag.
+    ``on_forced`` is called with symbol and reason when a trade turns out to be one that the exchange itself has made.
     """
 
+    LOCK_DEADLINE_S = 15.0
     WITHDRAW_DEADLINE_S = 10.0
+    ORDERS_DEADLINE_S = 25.0
+    TRADES_DEADLINE_S = 20.0
+    POSITION_DEADLINE_S = 15.0
     LOOK_AGAIN_S = 2.0
     READ_AGAIN_S = 1.0
     READ_LAG_MS = 3000
@@ -39,13 +47,17 @@ class Reconciler:
         execution: ExecutionEngine,
         bus: EventBus,
         fills: FillBook,
+        steps: RecoverySteps,
         *,
+        on_forced: Callable[[str, str], None],
         after_crash: bool,
     ) -> None:
         self._gateway = gateway
         self._execution = execution
         self._bus = bus
         self._fills = fills
+        self._steps = steps
+        self._on_forced = on_forced
         self._after_crash = after_crash
         self._opened_ms: dict[str, int] = {}
 
@@ -54,19 +66,33 @@ class Reconciler:
 
         Return False if our orders could not be verified to be out. Raises ExchangeError if a reading fails.
         """
-        async with context.lock:
-            if not await self._withdraw(context):
-                return False
+        async with self._locked(context):
+            async with self._steps.step("reading open orders", self.ORDERS_DEADLINE_S):
+                if not await self._withdraw(context):
+                    return False
             if context.ledger.is_open:
-                missed = len(await self.count_missed_trades(context))
-                await self._compare_position(context)
+                async with self._steps.step("reading trades", self.TRADES_DEADLINE_S):
+                    missed = len(await self.count_missed_trades(context))
+                async with self._steps.step("reading the position", self.POSITION_DEADLINE_S):
+                    await self._compare_position(context)
             else:
                 missed = 0
-                await self._open_ledger(context)
+                async with self._steps.step("reading the position", self.POSITION_DEADLINE_S):
+                    await self._open_ledger(context)
         details = f"position {context.ledger.position_quantity:f}, {missed} missed fills"
         log.info("%s: reconciled: %s", context.symbol, details)
         self._bus.publish(ConnectionEvent("account", ConnectionKind.RECONCILED, details, context.symbol))
         return True
+
+    @asynccontextmanager
+    async def _locked(self, context: SymbolContext) -> AsyncIterator[None]:
+        """Hold the symbol's lock, once whoever changes orders has finished."""
+        async with self._steps.step("waiting for requests under way", self.LOCK_DEADLINE_S):
+            await context.lock.acquire()
+        try:
+            yield
+        finally:
+            context.lock.release()
 
     async def _withdraw(self, context: SymbolContext) -> bool:
         """Have our orders out and verified; after a crash twice, because what a reading does not show may rest."""
@@ -96,21 +122,37 @@ class Reconciler:
         return self._gateway.rest.server_clock.time_ms()
 
     async def count_missed_trades(self, context: SymbolContext) -> list[Fill]:
-        """Count the trades that no stream told of; return them."""
+        """Count the trades that no stream told of; return them.
+
+        While something of the position is unexplained, all recent ones are read again: one may have been hidden.
+        """
         missed = []
-        asked_ms = self._server_ms()
+        ledger, asked_ms = context.ledger, self._server_ms()
         since_ms = max(self._opened_ms[context.symbol], asked_ms - self.TRADES_LAG_MS)
-        trades = await self._gateway.user_trades(context.symbol, context.ledger.checkpoint_id, since_ms)
+        after_id = 0 if ledger.unexplained_quantity else ledger.checkpoint_id
+        trades = await self._gateway.user_trades(context.symbol, after_id, since_ms)
         for trade in trades:
-            order = context.orders.by_order_id(trade["orderId"])
-            fill = self._gateway.fill(trade, order.client_id if order is not None else "")
+            fill = self._gateway.fill(trade, await self._client_id(context, trade["id"], trade["orderId"]))
             if self._fills.count(context, fill):
                 missed.append(fill)
-            context.ledger.checkpoint_id = max(context.ledger.checkpoint_id, fill.trade_id)
+                if fill.client_id.startswith(FORCED_PREFIXES):
+                    self._on_forced(
+                        context.symbol, f"the exchange itself traded the position ({fill.client_id})"
+                    )
+            ledger.checkpoint_id = max(ledger.checkpoint_id, fill.trade_id)
         return missed
 
+    async def _client_id(self, context: SymbolContext, trade_id: int, order_id: int) -> str:
+        """Return under which client id the order of a trade was placed: the list of trades does not tell."""
+        order = context.orders.by_order_id(order_id)
+        if order is not None:
+            return order.client_id
+        if context.ledger.has_counted(trade_id):
+            return ""
+        return await self._gateway.client_id_of(context.symbol, order_id)
+
     async def _compare_position(self, context: SymbolContext) -> None:
-        """Adopt the exchange's position where no trade explains the difference, and say so.
+        """Adopt the exchange's position where no trade explains the difference (yet), and say so.
 
         A reading may lag behind our own fills: only one that is repeated, and is not older than the last fill, counts.
         """
@@ -132,16 +174,14 @@ class Reconciler:
         ours = context.ledger.position_quantity
         if position.quantity == ours:
             return
-        log.error(
-            "%s: position adopted: the exchange says %s, our trades made %s",
-            context.symbol,
-            position.quantity,
-            ours,
+        text = (
+            f"the exchange says {position.quantity}, our trades made {ours}, no trade explains the difference"
         )
+        log.error("%s: position adopted: %s", context.symbol, text)
         context.ledger.adopt(position, as_of_ms)
         context.orders.count_all()
         notional = position_notional_quote(position.quantity, position.mark_price)
-        self._bus.publish(RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, f"ours was {ours}"))
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.POSITION_ADOPTED, notional, text))
 
     def _note_position(self, context: SymbolContext, position: Position) -> None:
         context.state.exchange_position = position

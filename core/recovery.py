@@ -1,7 +1,9 @@
 """The worker that gets the daemon to a known state, at the start and after every gap, and keeps its lifelines.
 
-One path for cold start, crash and reconnect: gate closed, our orders out and verified, trades since the last known
-one counted, position compared (``core.reconciliation``), dead-man switch acknowledged (``core.dead_man``), gate open.
+One path for cold start, crash and reconnect: gate closed, account and symbol rules as they have to be, our orders out
+and verified, trades since the last known one counted, position compared (``core.reconciliation``), a fresh book
+(``core.market``), dead-man switch acknowledged (``core.dead_man``), gate open; then a first quote that the account
+stream has to tell of before the others follow (``core.refresh``).
 """
 
 import asyncio
@@ -9,16 +11,20 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from core.client_ids import is_ours
+from core.account_watch import AccountWatch
 from core.context import SymbolContext
 from core.dead_man import DeadManSwitch
-from core.events import ConnectionEvent, ConnectionKind, EventBus
+from core.events import ConnectionEvent, ConnectionKind, EventBus, OrderModifyFailureEvent
 from core.execution import ExecutionEngine
+from core.foreign_trades import ForeignTrades
 from core.gate import Gate
 from core.gateway import Gateway
-from core.model import OrderReport
 from core.reconciliation import Reconciler
+from core.recovery_steps import RECONCILE_KEY, RecoverySteps
+from core.rules_change import ACCOUNT_CODES, RULES_CODES
+from core.rules_watch import RulesWatch
 from core.settings import SafetySettings
+from core.stream_audit import StreamAudit
 from core.user_stream import FillBook, UserEvents
 from utils.clock import Clock
 from utils.errors import ExchangeError, Refused
@@ -27,7 +33,8 @@ from utils.ws import Backoff, Stream, WsTransport
 
 log = logging.getLogger(__name__)
 
-RECONCILE_KEY = "reconcile"
+POSITION_KEY = "position"
+FOREIGN_KEY = "foreign trade"
 LISTEN_KEY_GONE = -1125
 
 
@@ -36,21 +43,21 @@ class RecoveryManager:
 
     ``gate`` is the account's gate, the parent of every symbol's. ``progress`` returns a number for a symbol that grows
     only while its control loop works: the dead-man switch is fed by nothing else. ``on_fill`` is called with the symbol
-    of every fill, ``on_forced`` with symbol and reason when the exchange itself has traded the position.
-    ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first reading may lag.
+    of every fill, ``on_forced`` with symbol and reason when the exchange itself has traded the position,
+    ``on_new_units`` with the reason when the daemon has to begin anew under other rules. ``leverage`` is what every
+    symbol has to have. ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first
+    reading may lag.
     """
 
     name = "recovery"
     TURN_S = 0.5
     RETRY_S = 1.0
-    ECHO_DEADLINE_S = 5.0
+    LONGEST_RETRY_S = 5.0
+    ACCOUNT_DEADLINE_S = 10.0
+    RULES_DEADLINE_S = 20.0
     CLOCK_EVERY_S = 300.0
     LISTEN_KEY_RETRY_S = 30.0
-    AUDIT_EVERY_S = 60.0
-    FIRST_AUDIT_S = 1.0
-    ORDER_AUDIT_EVERY_S = 60.0
-    STREAM_LAG_MS = 2000
-    """A fill that REST told of may still be on its way on the stream for so long."""
+    UNEXPLAINED_AGAIN_S = 5.0
 
     def __init__(
         self,
@@ -64,21 +71,28 @@ class RecoveryManager:
         gate: Gate,
         safety: SafetySettings,
         *,
+        leverage: int,
         progress: Callable[[str], int],
         on_fill: Callable[[str], None],
         on_forced: Callable[[str, str], None],
+        on_new_units: Callable[[str], None],
         after_crash: bool,
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
-        self._execution = execution
         self._bus = bus
         self._clock = clock
         self._gate = gate
         self._safety = safety
         self._due = asyncio.Event()
-        fills = FillBook(bus, clock, on_fill)
-        self.reconciler = Reconciler(gateway, execution, bus, fills, after_crash=after_crash)
+        self._foreign = {context.symbol: ForeignTrades() for context in contexts}
+        self.steps = RecoverySteps(gate, clock)
+        self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
+        self.rules = RulesWatch(contexts, gateway, bus, clock, on_new_units)
+        fills = FillBook(bus, clock, on_fill, self._foreign_trade)
+        self.reconciler = Reconciler(
+            gateway, execution, bus, fills, self.steps, on_forced=on_forced, after_crash=after_crash
+        )
         self.dead_man = DeadManSwitch(
             contexts, gateway, bus, clock, safety, progress=progress, on_lapse=self.request_reconcile
         )
@@ -89,6 +103,7 @@ class RecoveryManager:
             on_doubt=self.request_reconcile,
             on_forced=on_forced,
             on_key_expired=lambda: self.stream.drop("the listen key has expired"),
+            on_config=self.account.changed,
         )
         self.stream = Stream(
             "account",
@@ -100,7 +115,20 @@ class RecoveryManager:
             on_up=self._stream_up,
             on_down=self._stream_down,
         )
-        gate.close(RECONCILE_KEY, "not reconciled with the exchange yet")
+        self.audit = StreamAudit(
+            contexts,
+            gateway,
+            execution,
+            self.reconciler,
+            clock,
+            gate,
+            is_up=lambda: self.stream.is_up,
+            drop=self.stream.drop,
+            request_reconcile=self.request_reconcile,
+        )
+        execution.on_refusal = self._refused
+        bus.subscribe(self._amend_failed, OrderModifyFailureEvent, name="refusals")
+        self.steps.close("waiting for the account stream")
 
     async def run(self) -> None:
         """Keep everything until cancelled; the account's gate is closed whenever this does not run."""
@@ -112,22 +140,31 @@ class RecoveryManager:
                 group.create_task(self._keep_listen_key(), name="listen key")
                 group.create_task(self.dead_man.run(), name="dead-man switch")
                 group.create_task(self._keep_clock(), name="clock offset")
-                group.create_task(self._expect_echoes(), name="echo check")
-                group.create_task(self._audit_trades(), name="trade audit")
-                group.create_task(self._audit_orders(), name="order audit")
+                group.create_task(self.audit.run(), name="stream audit")
+                group.create_task(self.account.run(), name="account watch")
+                group.create_task(self.rules.run(), name="rules watch")
+                group.create_task(self._keep_reasons(), name="reasons")
         finally:
+            self.steps.close("recovery is not running")
             self._gate.close(RECONCILE_KEY, "recovery is not running")
 
     # --- when to reconcile ------------------------------------------------------------------------------------
 
     def request_reconcile(self, reason: str) -> None:
         """Close the gate and have the exchange asked what is true."""
-        if self._gate.close(RECONCILE_KEY, "reconciling with the exchange"):
+        if self.steps.close(self._awaited):
             log.info("reconciling with the exchange: %s", reason)
         self._due.set()
 
+    @property
+    def _awaited(self) -> str:
+        """Return what recovery begins with."""
+        return "asking the exchange" if self.stream.is_up else "waiting for the account stream"
+
     def _stream_up(self) -> None:
-        self._forget_echoes()
+        self.audit.forget_echoes()
+        for context in self._contexts:
+            context.stream_is_proven = False
         self._bus.publish(ConnectionEvent("account", ConnectionKind.UP))
         self.request_reconcile("the account stream is up")
 
@@ -136,19 +173,29 @@ class RecoveryManager:
         self.request_reconcile(f"the account stream is down: {reason}")
 
     async def _reconcile_when_due(self) -> None:
+        wait_s = self.RETRY_S
         while True:
             await self._due.wait()
             self._due.clear()
             if not self.stream.is_up:
+                self.steps.close(self._awaited)
                 continue  # it asks again when it is up
             if not await self._reconcile_all():
-                await asyncio.sleep(self.RETRY_S)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, self.LONGEST_RETRY_S)
                 self._due.set()
-            elif not self._due.is_set() and self.stream.is_up:
-                self._gate.open(RECONCILE_KEY)
+                continue
+            wait_s = self.RETRY_S
+            self._judge_positions()
+            if not self._due.is_set() and self.stream.is_up:
+                self.steps.open()
 
     async def _reconcile_all(self) -> bool:
         try:
+            async with self.steps.step("reading the account's modes", self.ACCOUNT_DEADLINE_S):
+                await self.account.check()
+            async with self.steps.step("reading the symbols' rules", self.RULES_DEADLINE_S):
+                await self.rules.refresh()
             for context in self._contexts:
                 if not await self.reconciler.reconcile(context):
                     log.warning("%s: not reconciled: our orders are not verified to be out", context.symbol)
@@ -158,65 +205,48 @@ class RecoveryManager:
             return False
         return True
 
-    async def _audit_trades(self) -> None:
-        """Compare the trades with the exchange's now and then, so that none is missed for long."""
-        while True:
-            await asyncio.sleep(self.AUDIT_EVERY_S)
-            for context in self._contexts:
-                try:
-                    missed = (
-                        await self.reconciler.count_missed_trades(context) if context.ledger.is_open else []
-                    )
-                except ExchangeError as error:
-                    log.warning("%s: trades could not be compared: %s", context.symbol, error)
-                    continue
-                now_ms = self._gateway.rest.server_clock.time_ms()
-                overdue = [fill for fill in missed if now_ms - fill.time_ms > self.STREAM_LAG_MS]
-                if overdue:
-                    self.request_reconcile(
-                        f"{context.symbol}: the account stream did not tell of {len(overdue)} fills"
-                    )
+    # --- what keeps the gate closed after that ----------------------------------------------------------------
 
-    async def _audit_orders(self) -> None:
-        """Compare the open orders with the exchange's now and then: none of ours may rest that is not known here.
-
-        What is known here has to rest there, too, and as it is known: a stream may have kept something to itself.
-        """
-        wait_s = self.FIRST_AUDIT_S
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, self.ORDER_AUDIT_EVERY_S)
-            if not self._gate.is_open:
-                wait_s = self.FIRST_AUDIT_S  # soon after every opening: a first reading may have lagged
+    def _judge_positions(self) -> None:
+        """Have no quote rest while a part of the position is there that no trade explains; look for the trade."""
+        for context in self._contexts:
+            unexplained = context.ledger.unexplained_quantity
+            if not unexplained:
+                context.gate.open(POSITION_KEY)
                 continue
+            context.gate.close(
+                POSITION_KEY,
+                f"no trade explains {unexplained:f} of the position: look at the account;"
+                " a restart takes the exchange's figure for granted",
+            )
+            asyncio.get_running_loop().call_later(
+                self.UNEXPLAINED_AGAIN_S,
+                self.request_reconcile,
+                "looking for a trade that explains the position",
+            )
+
+    def _foreign_trade(self, context: SymbolContext, order_id: int) -> None:
+        """Have no quote rest beside another program, or a busy person, on the same position."""
+        if self._foreign[context.symbol].add(order_id, self._clock.monotonic_ns()):
+            context.gate.close(FOREIGN_KEY, f"somebody else trades {context.symbol} on this account")
+
+    async def _keep_reasons(self) -> None:
+        """Have the reasons be those of now: how long a step has been taking, whether somebody else still trades."""
+        while True:
+            await asyncio.sleep(self.TURN_S)
+            self.steps.show()
             for context in self._contexts:
-                asked_ns = self._clock.monotonic_ns()
-                try:
-                    resting = await self._gateway.open_orders(context.rules, is_ours)
-                except ExchangeError as error:
-                    log.warning("%s: open orders could not be compared: %s", context.symbol, error)
-                    continue
-                self._note_resting(context, resting, asked_ns)
-                unknown = [report for report in resting if self._is_unknown(context, report)]
-                if unknown:
-                    self.request_reconcile(f"{context.symbol}: {len(unknown)} orders of ours rest unknown")
+                if not self._foreign[context.symbol].is_going_on(self._clock.monotonic_ns()):
+                    context.gate.open(FOREIGN_KEY)
 
-    def _note_resting(self, context: SymbolContext, resting: Sequence[OrderReport], asked_ns: int) -> None:
-        """Take what is new in a list of open orders, and have those asked about that it should hold and does not."""
-        for report in resting:
-            order = context.orders.find(report.client_id)
-            if order is not None and not order.status.is_terminal:
-                self._execution.report(context, order, report)
-        listed = {report.client_id for report in resting}
-        before_ns = asked_ns - self.STREAM_LAG_MS * 1_000_000
-        for order in context.orders.living():
-            if order.client_id not in listed and 0 < order.accepted_ns < before_ns:
-                context.orders.wonder(order, "it is not among the open orders of the exchange")
+    def _refused(self, code: int) -> None:
+        if code in RULES_CODES:
+            self.rules.look_soon()
+        if code in ACCOUNT_CODES:
+            self.account.look_soon()
 
-    def _is_unknown(self, context: SymbolContext, report: OrderReport) -> bool:
-        """Tell whether an order that rests is not known, or believed not to exist; just ended ones may lag."""
-        order = context.orders.find(report.client_id)
-        return order is None or (order.status.is_terminal and not order.end_is_reported)
+    def _amend_failed(self, event: OrderModifyFailureEvent) -> None:
+        self._refused(event.code)
 
     # --- lifelines --------------------------------------------------------------------------------------------
 
@@ -237,32 +267,6 @@ class RecoveryManager:
             except ExchangeError as error:
                 log.warning("the listen key could not be kept alive: %s", error)
                 wait_s = self.LISTEN_KEY_RETRY_S
-
-    async def _expect_echoes(self) -> None:
-        """Give up a user stream that stays silent about orders that the exchange has accepted."""
-        while True:
-            await asyncio.sleep(self.TURN_S)
-            overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
-            accepted_ns = [
-                accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
-            ]
-            if self.stream.is_up and accepted_ns and min(accepted_ns) < overdue_ns:
-                self._forget_echoes()
-                self.stream.drop("silent about our orders")
-            self._expect_trades()
-
-    def _expect_trades(self) -> None:
-        """Reconcile when an order is known to be executed and the stream does not bring its trades."""
-        overdue_ns = self._clock.monotonic_ns() - self.STREAM_LAG_MS * 1_000_000
-        for context in self._contexts:
-            since_ns = context.orders.uncounted_since_ns()
-            if since_ns is not None and since_ns < overdue_ns and self._gate.is_open:
-                self.request_reconcile(f"{context.symbol}: an order was executed, but its trades are missing")
-
-    def _forget_echoes(self) -> None:
-        """Expect nothing of a new connection that only the old one could have told."""
-        for context in self._contexts:
-            context.orders.awaiting_echo.clear()
 
     async def _keep_clock(self) -> None:
         """Measure the offset to the exchange's clock now and then, and at once when a timestamp was refused."""

@@ -78,7 +78,7 @@ class Refresher:
         now_ns = self._clock.monotonic_ns()
         places = [quote for quote in plan.places if self._brake.allows(quote.slot, now_ns)]
         _, placed = await asyncio.gather(
-            self._execution.amend(context, plan.amends, book), self._execution.place(context, places, book)
+            self._execution.amend(context, plan.amends, book), self._place(places, book)
         )
         if plan.amends:
             context.state.last_change = f"{len(plan.amends)} amended ({plan.amends[0][2]})"
@@ -88,6 +88,23 @@ class Refresher:
         context.state.refreshes += 1
         self._learn(placed)
         return self._band(book)
+
+    async def _place(self, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
+        """Place quotes; while the account stream has not told of an order of ours, one of them only, as a question.
+
+        The farthest is the least likely to be filled unheard. If it was not accepted, there is nothing to be heard.
+        """
+        context = self._context
+        if context.stream_is_proven or not quotes:
+            return await self._execution.place(context, quotes, book)
+        if context.orders.awaiting_echo:
+            return []
+        first = max(quotes, key=lambda quote: quote.level)
+        placed = await self._execution.place(context, [first], book)
+        if context.orders.awaiting_echo and not context.stream_is_proven:
+            return placed
+        others = [quote for quote in quotes if quote is not first]
+        return placed + await self._execution.place(context, others, book)
 
     def _plan(self, book: BookTop | None) -> Plan:
         """Return what is to be done on this book; without one, nothing is wanted."""

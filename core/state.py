@@ -53,6 +53,11 @@ class SymbolState:
     tick_to_order_ms: float = 0.0
     """Age of the book at the moment the last quote that was decided on it was sent."""
 
+    def begin_anew(self) -> None:
+        """Forget what was counted in ticks and lots of rules that are no more."""
+        self.book, self.book_proven_ns, self.analysis = None, 0, None
+        self.quoted_mid_half_ticks = self.reset_due_ns = 0
+
     def mid(self, rules: "SymbolRules") -> Decimal:
         """Return the mid price, 0 before the first book."""
         return rules.tick_size * self.book.mid_half_ticks / 2 if self.book is not None else Decimal(0)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from decimal import InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from core import wire
 from core.client_ids import is_ours
 from core.context import SymbolContext
-from core.events import EventBus, FillEvent
+from core.events import EventBus, FillEvent, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.live_order import LiveOrder
 from core.model import Fill
@@ -24,15 +24,26 @@ FORCED_PREFIXES = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
 
 
 class FillBook:
-    """Counts each fill once, from whichever channel it comes, and tells those who watch."""
+    """Counts each fill once, from whichever channel it comes, and tells those who watch.
 
-    def __init__(self, bus: EventBus, clock: Clock, on_fill: Callable[[str], None]) -> None:
+    ``on_foreign`` is called with the id of an order that has traded and is neither ours nor of the exchange itself.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        clock: Clock,
+        on_fill: Callable[[str], None],
+        on_foreign: Callable[[SymbolContext, int], None],
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._on_fill = on_fill
+        self._on_foreign = on_foreign
 
     def count(self, context: SymbolContext, fill: Fill) -> bool:
         """Add the fill to the ledger and the position; return False if it was there already."""
+        before = context.ledger.position_quantity
         if not context.ledger.apply(fill):
             return False
         context.state.position = context.ledger.position_quantity
@@ -42,8 +53,23 @@ class FillBook:
             context.orders.count(order, lots, self._clock.monotonic_ns())
         self._say(context, fill, order)
         self._bus.publish(FillEvent(fill, order.level if order is not None else 0))
+        if order is None and not is_ours(fill.client_id) and not fill.client_id.startswith(FORCED_PREFIXES):
+            self._audit_foreign(context, fill, before)
         self._on_fill(context.symbol)
         return True
+
+    def _audit_foreign(self, context: SymbolContext, fill: Fill, before: Decimal) -> None:
+        """Leave a line about a trade that somebody else made on our position."""
+        text = (
+            f"position {before:f} -> {context.ledger.position_quantity:f} by a trade that is not ours:"
+            f" {fill.side.lower()} {fill.quantity:f} at {fill.price:f}, trade {fill.trade_id},"
+            f" order {fill.order_id} {fill.client_id}"
+        )
+        log.warning("%s: %s", context.symbol, text.rstrip())
+        self._bus.publish(
+            RiskEvent(context.symbol, RiskKind.FOREIGN_TRADE, fill.price * fill.quantity, text.rstrip())
+        )
+        self._on_foreign(context, fill.order_id)
 
     def _say(self, context: SymbolContext, fill: Fill, order: LiveOrder | None) -> None:
         whose = f"level {order.level}" if order is not None else f"not a quote of ours: {fill.client_id}"
@@ -63,7 +89,8 @@ class UserEvents:
 
     ``on_doubt`` is called with a reason when an event shows that something is not known here and the exchange must be
     asked; ``on_forced`` with the symbol and a reason when the exchange has liquidated, deleveraged or settled the
-    position; ``on_key_expired`` when the listen key has died and the stream will stay silent.
+    position; ``on_key_expired`` when the listen key has died and the stream will stay silent; ``on_config`` with what
+    somebody has changed of how the account is set up.
 
     Source: binance-futures user data streams.
     """
@@ -77,6 +104,7 @@ class UserEvents:
         on_doubt: Callable[[str], None],
         on_forced: Callable[[str, str], None],
         on_key_expired: Callable[[], None],
+        on_config: Callable[[str], None],
     ) -> None:
         self._contexts = contexts
         self._execution = execution
@@ -84,6 +112,7 @@ class UserEvents:
         self._on_doubt = on_doubt
         self._on_forced = on_forced
         self._on_key_expired = on_key_expired
+        self._on_config = on_config
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "ORDER_TRADE_UPDATE": self._order_update,
             "ACCOUNT_UPDATE": self._account_update,
@@ -130,6 +159,7 @@ class UserEvents:
         order = context.orders.find(update["c"])
         if order is not None:
             context.orders.echo(order)
+            context.prove_stream()
             was_ended = order.status.is_terminal
             self._execution.report(context, order, wire.order_event_report(update, context.rules))
             if was_ended and not order.status.is_terminal:
@@ -161,7 +191,10 @@ class UserEvents:
         return next(iter(self._contexts.values())) if len(self._contexts) == 1 else None
 
     def _config_update(self, event: dict[str, Any]) -> None:
-        log.warning("the account's configuration was changed: %s", event.get("ac") or event.get("ai"))
+        if setup := event.get("ac"):
+            self._on_config(f"leverage of {setup['s']} {setup['l']}")
+        else:
+            self._on_config(f"multi-assets mode {'on' if event['ai']['j'] else 'off'}")
 
     def _margin_call(self, _event: dict[str, Any]) -> None:
         log.error("the exchange sent a margin call: reduce the position or add margin")

@@ -6,7 +6,7 @@ Source: binance-futures exchangeInfo, order endpoints, userTrades, positionRisk 
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -181,11 +181,14 @@ def position(entry: Json) -> Position:
 
 
 def rest_book_top(ticker: Json, rules: SymbolRules, received_ns: int) -> BookTop:
-    """Return the best bid and ask of a REST bookTicker reply."""
+    """Return the best bid and ask of a REST bookTicker reply, rounded outwards if they are between two ticks.
+
+    That happens after a change of the tick: what rested before still does.
+    """
     return BookTop(
-        bid_ticks=rules.ticks(Decimal(ticker["bidPrice"])),
+        bid_ticks=rules.floor_ticks(Decimal(ticker["bidPrice"])),
         bid_lots=rules.lots(Decimal(ticker["bidQty"])),
-        ask_ticks=rules.ticks(Decimal(ticker["askPrice"])),
+        ask_ticks=rules.ceil_ticks(Decimal(ticker["askPrice"])),
         ask_lots=rules.lots(Decimal(ticker["askQty"])),
         update_id=ticker.get("lastUpdateId", 0),
         exchange_ms=ticker["time"],
@@ -240,13 +243,25 @@ def units_of(text: str, unit: Decimal) -> int:
     return exact_units(Decimal(text), unit, "tick or step")
 
 
+@lru_cache(maxsize=65_536)
+def floor_units_of(text: str, unit: Decimal) -> int:
+    """Return the most units that are not more than the number in the text."""
+    return int((Decimal(text) / unit).to_integral_value(ROUND_FLOOR))
+
+
+@lru_cache(maxsize=65_536)
+def ceil_units_of(text: str, unit: Decimal) -> int:
+    """Return the fewest units that are not less than the number in the text."""
+    return int((Decimal(text) / unit).to_integral_value(ROUND_CEILING))
+
+
 def stream_book_top(data: BookTickerData, rules: SymbolRules, received_ns: int) -> BookTop:
-    """Return the best bid and ask of a bookTicker payload; ValueError for a number that is between two units."""
+    """Return the best bid and ask of a bookTicker payload, rounded outwards as ``rest_book_top`` does."""
     tick, step = rules.tick_size, rules.step_size
     return BookTop(
-        units_of(data.b, tick),
+        floor_units_of(data.b, tick),
         units_of(data.B, step),
-        units_of(data.a, tick),
+        ceil_units_of(data.a, tick),
         units_of(data.A, step),
         data.u,
         data.T,

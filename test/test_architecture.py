@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "sim", "utils")
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = (
+    "account_rules",
     "analysis",
     "book",
     "brake",
@@ -19,6 +20,7 @@ PURE = (
     "event_queue",
     "event_statistics",
     "flow",
+    "foreign_trades",
     "gate",
     "ledger",
     "live_order",
@@ -35,6 +37,7 @@ PURE = (
     "rate_budget",
     "request_costs",
     "risk",
+    "rules_change",
     "strategy",
     "volatility",
     "wire",

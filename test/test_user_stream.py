@@ -54,9 +54,13 @@ class Bench:
         self.filled: list[str] = []
         self.forced: list[tuple[str, str]] = []
         self.expired = 0
+        self.changes: list[str] = []
+        self.foreign: list[int] = []
         bus, clock = EventBus(), SystemClock()
         bus.subscribe(self.facts.append)
-        self.fills = FillBook(bus, clock, self.filled.append)
+        self.fills = FillBook(
+            bus, clock, self.filled.append, lambda _, order_id: self.foreign.append(order_id)
+        )
         execution = ExecutionEngine(
             Gateway(BinanceRest(NoNetwork(), clock), clock),
             clock,
@@ -72,6 +76,7 @@ class Bench:
             on_doubt=self.doubts.append,
             on_forced=lambda symbol, reason: self.forced.append((symbol, reason)),
             on_key_expired=self._key_expired,
+            on_config=self.changes.append,
         )
         for one in self.contexts.values():
             one.ledger.open(Position.flat(one.symbol), 0)
@@ -416,32 +421,29 @@ def test_account_update_of_an_order_changes_nothing() -> None:
     assert (bench.btc.ledger.position_quantity, bench.facts, bench.doubts) == (0, [], [])
 
 
-@pytest.mark.parametrize(
-    ("event", "line"),
-    [
-        (
-            {"e": "ACCOUNT_CONFIG_UPDATE", "E": 1, "T": 1, "ac": {"s": "BTCUSDT", "l": 25}},
-            "the account's configuration was changed: {'s': 'BTCUSDT', 'l': 25}",
-        ),
-        (
-            {"e": "ACCOUNT_CONFIG_UPDATE", "E": 1, "T": 1, "ai": {"j": True}},
-            "the account's configuration was changed: {'j': True}",
-        ),
-        (
-            {"e": "MARGIN_CALL", "E": 1, "cw": "3.1", "p": [{"s": "BTCUSDT", "ps": "BOTH", "pa": "1"}]},
-            "the exchange sent a margin call: reduce the position or add margin",
-        ),
-    ],
-)
-def test_what_others_change_and_the_exchange_demands_is_said(
-    event: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_margin_call_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """A person has to read it."""
     bench = Bench()
+    position = {"s": "BTCUSDT", "ps": "BOTH", "pa": "1"}
     with caplog.at_level(logging.WARNING):
-        bench.receive(event)
-    assert line in caplog.text
+        bench.receive({"e": "MARGIN_CALL", "E": 1, "cw": "3.1", "p": [position]})
+    assert "the exchange sent a margin call: reduce the position or add margin" in caplog.text
     assert bench.doubts == []
+
+
+@pytest.mark.parametrize(
+    ("event", "change"),
+    [
+        ({"ac": {"s": "BTCUSDT", "l": 25}}, "leverage of BTCUSDT 25"),
+        ({"ai": {"j": True}}, "multi-assets mode on"),
+        ({"ai": {"j": False}}, "multi-assets mode off"),
+    ],
+)
+def test_what_others_change_of_the_account_is_passed_on(event: dict[str, Any], change: str) -> None:
+    """Leverage and asset mode are all that the stream tells of."""
+    bench = Bench()
+    bench.receive({"e": "ACCOUNT_CONFIG_UPDATE", "E": 1, "T": 1, **event})
+    assert (bench.changes, bench.doubts) == ([change], [])
 
 
 def test_expired_listen_key_is_told_at_once() -> None:

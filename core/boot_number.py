@@ -1,0 +1,44 @@
+"""The number of a start, for the client ids: greater than that of every start before, whatever the clock says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from utils.durable import write_whole
+from utils.errors import StartRefused
+
+
+class _Boot(msgspec.Struct):
+    """The content of the file of a symbol."""
+
+    boot: int
+
+
+def next_boot(directory: Path, account: str, symbols: Sequence[str], now_ms: int) -> int:
+    """Return a number that no start before was given for any of these symbols; it is on disk before it is returned.
+
+    It is the wall clock in ms, or one more than the last number where the clock was set back. So it also grows where
+    a file was lost, as long as the clock is right. Without symbols nothing is kept: the account ends with the process.
+
+    Raises StartRefused if the disk does not take it: an id that may come again must not be used.
+    """
+    paths = [directory / f"boot-{account}-{symbol}.json" for symbol in symbols]
+    number = max([now_ms, *(_last(path) + 1 for path in paths)])
+    try:
+        for path in paths:
+            write_whole(path, msgspec.json.encode(_Boot(number)))
+    except OSError as error:
+        raise StartRefused(
+            f"state: {directory} cannot be written to ({error.strerror});"
+            " make room on the disk, or set state_directory in config.yaml to a folder that can"
+        ) from error
+    return number
+
+
+def _last(path: Path) -> int:
+    """Return the last number; 0 if there was none, or it cannot be read: then the clock has to do."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Boot).boot
+    except (OSError, msgspec.MsgspecError):
+        return 0

@@ -1,0 +1,136 @@
+"""Keeps the exchange's rules of the symbols as they are: another status, other filters, another tick.
+
+Source: binance-futures exchangeInfo.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+from core.context import SymbolContext
+from core.events import EventBus, RiskEvent, RiskKind
+from core.gateway import Gateway
+from core.model import SymbolRules
+from core.rules_change import TRADING, RulesStep, differences, rules_step
+from utils.clock import Clock
+from utils.errors import ExchangeError
+
+log = logging.getLogger(__name__)
+
+SYMBOL_KEY = "symbol"
+
+
+class RulesWatch:
+    """Reads the rules of every symbol at an interval, at reconciliations, and when a refusal speaks of them.
+
+    A symbol that is not ``TRADING`` has its gate closed under ``SYMBOL_KEY``, with its status as the reason, until it
+    trades again. Other bounds are taken over. For another tick or step ``on_new_units`` is called with the reason: the
+    gate stays closed, and the daemon has to begin anew.
+    """
+
+    EVERY_S = 600.0
+    AGAIN_S = 5.0
+    """While a symbol does not trade, or the rules could not be read."""
+    SPACING_S = 10.0
+    """However many refusals speak of rules, they are read so seldom: the reply is a megabyte."""
+    QUIET_MS = 15_000
+    """A best bid and ask that have not changed for so long may be those of a market that is halted."""
+    FRESH_S = 60.0
+    """A reconciliation does not read again what was read within this time."""
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        bus: EventBus,
+        clock: Clock,
+        on_new_units: Callable[[str], None],
+    ) -> None:
+        self._contexts = contexts
+        self._gateway = gateway
+        self._bus = bus
+        self._clock = clock
+        self._on_new_units = on_new_units
+        self._due = asyncio.Event()
+        self._read_ns = clock.monotonic_ns()
+        self._untraded: dict[str, str] = {}
+
+    def look_soon(self) -> None:
+        """Have the rules read without waiting for the interval: what is known of them may be old."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Read the rules now and then until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self.AGAIN_S):
+                    await self._due.wait()
+                await asyncio.sleep(max(self.SPACING_S - self._age_s(), 0.0))
+            except TimeoutError:
+                if not self._untraded and self._age_s() < self._interval_s():
+                    continue
+            try:
+                await self.check()
+            except ExchangeError as error:
+                log.warning("the exchange's rules could not be read: %s", error)
+                await asyncio.sleep(self.AGAIN_S)
+                self._due.set()
+
+    def _age_s(self) -> float:
+        return (self._clock.monotonic_ns() - self._read_ns) / 1e9
+
+    def _interval_s(self) -> float:
+        """Return after how long the rules are read again: sooner where a market stands still, it may be halted."""
+        now_ms = self._gateway.rest.server_clock.time_ms()
+        books = [context.state.book for context in self._contexts]
+        stands = any(book is not None and now_ms - book.exchange_ms > self.QUIET_MS for book in books)
+        return self.FRESH_S if stands else self.EVERY_S
+
+    async def refresh(self) -> None:
+        """Have the rules be fresh. Raises ExchangeError if they have to be read and cannot be."""
+        if self._due.is_set() or self._untraded or self._age_s() > self.FRESH_S:
+            await self.check()
+
+    async def check(self) -> None:
+        """Read the rules and do what they call for. Raises ExchangeError if they cannot be read."""
+        self._due.clear()
+        found = await self._gateway.symbol_rules([context.symbol for context in self._contexts])
+        self._read_ns = self._clock.monotonic_ns()
+        for context in self._contexts:
+            rules = found.get(context.symbol)
+            self._judge_status(context, rules.status if rules is not None else "not listed any more")
+            if rules is not None:
+                self._judge_rules(context, rules)
+
+    def _judge_status(self, context: SymbolContext, status: str) -> None:
+        before = self._untraded.get(context.symbol, TRADING)
+        if status == TRADING:
+            self._untraded.pop(context.symbol, None)
+            context.gate.open(SYMBOL_KEY)
+        else:
+            self._untraded[context.symbol] = status
+            context.gate.close(SYMBOL_KEY, f"{context.symbol} is {status}")
+        if status != before:
+            log.warning("%s is %s (was %s)", context.symbol, status, before)
+            self._tell(context, f"status {before} -> {status}")
+
+    def _judge_rules(self, context: SymbolContext, rules: SymbolRules) -> None:
+        step = rules_step(context.rules, rules)
+        if step is RulesStep.NOTHING:
+            return
+        what = differences(context.rules, rules)
+        if step is RulesStep.BEGIN_ANEW:
+            reason = f"the exchange changed the rules of {context.symbol}: {what}"
+            context.gate.close(SYMBOL_KEY, f"{reason}; beginning anew")
+            log.warning("%s; beginning anew", reason)
+            self._tell(context, what)
+            self._on_new_units(reason)
+            return
+        if context.rules.status == rules.status:
+            log.warning("%s: the exchange changed its rules: %s", context.symbol, what)
+            self._tell(context, what)
+        context.rules = rules
+
+    def _tell(self, context: SymbolContext, what: str) -> None:
+        self._bus.publish(RiskEvent(context.symbol, RiskKind.RULES, Decimal(0), what))

@@ -1,0 +1,150 @@
+"""Is everything known here that the account stream should have told? Echoes, trades and open orders are compared."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from core.client_ids import is_ours
+from core.context import SymbolContext
+from core.execution import ExecutionEngine
+from core.gate import Gate
+from core.gateway import Gateway
+from core.model import OrderReport
+from core.reconciliation import Reconciler
+from utils.clock import Clock
+from utils.errors import ExchangeError
+
+log = logging.getLogger(__name__)
+
+
+class StreamAudit:
+    """Holds the account stream to what else is known; asks for a reconciliation where it has kept something to itself.
+
+    ``drop`` gives up the stream's connection for the reason given; ``is_up`` tells whether there is one.
+    """
+
+    TURN_S = 0.5
+    ECHO_DEADLINE_S = 5.0
+    TRADES_EVERY_S = 60.0
+    FIRST_ORDERS_S = 1.0
+    ORDERS_EVERY_S = 60.0
+    STREAM_LAG_MS = 2000
+    """A fill that REST told of may still be on its way on the stream for so long."""
+
+    def __init__(
+        self,
+        contexts: Sequence[SymbolContext],
+        gateway: Gateway,
+        execution: ExecutionEngine,
+        reconciler: Reconciler,
+        clock: Clock,
+        gate: Gate,
+        *,
+        is_up: Callable[[], bool],
+        drop: Callable[[str], None],
+        request_reconcile: Callable[[str], None],
+    ) -> None:
+        self._contexts = contexts
+        self._gateway = gateway
+        self._execution = execution
+        self._reconciler = reconciler
+        self._clock = clock
+        self._gate = gate
+        self._is_up = is_up
+        self._drop = drop
+        self._request_reconcile = request_reconcile
+
+    async def run(self) -> None:
+        """Compare until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._expect_echoes(), name="echo check")
+            group.create_task(self._audit_trades(), name="trade audit")
+            group.create_task(self._audit_orders(), name="order audit")
+
+    def forget_echoes(self) -> None:
+        """Expect nothing of a new connection that only the old one could have told."""
+        for context in self._contexts:
+            context.orders.awaiting_echo.clear()
+
+    async def _expect_echoes(self) -> None:
+        """Give up a user stream that stays silent about orders that the exchange has accepted."""
+        while True:
+            await asyncio.sleep(self.TURN_S)
+            overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
+            accepted_ns = [
+                accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
+            ]
+            if self._is_up() and accepted_ns and min(accepted_ns) < overdue_ns:
+                self.forget_echoes()
+                self._drop("silent about our orders")
+            self._expect_trades()
+
+    def _expect_trades(self) -> None:
+        """Reconcile when an order is known to be executed and the stream does not bring its trades."""
+        overdue_ns = self._clock.monotonic_ns() - self.STREAM_LAG_MS * 1_000_000
+        for context in self._contexts:
+            since_ns = context.orders.uncounted_since_ns()
+            if since_ns is not None and since_ns < overdue_ns and self._gate.is_open:
+                self._request_reconcile(
+                    f"{context.symbol}: an order was executed, but its trades are missing"
+                )
+
+    async def _audit_trades(self) -> None:
+        """Compare the trades with the exchange's now and then, so that none is missed for long."""
+        while True:
+            await asyncio.sleep(self.TRADES_EVERY_S)
+            for context in self._contexts:
+                try:
+                    missed = (
+                        await self._reconciler.count_missed_trades(context) if context.ledger.is_open else []
+                    )
+                except ExchangeError as error:
+                    log.warning("%s: trades could not be compared: %s", context.symbol, error)
+                    continue
+                now_ms = self._gateway.rest.server_clock.time_ms()
+                overdue = [fill for fill in missed if now_ms - fill.time_ms > self.STREAM_LAG_MS]
+                if overdue:
+                    self._request_reconcile(
+                        f"{context.symbol}: the account stream did not tell of {len(overdue)} fills"
+                    )
+
+    async def _audit_orders(self) -> None:
+        """Compare the open orders with the exchange's now and then: none of ours may rest that is not known here.
+
+        What is known here has to rest there, too, and as it is known: a stream may have kept something to itself.
+        """
+        wait_s = self.FIRST_ORDERS_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, self.ORDERS_EVERY_S)
+            if not self._gate.is_open:
+                wait_s = self.FIRST_ORDERS_S  # soon after every opening: a first reading may have lagged
+                continue
+            for context in self._contexts:
+                asked_ns = self._clock.monotonic_ns()
+                try:
+                    resting = await self._gateway.open_orders(context.rules, is_ours)
+                except ExchangeError as error:
+                    log.warning("%s: open orders could not be compared: %s", context.symbol, error)
+                    continue
+                self._note_resting(context, resting, asked_ns)
+                unknown = [report for report in resting if self._is_unknown(context, report)]
+                if unknown:
+                    self._request_reconcile(f"{context.symbol}: {len(unknown)} orders of ours rest unknown")
+
+    def _note_resting(self, context: SymbolContext, resting: Sequence[OrderReport], asked_ns: int) -> None:
+        """Take what is new in a list of open orders, and have those asked about that it should hold and does not."""
+        for report in resting:
+            order = context.orders.find(report.client_id)
+            if order is not None and not order.status.is_terminal:
+                self._execution.report(context, order, report)
+        listed = {report.client_id for report in resting}
+        before_ns = asked_ns - self.STREAM_LAG_MS * 1_000_000
+        for order in context.orders.living():
+            if order.client_id not in listed and 0 < order.accepted_ns < before_ns:
+                context.orders.wonder(order, "it is not among the open orders of the exchange")
+
+    def _is_unknown(self, context: SymbolContext, report: OrderReport) -> bool:
+        """Tell whether an order that rests is not known, or believed not to exist; just ended ones may lag."""
+        order = context.orders.find(report.client_id)
+        return order is None or (order.status.is_terminal and not order.end_is_reported)

@@ -1,0 +1,295 @@
+"""The way back to quoting: each step by name, account and rules as they have to be, the stream proven."""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from core.engine import ExitCode
+from core.rules_watch import RulesWatch
+from sim.fault_file import parse_script
+from sim.fault_rules import Script
+from test.daemon import Sent, World, in_a_world
+from utils.http import HttpResponse
+
+
+def script(*faults: str) -> Script:
+    """The script of these faults."""
+    return parse_script("seed: 1\nfaults:\n" + "".join(f"  - {{fault: {fault}}}\n" for fault in faults))
+
+
+def reasons(world: World) -> str:
+    """Why the daemon does not quote, in words."""
+    assert world.engine is not None
+    [context] = world.engine.contexts
+    return "; ".join(context.gate.reasons)
+
+
+async def until_reason(world: World, text: str, within_s: float = 15.0) -> None:
+    """Wait until this is a part of why it does not quote."""
+    await world.until(lambda: world.engine is not None and text in reasons(world), within_s, text)
+
+
+# --- named steps --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/fapi/v1/listenKey", "recovering: waiting for the account stream"),
+        ("/fapi/v1/accountConfig", "recovering: reading the account's modes"),
+        ("/fapi/v1/openOrders", "recovering: reading open orders"),
+        ("/fapi/v1/userTrades", "recovering: reading trades"),
+        ("/fapi/v1/countdownCancelAll", "dead-man switch"),
+    ],
+)
+def test_step_that_does_not_succeed_is_the_reason_that_the_status_tells(
+    tmp_path: Path, path: str, named: str
+) -> None:
+    """After a cut one question gets no answer: the status names it, with the seconds; then quotes come back."""
+
+    async def story(world: World) -> None:
+        async def mute(sent: Sent) -> HttpResponse | None:
+            return await sent.hang() if sent.path == path else None
+
+        world.start()
+        await world.until_quoting()
+        world.tamper = mute
+        world.link.cut()
+        await asyncio.sleep(21)
+        world.link.restore()
+        await until_reason(world, named, 20)
+        if named.startswith("recovering"):
+            await until_reason(world, f"{named} (", 20)
+        assert world.ours() == []
+        world.tamper = nothing
+        assert await world.until_quoting(20) < 20
+        assert reasons(world) == ""
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+async def nothing(_sent: Sent) -> HttpResponse | None:
+    """Every request goes through."""
+    return None
+
+
+# --- the account stream proven ------------------------------------------------------------------------------
+
+
+def test_first_quote_goes_alone_until_the_account_stream_has_told_of_it(tmp_path: Path) -> None:
+    """A stream that is open and says nothing has one order at stake, the farthest, and not six."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/silence", stream="userData", seconds=8)
+        world.start()
+        await world.until(lambda: bool(world.ours()), 5)
+        [first] = world.ours()
+        await world.watch(8 - world.now_s, orders=1)
+        await world.until_quoting(15)
+        levels = {order.level for order in world.books.living()}
+        assert levels == {1, 2, 3}
+        assert await world.end() is ExitCode.STOPPED
+        name = first.client_order_id
+        [placed] = [row for row in world.rows() if row["sub_type"] == "placed" and name in row["details"]]
+        assert placed["level"] == "3"
+
+    in_a_world(tmp_path, story)
+
+
+# --- account ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("hedge-mode, at_s: 12, for_s: 20", "the account is in hedge mode: switch it back to one-way mode"),
+        ("multi-assets-mode, at_s: 12, for_s: 20", "the account is in multi-assets mode: switch it back"),
+    ],
+)
+def test_account_of_another_kind_after_a_cut_is_not_quoted_on(tmp_path: Path, fault: str, named: str) -> None:
+    """No event tells of it; the recovery reads it, says what to do, and quotes once it is put right."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(13 - world.now_s)
+        world.link.cut()
+        await asyncio.sleep(1)
+        world.link.restore()
+        await until_reason(world, named)
+        await world.until(lambda: not world.ours(), 5)
+        await world.watch(31 - world.now_s, orders=0)
+        assert await world.until_quoting(15) < 15
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("risk_event").count("account") == 2
+
+    in_a_world(tmp_path, story, faults=script(fault))
+
+
+def test_leverage_that_somebody_changes_pauses_until_it_is_set_back(tmp_path: Path) -> None:
+    """The event closes the gate at once; set back by hand, quotes return by themselves."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.other_client("POST", "/fapi/v1/leverage", symbol="BTCUSDT", leverage=3)
+        await world.until(lambda: not world.ours(), 1)
+        await until_reason(world, "the leverage of BTCUSDT was changed to 3: set it back to 5")
+        await world.watch(20, orders=0)
+        await world.other_client("POST", "/fapi/v1/leverage", symbol="BTCUSDT", leverage=5)
+        assert await world.until_quoting(10) < 10
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+# --- rules --------------------------------------------------------------------------------------------------
+
+
+def test_symbol_that_stops_trading_is_named_and_quoted_again_when_it_trades(tmp_path: Path) -> None:
+    """A market that stands still has the status read: out, by name, without a loop of refused orders."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await until_reason(world, "BTCUSDT is SETTLING", 75)
+        await world.until(lambda: not world.ours(), 5)
+        refused = len(world.record()["rejected"])
+        await asyncio.sleep(10)
+        assert len(world.record()["rejected"]) == refused
+        await world.until_quoting(40)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("risk_event").count("rules") == 2
+
+    in_a_world(tmp_path, story, faults=script("halt, status: SETTLING, at_s: 12, for_s: 90"))
+
+
+def test_other_bounds_are_kept_from_the_first_refusal_on(tmp_path: Path) -> None:
+    """A smallest notional above our size: after the first refusal no order is sent that cannot be taken."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(13 - world.now_s)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        await world.until(lambda: context.rules.min_notional_quote == 10_000, 30)
+        await asyncio.sleep(11)
+        refused = len(world.record()["rejected"])
+        await asyncio.sleep(10)
+        assert len(world.record()["rejected"]) == refused
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, faults=script("symbol-rules, min_notional: 10000, at_s: 12, for_s: 60"))
+
+
+def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old run ends in order, nothing of it rests; the new one counts in the new units, and back again."""
+    monkeypatch.setattr(RulesWatch, "EVERY_S", 20.0)
+
+    async def story(world: World) -> None:
+        world.start(refresh_config={"refresh_mode": "replace"})
+        await world.until_quoting()
+        first = world.engine
+        await world.until(lambda: world.engine is not first, 40, "a new run")
+        await world.until_quoting(20)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        assert context.rules.tick_size == Decimal("0.5")
+        assert all(
+            world.exchange._venue.instruments["BTCUSDT"].rules.price(order.price_ticks) % Decimal("0.5") == 0
+            for order in world.ours()
+        )
+        second = world.engine
+        await world.until(lambda: world.engine is not second, 60, "the old tick again")
+        await world.until_quoting(20)
+        assert world.disagreements() == []
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
+
+
+# --- positions ----------------------------------------------------------------------------------------------
+
+
+def test_trades_of_somebody_else_are_on_record_and_a_third_one_pauses(tmp_path: Path) -> None:
+    """Before, after and why; one by hand is lived with, beside another program no quote rests until it is calm."""
+
+    async def by_hand(world: World, side: str) -> None:
+        await world.other_client(
+            "POST",
+            "/fapi/v1/order",
+            symbol="BTCUSDT",
+            side=side,
+            type="MARKET",
+            quantity="0.002",
+            newClientOrderId=f"by-hand-{world.now_s:.0f}",
+        )
+        await asyncio.sleep(1)
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await by_hand(world, "BUY")
+        await by_hand(world, "SELL")
+        assert reasons(world) == ""
+        await by_hand(world, "BUY")
+        await until_reason(world, "somebody else trades BTCUSDT on this account", 1)
+        await world.until(lambda: not world.ours(), 3)
+        assert await world.until_quoting(40) > 15
+        assert world.state.position == world.position()
+        assert await world.end() is ExitCode.STOPPED
+        lines = [row["details"] for row in world.rows() if row["sub_type"] == "foreign_trade"]
+        assert len(lines) == 3
+        assert lines[0].startswith("position 0 -> 0.002 by a trade that is not ours: buy 0.002 at ")
+        assert " by-hand-" in lines[0]
+
+    in_a_world(tmp_path, story)
+
+
+def test_position_that_no_trade_explains_pauses_until_one_does(tmp_path: Path) -> None:
+    """A fill that neither stream nor trades tell of: the figure is taken, quotes stay out, the reason is named."""
+
+    async def story(world: World) -> None:
+        async def hide_trades(sent: Sent) -> HttpResponse | None:
+            if sent.path != "/fapi/v1/userTrades":
+                return None
+            return HttpResponse(200, {}, b"[]")
+
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/silence", stream="userData", seconds=20)
+        world.tamper = hide_trades
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.005")
+        await until_reason(world, "no trade explains 0.005 of the position", 20)
+        await world.watch(60, orders=0)
+        assert world.state.position == world.position()
+        world.tamper = nothing
+        await world.until_quoting(25)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("risk_event").count("position_adopted") == 1
+
+    in_a_world(tmp_path, story)
+
+
+def test_liquidation_in_a_gap_of_the_stream_halts_all_the_same(tmp_path: Path) -> None:
+    """The trade is found over REST, which does not say whose it is: its order is asked for."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.004")
+        await asyncio.sleep(20)
+        world.control("POST", "/sim/silence", stream="userData", seconds=10)
+        world.control("POST", "/sim/adl", symbol="BTCUSDT", quantity="0.002")
+        await world.until(lambda: world.state.strategy_paused, 30)
+        assert await world.end() is ExitCode.HALTED
+        details = [row["details"] for row in world.rows() if row["sub_type"] == "breach"]
+        assert "adl_autoclose" in details[0]
+
+    in_a_world(tmp_path, story)
