@@ -18,6 +18,8 @@ from core.day_file import DayFile
 from core.day_keeper import DayKeeper
 from core.events import EngineEvent, EngineKind, EventBus
 from core.execution import ExecutionEngine
+from core.flatten import Terms
+from core.flattening import Flattening
 from core.gate import STOPPING, Gate
 from core.gateway import Gateway
 from core.halt import HaltLatch
@@ -272,7 +274,13 @@ class Engine:
         self.risk = RiskController(
             self.contexts,
             self._gateway,
-            self.execution,
+            Flattening(
+                self._gateway,
+                self.execution,
+                wiring.clock,
+                Terms(settings.risk.flatten_max_slippage_bps, settings.risk.flatten_deadline_s),
+                max_book_age_ms=safety.max_book_age_ms,
+            ),
             self.bus,
             wiring.clock,
             settings.risk,

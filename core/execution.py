@@ -332,13 +332,24 @@ class ExecutionEngine:
 
     # --- closing the position ---------------------------------------------------------------------------------
 
-    async def reduce_position(self, context: SymbolContext, side: Side, lots: int) -> OrderReport:
-        """Send a reduce-only market order, in at most the size that one market order may have."""
-        lots = min(lots, context.rules.market_max_lots)
-        order = context.orders.register_taker(self._ids.mint(), side, lots, self._clock.monotonic_ns())
+    def begin_close(
+        self, context: SymbolContext, side: Side, lots: int, price_ticks: int | None
+    ) -> LiveOrder:
+        """Return a new reduce-only order that is about to be sent by ``close``, its client id taken down."""
+        now_ns = self._clock.monotonic_ns()
+        return context.orders.register_taker(self._ids.mint(), side, lots, now_ns, price_ticks or 0)
+
+    async def close(self, context: SymbolContext, order: LiveOrder) -> OrderReport:
+        """Send an order of ``begin_close``; note its outcome, and raise it if it is not that it was accepted."""
+        price_ticks = order.price_ticks or None
         try:
-            report = await self._gateway.reduce_at_market(context.rules, order.client_id, side, lots)
+            report = await self._gateway.reduce_position(
+                context.rules, order.client_id, order.side, order.lots, price_ticks
+            )
         except (NotSent, Refused) as error:
+            if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:
+                context.orders.doubt(order, "the exchange has an order of this id already")
+                raise OutcomeUnknown(order.reason) from error
             context.orders.end(order, OrderStatus.REJECTED, str(error))
             raise
         except BaseException as error:  # also when this task is cancelled: the request may be on its way

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from utils.quietly import quietly
+
 STOPPING = "stopping"
 """Key and reason of the end: no fault, nothing to worry about."""
 
@@ -51,5 +53,6 @@ class Gate:
         return was_closed
 
     def _notify(self) -> None:
+        """Tell the listeners; one that fails changes nothing about the gate, and nothing for the others."""
         for listener in self._listeners:
-            listener()
+            quietly(listener)

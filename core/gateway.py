@@ -39,6 +39,7 @@ MAX_ORDER_BATCH = 5
 """Orders that one request may place or amend."""
 TRADES_PAGE = 1000
 ORDERS_PAGE = 1000
+ROUNDING_QUOTE = Decimal("0.00000001")
 ORDERS_SPAN_MS = 6 * 86_400_000
 """The exchange lists the orders of less than seven days at a time."""
 
@@ -243,6 +244,9 @@ class Gateway:
 
         Asked once: those who need it ask again at their own pace, and must know soon that there is no answer.
         """
+        return await self._stated_position(symbol) or Position.flat(symbol)
+
+    async def _stated_position(self, symbol: str) -> Position | None:
         reply = await self._read("/fapi/v3/positionRisk", {"symbol": symbol}, attempts=1)
         entries = _entries(reply, "the position")
         with readable("the position"):
@@ -252,7 +256,27 @@ class Gateway:
                 if entry["positionSide"] != "BOTH":
                     raise OutcomeUnknown("the account is in hedge mode: its position is not one number")
                 return wire.position(entry)
-            return Position.flat(symbol)
+            return None
+
+    async def witnessed_position(self, symbol: str) -> Position:
+        """Return the position like ``position``, but believe an absent entry only if the account's totals bear it out.
+
+        Raises OutcomeUnknown where they do not: the margin that the account has to keep is more than that of the
+        positions that it lists, so one is missing. Source: binance-futures account information v3.
+        """
+        stated = await self._stated_position(symbol)
+        if stated is not None:
+            return stated
+        account = await self._read("/fapi/v3/account", attempts=1)
+        with readable("the account"):
+            listed = [entry for entry in account["positions"] if Decimal(entry["positionAmt"]) != 0]
+            kept = sum((Decimal(entry["maintMargin"]) for entry in listed), Decimal(0))
+            is_missing = Decimal(account["totalMaintMargin"]) > kept + ROUNDING_QUOTE * (len(listed) + 1)
+            if is_missing or any(entry["symbol"] == symbol for entry in listed):
+                raise OutcomeUnknown(
+                    "one reading says that nothing is held, and another one that something is"
+                )
+        return Position.flat(symbol)
 
     async def key_rights(self, wallet: BinanceRest) -> KeyRights:
         """Return what the key may do; the wallet host is another one than that of the futures."""
@@ -408,17 +432,23 @@ class Gateway:
             for entry, change in zip(reply, changes, strict=True)
         ]
 
-    async def reduce_at_market(
-        self, rules: SymbolRules, client_id: str, side: Side, lots: int
+    async def reduce_position(
+        self, rules: SymbolRules, client_id: str, side: Side, lots: int, price_ticks: int | None
     ) -> OrderReport:
-        """Reduce the position by a market order that can never enlarge or turn it."""
+        """Reduce the position by an order that can never enlarge or turn it, and never rests.
+
+        It takes up to ``price_ticks``, at any price with None.
+        """
+        limit: dict[str, str | int] = {"type": "MARKET"}
+        if price_ticks is not None:
+            limit = {"type": "LIMIT", "timeInForce": "IOC", "price": rules.price_text(price_ticks)}
         reply = await self._insist(
             "POST",
             "/fapi/v1/order",
             {
                 "symbol": rules.symbol,
                 "side": side.value,
-                "type": "MARKET",
+                **limit,
                 "quantity": rules.quantity_text(lots),
                 "reduceOnly": "true",
                 "newClientOrderId": client_id,

@@ -10,6 +10,7 @@ from core.journal import STARTED, STOPPED, JournalFile, JournalLine, line_of
 from core.live_order import LiveOrder
 from utils.background import RunBlocking
 from utils.clock import Clock
+from utils.quietly import quietly
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class JournalWorker:
             self._follow(context)
 
     def _follow(self, context: SymbolContext) -> None:
-        def note(order: LiveOrder) -> None:
-            self._add(line_of(order, context.rules, self._clock.time_ms()))
+        def note(order: LiveOrder) -> None:  # whatever is wrong with the record, the order goes its way
+            quietly(lambda: self._add(line_of(order, context.rules, self._clock.time_ms())))
 
         context.orders.on_change = note
 

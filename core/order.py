@@ -120,6 +120,7 @@ class LiveOrders:
         """Return the order of this report, taken up if it was not known: left by an earlier run. Level 0 is no slot."""
         order = self.find(report.client_id)
         if order is None:
+            self._takers.pop(report.client_id, None)  # one that rests all the same is an order like any other
             order = LiveOrder(report.client_id, report.side, 0, report.price_ticks, report.lots, now_ns)
             order.echoed = True
             self._living[report.client_id] = order
@@ -281,12 +282,14 @@ class LiveOrders:
         while len(self._ended) > self.REMEMBERED:
             self._shorten(next(iter(self._ended.values())))
 
-    def register_taker(self, client_id: str, side: Side, lots: int, now_ns: int) -> LiveOrder:
-        """Return a new order that takes at any price and never rests: it is followed for the record only.
+    def register_taker(
+        self, client_id: str, side: Side, lots: int, now_ns: int, price_ticks: int = 0
+    ) -> LiveOrder:
+        """Return a new order that takes and never rests, at any price with 0: it is followed for the record only.
 
         ``doubt`` and ``end`` note its outcome, ``note_taker`` what the exchange says of it.
         """
-        order = LiveOrder(client_id, side, 0, 0, lots, now_ns)
+        order = LiveOrder(client_id, side, 0, price_ticks, lots, now_ns)
         self._takers[client_id] = order
         while len(self._takers) > self.TAKERS:
             self._takers.popitem(last=False)

@@ -108,7 +108,7 @@ class Reconciler:
         self._opened_ms[context.symbol] = self._server_ms()
         for _ in range(self.OPENING_ATTEMPTS):
             before = await self._gateway.last_trade_id(context.symbol)
-            position = await self._gateway.position(context.symbol)
+            position = await self._gateway.witnessed_position(context.symbol)
             if before == await self._gateway.last_trade_id(context.symbol):
                 break
         else:
@@ -161,7 +161,7 @@ class Reconciler:
             fills = context.ledger.fill_count
             await asyncio.sleep(self.READ_AGAIN_S)
             asked_ms = self._server_ms() - self.READ_LAG_MS
-            again = await self._gateway.position(context.symbol)
+            again = await self._gateway.witnessed_position(context.symbol)
             settled_ms = self._server_ms() - context.ledger.last_fill_ms
             is_old = settled_ms < self.READ_LAG_MS or 0 < again.update_ms < context.ledger.last_fill_ms
             if again.quantity != position.quantity or context.ledger.fill_count != fills or is_old:

@@ -25,6 +25,7 @@ _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("POST", "/fapi/v1/countdownCancelAll"): (Lane.CANCEL, Cost(10)),
     ("GET", "/fapi/v1/openOrders"): (Lane.VERIFY, LIGHT),
     ("GET", "/fapi/v3/positionRisk"): (Lane.VERIFY, MIDDLE),
+    ("GET", "/fapi/v3/account"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/userTrades"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/ticker/bookTicker"): (Lane.QUERY, Cost(2)),
     ("GET", "/fapi/v1/accountConfig"): (Lane.QUERY, MIDDLE),
@@ -40,8 +41,8 @@ _ALL_OPEN_ORDERS = Cost(40)
 def lane_and_cost(method: str, path: str, params: Params) -> tuple[Lane, Cost]:
     """Return the lane and the cost of a request; one that is not in the table is a light question."""
     lane, cost = _BY_ENDPOINT.get((method, path), (Lane.QUERY, LIGHT))
-    if lane is Lane.PLACE and params.get("type") == "MARKET":
-        return Lane.CANCEL, cost  # it closes a position: quotes are never market orders
+    if lane is Lane.PLACE and params.get("reduceOnly") == "true":
+        return Lane.CANCEL, cost  # it closes a position: quotes are never reduce-only
     if path == "/fapi/v1/openOrders" and "symbol" not in params:
         return lane, _ALL_OPEN_ORDERS
     if path == "/fapi/v1/depth":

@@ -2,24 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from core.context import SymbolContext
 from core.day_keeper import DAY_KEY, DayKeeper
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
-from core.execution import ExecutionEngine
+from core.flattening import Flattened, Flattening
 from core.gateway import Gateway
 from core.halt import HaltLatch
-from core.model import Position, Side
+from core.model import Position
 from core.posture import LOSS, Posture, Stance
 from core.posture_keeper import PostureKeeper
-from core.risk import breach_text, is_breach, position_notional_quote
+from core.risk import breach_text, is_breach, known_position, position_notional_quote
 from core.settings import RiskSettings
 from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import AuthFailed, ExchangeError, OutcomeUnknown
+from utils.quietly import quietly
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +31,16 @@ class RiskController:
     """Reads each position from the exchange at an interval, and at once after a fill.
 
     A position over ``initial_capital × leverage × max_net_position_ratio`` closes the gate in the same turn, engages
-    the halt latch, takes the quotes out, closes the position by reduce-only market orders in the exchange's own size,
-    and verifies that it is flat. Quoting stays paused until an operator clears the halt.
+    the halt latch, takes the quotes out, closes the position and verifies both (``core.flattening``). Quoting stays
+    paused until an operator clears the halt. Nothing is closed or halted unless a reading of the exchange's position
+    that is newer than the trigger bears it out.
 
     ``on_difference`` is called when the exchange's position stays different from ours.
     """
 
     name = "risk"
-    WITHDRAW_DEADLINE_S = 5.0
-    LOCK_PATIENCE_S = 0.7
-    FLATTEN_ATTEMPTS = 5
-    FLATTEN_PAUSE_S = 0.2
+    ALARM_EVERY_S = 10.0
+    """So often it is said aloud, at most, that a position cannot be closed."""
     UNCONFIRMED_AFTER_S = 3.0
     SPACING_S = 0.4
     """However many fills come, checks are at least so far apart: each costs request weight."""
@@ -50,7 +49,7 @@ class RiskController:
         self,
         contexts: Sequence[SymbolContext],
         gateway: Gateway,
-        execution: ExecutionEngine,
+        flattening: Flattening,
         bus: EventBus,
         clock: Clock,
         settings: RiskSettings,
@@ -61,7 +60,7 @@ class RiskController:
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
-        self._execution = execution
+        self._flattening = flattening
         self._bus = bus
         self._clock = clock
         self._settings = settings
@@ -78,6 +77,7 @@ class RiskController:
         self._latched: set[str] = set()
         self._halted: dict[str, str] = {}
         self._must_flatten: set[str] = set()
+        self._alarmed_ns: dict[str, int] = {}
         self._day_complaint = ""
         self.postures = PostureKeeper(contexts, bus, clock, own=self._own_posture, loss=days.reading)
         bus.subscribe(self._on_connection, ConnectionEvent)
@@ -134,40 +134,64 @@ class RiskController:
         return Stance(Posture.HALT, reason) if reason else Stance()
 
     async def check(self, context: SymbolContext) -> None:
-        """Read the position and do what it calls for; then have the symbol stand as all readings call for."""
+        """Read the position and do what it calls for; then have the symbol stand as all readings call for.
+
+        What our own readings call for is done only if the exchange's position could be read just now.
+        """
+        is_confirmed = False
         try:
-            await self._check(context)
+            is_confirmed = await self._check(context)
         finally:
             called = self.postures.look(context)
-        if called.posture is Posture.FLATTEN and context.symbol not in self._halted:
-            await self._respond(context, self._notional(context), called.reason)
+        calls = called.posture is Posture.FLATTEN and context.symbol not in self._halted
+        if calls and is_confirmed and self._bears_out(context, called):
+            await self._respond(context, lambda: called.reason)
         if not self._days.is_waiting(context):
             context.gate.open(DAY_KEY)
+
+    @staticmethod
+    def _bears_out(context: SymbolContext, called: Stance) -> bool:
+        """Tell whether the position that was just read is the one by which our readings call for a close."""
+        read = context.state.exchange_position
+        return read is not None and read.quantity == known_position(context) and bool(called.reason)
 
     def _notional(self, context: SymbolContext) -> Decimal:
         price = context.state.risk_price(context.rules)
         return position_notional_quote(context.ledger.position_quantity, price)
 
-    async def _check(self, context: SymbolContext) -> None:
+    async def _check(self, context: SymbolContext) -> bool:
+        """Read the position and do what it calls for; return whether it could be read."""
         await self._look_for_resume(context)
         try:
-            position = await self._gateway.position(context.symbol)
+            position = await self._read(context)
         except ExchangeError as error:
             self._unconfirmed(context, error)
-            return
+            return False
         self._confirm(context, position)
         price = max(position.mark_price, context.state.risk_price(context.rules))
-        notional = position_notional_quote(position.quantity, price)
         if is_breach(position.quantity, price, self._settings):
-            reason = breach_text(position.quantity, price, context.rules, self._settings)
-            await self._respond(context, notional, reason)
+            if _lags(position, context):
+                self._unconfirmed(context, OutcomeUnknown("the reading lags behind our own fills"))
+                return False
+            await self._respond(
+                context, lambda: breach_text(position.quantity, price, context.rules, self._settings)
+            )
         elif context.symbol in self._forced:
-            await self._respond(context, notional, self._forced.pop(context.symbol))
+            reason = self._forced.pop(context.symbol)
+            await self._respond(context, lambda: reason)
         elif context.symbol in self._must_flatten:
             await self._flatten(context)
         elif context.ledger.is_open:
             self._compare(context, position)
             await self._count_day(context, position)
+        return True
+
+    async def _read(self, context: SymbolContext) -> Position:
+        """Return the exchange's position; that nothing is held, where our books say otherwise, needs a witness."""
+        position = await self._gateway.position(context.symbol)
+        if position.quantity == 0 and context.ledger.is_open and known_position(context) != 0:
+            return await self._gateway.witnessed_position(context.symbol)
+        return position
 
     async def _count_day(self, context: SymbolContext, position: Position) -> None:
         """Have today's result be known, while our books and the exchange's agree: in between it would be a guess."""
@@ -220,121 +244,94 @@ class RiskController:
         if self._latches[context.symbol].read() is not None:
             return
         await self._days.take_acceptance(context, context.state.mark_price)
-        self._latched.discard(context.symbol)
         self._halted.pop(context.symbol, None)
-        called = self.postures.begin_anew(context)
-        if called.posture is Posture.FLATTEN:
-            await self._respond(context, self._notional(context), called.reason)
-            return
+        if self.postures.begin_anew(context).posture is Posture.FLATTEN:
+            return  # it halts again as soon as the position has been read
+        self._latched.discard(context.symbol)
         context.state.strategy_paused = False
         context.gate.open(GATE_KEY)
         log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
 
-    async def _respond(self, context: SymbolContext, notional_quote: Decimal, reason: str) -> None:
-        """Pause first, in this turn; then everything else."""
+    async def _respond(self, context: SymbolContext, reason: Callable[[], str]) -> None:
+        """Pause first, in this turn; then close. What is said or recorded beside that cannot stop it."""
+        symbol = context.symbol
         context.gate.close(GATE_KEY, "halted by risk")
         context.state.strategy_paused = True
-        self._must_flatten.add(context.symbol)
-        self._halted[context.symbol] = reason
+        self._must_flatten.add(symbol)
+        self._halted[symbol] = "a limit was broken"
+        flattening = asyncio.ensure_future(self._flatten(context))
+        try:
+            quietly(lambda: self._halted.update({symbol: reason()}))
+            quietly(lambda: self._tell_of_breach(context))
+            await self._engage(context, self._halted[symbol])
+            await flattening
+        finally:
+            flattening.cancel()
+
+    def _tell_of_breach(self, context: SymbolContext) -> None:
+        reason = self._halted[context.symbol]
+        quietly(lambda: log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason))
+        self._publish(context, RiskKind.BREACH, self._notional(context), reason)
         self._show(context)
-        log.error("%s: RISK: %s; closing it and pausing", context.symbol, reason)
-        self._bus.publish(RiskEvent(context.symbol, RiskKind.BREACH, notional_quote, reason))
-        await asyncio.gather(self._engage(context, reason), self._flatten(context))
+
+    def _publish(self, context: SymbolContext, kind: RiskKind, value_quote: Decimal, details: str) -> None:
+        quietly(lambda: self._bus.publish(RiskEvent(context.symbol, kind, value_quote, details)))
 
     def _show(self, context: SymbolContext) -> None:
-        """Have posture and record follow; whatever goes wrong here, the position is closed."""
-        try:
-            self.postures.look(context)
-            self._days.save(context)
-        except Exception:
-            log.exception("%s: posture or record could not follow", context.symbol)
+        """Have posture and record follow."""
+        quietly(lambda: self.postures.look(context))
+        quietly(lambda: self._days.save(context))
 
     async def _engage(self, context: SymbolContext, reason: str) -> None:
+        """Have the halt stand on disk; whatever the disk does, it stands in memory."""
         latch, now_ms = self._latches[context.symbol], self._clock.time_ms()
         try:
             await self._run_blocking(lambda: latch.engage(reason, now_ms))
-        except OSError as error:
-            log.critical(
-                "%s: the halt could not be written to disk (%s); it stands until this process ends",
-                context.symbol,
-                error.strerror,
-            )
+        except Exception as error:  # noqa: BLE001 - a halt does not end because its record failed
+            why = getattr(error, "strerror", "") or str(error)
+            text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
+            quietly(lambda: log.critical(text, context.symbol, why))
         else:
             self._latched.add(context.symbol)
 
     async def _flatten(self, context: SymbolContext) -> None:
-        """Take the quotes out, close the position, and verify both; tried again at the next check if it fails.
+        """Close the position; tried again at the next check if it is not verified to be closed."""
+        result = await self._flattening.flatten(context)
+        if result.is_done:
+            self._flat(context, result)
+        else:
+            self._alarm(context, result)
 
-        Whoever holds the symbol's lock is waited for, but not for long: a reduce-only order cannot do harm, a position
-        over its limit can.
-        """
-        await self._cancel_at_once(context)
-        async with self._lock_or_patience(context):
-            is_flat = await self._close_position(context)
-        async with context.lock:
-            is_out = await self._execution.withdraw(context, self.WITHDRAW_DEADLINE_S)
-        if not is_out:
-            log.error("%s: could not verify that the quotes are out", context.symbol)
-        if is_flat and is_out and await self._is_flat(context):
-            self._must_flatten.discard(context.symbol)
-            self._show(context)
-            log.warning(
-                "%s: the position is closed; quoting is paused until `python main.py resume`", context.symbol
-            )
-            self._bus.publish(RiskEvent(context.symbol, RiskKind.FLAT, Decimal(0), ""))
+    def _flat(self, context: SymbolContext, result: Flattened) -> None:
+        self._must_flatten.discard(context.symbol)
+        self._alarmed_ns.pop(context.symbol, None)
+        self._show(context)
+        if result.dust:
+            quietly(lambda: log.warning("%s: %s", context.symbol, result.dust))
+        text = "%s: the position is closed; quoting is paused until `python main.py resume`"
+        quietly(lambda: log.warning(text, context.symbol))
+        self._publish(context, RiskKind.FLAT, Decimal(0), result.dust)
+
+    def _alarm(self, context: SymbolContext, result: Flattened) -> None:
+        """Say aloud that it could not be closed, now and then for as long as that is so."""
+        now_ns = self._clock.monotonic_ns()
+        last_ns = self._alarmed_ns.get(context.symbol)
+        if last_ns is not None and now_ns - last_ns < self.ALARM_EVERY_S * 1e9:
             return
-        log.critical("%s: the position could not be closed; trying again", context.symbol)
-        self._bus.publish(RiskEvent(context.symbol, RiskKind.NOT_FLAT, self._notional(context), ""))
+        self._alarmed_ns[context.symbol] = now_ns
+        what = (
+            "the position could not be closed" if not result.is_flat else "the quotes could not be taken out"
+        )
+        text = "%s: %s; trying again: %s"
+        quietly(lambda: log.critical(text, context.symbol, what, result.trouble))
+        self._publish(context, RiskKind.NOT_FLAT, self._notional(context), result.trouble)
 
-    async def _cancel_at_once(self, context: SymbolContext) -> None:
-        """Send the cancels without waiting for anybody; they are verified later."""
-        try:
-            async with asyncio.timeout(self.LOCK_PATIENCE_S):
-                await self._execution.cancel(context, context.orders.living())
-        except (TimeoutError, ExchangeError) as error:
-            log.warning("%s: the quotes could not be cancelled yet: %s", context.symbol, error)
 
-    @asynccontextmanager
-    async def _lock_or_patience(self, context: SymbolContext) -> AsyncIterator[None]:
-        """Hold the symbol's lock if it can be had soon, and go on without it otherwise."""
-        try:
-            async with asyncio.timeout(self.LOCK_PATIENCE_S):
-                await context.lock.acquire()
-        except TimeoutError:
-            yield
-            return
-        try:
-            yield
-        finally:
-            context.lock.release()
-
-    async def _close_position(self, context: SymbolContext) -> bool:
-        """Send reduce-only market orders until the exchange says flat, a bounded number of times."""
-        for attempt in range(self.FLATTEN_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(self.FLATTEN_PAUSE_S)
-            try:
-                position = await self._gateway.position(context.symbol)
-                context.state.exchange_position = position
-                lots = context.rules.floor_lots(abs(position.quantity))
-                if lots == 0:
-                    return True
-                side = Side.SELL if position.quantity > 0 else Side.BUY
-                await self._execution.reduce_position(context, side, lots)
-            except OutcomeUnknown as error:
-                log.warning(
-                    "%s: unknown whether the closing order was executed (%s); asking", context.symbol, error
-                )
-            except ExchangeError as error:
-                log.warning("%s: the closing order was refused: %s", context.symbol, error)
-        return await self._is_flat(context)
-
-    async def _is_flat(self, context: SymbolContext) -> bool:
-        try:
-            position = await self._gateway.position(context.symbol)
-        except ExchangeError:
-            return False
-        return context.rules.floor_lots(abs(position.quantity)) == 0
+def _lags(position: Position, context: SymbolContext) -> bool:
+    """Tell whether a reading of the position is older than a fill that is in our books already."""
+    ledger = context.ledger
+    is_older = ledger.is_open and 0 < position.update_ms < ledger.last_fill_ms
+    return is_older and position.quantity != known_position(context)
 
 
 async def _comes(event: asyncio.Event, within_s: float) -> bool:

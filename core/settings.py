@@ -67,6 +67,9 @@ class RiskSettings:
     max_daily_loss_quote: Decimal = Decimal(0)
     max_price_change: Decimal = Decimal(0)
     price_change_window_s: float = 60.0
+    flatten_max_slippage_bps: Decimal = Decimal(50)
+    """How much worse than the touch a closing order may be before the deadline, which counts from the first step."""
+    flatten_deadline_s: float = 5.0
 
     @property
     def position_limit_quote(self) -> Decimal:
@@ -217,6 +220,8 @@ def _risk(config: Config) -> RiskSettings:
         max_daily_loss_quote=config.decimal("risk.max_daily_loss"),
         max_price_change=config.decimal("risk.max_price_change"),
         price_change_window_s=float(config.risk.price_change_window_s),
+        flatten_max_slippage_bps=config.decimal("risk.flatten_max_slippage_bps"),
+        flatten_deadline_s=float(config.risk.flatten_deadline_s),
     )
 
 

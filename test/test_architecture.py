@@ -19,6 +19,7 @@ PURE = (
     "daily_loss",
     "event_queue",
     "event_statistics",
+    "flatten",
     "flow",
     "foreign_trades",
     "gate",

@@ -62,8 +62,8 @@ def _is_paused(folder: Folder) -> bool:
 
 def _assert_closing_was_reduce_only(exchange: Exchange, side: str) -> None:
     ours = [order for order in exchange.record()["orders"] if order["clientOrderId"].startswith("qpmm-")]
-    [closing] = [order for order in ours if order["type"] == "MARKET"]
-    assert closing["reduceOnly"] is True
+    [closing] = [order for order in ours if order["reduceOnly"]]
+    assert closing["timeInForce"] == "IOC"
     assert (closing["side"], closing["executedQty"]) == (side, "0.050")
 
 

@@ -1,5 +1,6 @@
 """A position over the limit is closed, quoting pauses, and only an operator ends the pause."""
 
+from decimal import Decimal
 from pathlib import Path
 
 from core.engine import ExitCode
@@ -53,7 +54,7 @@ def test_short_over_the_limit_is_closed_within_two_seconds(tmp_path: Path) -> No
 
 
 def test_flatten_only_ever_reduces_the_position(tmp_path: Path) -> None:
-    """The closing order is a reduce-only market order in the size that the exchange reported."""
+    """The one closing order is reduce-only, never rests, and is bounded in its price."""
 
     async def story(world: World) -> None:
         await _breach(world)
@@ -61,9 +62,11 @@ def test_flatten_only_ever_reduces_the_position(tmp_path: Path) -> None:
         closing = [
             order
             for order in world.record()["orders"]
-            if order["type"] == "MARKET" and order["clientOrderId"].startswith("qpmm-")
+            if order["timeInForce"] == "IOC" and order["clientOrderId"].startswith("qpmm-")
         ]
         assert [(order["side"], order["reduceOnly"]) for order in closing] == [("SELL", True)]
+        [order] = closing
+        assert Decimal(order["price"]) > Decimal(order["bid"]) * Decimal("0.995")
         assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story)

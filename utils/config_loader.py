@@ -293,6 +293,8 @@ class RiskConfig(Section):
     max_daily_loss: float = _number(100, 0, 10**12, " USDT")
     max_price_change: float = _number(0.03, 0, 1, " (0.03 = 3 percent)")
     price_change_window_s: float = _number(60, 1, 3600, " seconds")
+    flatten_max_slippage_bps: float = _number(50, 1, 1000, " bps of the price (50 = 0.5 percent)")
+    flatten_deadline_s: float = _number(5, 0, 300, " seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
