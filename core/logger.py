@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -81,7 +81,7 @@ class LoggerWorker:
         self._add(metrics.event_row(fact, self._contexts))
 
     def _stamp(self) -> str:
-        """Return the local time of this moment; most rows of a second are collected in the same millisecond."""
+        """Return the local time of this moment."""
         now_ms = self._clock.time_ms()
         if now_ms != self._stamped_ms:
             local = datetime.fromtimestamp(now_ms / 1000).astimezone()
@@ -89,20 +89,24 @@ class LoggerWorker:
         return self._stamp_text
 
     def _add(self, row: Row) -> None:
+        self._add_all((row,))
+
+    def _add_all(self, rows: Iterable[Row]) -> None:
+        """Have rows of this moment wait to be written, in the place of the oldest ones where there are too many."""
         if self._file is None:
             return
-        if len(self._waiting) == self.MAX_WAITING:
-            self.dropped += 1
-        self._waiting.append((self._stamp(), row))
+        stamp, waiting = self._stamp(), self._waiting
+        for row in rows:
+            if len(waiting) == self.MAX_WAITING:
+                self.dropped += 1
+            waiting.append((stamp, row))
 
     def collect(self) -> None:
         """Take this second's values."""
         now_ns = self._clock.monotonic_ns()
         for context in self._contexts.values():
-            for row in metrics.symbol_rows(context, self.counters, self._limit_quote, now_ns):
-                self._add(row)
-        for row in metrics.account_rows(self._account_values(now_ns), self._quote_asset()):
-            self._add(row)
+            self._add_all(metrics.symbol_rows(context, self.counters, self._limit_quote, now_ns))
+        self._add_all(metrics.account_rows(self._account_values(now_ns), self._quote_asset()))
 
     def _quote_asset(self) -> str:
         return next((context.rules.quote_asset for context in self._contexts.values()), "-")

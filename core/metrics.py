@@ -6,6 +6,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
+
+from msgspec import Struct
 
 from core.amend_queue import AmendQueue
 from core.context import SymbolContext
@@ -193,9 +196,11 @@ EVENT_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
 """One row for each event: name -> (unit of the value, what ``sub_type`` may be)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the CSV, without the columns that the writer knows."""
+class Row(Struct, frozen=True, gc=False):
+    """One line of the CSV, without the columns that the writer knows.
+
+    A msgspec struct, which is made in a fraction of the time of a frozen dataclass: there are a hundred a second.
+    """
 
     name: str
     value: str
@@ -230,16 +235,27 @@ class Counters:
 
 def _text(value: Decimal | float) -> str:
     """Return a number as plain digits; a bool, which is an int, as 1 or 0."""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
+    if isinstance(value, float):
+        return f"{value:.3f}"
     if isinstance(value, int):
         return str(int(value))
-    return f"{value:.3f}"
+    text = str(value)  # faster than the format, and the same unless it has an exponent
+    return f"{value:f}" if "E" in text else text
 
 
 def _unit(unit: str, context: SymbolContext) -> str:
-    names = {BASE: context.rules.base_asset.lower(), QUOTE: context.rules.quote_asset.lower()}
-    return names.get(unit, unit)
+    return _named(unit, context.rules.base_asset, context.rules.quote_asset)
+
+
+def _named(unit: str, base_asset: str, quote_asset: str) -> str:
+    return {BASE: base_asset.lower(), QUOTE: quote_asset.lower()}.get(unit, unit)
+
+
+@lru_cache(maxsize=64)
+def _units(base_asset: str, quote_asset: str) -> Mapping[str, str]:
+    """Return the unit of each metric of a symbol with these assets."""
+    named = {**SYMBOL_METRICS, **QUOTE_METRICS}
+    return {name: _named(unit, base_asset, quote_asset) for name, (unit, _) in named.items()}
 
 
 def _bps(distance: Decimal, mid: Decimal) -> Decimal:
@@ -258,9 +274,9 @@ def symbol_rows(
         "posture": context.posture_reason,
         "day_result": context.day.text if context.day is not None else "",
     }
+    symbol, units = context.symbol, _units(context.rules.base_asset, context.rules.quote_asset)
     for name, value in values.items():
-        unit = _unit(SYMBOL_METRICS[name][0], context)
-        yield Row(name, _text(value), unit, context.symbol, details=details.get(name, ""))
+        yield Row(name, _text(value), units[name], symbol, "-", "-", "-", details.get(name, ""))
     yield from _quote_rows(context)
 
 
@@ -335,25 +351,20 @@ def _order_values(context: SymbolContext, counters: Counters) -> Values:
 
 
 def _quote_rows(context: SymbolContext) -> Iterator[Row]:
-    mid = context.state.mid(context.rules)
+    rules, symbol, mid = context.rules, context.symbol, context.state.mid(context.rules)
+    units = _units(rules.base_asset, rules.quote_asset)
     for order in context.orders.living():
-        price = context.rules.price(order.price_ticks)
+        price = rules.price(order.price_ticks)
         values = {
             "quote_price": price,
-            "quote_size": context.rules.quantity(order.remaining_lots),
+            "quote_size": rules.quantity(order.remaining_lots),
             "quote_distance_bps": _bps(abs(mid - price), mid),
         }
+        side, level = order.side.lower(), str(order.level) if order.level else "-"
+        status = order.shown_status.lower()
         for name, value in values.items():
-            yield Row(
-                name,
-                _text(value),
-                _unit(QUOTE_METRICS[name][0], context),
-                context.symbol,
-                order.side.lower(),
-                str(order.level) if order.level else "-",
-                order.shown_status.lower(),
-                order.decision if name == "quote_distance_bps" else "",
-            )
+            details = order.decision if name == "quote_distance_bps" else ""
+            yield Row(name, _text(value), units[name], symbol, side, level, status, details)
 
 
 def account_rows(values: Mapping[str, Decimal | float], quote_asset: str) -> Iterator[Row]:

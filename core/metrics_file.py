@@ -15,27 +15,24 @@ from utils.redaction import redact
 REDACT_FROM = 6
 """Length from which a text may hold a secret, or a part of one that matters."""
 _FORMULA_STARTS = frozenset(("=", "+", "-", "@", "\t", "\r"))
-_SPECIAL = re.compile(r'"|(?:^|,)(?:[=+@]|-[^,])').search
-"""Finds what has to be quoted, or may have to be: a quotation mark, and what a cell of a formula begins with."""
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
+"""What stands in a file as it is."""
+_MOST_SHAPES = 10_000
+"""So many kinds of lines are kept ready; there are more only if something in them never stops changing."""
 
 
 def csv_line(cells: Sequence[str]) -> str:
     """Return one line of CSV, with its end; no cell can break the line or be taken for a formula."""
-    return csv_lines([cells])
-
-
-def csv_lines(rows: Iterable[Sequence[str]]) -> str:
-    """Return lines of CSV, each with its end; no cell can break its line or be taken for a formula."""
-    return "".join(_line(cells) for cells in rows)
-
-
-def _line(cells: Sequence[str]) -> str:
-    plain = ",".join(cells)
-    if len(cells) > 1 and plain.count(",") == len(cells) - 1 and plain.isprintable() and not _SPECIAL(plain):
-        return plain + "\n"  # what the writer would make of it, at a fraction of the cost
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
     return buffer.getvalue()
+
+
+def _cell(cell: str) -> str:
+    """Return one cell of a line of several, as ``csv_line`` writes it; most need nothing done."""
+    if cell.isprintable() and cell[:1] not in _FORMULA_STARTS and "," not in cell and '"' not in cell:
+        return cell
+    return csv_line((cell, ""))[:-2]
 
 
 def _harmless(cell: str) -> str:
@@ -69,6 +66,7 @@ class MetricsFile:
         self._instance_id = instance_id
         self._environment = environment
         self._file = AppendFile()
+        self._shapes: dict[tuple[str, ...], tuple[str, str]] = {}
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
@@ -82,25 +80,28 @@ class MetricsFile:
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
-        text = csv_lines(self._cells(timestamp, row) for timestamp, row in rows)
+        text = "".join([self._line(timestamp, row) for timestamp, row in rows])
         if self._file.open(self.path(day)):
             text = HEADER + text
         self._file.write_whole(text.encode(), "metrics")
 
-    def _cells(self, timestamp: str, row: Row) -> tuple[str, ...]:
-        return (
-            timestamp,
-            self._instance_id,
-            self._environment,
-            row.name,
-            row.value,
-            row.unit,
-            row.symbol,
-            row.side,
-            row.level,
-            row.sub_type,
-            redact(row.details) if len(row.details) >= REDACT_FROM else row.details,
-        )
+    def _line(self, timestamp: str, row: Row) -> str:
+        """Return one line of the file, with its end."""
+        shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
+        before, after = self._shapes.get(shape) or self._shape(shape)
+        value = row.value if _NUMBER(row.value) else _cell(row.value)
+        details = redact(row.details) if len(row.details) >= REDACT_FROM else row.details
+        return f"{timestamp}{before}{value}{after}{_cell(details)}\n"
+
+    def _shape(self, shape: tuple[str, ...]) -> tuple[str, str]:
+        """Return what lines of this shape have before and behind their value, and keep it: most lines have few."""
+        name, *others = shape
+        before = ",".join(["", *map(_cell, (self._instance_id, self._environment, name)), ""])
+        after = ",".join(["", *map(_cell, others), ""])
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        self._shapes[shape] = before, after
+        return before, after
 
     def close(self) -> None:
         """Release the file."""

@@ -4,7 +4,6 @@ What exactly is computed stands in docs/market-data.md.
 """
 
 from collections import deque
-from itertools import pairwise
 from math import exp, expm1, fsum, log, sqrt
 
 BPS = 10_000.0
@@ -18,29 +17,32 @@ class ReturnDeviation:
     reading O(samples).
     """
 
-    __slots__ = ("_prices",)
+    __slots__ = ("_last", "_returns")
 
     def __init__(self, samples: int) -> None:
         if samples < 2:
             raise ValueError(f"a deviation needs at least 2 returns, not {samples}")
-        self._prices: deque[int] = deque(maxlen=samples + 1)
+        self._last = 0
+        self._returns: deque[float] = deque(maxlen=samples)
 
     def add(self, price: int) -> None:
         """The price is this now; in whole units of any size, above 0."""
-        self._prices.append(price)
+        if self._last:
+            self._returns.append(price / self._last - 1)
+        self._last = price
 
     def __len__(self) -> int:
-        return max(len(self._prices) - 1, 0)
+        return len(self._returns)
 
     @property
     def bps(self) -> float:
         """The deviation in basis points of the price, 0 before the second return."""
-        count = len(self)
+        returns = self._returns
+        count = len(returns)
         if count < 2:
             return 0.0
-        returns = [after / before - 1 for before, after in pairwise(self._prices)]
         mean = fsum(returns) / count
-        return BPS * sqrt(fsum((each - mean) ** 2 for each in returns) / count)
+        return BPS * sqrt(fsum([(each - mean) ** 2 for each in returns]) / count)
 
 
 class EwmaVolatility:

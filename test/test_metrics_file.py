@@ -106,6 +106,17 @@ def test_control_characters_become_blanks(break_: str) -> None:
     assert csv_line([f"a{break_}b", "c"]) == f"a{' ' * len(break_)}b,c\n"
 
 
+@given(
+    st.lists(st.one_of(HOSTILE, st.sampled_from(["-", "-1.50", "1", "0.0", "usdt"])), min_size=8, max_size=8)
+)
+def test_a_line_of_the_file_is_what_its_cells_alone_would_be(texts: list[str]) -> None:
+    """However its parts are kept ready, and the second time as well."""
+    file, written = MetricsFile(Path("logs"), "=mm,1", "paper"), Row(*texts)
+    name, *others = texts
+    line = csv_line([NOON, "=mm,1", "paper", name, *others])
+    assert [file._line(NOON, written), file._line(NOON, written)] == [line, line]
+
+
 # --- header, days, torn lines -------------------------------------------------------------------------------
 
 
