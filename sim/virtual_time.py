@@ -53,10 +53,34 @@ class _Descriptors(selectors.DefaultSelector):
         return key
 
 
+class _Handle(asyncio.Handle):
+    """What is ready to run: asyncio's own handle, made without a look at whether the loop is debugged."""
+
+    __slots__ = ()
+    _callback: Callable[..., object]
+    _context: Context
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
 class _Timer(asyncio.TimerHandle):
     """A timer of the loop: asyncio's own, made in one go and without a look at whether the loop is debugged."""
 
     __slots__ = ()
+    _callback: Callable[..., object]
+    _context: Context
 
     def __init__(
         self,
@@ -84,9 +108,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     and takes no time, because a thread would race against the jumps.
     """
 
-    # What asyncio's own loop has and does not publish.
-    _ready: deque[asyncio.Handle]
+    # What asyncio's own loop has and does not publish; it fills `_ready` with handles of its own, too.
+    _ready: deque[_Handle | _Timer]
     _stopping: bool
+    _closed: bool
+    _check_closed: Callable[[], None]
     _process_events: Callable[[list[tuple[selectors.SelectorKey, int]]], None]
 
     def __init__(self) -> None:
@@ -119,6 +145,29 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         heapq.heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
         return timer
 
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """`callback(*args)` will be called `delay` seconds from now; the handle returned can cancel it."""
+        when = self._now_ns / _NS_PER_S + delay
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
+        return timer
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """`callback(*args)` will be called in the next turn; the handle returned can cancel it."""
+        if self._closed:
+            self._check_closed()
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def _timer_handle_cancelled(self, handle: _Timer) -> None:
         """Asyncio tells of each timer that is about to be cancelled; most of them have fired."""
         if handle._scheduled:
@@ -133,22 +182,32 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         """Some turns, in place of one of asyncio's: what is ready runs; if nothing is, the clock jumps before."""
-        ready, timers = self._ready, self._timers
+        ready, timers, pop = self._ready, self._timers, heapq.heappop
         self._poll()
         for _ in range(_TURNS_BETWEEN_POLLS):
             if not ready and not self._stopping:
                 self._jump()
             now_ns = self._now_ns
             while timers and timers[0][0] <= now_ns:
-                timer = heapq.heappop(timers)[2]
+                timer = pop(timers)[2]
                 timer._scheduled = False
                 ready.append(timer)
             for _ in range(len(ready)):  # what these make ready runs in the next turn
                 handle = ready.popleft()
                 if not handle._cancelled:
-                    handle._run()
+                    try:
+                        handle._context.run(handle._callback, *handle._args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:  # noqa: BLE001  # the handler of the loop decides
+                        self._tell(handle, error)
             if self._stopping:
                 return
+
+    def _tell(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """The loop's handler knows that a callback has failed, as asyncio's own loop tells it."""
+        message = f"Exception in callback {handle!r}"
+        self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def _jump(self) -> None:
         """The clock stands at the next timer, unless a descriptor has made something ready."""
