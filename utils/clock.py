@@ -39,12 +39,27 @@ class ServerClock:
     Source: binance-futures timing security, ``GET /fapi/v1/time``.
     """
 
-    __slots__ = ("_clock", "offset_ms", "round_trip_ms")
+    STEP_MS = 100
+    """From here on it is a step of the wall clock, or a pause of the machine, and not the reading of two clocks."""
+
+    __slots__ = ("_clock", "_wall_ahead_ms", "offset_ms", "round_trip_ms")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._wall_ahead_ms = self._ahead_ms()
         self.offset_ms = 0
         self.round_trip_ms: int | None = None
+
+    def _ahead_ms(self) -> int:
+        return self._clock.time_ms() - self._clock.monotonic_ns() // 1_000_000
+
+    def stepped_ms(self) -> int:
+        """Return by how much the local clock has been set since the offset was measured, against monotonic time."""
+        return self._ahead_ms() - self._wall_ahead_ms
+
+    def has_stepped(self) -> bool:
+        """Tell whether the offset is not to be relied on, because the local clock was set since."""
+        return abs(self.stepped_ms()) >= self.STEP_MS
 
     def time_ms(self) -> int:
         """Return the exchange's time in ms since the epoch, as well as it is known."""
@@ -63,3 +78,4 @@ class ServerClock:
         if round_trip_ms >= 0 and (self.round_trip_ms is None or round_trip_ms <= self.round_trip_ms):
             self.round_trip_ms = round_trip_ms
             self.offset_ms = server_ms - (sent_ms + round_trip_ms // 2)
+            self._wall_ahead_ms = self._ahead_ms()

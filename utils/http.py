@@ -250,6 +250,8 @@ class BinanceRest:
     the moment of sending. While a rate limit or ban lasts nothing is sent: the call raises RateLimited at once.
     """
 
+    MEASURE_WITHIN_S = 1.0
+
     def __init__(
         self,
         transport: HttpTransport,
@@ -274,7 +276,9 @@ class BinanceRest:
         """Decides when requests leave; whoever shares out the limits puts another one here."""
         self.shortcut: Shortcut | None = None
         self.clock_is_doubtful = False
-        """A timestamp of ours was refused, and the clock has not been measured since."""
+        """A timestamp of ours was refused, or our clock set, and the offset has not been measured since."""
+        self._measuring = asyncio.Lock()
+        self._measure_after_ns = -(10**18)
         self.on_key_refused: Callable[[AuthFailed], None] = lambda _refusal: None
         """Called whenever the exchange does not accept the key, its signature or its rights."""
 
@@ -292,6 +296,8 @@ class BinanceRest:
         ``objection`` is asked if the request has to wait before it leaves.
         """
         self.refuse_while_limited()
+        if security is Security.SIGNED and self.server_clock.has_stepped():
+            await self._measure_again()
         params, timeout_s = params or {}, timeout_s or self._timeout_s
         with await self.pace.enter(method, path, params, timeout_s, objection) as passage:
             self.refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
@@ -346,6 +352,21 @@ class BinanceRest:
                 raise OutcomeUnknown("the reply about the time could not be read") from error
             self.server_clock.learn(sent_ms=sent_ms, received_ms=received_ms, server_ms=server_ms)
         self.clock_is_doubtful = False
+
+    async def _measure_again(self) -> None:
+        """Measure the offset before anything is signed with one that a step of our clock has made wrong.
+
+        Where that fails, requests leave all the same: a timestamp that is wrong is refused, a cancel must not wait.
+        """
+        async with self._measuring:
+            if not self.server_clock.has_stepped() or self._clock.monotonic_ns() < self._measure_after_ns:
+                return
+            try:
+                async with asyncio.timeout(self.MEASURE_WITHIN_S):
+                    await self.synchronise_clock(samples=1)
+            except (TimeoutError, ExchangeError):
+                self.clock_is_doubtful = True
+                self._measure_after_ns = self._clock.monotonic_ns() + int(self.MEASURE_WITHIN_S * 1e9)
 
     def _query(self, params: Mapping[str, str | int], security: Security) -> str:
         if security is not Security.SIGNED:
