@@ -3,12 +3,13 @@
 import signal
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HALT_SIGNAL = signal.SIGUSR1
 
 _untold_signals: list[int] = []
 """Signals that came when nobody could take them: one during the start is a stop, one after the end changes nothing."""
 
 if __name__ == "__main__":
-    for _number in STOP_SIGNALS:
+    for _number in (*STOP_SIGNALS, HALT_SIGNAL):
         signal.signal(_number, lambda number, _frame: _untold_signals.append(number))
 
 import argparse  # noqa: E402 - the signal handlers come first
@@ -18,6 +19,7 @@ import random  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: E402
 from contextlib import asynccontextmanager, contextmanager  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from decimal import Decimal  # noqa: E402
 from fractions import Fraction  # noqa: E402
 from types import FrameType  # noqa: E402
@@ -28,6 +30,7 @@ from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E4
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
 from core.hardening import key_file_objection, leave_no_core, write_for_the_owner_only  # noqa: E402
+from core.kill_switch import KillSwitch  # noqa: E402
 from core.log_setup import Logs, guard_last_words, harmless  # noqa: E402
 from core.order_audit import Audit, OrderAudit, as_json, as_text  # noqa: E402
 from core.preflight import Preflight, preflight  # noqa: E402
@@ -152,26 +155,34 @@ async def _run_until_stopped(settings: Settings, config: Config, parsed: argpars
     stop = StopRequest()
     if parsed.duration is not None:
         asyncio.get_running_loop().call_later(parsed.duration, stop.ask, f"{parsed.duration:g} s have passed")
-    with _signals_go_to(stop.ask):
+    switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
+    with _signals_go_to(stop.ask, switch):
         async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
-            return await run_engine(settings, wiring, stop)
+            return await run_engine(settings, replace(wiring, kill_switch=switch), stop)
 
 
 @contextmanager
-def _signals_go_to(ask: Callable[[str], None]) -> Iterator[None]:
+def _signals_go_to(ask: Callable[[str], None], switch: KillSwitch | None = None) -> Iterator[None]:
     """Have ``ask`` called on the event loop for each signal to stop, the first untold one included.
 
-    The loop's own handlers would not do: closing the loop puts the system's back, which kill a daemon that has stopped
+    The signal to halt throws the switch itself, whatever the event loop is doing; the rest follows on the loop. The
+    loop's own handlers would not do: closing the loop puts the system's back, which kill a daemon that has stopped
     well on its last few lines.
     """
     loop = asyncio.get_running_loop()
 
     def tell(number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(ask, f"{signal.Signals(number).name} received")
+        name = f"{signal.Signals(number).name} received"
+        if number != HALT_SIGNAL:
+            loop.call_soon_threadsafe(ask, name)
+        elif switch is not None:
+            switch.throw(name)
+            loop.call_soon_threadsafe(lambda: switch.on_throw())
 
-    before = {number: signal.signal(number, tell) for number in STOP_SIGNALS}
-    if _untold_signals:
-        tell(_untold_signals[0], None)
+    before = {number: signal.signal(number, tell) for number in (*STOP_SIGNALS, HALT_SIGNAL)}
+    for numbers in (STOP_SIGNALS, (HALT_SIGNAL,)):
+        for number in [number for number in _untold_signals if number in numbers][:1]:
+            tell(number, None)
     try:
         yield
     finally:
@@ -327,6 +338,9 @@ def _show(text: str) -> None:
 
 def _resume(settings: Settings, *, accept_loss: bool) -> int:
     account = _account(settings)
+    switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
+    if switch.remove_file():  # before the latches: a daemon that sees them cleared may quote
+        print(f"{switch.path} removed")
     for symbol in settings.symbols:
         about_loss = _about_todays_loss(settings, account, symbol, accept=accept_loss)
         latch = HaltLatch(settings.state_directory, account, symbol)
@@ -413,6 +427,9 @@ if __name__ == "__main__":
     guard_last_words()
     write_for_the_owner_only()
     _code = main()
-    for _number in STOP_SIGNALS:  # Python puts the system's handlers back on its way out, but not over these
+    for _number in (
+        *STOP_SIGNALS,
+        HALT_SIGNAL,
+    ):  # Python would put the system's handlers back, but not over these
         signal.signal(_number, signal.SIG_IGN)
     sys.exit(_code)

@@ -27,7 +27,9 @@ from core.instance_lock import InstanceLock
 from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
 from core.key_keeper import KeyKeeper
+from core.kill_switch import KillSwitch
 from core.logger import LoggerWorker
+from core.loop_watch import LoopWatch
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.order_manager import OrderManager
@@ -82,6 +84,8 @@ class Wiring:
     live_confirmed: bool
     order_api: WsTransport | None = None
     """Where the WebSocket API is; without it, all orders go by REST."""
+    kill_switch: KillSwitch | None = None
+    """What a signal throws; without it only the file in the state directory is looked for."""
 
 
 async def run_engine(
@@ -195,7 +199,7 @@ class Engine:
         self._clock = wiring.clock
         self._gateway = gateway
         self.bus = EventBus(wiring.clock)
-        self.gate = Gate()
+        self.gate = Gate(last_word=lambda: self.loop_watch.objection())
         self.contexts = [
             SymbolContext(
                 settings=quotes,
@@ -206,6 +210,7 @@ class Engine:
             )
             for quotes in settings.quotes
         ]
+        self.loop_watch = self._watch_of_the_loop(wiring)
         self._latches = {
             symbol: HaltLatch(settings.state_directory, wiring.account, symbol) for symbol in settings.symbols
         }
@@ -229,6 +234,26 @@ class Engine:
             context.gate.listen(self.execution.amend_queue.recheck)
             context.gate.listen(gateway.lanes.recheck)
         self._build_workers(wiring, prepared.wallet_quote)
+
+    def _watch_of_the_loop(self, wiring: Wiring) -> LoopWatch:
+        """Return what has the gate's last word; whom it tells of what it finds is put together later."""
+        switch = self._switch = wiring.kill_switch or KillSwitch(
+            self._settings.state_directory, wiring.clock.monotonic_ns
+        )
+        watch = LoopWatch(
+            self.contexts,
+            self.gate,
+            wiring.rest,
+            self.bus,
+            wiring.clock,
+            switch,
+            self._settings.safety.max_loop_lag_ms,
+            hold=lambda symbol, reason: self.risk.hold(symbol, reason),
+            is_held=lambda symbol: self.risk.is_held(symbol),
+            on_jump=lambda reason: self.recovery.request_reconcile(reason),
+        )
+        switch.on_throw = watch.look_at_switch
+        return watch
 
     def _build_workers(self, wiring: Wiring, wallet_quote: Decimal) -> None:
         settings, safety = self._settings, self._settings.safety
@@ -327,7 +352,7 @@ class Engine:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Return the five workers, the bus, the journal and the status line, in the order in which they are started."""
+        """Return the five workers and those beside them, in the order in which they are started."""
         optional = (self.order_socket,) if self.order_socket is not None else ()
         return (
             *optional,
@@ -335,6 +360,7 @@ class Engine:
             self.metrics,
             self.journal,
             self.market,
+            self.loop_watch,
             self.risk,
             self.recovery,
             self.orders,
@@ -370,10 +396,12 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _halt_stands(self) -> bool:
+        if reason := self._switch.reason():
+            self._latch_all(reason)
         halts = [halt for latch in self._latches.values() if (halt := latch.read()) is not None]
         for halt in halts:
             log.error(
-                "%s was halted by risk (%s); look at the position, then clear the halt with `python main.py resume`",
+                "%s is halted (%s); look at the position, then clear the halt with `python main.py resume`",
                 halt.symbol,
                 halt.reason,
             )
@@ -383,6 +411,15 @@ class Engine:
         """Have this run end in order, and another one begin."""
         self.gate.close("changed", reason)
         self._changed.set()
+
+    def _latch_all(self, reason: str) -> None:
+        """Have a halt stand on disk for every symbol that none stands for."""
+        for symbol, latch in self._latches.items():
+            if latch.read() is None:
+                try:
+                    latch.engage(reason, self._clock.time_ms())
+                except OSError as error:
+                    log.critical("%s: the halt (%s) could not be written: %s", symbol, reason, error.strerror)
 
     async def _until_stop(self, tasks: Sequence[asyncio.Future[None]]) -> ExitCode:
         asked: list[asyncio.Future[Any]] = [
@@ -414,6 +451,9 @@ class Engine:
         self.gate.close(STOPPING, STOPPING)
         self.bus.publish(EngineEvent(EngineKind.STOPPING, self._stop.reason))
         verified = await self._withdraw_for_good(tasks)
+        if reason := self._switch.reason():  # it may have come too late for anybody to note it
+            self._latch_all(reason)
+            code = ExitCode.HALTED if code is ExitCode.STOPPED else code
         for context in self.contexts:
             if context.state.strategy_paused and code is ExitCode.STOPPED:
                 code = ExitCode.HALTED

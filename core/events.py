@@ -114,6 +114,7 @@ class RiskKind(StrEnum):
     BREACH = "breach"
     FLAT = "flat"
     NOT_FLAT = "not_flat"
+    HELD = "held"
     POSITION_ADOPTED = "position_adopted"
     QUOTES_TRIMMED = "quotes_trimmed"
     POSTURE = "posture"
@@ -165,6 +166,14 @@ class EngineKind(StrEnum):
     WORKER_GAVE_UP = "worker_gave_up"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    HALT_ASKED = "halt_asked"
+    LOOP_LATE = "loop_late"
+    LOOP_IN_TIME = "loop_in_time"
+    CLOCK_STEPPED = "clock_stepped"
+    DISK_TROUBLE = "disk_trouble"
+    DISK_WELL = "disk_well"
+    MEMORY = "memory"
+    STRANGER = "stranger"
 
 
 @dataclass(frozen=True, slots=True)

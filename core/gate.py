@@ -13,23 +13,30 @@ class Gate:
 
     Each part of the program that has an objection closes the gate under its own key, and opens it under the same key;
     the gate is open when no key is left. A gate with a ``parent`` is open only while the parent is open too.
+
+    ``last_word`` returns an objection, or an empty string. It is asked each time, for what is true before any part of
+    the program has had the chance to close the gate; listeners do not hear of it.
     """
 
-    def __init__(self, parent: "Gate | None" = None) -> None:
+    def __init__(self, parent: "Gate | None" = None, last_word: Callable[[], str] | None = None) -> None:
         self._reasons: dict[str, str] = {}
         self._parent = parent
+        self._last_word = last_word
         self._listeners: list[Callable[[], None]] = []
 
     @property
     def is_open(self) -> bool:
         """Tell whether quotes may be sent."""
-        return not self._reasons and (self._parent is None or self._parent.is_open)
+        if self._reasons or (self._last_word is not None and self._last_word()):
+            return False
+        return self._parent is None or self._parent.is_open
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Return why the gate is closed, oldest reason first; empty when it is open."""
         inherited = self._parent.reasons if self._parent is not None else ()
-        return (*inherited, *self._reasons.values())
+        last = self._last_word() if self._last_word is not None else ""
+        return (*inherited, *self._reasons.values(), *((last,) if last else ()))
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Have a function called, in the same turn, whenever a reason comes or goes, here or at the parent."""

@@ -76,6 +76,8 @@ class RiskController:
         self._differing: dict[str, tuple[Decimal, int]] = {}
         self._latched: set[str] = set()
         self._halted: dict[str, str] = {}
+        self._held: dict[str, str] = {}
+        self._latch_complaints: set[str] = set()
         self._must_flatten: set[str] = set()
         self._alarmed_ns: dict[str, int] = {}
         self._day_complaint = ""
@@ -99,6 +101,20 @@ class RiskController:
         """Halt the symbol as if it had broken its limit, for a reason from elsewhere."""
         self._forced[symbol] = reason
         self._wakes[symbol].set()
+
+    def hold(self, symbol: str, reason: str) -> None:
+        """Halt the symbol in this turn, its position kept, until an operator clears the halt. Limits go on to hold."""
+        context = self._context_of[symbol]
+        context.gate.close(GATE_KEY, "the position is kept until `python main.py resume`")
+        context.state.strategy_paused = True
+        self._held[symbol] = reason
+        self._show(context)
+        self._bus.publish(RiskEvent(symbol, RiskKind.HELD, self._notional(context), reason))
+        self._wakes[symbol].set()
+
+    def is_held(self, symbol: str) -> bool:
+        """Tell whether the symbol is halted for a reason from elsewhere."""
+        return symbol in self._held
 
     async def run(self) -> None:
         """Check every position until cancelled; the gates are closed whenever this does not run."""
@@ -131,6 +147,10 @@ class RiskController:
         reason = self._halted.get(context.symbol, "")
         if context.symbol in self._must_flatten:
             return Stance(Posture.FLATTEN, reason)
+        if (
+            not reason and context.symbol in self._held
+        ):  # lower than what a limit calls for: that is still done
+            return Stance(Posture.PULL, self._held[context.symbol])
         return Stance(Posture.HALT, reason) if reason else Stance()
 
     async def check(self, context: SymbolContext) -> None:
@@ -162,6 +182,8 @@ class RiskController:
     async def _check(self, context: SymbolContext) -> bool:
         """Read the position and do what it calls for; return whether it could be read."""
         await self._look_for_resume(context)
+        if context.symbol in self._held and context.symbol not in self._latched:
+            await self._engage(context, self._held[context.symbol])
         try:
             position = await self._read(context)
         except ExchangeError as error:
@@ -245,6 +267,7 @@ class RiskController:
             return
         await self._days.take_acceptance(context, context.state.mark_price)
         self._halted.pop(context.symbol, None)
+        self._held.pop(context.symbol, None)
         if self.postures.begin_anew(context).posture is Posture.FLATTEN:
             return  # it halts again as soon as the position has been read
         self._latched.discard(context.symbol)
@@ -288,10 +311,13 @@ class RiskController:
         try:
             await self._run_blocking(lambda: latch.engage(reason, now_ms))
         except Exception as error:  # noqa: BLE001 - a halt does not end because its record failed
-            why = getattr(error, "strerror", "") or str(error)
-            text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
-            quietly(lambda: log.critical(text, context.symbol, why))
+            if context.symbol not in self._latch_complaints:
+                self._latch_complaints.add(context.symbol)
+                why = getattr(error, "strerror", "") or str(error)
+                text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
+                quietly(lambda: log.critical(text, context.symbol, why))
         else:
+            self._latch_complaints.discard(context.symbol)
             self._latched.add(context.symbol)
 
     async def _flatten(self, context: SymbolContext) -> None:

@@ -103,6 +103,7 @@ class SafetySettings:
     restart_budget: int
     restart_window_s: float
     listen_key_refresh_s: float
+    max_loop_lag_ms: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +250,7 @@ def _safety(config: Config) -> SafetySettings:
         restart_budget=safety.worker_restart_budget,
         restart_window_s=float(safety.worker_restart_window_s),
         listen_key_refresh_s=float(config.LISTEN_KEY_REFRESH_INTERVAL),
+        max_loop_lag_ms=int(safety.max_loop_lag_ms),
     )
 
 
