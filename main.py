@@ -42,6 +42,7 @@ from utils.clock import ServerClock, SystemClock  # noqa: E402
 from utils.config_loader import Config, ConfigLoaderError, forget_keys, get_config, resolve_path  # noqa: E402
 from utils.errors import ExchangeError, StartRefused  # noqa: E402
 from utils.http import AiohttpTransport, BinanceRest  # noqa: E402
+from utils.machine import THIS_MACHINE  # noqa: E402
 from utils.redaction import redact, redactor  # noqa: E402
 from utils.venue import LIVE, TESTNET, Environment, Venue, paper_venue  # noqa: E402
 from utils.ws import SocketTransport  # noqa: E402
@@ -226,6 +227,7 @@ async def _wired(settings: Settings, config: Config, *, live_confirmed: bool) ->
                 is_shared=not embedded,
                 has_keys=bool(key and secret),
                 live_confirmed=live_confirmed,
+                machine=THIS_MACHINE,
                 order_api=SocketTransport(venue.api_origin) if venue.api_origin else None,
             )
         finally:
@@ -317,6 +319,7 @@ async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -
                 wiring.wallet,
                 has_keys=wiring.has_keys,
                 confirmed=parsed.live,
+                machine=wiring.machine,
             )
             return await unless_stopped(stop, checks)
 

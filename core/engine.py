@@ -36,6 +36,7 @@ from core.order_manager import OrderManager
 from core.order_transport import OrderSocket
 from core.preflight import Preflight, apply_leverage, preflight
 from core.recovery import RecoveryManager
+from core.resource_watch import ResourceWatch
 from core.risk_controller import RiskController
 from core.settings import Settings
 from core.shutdown import StopRequest
@@ -46,6 +47,7 @@ from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import ExchangeError
 from utils.http import BinanceRest
+from utils.machine import Machine
 from utils.ws import WsTransport
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ class Wiring:
     """Where the WebSocket API is; without it, all orders go by REST."""
     kill_switch: KillSwitch | None = None
     """What a signal throws; without it only the file in the state directory is looked for."""
+    machine: Machine | None = None
+    """Where memory and disks are asked for; without it nobody does."""
 
 
 async def run_engine(
@@ -137,7 +141,12 @@ async def run_engine(
 
 async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
     found = await preflight(
-        settings, gateway, wiring.wallet, has_keys=wiring.has_keys, confirmed=wiring.live_confirmed
+        settings,
+        gateway,
+        wiring.wallet,
+        has_keys=wiring.has_keys,
+        confirmed=wiring.live_confirmed,
+        machine=wiring.machine,
     )
     found.refuse_unless_passed()
     for check in found.checks:
@@ -273,8 +282,11 @@ class Engine:
             wiring.clock,
             JournalFile(settings.state_directory, wiring.account, KEEP_DAYS),
             wiring.run_blocking,
+            self.gate,
+            self.bus,
         )
         self.order_socket = self._order_socket(wiring)
+        self.resources = self._resource_watch(wiring)
         self.market = MarketDataWorker(
             self.contexts,
             self._gateway,
@@ -336,6 +348,19 @@ class Engine:
             self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
         )
 
+    def _resource_watch(self, wiring: Wiring) -> ResourceWatch | None:
+        """Return the worker that watches the machine, None if there is none to be asked."""
+        if wiring.machine is None:
+            return None
+        return ResourceWatch(
+            wiring.machine,
+            self._settings.folders,
+            self._settings.safety.max_memory_mb,
+            self.bus,
+            wiring.run_blocking,
+            lambda reason: self._stop.ask(reason, failed=True),
+        )
+
     def _order_socket(self, wiring: Wiring) -> OrderSocket | None:
         """Return the worker that carries orders by the WebSocket API, None if REST is to do it."""
         if self._settings.execution.order_transport != "ws" or wiring.order_api is None:
@@ -353,9 +378,9 @@ class Engine:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Return the five workers and those beside them, in the order in which they are started."""
-        optional = (self.order_socket,) if self.order_socket is not None else ()
+        optional: tuple[Worker | None, ...] = (self.order_socket, self.resources)
         return (
-            *optional,
+            *(worker for worker in optional if worker is not None),
             self.bus,
             self.metrics,
             self.journal,
@@ -382,7 +407,7 @@ class Engine:
             self.bus,
             self.gate,
         )
-        quiet = (self.bus, self.metrics, self.journal, self._status, self.order_socket)
+        quiet = (self.bus, self.metrics, self.journal, self._status, self.order_socket, self.resources)
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
             for worker in self.workers

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from core.context import SymbolContext
+from core.events import EngineEvent, EngineKind, EventBus
+from core.gate import Gate
 from core.journal import STARTED, STOPPED, JournalFile, JournalLine, line_of
 from core.live_order import LiveOrder
 from utils.background import RunBlocking
@@ -14,22 +16,34 @@ from utils.quietly import quietly
 
 log = logging.getLogger(__name__)
 
+GATE_KEY = "journal"
+
 
 class JournalWorker:
     """Takes down each change of an order as it happens, and has it written at once, with what came meanwhile.
 
-    A disk that does not take the lines costs their record and nothing else: at most ``MAX_WAITING`` are kept for it.
+    A disk that does not take the lines, or hangs over them for ``HANG_S``, closes ``gate``: no order is placed of which
+    there would be no record. Cancels go on, and at most ``MAX_WAITING`` lines are kept for the disk.
     """
 
     name = "journal"
     PAUSE_S = 0.05
     RETRY_S = 0.5
+    HANG_S = 5.0
     MAX_WAITING = 100_000
 
     def __init__(
-        self, contexts: Sequence[SymbolContext], clock: Clock, file: JournalFile, run_blocking: RunBlocking
+        self,
+        contexts: Sequence[SymbolContext],
+        clock: Clock,
+        file: JournalFile,
+        run_blocking: RunBlocking,
+        gate: Gate,
+        bus: EventBus,
     ) -> None:
         self.lost = 0
+        self._gate = gate
+        self._bus = bus
         self._clock = clock
         self._file = file
         self._run_blocking = run_blocking
@@ -72,17 +86,33 @@ class JournalWorker:
         lines = list(self._waiting)
         self._waiting.clear()
         self._wake.clear()
+        hanging = asyncio.get_running_loop().call_later(
+            self.HANG_S, self._trouble, f"the disk has not answered for {self.HANG_S:.0f} s"
+        )
         try:
             await self._run_blocking(lambda: self._file.append(lines))
         except OSError as error:
             self._keep(lines)
-            if not self._disk_failed:
-                log.error("the journal of orders is not being written: %s; trading goes on", error.strerror)
-            self._disk_failed = True
+            self._trouble(error.strerror or type(error).__name__)
         else:
-            if self._disk_failed:
-                log.warning("the journal of orders is being written again; %d lines were lost", self.lost)
-            self._disk_failed = False
+            self._well()
+        finally:
+            hanging.cancel()
+
+    def _trouble(self, why: str) -> None:
+        """Have no order placed until the journal can be written again."""
+        if self._gate.close(GATE_KEY, f"the journal of orders cannot be written ({why})"):
+            log.error(
+                "the journal of orders is not being written: %s; no orders until it is, cancels go on", why
+            )
+            self._bus.publish(EngineEvent(EngineKind.DISK_TROUBLE, f"journal of orders: {why}"))
+        self._disk_failed = True
+
+    def _well(self) -> None:
+        if self._gate.open(GATE_KEY):
+            log.warning("the journal of orders is being written again; %d lines were lost", self.lost)
+            self._bus.publish(EngineEvent(EngineKind.DISK_WELL, "journal of orders"))
+        self._disk_failed = False
 
     def _keep(self, lines: list[JournalLine]) -> None:
         together = lines + list(self._waiting)

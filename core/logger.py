@@ -10,7 +10,15 @@ from decimal import Decimal
 from core import metrics
 from core.amend_queue import AmendQueue
 from core.context import SymbolContext
-from core.events import RECORDED, ConnectionEvent, ConnectionKind, EventBus, RecordedFact
+from core.events import (
+    RECORDED,
+    ConnectionEvent,
+    ConnectionKind,
+    EngineEvent,
+    EngineKind,
+    EventBus,
+    RecordedFact,
+)
 from core.gateway import Gateway
 from core.metrics import Counters, Row
 from core.metrics_file import MetricsFile
@@ -149,10 +157,12 @@ class LoggerWorker:
             self._keep(rows)
             if not self._disk_failed:
                 log.error("metrics are not being written: %s; trading goes on", error.strerror)
+                self._bus.publish(EngineEvent(EngineKind.DISK_TROUBLE, f"metrics: {error.strerror}"))
             self._disk_failed = True
         else:
             if self._disk_failed:
                 log.warning("metrics are being written again; %d rows were lost", self.dropped)
+                self._bus.publish(EngineEvent(EngineKind.DISK_WELL, "metrics"))
             self._disk_failed = False
 
     def _keep(self, rows: list[tuple[str, Row]]) -> None:

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from difflib import get_close_matches
+from pathlib import Path
 
 from core.account_rules import AccountModes
 from core.gateway import ExchangeInfo, Gateway, KeyRights
 from core.model import BookTop, Quote, Side, SymbolRules
+from core.resource_watch import LEAST_FREE_MB, LOW_FREE_MB
 from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_quote, price_objection, size_objection
 from utils.errors import AuthFailed, ExchangeError, NotSent, OutcomeUnknown, Refused, StartRefused
 from utils.http import BinanceRest
+from utils.machine import Machine
 from utils.venue import Environment
 
 HEADROOM_PERCENT = 5
@@ -286,13 +289,23 @@ class Preflight:
 
 
 async def preflight(
-    settings: Settings, gateway: Gateway, wallet: BinanceRest | None, *, has_keys: bool, confirmed: bool
+    settings: Settings,
+    gateway: Gateway,
+    wallet: BinanceRest | None,
+    *,
+    has_keys: bool,
+    confirmed: bool,
+    machine: Machine | None = None,
 ) -> Preflight:
     """Return every check, each asked of the exchange as far as the ones before allow. Changes nothing.
+
+    ``machine`` is asked for the space on its disks, if it is given.
 
     Raises ExchangeError only for what is neither a refusal of the account nor of the configuration.
     """
     checks = [live_check(settings, confirmed=confirmed), _keys_check(settings, has_keys=has_keys)]
+    if machine is not None:
+        checks.append(disk_check(machine, settings.folders))
     facts: dict[str, SymbolFacts] = {}
     wallet_quote = Decimal(0)
     if all(check.passed for check in checks):
@@ -333,6 +346,23 @@ async def _connection_check(settings: Settings, gateway: Gateway) -> Check:
         f"reached, clock offset {offset_ms} ms",
         "set this machine's clock (for example with NTP)" if abs(offset_ms) > MAX_CLOCK_OFFSET_MS else "",
     )
+
+
+def disk_check(machine: Machine, folders: Iterable[Path]) -> Check:
+    """Return whether the disks of these folders have room for a start."""
+    found: list[str] = []
+    for folder in folders:
+        try:
+            left_mb = machine.free_mb(folder)
+        except OSError as error:
+            return Check(
+                "disk", f"{folder}: {error.strerror}", f"make {folder} a folder that can be written to"
+            )
+        found.append(f"{left_mb:.0f} MB free for {folder.name}")
+        if left_mb < LEAST_FREE_MB:
+            text = f"make room: at least {LEAST_FREE_MB} MB are needed, {LOW_FREE_MB} MB are comfortable"
+            return Check("disk", f"{left_mb:.0f} MB free for {folder}", text)
+    return Check("disk", ", ".join(found))
 
 
 async def _symbol_facts(settings: Settings, gateway: Gateway, checks: list[Check]) -> dict[str, SymbolFacts]:

@@ -104,6 +104,8 @@ class SafetySettings:
     restart_window_s: float
     listen_key_refresh_s: float
     max_loop_lag_ms: int = 1000
+    max_memory_mb: int = 0
+    """0 means no bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,11 @@ class Settings:
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols to be quoted."""
         return tuple(quotes.symbol for quotes in self.quotes)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Return the folders that are written to."""
+        return tuple(dict.fromkeys((self.state_directory, self.logs.directory)))
 
 
 def settings_from(config: Config) -> Settings:
@@ -251,6 +258,7 @@ def _safety(config: Config) -> SafetySettings:
         restart_window_s=float(safety.worker_restart_window_s),
         listen_key_refresh_s=float(config.LISTEN_KEY_REFRESH_INTERVAL),
         max_loop_lag_ms=int(safety.max_loop_lag_ms),
+        max_memory_mb=safety.max_memory_mb,
     )
 
 

@@ -38,6 +38,7 @@ from utils.clock import Clock, ServerClock
 from utils.config_loader import get_config
 from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import BinanceRest, HttpResponse, HttpTransport
+from utils.machine import Machine
 from utils.ws import WsConnection, WsTransport
 
 KEY, SECRET = "paper-key", "paper-secret"
@@ -313,6 +314,7 @@ class World:
         self.daemon_clock = SkewedClock(clock, 0)
         """The wall clock of the daemon that was started last."""
         self.has_wallet = False
+        self.machine: Machine | None = None
         self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
         self.state = SharedState()
         self.engine: Engine | None = None
@@ -362,6 +364,7 @@ class World:
             has_keys=True,
             live_confirmed=False,
             order_api=self._order_api(),
+            machine=self.machine,
         )
         self._watch = watch
         self.running = asyncio.get_running_loop().create_task(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from core.events import EventBus
+from core.gate import Gate
 from core.journal import JournalFile, JournalLine, journal_paths, line_of, read_journal
 from core.journal_worker import JournalWorker
 from core.live_order import LiveOrder
@@ -107,7 +109,10 @@ class Bench:
         self.folder = folder
         self.disk = Disk()
         self.symbol = context()
-        self.worker = JournalWorker([self.symbol], clock, journal(folder), self.disk.run)
+        self.gate = Gate()
+        self.worker = JournalWorker(
+            [self.symbol], clock, journal(folder), self.disk.run, self.gate, EventBus()
+        )
 
     def states(self) -> list[tuple[str, str]]:
         """What the disk says, as (client id, state)."""
@@ -223,7 +228,8 @@ def test_disk_that_is_full_for_a_while_gets_all_lines_later(
     with caplog.at_level(logging.WARNING, "core.journal_worker"):
         run_virtual(story)
     assert [record.message for record in caplog.records] == [
-        "the journal of orders is not being written: No space left on device; trading goes on",
+        "the journal of orders is not being written: No space left on device; no orders until it is,"
+        " cancels go on",
         "the journal of orders is being written again; 0 lines were lost",
     ]
 

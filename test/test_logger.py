@@ -168,7 +168,8 @@ def test_rows_that_wait_too_long_are_dropped_and_counted(
     played = bench(tmp_path, scene)
     kept = len(played.rows())
     assert kept == 60
-    assert played.worker.dropped == 3 * len([*SYMBOL_METRICS, *ACCOUNT_METRICS]) - kept
+    # the rows of three seconds, and the one that tells of the disk
+    assert played.worker.dropped == 3 * len([*SYMBOL_METRICS, *ACCOUNT_METRICS]) + 1 - kept
 
 
 def test_rows_that_come_while_the_disk_is_busy_are_kept_in_order(tmp_path: Path) -> None:
@@ -185,7 +186,11 @@ def test_rows_that_come_while_the_disk_is_busy_are_kept_in_order(tmp_path: Path)
         made.worker._run_blocking = made.disk.run
         await made.worker.flush()
 
-    assert [row["sub_type"] for row in bench(tmp_path, scene).rows()] == ["started", "stopping"]
+    assert [row["sub_type"] for row in bench(tmp_path, scene).rows()] == [
+        "started",
+        "stopping",
+        "disk_trouble",
+    ]
 
 
 def test_without_a_file_nothing_is_kept_or_written(tmp_path: Path) -> None:

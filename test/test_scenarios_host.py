@@ -1,13 +1,22 @@
 """What the machine does to the daemon, and what an operator asks for from outside of it: in virtual time."""
 
 import asyncio
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from core.engine import ExitCode
 from core.halt import HaltLatch
+from core.journal import JournalFile
+from core.metrics_file import MetricsFile
 from sim.virtual_time import VirtualTimeLoop
+from utils.errors import StartRefused
+from utils.machine import THIS_MACHINE, Machine
 
-from .daemon import Sent, World, in_a_world
+from .daemon import REPLACING, Sent, World, in_a_world
 
 
 def stand_still(seconds: float) -> None:
@@ -167,3 +176,142 @@ def test_step_of_the_clock_is_measured_before_the_next_signed_request(tmp_path: 
         assert world.events("engine_event").count("clock_stepped") == 3
 
     in_a_world(tmp_path, story)
+
+
+# --- the disk and the memory --------------------------------------------------------------------------------------
+
+
+def test_orders_wait_for_a_journal_that_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full, broken, read-only: quotes out though nothing can be noted, said once, and back when the disk is."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        original = JournalFile.append
+        for number in (errno.ENOSPC, errno.EIO, errno.EROFS):
+            failure = OSError(number, os.strerror(number))
+            monkeypatch.setattr(JournalFile, "append", _raising(failure))
+            await world.until(lambda: not world.ours(), 7.0, "no quotes")
+            sent = quotes_sent(world)
+            assert world.engine is not None
+            assert any(os.strerror(number) in each for each in world.engine.contexts[0].gate.reasons)
+            await asyncio.sleep(20)
+            assert sent == []
+            monkeypatch.setattr(JournalFile, "append", original)
+            await world.until_quoting(8)
+        assert await world.end() is ExitCode.STOPPED
+        events = world.events("engine_event")
+        assert (events.count("disk_trouble"), events.count("disk_well")) == (3, 3)
+        audit = await world.audit()
+        assert audit.problems == []
+
+    in_a_world(tmp_path, story)
+
+
+def _raising(error: OSError) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_disk_that_hangs_over_the_journal_closes_the_gate(tmp_path: Path) -> None:
+    """After 5 s without an answer; what waited is written in the end."""
+
+    async def story(world: World) -> None:
+        hangs = asyncio.Event()
+        hangs.set()
+
+        async def run_blocking(work: Callable[[], None]) -> None:
+            await hangs.wait()
+            work()
+
+        world.run_blocking = run_blocking
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        hangs.clear()
+        await world.until(lambda: not world.ours(), 12.0, "no quotes")
+        hangs.set()
+        await world.until_quoting(8)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_full_metrics_disk_is_told_of_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row and one line say so; the quotes stay where they are."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        original = MetricsFile.append
+        monkeypatch.setattr(MetricsFile, "append", _raising(OSError(errno.EROFS, "Read-only file system")))
+        for _ in range(20):
+            await asyncio.sleep(1)
+            assert len(world.ours()) == 6
+        monkeypatch.setattr(MetricsFile, "append", original)
+        await asyncio.sleep(2)
+        assert await world.end() is ExitCode.STOPPED
+        events = world.events("engine_event")
+        assert (events.count("disk_trouble"), events.count("disk_well")) == (1, 1)
+
+    in_a_world(tmp_path, story)
+
+
+def test_memory_over_its_bound_ends_the_daemon_in_order_with_a_fault(tmp_path: Path) -> None:
+    """Three looks in a row; exit code 1 has a supervisor start it again, and nothing rests meanwhile."""
+
+    async def story(world: World) -> None:
+        held = [450.0]
+        world.machine = Machine(lambda: held[0], lambda _folder: 1000.0)
+        running = world.start(safety={"max_memory_mb": 500})
+        await world.until_quoting()
+        held[0] = 501.0
+        await asyncio.sleep(15)
+        held[0] = 450.0
+        await asyncio.sleep(15)
+        held[0] = 501.0
+        await asyncio.sleep(19)
+        assert not running.done()
+        async with asyncio.timeout(15):
+            assert await running is ExitCode.FAULT
+        assert world.ours() == []
+        assert world.events("engine_event").count("memory") == 1
+
+    in_a_world(tmp_path, story)
+
+
+def test_disk_without_room_refuses_the_start_and_alarms_while_running(tmp_path: Path) -> None:
+    """5 MB for a start, 200 MB for peace; said once, and once when there is room again."""
+
+    async def story(world: World) -> None:
+        left = [4.0]
+        world.machine = Machine(lambda: 10**6, lambda _folder: left[0])
+        with pytest.raises(StartRefused, match=r"disk: 4 MB free for .*; make room"):
+            await world.start()
+        assert world.count("orders") == 0
+        left[0] = 201.0
+        world.start()
+        await world.until_quoting()
+        left[0] = 199.0
+        await asyncio.sleep(30)
+        left[0] = 260.0
+        await asyncio.sleep(15)
+        assert len(world.ours()) == 6
+        assert await world.end() is ExitCode.STOPPED
+        events = world.events("engine_event")
+        assert (events.count("disk_trouble"), events.count("disk_well")) == (2, 2)  # of state and of logs
+
+    in_a_world(tmp_path, story)
+
+
+def test_this_machine_says_what_it_has(tmp_path: Path) -> None:
+    """Memory of a Python process, and the disk of a folder that has not been made yet."""
+    assert 5 < THIS_MACHINE.memory_mb() < 100_000
+    assert THIS_MACHINE.free_mb(tmp_path / "not" / "there") == pytest.approx(
+        THIS_MACHINE.free_mb(tmp_path), abs=500
+    )

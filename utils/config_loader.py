@@ -332,6 +332,7 @@ class SafetyConfig(Section):
     worker_restart_window_s: float = _number(60, 1, 3600, " seconds")
     position_drift_buffer_percent: float = _number(2, 0, 50, " percent")
     max_loop_lag_ms: int = _integer(1000, 50, 60_000, " milliseconds")
+    max_memory_mb: int = _integer(0, 0, 1_000_000, " MB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
