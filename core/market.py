@@ -55,6 +55,7 @@ class MarketDataWorker:
         settings: MarketDataSettings,
     ) -> None:
         self._contexts = {context.symbol: context for context in contexts}
+        self._readers = {context.symbol: wire.BookReader(context.rules) for context in contexts}
         self._gateway = gateway
         self._bus = bus
         self._clock = clock
@@ -131,7 +132,7 @@ class MarketDataWorker:
             context = self._contexts.get(data.s)
             if context is None:
                 return
-            book = wire.stream_book_top(data, context.rules, now_ns)
+            book = self._readers[data.s].top(data, now_ns)
         except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
             self._note_unreadable(error)
             return
@@ -148,23 +149,24 @@ class MarketDataWorker:
         The first one of a new connection is taken whatever its id: the exchange may have begun to count anew. A book
         that came late is known, but proves nothing of the present.
         """
-        known = context.state.book
-        if context.symbol in self._new_connection:
-            self._new_connection.discard(context.symbol)
+        known, symbol = context.state.book, context.rules.symbol
+        if symbol in self._new_connection:
+            self._new_connection.discard(symbol)
         elif known is not None and book.update_id < known.update_id:
             return
         if not book.is_sane:
             context.gate.close(GATE_KEY, "the book is crossed or empty")
             return
         context.state.book = book
-        self._analyses[context.symbol].on_book(book)
+        self._analyses[symbol].on_book(book)
         if self._bus.wants(BookEvent):
-            self._bus.publish(BookEvent(context.symbol, book))
+            self._bus.publish(BookEvent(symbol, book))
         if is_proof:
+            mid_half_ticks = book.mid_half_ticks
             self._prove(context, book.received_ns)
-            context.prices.add(book.received_ns, book.mid_half_ticks)
-            if known is None or known.mid_half_ticks != book.mid_half_ticks:
-                context.on_book(context, book.mid_half_ticks)
+            context.prices.add(book.received_ns, mid_half_ticks)
+            if known is None or known.mid_half_ticks != mid_half_ticks:
+                context.on_book(context, mid_half_ticks)
 
     def _prove(self, context: SymbolContext, at_ns: int) -> None:
         context.state.book_proven_ns = at_ns

@@ -23,15 +23,17 @@ class PriceWatch:
         self._limit = max_price_change
         self._window_s = window_s
         self._window = PriceWindow(window_s)
+        self._mid_half_ticks = 0
         self._extremes = (0, 0)
         self._called = Posture.NORMAL
         self.on_step: Callable[[], None] = _nobody
 
     def add(self, now_ns: int, mid_half_ticks: int) -> None:
         """Have the mid be this from now on."""
-        if not self._limit:
-            return
         window = self._window
+        if not self._limit or (mid_half_ticks == self._mid_half_ticks and now_ns < window.settled_until_ns):
+            return
+        self._mid_half_ticks = mid_half_ticks
         window.add(now_ns, mid_half_ticks)
         extremes = window.lowest_half_ticks, window.highest_half_ticks
         if extremes == self._extremes:

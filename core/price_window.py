@@ -12,7 +12,7 @@ class PriceWindow:
     exact. Adding costs O(1) on average, and memory holds no more than two entries for each price between the extremes.
     """
 
-    __slots__ = ("_highs", "_last", "_lows", "_window_ns")
+    __slots__ = ("_highs", "_last", "_lows", "_window_ns", "settled_until_ns")
 
     def __init__(self, window_s: float) -> None:
         if not window_s > 0:
@@ -23,6 +23,8 @@ class PriceWindow:
         )  # each [price, until_ns], prices falling; the last is in force
         self._lows: deque[list[int]] = deque()  # the same with prices rising
         self._last = 0
+        self.settled_until_ns = 0
+        """Until then nothing leaves the window: as long as the price is the same, highest and lowest are."""
 
     def add(self, now_ns: int, mid_half_ticks: int) -> None:
         """The mid is this from now on; what ended before the window began is forgotten. Times must not fall."""
@@ -31,9 +33,13 @@ class PriceWindow:
         if mid_half_ticks != self._last:
             self._replace(now_ns, mid_half_ticks)
         begin_ns = now_ns - self._window_ns
+        first_ns = now_ns
         for extremes in (self._highs, self._lows):
             while len(extremes) > 1 and extremes[0][1] <= begin_ns:
                 extremes.popleft()
+            if len(extremes) > 1:
+                first_ns = min(first_ns, extremes[0][1])
+        self.settled_until_ns = first_ns + self._window_ns
 
     def _replace(self, now_ns: int, price: int) -> None:
         highs, lows = self._highs, self._lows
@@ -51,7 +57,7 @@ class PriceWindow:
         """The window has seen no price; after a gap in the data, for example, or a halt that was looked at."""
         self._highs.clear()
         self._lows.clear()
-        self._last = 0
+        self._last = self.settled_until_ns = 0
 
     @property
     def highest_half_ticks(self) -> int:

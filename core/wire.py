@@ -5,8 +5,8 @@ Source: binance-futures exchangeInfo, order endpoints, userTrades, positionRisk 
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -64,6 +64,7 @@ def _name(text: str) -> str:
     return text
 
 
+_MOST_TEXTS = 65_536
 _NAME = re.compile(r"[A-Z0-9_]{1,32}")
 
 
@@ -237,33 +238,46 @@ class MarkPriceMessage(msgspec.Struct):
     data: MarkPriceData
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=_MOST_TEXTS)
 def units_of(text: str, unit: Decimal) -> int:
     """Return how many units the number in the text is; the same few prices and sizes come again and again."""
     return exact_units(Decimal(text), unit, "tick or step")
 
 
-@lru_cache(maxsize=65_536)
-def floor_units_of(text: str, unit: Decimal) -> int:
-    """Return the most units that are not more than the number in the text."""
-    return int((Decimal(text) / unit).to_integral_value(ROUND_FLOOR))
+class _Read(dict[str, int]):
+    """Texts of numbers by what was made of them: a second look at a text costs nothing."""
+
+    def __init__(self, convert: Callable[[Decimal], int]) -> None:
+        super().__init__()
+        self._convert = convert
+
+    def __missing__(self, text: str) -> int:
+        units = self._convert(Decimal(text))
+        if len(self) >= _MOST_TEXTS:
+            self.clear()
+        self[text] = units
+        return units
 
 
-@lru_cache(maxsize=65_536)
-def ceil_units_of(text: str, unit: Decimal) -> int:
-    """Return the fewest units that are not less than the number in the text."""
-    return int((Decimal(text) / unit).to_integral_value(ROUND_CEILING))
+class BookReader:
+    """Reads the bookTicker payloads of one symbol."""
 
+    def __init__(self, rules: SymbolRules) -> None:
+        self._bids, self._asks = _Read(rules.floor_ticks), _Read(rules.ceil_ticks)
+        self._lots = _Read(rules.lots)
 
-def stream_book_top(data: BookTickerData, rules: SymbolRules, received_ns: int) -> BookTop:
-    """Return the best bid and ask of a bookTicker payload, rounded outwards as ``rest_book_top`` does."""
-    tick, step = rules.tick_size, rules.step_size
-    return BookTop(
-        floor_units_of(data.b, tick),
-        units_of(data.B, step),
-        ceil_units_of(data.a, tick),
-        units_of(data.A, step),
-        data.u,
-        data.T,
-        received_ns,
-    )
+    def top(self, data: BookTickerData, received_ns: int) -> BookTop:
+        """Return the best bid and ask of a payload, rounded outwards as ``rest_book_top`` does.
+
+        Raises ValueError or ArithmeticError for a size that is between two steps, or no number.
+        """
+        lots = self._lots
+        return BookTop(
+            self._bids[data.b],
+            lots[data.B],
+            self._asks[data.a],
+            lots[data.A],
+            data.u,
+            data.T,
+            received_ns,
+        )

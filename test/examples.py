@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from core.analysis import MarketAnalysis
 from core.context import SymbolContext
@@ -95,7 +96,7 @@ MARKET_DATA = MarketDataSettings(
 def analysis_of_a_market(now_ns: int = 1_250_000_000) -> MarketAnalysis:
     """A mid that rose by a basis point, one trade of 4000 to buy, and a level on each side, all of now."""
     analysis = MarketAnalysis(BTC, MARKET_DATA)
-    analysis.on_book(replace(BOOK, bid_ticks=799_919, ask_ticks=799_921, received_ns=0))
+    analysis.on_book(structs.replace(BOOK, bid_ticks=799_919, ask_ticks=799_921, received_ns=0))
     analysis.on_book(BOOK)
     analysis.on_trade(MarketTrade(800_000, 50, is_buy=True, trade_id=1, exchange_ms=0, received_ns=now_ns))
     analysis.depth = DepthView(((799_999, 30),), ((800_001, 10),), 1, 0, now_ns)
@@ -190,4 +191,4 @@ def some_books(draw: st.DrawFn, highest_ticks: int = 10_000_000) -> BookTop:
     """A sane book anywhere between one tick and `highest_ticks`."""
     bid_ticks = draw(st.integers(1, highest_ticks))
     ask_ticks = bid_ticks + draw(st.integers(1, 1000))
-    return replace(BOOK, bid_ticks=bid_ticks, ask_ticks=ask_ticks)
+    return structs.replace(BOOK, bid_ticks=bid_ticks, ask_ticks=ask_ticks)

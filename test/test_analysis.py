@@ -3,6 +3,8 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from msgspec import structs
+
 from core.analysis import MarketAnalysis
 from core.market_model import MarketTrade
 
@@ -22,9 +24,9 @@ def test_return_counts_only_when_the_middle_has_moved() -> None:
     """That sizes change is no return of zero."""
     analysis = MarketAnalysis(BTC, SETTINGS)
     for bid_lots in range(1, 50):
-        analysis.on_book(replace(BOOK, bid_lots=bid_lots))
+        analysis.on_book(structs.replace(BOOK, bid_lots=bid_lots))
     assert len(analysis.mids) == 0
-    analysis.on_book(replace(BOOK, bid_ticks=799_998))
+    analysis.on_book(structs.replace(BOOK, bid_ticks=799_998))
     analysis.on_book(BOOK)
     assert len(analysis.mids) == 2
 

@@ -1,11 +1,11 @@
 """The vocabulary: exact conversions between ticks, lots, Decimals and wire text."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from core.model import OrderStatus, Position, Side, SymbolRules
 
@@ -65,7 +65,7 @@ def test_notional_is_price_times_quantity() -> None:
 
 def test_mid_in_half_ticks_is_exact_for_an_odd_spread() -> None:
     """The mid of 10 and 11 ticks is 21 half ticks."""
-    assert replace(BOOK, bid_ticks=10, ask_ticks=11).mid_half_ticks == 21
+    assert structs.replace(BOOK, bid_ticks=10, ask_ticks=11).mid_half_ticks == 21
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_mid_in_half_ticks_is_exact_for_an_odd_spread() -> None:
 def test_book_that_cannot_be_real_is_not_sane(change: dict[str, int]) -> None:
     """A price of zero, a locked or crossed book, or an empty side is no market."""
     assert BOOK.is_sane
-    assert not replace(BOOK, **change).is_sane
+    assert not structs.replace(BOOK, **change).is_sane
 
 
 def test_quote_fills_the_slot_of_its_side_and_level() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from core.context import SymbolContext
 from core.events import EventBus, Fact, RiskEvent, RiskKind
@@ -194,7 +195,7 @@ class Kept:
         """The mid is so many percent above 80 000 from now on."""
         self.clock.now_ns += int(after_s * SECOND)
         ticks = percent * 8_000
-        book = replace(BOOK, bid_ticks=BOOK.bid_ticks + ticks, ask_ticks=BOOK.ask_ticks + ticks)
+        book = structs.replace(BOOK, bid_ticks=BOOK.bid_ticks + ticks, ask_ticks=BOOK.ask_ticks + ticks)
         self.context.state.book = book
         self.context.prices.add(self.clock.now_ns, book.mid_half_ticks)
 

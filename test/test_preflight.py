@@ -177,7 +177,9 @@ def test_size_over_the_maximum_is_told_to_be_smaller() -> None:
 
 def test_notional_below_the_minimum_is_refused_though_the_size_is_a_lot() -> None:
     """At 40 000 one step is 40 USDT: two are needed."""
-    low = SymbolFacts(BTC, replace(BOOK, bid_ticks=399_999, ask_ticks=400_001), Decimal(40_000))
+    low = SymbolFacts(
+        BTC, msgspec.structs.replace(BOOK, bid_ticks=399_999, ask_ticks=400_001), Decimal(40_000)
+    )
     quotes = replace(QUOTES, size_quote=Decimal(60))
     check = feasibility(quotes, RISK, low)[0]
     assert "is below the minimum of 50" in check.found

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.price_watch import PriceWatch
 from core.price_window import PriceWindow
 
 SECOND = 1_000_000_000
@@ -34,6 +35,17 @@ def test_extremes_equal_those_of_all_prices_in_force(walk: list[tuple[int, int]]
         assert window.change_fraction == Decimal(highest - lowest) / lowest
         assert window.rise_fraction == Decimal(price - lowest) / lowest
         assert window.fall_fraction == Decimal(highest - price) / price
+
+
+@given(steps)
+def test_a_watch_that_looks_only_when_it_has_to_misses_nothing(walk: list[tuple[int, int]]) -> None:
+    """It says what the window says, though most prices are the same as the one before."""
+    window, watch, now_ns = PriceWindow(10), PriceWatch(Decimal(1), 10), 0
+    for wait_ns, price in walk:
+        now_ns += wait_ns
+        window.add(now_ns, price // 20 + 1)
+        watch.add(now_ns, price // 20 + 1)
+        assert watch.change_bps == (window.change_fraction * 10_000).quantize(Decimal("0.001"))
 
 
 def test_jump_after_a_quiet_time_is_a_move_within_the_window() -> None:

@@ -289,7 +289,7 @@ def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
     streamed = msgspec.json.decode(message, type=wire.BookTickerMessage)
     expected = BookTop(799_999, 4218, 800_001, 6128, 5001, 1790000000120, 77)
     assert wire.rest_book_top(ticker, BTC, 77) == expected
-    assert wire.stream_book_top(streamed.data, BTC, 77) == expected
+    assert wire.BookReader(BTC).top(streamed.data, 77) == expected
     assert streamed.stream == "btcusdt@bookTicker"
 
 
