@@ -86,7 +86,10 @@ class Logs:
         logging.getLogger().removeHandler(self._queue_handler)
         self._listener.stop()
         for handler in self._listener.handlers:
-            handler.close()
+            try:
+                handler.close()
+            except OSError:
+                pass  # a full disk does not take the last lines; how the run ended does not depend on that
         logging.captureWarnings(capture=False)
 
     def _person(self) -> logging.Handler:

@@ -216,6 +216,14 @@ def test_folder_that_cannot_be_written_to_costs_the_file_and_not_the_run(
     assert second.endswith("quoting")
 
 
+def test_full_disk_costs_the_file_and_not_the_end(tmp_path: Path, stderr: Stderr) -> None:
+    """The last lines find no space when the file is closed; the run ends as if they had."""
+    (tmp_path / "quant_pmm.log").symlink_to("/dev/full")
+    with logs(tmp_path):
+        log.info("quoting")
+    assert stderr.getvalue().splitlines()[0].endswith("quoting")
+
+
 def test_warnings_of_the_program_are_logged(tmp_path: Path, stderr: Stderr) -> None:
     """And only while the context lasts."""
     with logs(tmp_path), warnings.catch_warnings():
