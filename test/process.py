@@ -192,10 +192,10 @@ class Folder:
 
     def __init__(self, path: Path, config: Mapping[str, Any], variables: Mapping[str, str]) -> None:
         self.path = path
-        self.logs = path / "logs"
+        self.logs, self.state = path / "logs", path / "state"
         self.runs = 0
         path.mkdir()
-        own = {"logging": {"log_directory": str(self.logs)}, "state_directory": str(path / "state")}
+        own = {"logging": {"log_directory": str(self.logs)}, "state_directory": str(self.state)}
         self.config = merged(own, config)
         self.write_config()
         (path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
@@ -205,6 +205,11 @@ class Folder:
         """Change some settings, for the next run."""
         self.config = merged(self.config, changes)
         (self.path / "config.yaml").write_text(yaml.safe_dump(self.config), "utf-8")
+
+    def move_to(self, path: Path) -> None:
+        """Have logs, metrics and state in this folder, for the next run."""
+        self.logs, self.state = path / "logs", path / "state"
+        self.write_config(logging={"log_directory": str(self.logs)}, state_directory=str(self.state))
 
     @property
     def log(self) -> str:
