@@ -215,6 +215,7 @@ def market(seed: int) -> tuple[str, ...]:
 
 def _folder(path: Path, rng: random.Random, pace: Pace, url: str) -> Folder:
     config = {
+        "max_net_position_ratio": 0.5,  # some fills must not take a side out
         "refresh_config": {
             "orderbook_refresh_interval": 1,
             "refresh_mode": rng.choice(["amend", "replace"]),
