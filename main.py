@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import argparse  # noqa: E402 - the signal handlers come first
 import asyncio  # noqa: E402
 import logging  # noqa: E402
+import os  # noqa: E402
 import random  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence  # noqa: E402
@@ -24,6 +25,7 @@ from decimal import Decimal  # noqa: E402
 from fractions import Fraction  # noqa: E402
 from types import FrameType  # noqa: E402
 
+from core.crash_count import CrashCount  # noqa: E402
 from core.daily_loss import day_of  # noqa: E402
 from core.day_file import DamagedDay, DayFile, DayRecord  # noqa: E402
 from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E402
@@ -34,9 +36,11 @@ from core.kill_switch import KillSwitch  # noqa: E402
 from core.log_setup import Logs, guard_last_words, harmless  # noqa: E402
 from core.order_audit import Audit, OrderAudit, as_json, as_text  # noqa: E402
 from core.preflight import Preflight, preflight  # noqa: E402
+from core.restarts import Restarts  # noqa: E402
 from core.settings import Settings, settings_from  # noqa: E402
 from core.shutdown import StopRequest  # noqa: E402
 from core.state import shared_state  # noqa: E402
+from core.systemd import Notify, notify_socket, to_nobody  # noqa: E402
 from utils.background import in_daemon_thread  # noqa: E402
 from utils.clock import ServerClock, SystemClock  # noqa: E402
 from utils.config_loader import Config, ConfigLoaderError, forget_keys, get_config, resolve_path  # noqa: E402
@@ -159,7 +163,34 @@ async def _run_until_stopped(settings: Settings, config: Config, parsed: argpars
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     with _signals_go_to(stop.ask, switch):
         async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
-            return await run_engine(settings, replace(wiring, kill_switch=switch), stop)
+            with _service_manager() as notify:
+                restarts = _restarts(settings, notify)
+                wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
+                return await run_engine(settings, wiring, stop)
+
+
+@contextmanager
+def _service_manager() -> Iterator[Notify]:
+    """Give the way to whatever started this process, if it wants to be told how it goes."""
+    found = notify_socket(os.environ)
+    try:
+        yield found.tell if found is not None else to_nobody
+    finally:
+        if found is not None:
+            found.close()
+
+
+def _restarts(settings: Settings, notify: Notify) -> Restarts | None:
+    """Return what holds a start back after bad ends; None on the embedded exchange, which nobody can hammer."""
+    account, most = _account(settings), settings.safety.max_crashes_per_hour
+    if account == EMBEDDED_ACCOUNT or not most:
+        return None
+    latches = [HaltLatch(settings.state_directory, account, symbol) for symbol in settings.symbols]
+    return Restarts(_crash_count(settings), latches, SystemClock(), most, notify)
+
+
+def _crash_count(settings: Settings) -> CrashCount:
+    return CrashCount(settings.state_directory, _account(settings), settings.symbols)
 
 
 @contextmanager
@@ -344,6 +375,7 @@ def _resume(settings: Settings, *, accept_loss: bool) -> int:
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     if switch.remove_file():  # before the latches: a daemon that sees them cleared may quote
         print(f"{switch.path} removed")
+    _crash_count(settings).clear()
     for symbol in settings.symbols:
         about_loss = _about_todays_loss(settings, account, symbol, accept=accept_loss)
         latch = HaltLatch(settings.state_directory, account, symbol)

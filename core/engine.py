@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import IntEnum
 from typing import Any
 
 from core.amend_queue import AmendQueue
@@ -18,6 +17,7 @@ from core.day_file import DayFile
 from core.day_keeper import DayKeeper
 from core.events import EngineEvent, EngineKind, EventBus
 from core.execution import ExecutionEngine
+from core.exit_code import ExitCode
 from core.flatten import Terms
 from core.flattening import Flattening
 from core.gate import STOPPING, Gate
@@ -37,12 +37,14 @@ from core.order_transport import OrderSocket
 from core.preflight import Preflight, apply_leverage, preflight
 from core.recovery import RecoveryManager
 from core.resource_watch import ResourceWatch
+from core.restarts import Restarts
 from core.risk_controller import RiskController
 from core.settings import Settings
 from core.shutdown import StopRequest
 from core.state import SharedState
 from core.status import StatusReporter, log_summary
 from core.supervisor import Supervisor, Worker, WorkerGaveUp
+from core.systemd import Heartbeat, Notify, to_nobody
 from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -55,14 +57,7 @@ log = logging.getLogger(__name__)
 PREPARE_ATTEMPTS, PREPARE_PAUSE_S = 60, 5.0
 
 
-class ExitCode(IntEnum):
-    """What the end of the daemon means."""
-
-    STOPPED = 0
-    FAULT = 1
-    REFUSED = 2
-    NOT_VERIFIED = 3
-    HALTED = 4
+__all__ = ["Engine", "ExitCode", "Wiring", "run_engine", "unless_stopped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +85,10 @@ class Wiring:
     """What a signal throws; without it only the file in the state directory is looked for."""
     machine: Machine | None = None
     """Where memory and disks are asked for; without it nobody does."""
+    restarts: Restarts | None = None
+    """Holds a start back after runs that ended badly; without it none is counted."""
+    notify: Notify = to_nobody
+    """Tells the service manager that started this process."""
 
 
 async def run_engine(
@@ -106,37 +105,53 @@ async def run_engine(
     Raises StartRefused where configuration or account do not allow to start, and ExchangeError where the exchange
     could not be asked. In both cases nothing was sent that could rest.
     """
-    gateway = Gateway(wiring.rest, wiring.clock)
     with ExitStack() as held:
         symbols = settings.symbols if wiring.is_shared else ()
         locks = [
             held.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
             for symbol in symbols
         ]
-        after_crash = any(lock.was_left_running for lock in locks)
-        prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
-        if prepared is None:
-            log.info("stopped before the start was complete; no order was sent")
-            return ExitCode.STOPPED
-        while True:
-            boot = next_boot(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms())
+        if wiring.restarts is None:
+            return await _run_with(locks, settings, wiring, stop, on_engine)
+        return await wiring.restarts.counted(
+            stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
+        )
+
+
+async def _run_with(
+    locks: Sequence[InstanceLock],
+    settings: Settings,
+    wiring: Wiring,
+    stop: StopRequest,
+    on_engine: "Callable[[Engine], None] | None",
+) -> ExitCode:
+    """Make a market, with the locks held."""
+    gateway = Gateway(wiring.rest, wiring.clock)
+    symbols = settings.symbols if wiring.is_shared else ()
+    after_crash = any(lock.was_left_running for lock in locks)
+    prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
+    if prepared is None:
+        log.info("stopped before the start was complete; no order was sent")
+        return ExitCode.STOPPED
+    while True:
+        boot = next_boot(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms())
+        for lock in locks:
+            lock.mark_running()
+        engine = Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash, boot=boot)
+        if on_engine is not None:
+            on_engine(engine)
+        code = await engine.run()
+        if code is not ExitCode.NOT_VERIFIED:
             for lock in locks:
-                lock.mark_running()
-            engine = Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash, boot=boot)
-            if on_engine is not None:
-                on_engine(engine)
-            code = await engine.run()
-            if code is not ExitCode.NOT_VERIFIED:
-                for lock in locks:
-                    lock.leave_clean()
-            if not engine.begins_anew or code is not ExitCode.STOPPED:
-                return code
-            prepared = await unless_stopped(stop, _prepare_again(settings, wiring, gateway))
-            if prepared is None:
-                return code
-            after_crash = False
-            for symbol in settings.symbols:
-                wiring.state.of(symbol).begin_anew()
+                lock.leave_clean()
+        if not engine.begins_anew or code is not ExitCode.STOPPED:
+            return code
+        prepared = await unless_stopped(stop, _prepare_again(settings, wiring, gateway))
+        if prepared is None:
+            return code
+        after_crash = False
+        for symbol in settings.symbols:
+            wiring.state.of(symbol).begin_anew()
 
 
 async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
@@ -219,6 +234,13 @@ class Engine:
             )
             for quotes in settings.quotes
         ]
+        self._heartbeat = Heartbeat(
+            wiring.notify,
+            wiring.clock,
+            progress=lambda: [self.orders.progress[context.symbol] for context in self.contexts],
+            is_open=lambda: all(context.gate.is_open for context in self.contexts),
+            status=lambda: self._status.text(),
+        )
         self.loop_watch = self._watch_of_the_loop(wiring)
         self._latches = {
             symbol: HaltLatch(settings.state_directory, wiring.account, symbol) for symbol in settings.symbols
@@ -260,6 +282,7 @@ class Engine:
             hold=lambda symbol, reason: self.risk.hold(symbol, reason),
             is_held=lambda symbol: self.risk.is_held(symbol),
             on_jump=lambda reason: self.recovery.request_reconcile(reason),
+            on_turn=self._heartbeat.beat if wiring.notify is not to_nobody else None,
         )
         switch.on_throw = watch.look_at_switch
         return watch
@@ -475,6 +498,7 @@ class Engine:
         """Close the gate, take the quotes out, verify, say so, flush; a second request to stop bounds all of it."""
         self.gate.close(STOPPING, STOPPING)
         self.bus.publish(EngineEvent(EngineKind.STOPPING, self._stop.reason))
+        self._heartbeat.stopping(self._stop.reason or code.name.lower())
         verified = await self._withdraw_for_good(tasks)
         if reason := self._switch.reason():  # it may have come too late for anybody to note it
             self._latch_all(reason)

@@ -25,7 +25,7 @@ class LoopWatch:
 
     ``gate`` is the account's gate. ``hold`` halts a symbol for a reason and keeps its position, ``is_held`` tells
     whether that still stands. ``on_jump`` is called with a reason after the process stood still, so long that nothing
-    it knew is true any more.
+    it knew is true any more. ``on_turn`` is called at each turn.
     """
 
     name = "loop watch"
@@ -44,6 +44,7 @@ class LoopWatch:
         hold: Callable[[str, str], None],
         is_held: Callable[[str], bool],
         on_jump: Callable[[str], None],
+        on_turn: Callable[[], None] | None = None,
     ) -> None:
         self.lag = LoopLag(int(self.TURN_S * 1e9), max_lag_ms * 1_000_000)
         self._contexts = contexts
@@ -55,6 +56,7 @@ class LoopWatch:
         self._hold = hold
         self._is_held = is_held
         self._on_jump = on_jump
+        self._on_turn = on_turn
         self._is_late = False
         self._is_halted = False
         self._ahead_ms = self._wall_ahead_ms()
@@ -71,6 +73,8 @@ class LoopWatch:
             self._beat()
             self.look_at_switch()
             self._look_at_clock()
+            if self._on_turn is not None:
+                self._on_turn()
             await asyncio.sleep(self.TURN_S)
 
     # --- the loop ---------------------------------------------------------------------------------------------

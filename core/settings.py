@@ -106,6 +106,8 @@ class SafetySettings:
     max_loop_lag_ms: int = 1000
     max_memory_mb: int = 0
     """0 means no bound."""
+    max_crashes_per_hour: int = 10
+    """0 means that none is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +261,7 @@ def _safety(config: Config) -> SafetySettings:
         listen_key_refresh_s=float(config.LISTEN_KEY_REFRESH_INTERVAL),
         max_loop_lag_ms=int(safety.max_loop_lag_ms),
         max_memory_mb=safety.max_memory_mb,
+        max_crashes_per_hour=safety.max_crashes_per_hour,
     )
 
 

@@ -168,6 +168,11 @@ class StatusReporter:
                 status_log.info("%s", status_line(context, pnl, self._clock.monotonic_ns()))
             self._tell_of_bus()
 
+    def text(self) -> str:
+        """Return the status line of each symbol, in one."""
+        now_ns = self._clock.monotonic_ns()
+        return " || ".join(status_line(each, self._pnl_of(each), now_ns) for each in self._contexts)
+
     def _tell_of_bus(self) -> None:
         """Say that watchers fail or are too slow, whenever it has become more."""
         statistics = self._bus.statistics()

@@ -1,8 +1,11 @@
 """The daemon as a process of its machine: halted from outside, stopped and continued."""
 
 import signal
+import socket
 import time
 from pathlib import Path
+
+import pytest
 
 from test.process import Stage, eventually
 
@@ -50,3 +53,47 @@ def test_stopped_and_continued_process_quotes_again_in_order(tmp_path: Path) -> 
         eventually(lambda: len(exchange.open_orders()) == 6, 15, "it did not quote again")
         assert daemon.end(signal.SIGTERM) == 0
         assert len(folder.rows("engine_event", "loop_late")) == 1
+
+
+def test_service_manager_hears_of_start_progress_and_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ready only once quotes may leave; then fed, until the stop is announced."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, Stage(tmp_path) as stage:
+        manager.bind(str(address))
+        manager.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+        exchange = stage.exchange()
+        daemon = stage.daemon(stage.folder(exchange))
+        heard = [manager.recv(4096).decode()]
+        while not heard[-1].startswith("WATCHDOG=1\n"):
+            heard.append(manager.recv(4096).decode())
+        assert [each for each in heard if each.startswith("READY=1")] == ["READY=1\nSTATUS=quoting"]
+        assert heard[-2].startswith("READY=1")
+        assert all(each.startswith("EXTEND_TIMEOUT_USEC=") for each in heard[:-2])
+        assert "BTCUSDT mid" in heard[-1]
+        daemon.send(signal.SIGTERM)
+        while not heard[-1].startswith("STOPPING=1\n"):
+            heard.append(manager.recv(4096).decode())
+        assert daemon.wait(5) == 0
+
+
+def test_daemon_that_is_killed_again_and_again_waits_before_it_starts(tmp_path: Path) -> None:
+    """From the third time on; until ``resume``."""
+    with Stage(tmp_path) as stage:
+        exchange = stage.exchange()
+        folder = stage.folder(exchange)
+        for _ in range(3):
+            daemon = stage.daemon(folder)
+            eventually(lambda: list((folder.path / "state").glob("boot-*")), 10, "it did not start")
+            eventually(lambda: "passive_market_maker on paper" in daemon.err, 10, "it did not start")  # noqa: B023
+            daemon.kill()
+        waiting = stage.daemon(folder)
+        eventually(lambda: "waiting for 5 s before this one begins" in waiting.err, 10, "it did not wait")
+        assert waiting.end(signal.SIGTERM) == 0
+        assert stage.daemon(folder, "resume").wait(5) == 0
+        again = stage.daemon(folder)
+        eventually(lambda: "passive_market_maker on paper" in again.err, 4, "it waited")
+        again.send(signal.SIGTERM)
+        again.wait(5)

@@ -333,6 +333,7 @@ class SafetyConfig(Section):
     position_drift_buffer_percent: float = _number(2, 0, 50, " percent")
     max_loop_lag_ms: int = _integer(1000, 50, 60_000, " milliseconds")
     max_memory_mb: int = _integer(0, 0, 1_000_000, " MB")
+    max_crashes_per_hour: int = _integer(10, 0, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
