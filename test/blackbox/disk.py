@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Protocol
 
-_SIZE = "256k"
+_SIZE = "8m"
 
 
 class Disk(Protocol):
@@ -23,7 +23,7 @@ class Disk(Protocol):
 
 
 class SmallDisk:
-    """A file system of a quarter of a megabyte at ``path``, until the context ends."""
+    """A file system of eight megabytes at ``path``, until the context ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,7 +43,7 @@ class SmallDisk:
     def fill(self) -> None:
         """Leave not a byte free."""
         with self._ballast.open("ab", buffering=0) as file:
-            for size in (4096, 1):
+            for size in (2**20, 4096, 1):
                 try:
                     while file.write(b"x" * size) == size:
                         pass
