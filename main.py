@@ -108,12 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = get_config(parsed.env, parsed.config)
     except ConfigLoaderError as error:
-        print(f"configuration: {error}", file=sys.stderr)
+        _refuse(str(error))
         return ExitCode.REFUSED
     settings = settings_from(config)
     _guard_keys(config)
     if objection := _key_objection(settings, config):
-        print(f"configuration: {objection}.", file=sys.stderr)
+        _refuse(f"{objection}.")
         return ExitCode.REFUSED
     commands: dict[str, Callable[[], int]] = {
         "run": lambda: _run(settings, config, parsed),
@@ -125,6 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.environment is not Environment.PAPER:
             leave_no_core()
         return commands[parsed.command]()
+
+
+def _refuse(reason: str) -> None:
+    print(harmless(redact(f"configuration: {reason}")), file=sys.stderr)
 
 
 def _guard_keys(config: Config) -> None:

@@ -301,6 +301,13 @@ class Stage:
         self._processes.append(daemon)
         return daemon
 
+    def program(self, folder: Folder, *arguments: str) -> Process:
+        """Return another program with the command line of a daemon behind its own, just started."""
+        files = ["--config", str(folder.path / "config.yaml"), "--env", str(folder.path / ".env")]
+        program = Process([*arguments, *files], folder.path, f"program-{next(self._numbers)}")
+        self._processes.append(program)
+        return program
+
     def quoting(self, exchange: Exchange, folder: Folder, orders: int = 6, symbol: str = "BTCUSDT") -> Daemon:
         """Return a daemon whose orders rest on the exchange, and nobody's besides; ``orders`` counts all."""
         daemon = self.daemon(folder)

@@ -54,7 +54,7 @@ def test_text_without_secrets_is_left_as_it_is() -> None:
 def test_fragments_of_a_secret_are_masked_wherever_they_begin_and_end(seed: int) -> None:
     """An error text that was cut off, or a line that was wrapped, gives nothing of six characters away."""
     rng = random.Random(seed)
-    secret = "".join(rng.choices(string.ascii_letters + string.digits, k=64))
+    secret = "".join(rng.choices(string.ascii_letters, k=64))
     redactor = Redactor()
     redactor.learn(Secret(secret))
     for start in range(len(secret)):
