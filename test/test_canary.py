@@ -217,7 +217,10 @@ def test_search_finds_what_a_hole_in_the_redaction_lets_through(
 
 
 def test_no_secret_of_a_real_process_is_seen(tmp_path: Path, canaries: Canaries) -> None:
-    """Its output, files, arguments and children, while requests fail with everything that they carry in the error."""
+    """Its output, files, arguments and children, while requests fail with everything that they carry in the error.
+
+    It listens to nobody, either.
+    """
     script = (
         "import runpy, sys\n"
         "from utils.http import AiohttpTransport\n"
@@ -239,6 +242,7 @@ def test_no_secret_of_a_real_process_is_seen(tmp_path: Path, canaries: Canaries)
         eventually(lambda: "a worker failed" in running.err, 15, "the failure")
         proc = Path(f"/proc/{running.pid}")
         argv = (proc / "cmdline").read_bytes().decode()
+        assert (listening(running.pid), listening(exchange.pid)) == (0, 1)
         children = "".join(path.read_text() for path in proc.glob("task/*/children"))
         assert running.wait(20) in (1, 3)
         shown = running.out + running.err + argv + outputs(folder.logs) + outputs(folder.path / "state")
@@ -248,3 +252,11 @@ def test_no_secret_of_a_real_process_is_seen(tmp_path: Path, canaries: Canaries)
     assert "X-MBX-APIKEY" in shown
     assert "signature=***" in shown
     assert canaries.found_in(shown) == []
+
+
+def listening(pid: int) -> int:
+    """Return how many TCP sockets of a process wait for connections."""
+    ours = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    tables = (Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6"))
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return sum(1 for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in ours)
