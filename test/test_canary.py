@@ -29,6 +29,8 @@ from utils.redaction import redactor
 from utils.ws import WsTransport
 
 MOST_RUNS = 150
+PAUSE_S = 20.0
+"""Virtual time between two runs, in which the exchange forgives some of the requests of the last one."""
 QUIET_S = 4.0
 """Virtual time in which every place that is not new any more has been passed."""
 
@@ -82,6 +84,8 @@ def fail_on_disk(monkeypatch: pytest.MonkeyPatch, seams: Seams) -> None:
 
 async def one_run(world: World, seams: Seams, canaries: Canaries, *, transport: str) -> None:
     """Start a daemon, have its seams fail in turn while it starts, works and stops, and tell how it ended."""
+    for halt in (world.folder / "state").glob("halt-*"):
+        halt.unlink()  # as `resume` does
 
     def watch(engine: Any) -> None:
         engine.bus.subscribe(lambda _fact: seams.pass_by("bus handler", place=type(_fact).__name__))
@@ -91,6 +95,8 @@ async def one_run(world: World, seams: Seams, canaries: Canaries, *, transport: 
         secret=Secret(canaries.secret),
         watch=watch,
         execution={"order_transport": transport},
+        refresh_config={"orderbook_refresh_interval": 1},
+        order_management={"modify_threshold": 0, "patience_bps_s": 0},
     )
     seams.arm()
     quiet_s = 0.0
@@ -121,12 +127,13 @@ def play_all(folder: Path, seams: Seams, canaries: Canaries, monkeypatch: pytest
 
     async def story(world: World) -> None:
         nonlocal runs
-        news = -1
         for transport in ("rest", "ws"):
-            while news != len(seams.raised) and runs < MOST_RUNS:
-                news, runs = len(seams.raised), runs + 1
+            quiet = 0
+            while quiet < 2 and runs < MOST_RUNS:
+                known, runs = len(seams.raised), runs + 1
                 await one_run(world, seams, canaries, transport=transport)
-            news = -1
+                quiet = quiet + 1 if len(seams.raised) == known else 0
+                await asyncio.sleep(PAUSE_S)
 
     with monkeypatch.context() as disk:
         fail_on_disk(disk, seams)
@@ -168,16 +175,9 @@ def test_no_secret_is_seen_when_every_seam_fails_in_turn(
     text = "".join((outputs(tmp_path), *capfd.readouterr()))
     kinds = {seam for seam, _, _ in seams.raised}
     assert kinds >= {
-        *(
-            "http request",
-            "http reply",
-            "ws connect",
-            "ws receive",
-            "ws send",
-            "wall clock",
-            "monotonic clock",
-        ),
-        *("blocking work", "bus handler", "dice", "disk write", "disk fsync", "disk replace"),
+        *("http request", "http reply", "ws connect", "ws receive", "ws send"),
+        *("wall clock", "monotonic clock", "dice", "bus handler", "blocking work"),
+        *("disk write", "disk fsync", "disk replace"),
     }
     assert len(seams.raised) > 150
     assert runs < MOST_RUNS, "there were always new places"
