@@ -51,6 +51,7 @@ from utils.errors import ExchangeError
 from utils.http import BinanceRest
 from utils.machine import Machine
 from utils.ws import WsTransport
+from utils.ws_governor import ConnectionGovernor, GovernedTransport
 
 log = logging.getLogger(__name__)
 
@@ -289,6 +290,8 @@ class Engine:
 
     def _build_workers(self, wiring: Wiring, wallet_quote: Decimal) -> None:
         settings, safety = self._settings, self._settings.safety
+        governor = ConnectionGovernor()
+        streams = GovernedTransport(wiring.streams, governor, wiring.clock)
         self.metrics = LoggerWorker(
             self.contexts,
             self._gateway,
@@ -308,12 +311,12 @@ class Engine:
             self.gate,
             self.bus,
         )
-        self.order_socket = self._order_socket(wiring)
+        self.order_socket = self._order_socket(wiring, governor)
         self.resources = self._resource_watch(wiring)
         self.market = MarketDataWorker(
             self.contexts,
             self._gateway,
-            wiring.streams,
+            streams,
             self.bus,
             wiring.clock,
             wiring.rng,
@@ -353,7 +356,7 @@ class Engine:
             self.contexts,
             self._gateway,
             self.execution,
-            wiring.streams,
+            streams,
             self.bus,
             wiring.clock,
             wiring.rng,
@@ -384,13 +387,12 @@ class Engine:
             lambda reason: self._stop.ask(reason, failed=True),
         )
 
-    def _order_socket(self, wiring: Wiring) -> OrderSocket | None:
+    def _order_socket(self, wiring: Wiring, governor: ConnectionGovernor) -> OrderSocket | None:
         """Return the worker that carries orders by the WebSocket API, None if REST is to do it."""
         if self._settings.execution.order_transport != "ws" or wiring.order_api is None:
             return None
-        return OrderSocket(
-            wiring.rest, self._gateway.lanes, wiring.order_api, self.bus, wiring.clock, wiring.rng
-        )
+        transport = GovernedTransport(wiring.order_api, governor, wiring.clock)
+        return OrderSocket(wiring.rest, self._gateway.lanes, transport, self.bus, wiring.clock, wiring.rng)
 
     def _metrics_file(self) -> MetricsFile | None:
         logs = self._settings.logs

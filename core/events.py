@@ -143,6 +143,7 @@ class ConnectionKind(StrEnum):
     STALE = "stale"
     FRESH = "fresh"
     RECONCILED = "reconciled"
+    ROTATED = "rotated"
     DEAD_MAN = "dead_man"
 
 

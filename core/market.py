@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -14,7 +15,7 @@ from core.depth_feed import DepthFeed
 from core.events import BookEvent, ConnectionEvent, ConnectionKind, EventBus
 from core.gateway import Gateway
 from core.market_streams import MarketStreams
-from core.model import BookTop
+from core.model import BookTop, SymbolRules
 from core.settings import MarketDataSettings
 from core.trade_feed import TradeFeed
 from utils.clock import Clock
@@ -25,6 +26,8 @@ from utils.ws import WsTransport
 log = logging.getLogger(__name__)
 
 GATE_KEY = "market data"
+SANE_SHARE = Decimal("0.1")
+"""A mid farther than this share from the mark price is a fault of one of the two, or no market to quote on."""
 
 
 class MarketDataWorker:
@@ -62,6 +65,7 @@ class MarketDataWorker:
         self._max_age_ns = max_book_age_ms * 1_000_000
         self._must_deliver: set[str] = set()
         self._new_connection: set[str] = set()
+        self._sane_half_ticks: dict[str, tuple[int, int]] = {}
         self._dropped_ns = 0
         self._unreadable = 0
         self._decode_book = msgspec.json.Decoder(wire.BookTickerMessage).decode
@@ -153,9 +157,14 @@ class MarketDataWorker:
         if symbol in self._new_connection:
             self._new_connection.discard(symbol)
         elif known is not None and book.update_id < known.update_id:
+            self._note_old(context, book, known)
             return
         if not book.is_sane:
             context.gate.close(GATE_KEY, "the book is crossed or empty")
+            return
+        lowest, highest = self._sane_half_ticks.get(context.symbol, (0, book.mid_half_ticks))
+        if not lowest <= book.mid_half_ticks <= highest:
+            context.gate.close(GATE_KEY, "the book is too far from the mark price to be true")
             return
         context.state.book = book
         self._analyses[symbol].on_book(book)
@@ -167,6 +176,16 @@ class MarketDataWorker:
             context.prices.add(book.received_ns, mid_half_ticks)
             if known is None or known.mid_half_ticks != mid_half_ticks:
                 context.on_book(context, mid_half_ticks)
+
+    def _note_old(self, context: SymbolContext, book: BookTop, known: BookTop) -> None:
+        """Tell an old book, which is left out, from a count that began anew: its id is lower, its time is not."""
+        if not book.update_id or book.exchange_ms <= known.exchange_ms or not self.books.is_up:
+            return
+        details = f"update ids began to count anew: {known.update_id} -> {book.update_id}"
+        log.warning("%s: %s", context.symbol, details)
+        if context.gate.close(GATE_KEY, "the book's update ids began to count anew"):
+            self._bus.publish(ConnectionEvent("book", ConnectionKind.STALE, details, context.symbol))
+        self.books.drop("its update ids began to count anew")
 
     def _prove(self, context: SymbolContext, at_ns: int) -> None:
         context.state.book_proven_ns = at_ns
@@ -182,7 +201,11 @@ class MarketDataWorker:
         context = self._contexts.get(data.s)
         if context is not None:
             context.state.mark_price = wire.positive_price(data.p) or context.state.mark_price
-            context.state.mark_received_ns = self._clock.monotonic_ns()
+            self._sane_half_ticks[data.s] = sane_half_ticks(context.state.mark_price, context.rules)
+            if self._gateway.rest.server_clock.time_ms() - data.E < self.MARK_SILENT_AFTER_S * 1e3:
+                context.state.mark_received_ns = (
+                    self._clock.monotonic_ns()
+                )  # one that comes late proves nothing
 
     def _note_unreadable(self, error: Exception) -> None:
         self._unreadable += 1
@@ -233,6 +256,12 @@ class MarketDataWorker:
             self._must_deliver.add(context.symbol)
         elif context.symbol not in self._must_deliver:
             self._take(context, theirs)
+
+
+def sane_half_ticks(mark_price: Decimal, rules: SymbolRules) -> tuple[int, int]:
+    """Return the lowest and the highest mid, in half ticks, that can be true beside this mark price."""
+    half_ticks = 2 * mark_price / rules.tick_size
+    return int(half_ticks * (1 - SANE_SHARE)), int(half_ticks * (1 + SANE_SHARE))
 
 
 def has_moved_on(ours: BookTop, theirs: BookTop) -> bool:

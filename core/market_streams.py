@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from core.events import ConnectionEvent, ConnectionKind, EventBus
 from utils.clock import Clock
-from utils.ws import Backoff, Stream, WsTransport
+from utils.ws import Backoff, Stream, WsTransport, rotation_age_s
 
 Target = Callable[[list[str]], str]
 OnMessage = Callable[[str | bytes], None]
@@ -58,4 +58,6 @@ class MarketStreams:
             on_message=on_message,
             on_up=up,
             on_down=down,
+            on_rotated=lambda: self.bus.publish(ConnectionEvent(name, ConnectionKind.ROTATED)),
+            max_age_s=rotation_age_s(self.rng),
         )

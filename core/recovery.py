@@ -29,7 +29,7 @@ from core.user_stream import FillBook, UserEvents
 from utils.clock import Clock
 from utils.errors import ExchangeError, Refused
 from utils.venue import private_target
-from utils.ws import Backoff, Stream, WsTransport
+from utils.ws import Backoff, Stream, WsTransport, rotation_age_s
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,8 @@ class RecoveryManager:
             on_message=self._events.receive,
             on_up=self._stream_up,
             on_down=self._stream_down,
+            on_rotated=lambda: bus.publish(ConnectionEvent("account", ConnectionKind.ROTATED)),
+            max_age_s=rotation_age_s(rng),
         )
         self.audit = StreamAudit(
             contexts,

@@ -16,7 +16,8 @@ from websockets.datastructures import Headers
 
 from sim.virtual_time import VirtualClock, run_virtual
 from utils.errors import Disconnected, NotSent
-from utils.ws import Backoff, SocketTransport, Stream, WsConnection
+from utils.ws import Backoff, SocketTransport, Stream, WsConnection, rotation_age_s
+from utils.ws_governor import ConnectionGovernor
 
 END = "end"
 """In a script: the other side closes."""
@@ -95,6 +96,7 @@ class Bench:
             on_message=on_message or (lambda message: self.diary.append(f"message {message!s}")),
             on_up=lambda: self.diary.append(f"up {self.stream.is_up}"),
             on_down=lambda reason: self.diary.append(f"down: {reason}"),
+            on_rotated=lambda: self.diary.append("rotated"),
             max_age_s=max_age_s,
         )
 
@@ -229,12 +231,81 @@ def test_drop_without_a_connection_does_not_end_the_next_one() -> None:
     assert run_virtual(main).diary[3:] == ["up True", "message a", "closed"]
 
 
-def test_old_connection_is_replaced_before_the_exchange_cuts_it() -> None:
-    """After its greatest age, though it is alive."""
-    bench = ran([(7, str(number)) for number in range(100)], [(1, "new")], seconds=70, max_age_s=60)
-    assert "down: connection is old, making a new one" in bench.diary
-    assert bench.diary[-3:] == ["up True", "message new", "closed"]
-    assert 60 < bench.transport.attempts_s[1] < 61
+EVERY_7_S = [(7.0, f"old {number}") for number in range(100)]
+
+
+def test_old_connection_is_replaced_while_it_still_speaks() -> None:
+    """The new one is open and has spoken before the old one is closed: up all the time, and nothing is missed."""
+    bench = ran(EVERY_7_S, [(1, "new 1"), (5, "new 2"), (500, "x")], seconds=80, max_age_s=60)
+    assert bench.diary[-7:] == [
+        "message old 7",
+        "rotated",
+        "message new 1",
+        "message old 8",
+        "closed",
+        "message new 2",
+        "closed",
+    ]
+    assert [line for line in bench.diary if line.startswith(("up", "down"))] == ["up True"]
+    assert 60 <= bench.transport.attempts_s[1] < 61
+
+
+@pytest.mark.parametrize("new", [None, [], [(1, END)], [(100, "too late")]])
+def test_new_connection_that_does_not_speak_is_not_taken(new: list[tuple[float, str]] | None) -> None:
+    """The old one goes on, and another attempt is made later."""
+    bench = ran(EVERY_7_S, new, [(1, "new"), (999, "x")], seconds=450, max_age_s=60)
+    assert [line for line in bench.diary if line.startswith(("up", "down", "rot"))] == ["up True", "rotated"]
+    assert 360 <= bench.transport.attempts_s[2] < 425
+    told = [line for line in bench.diary if line.startswith("message old")]
+    assert len(told) >= 50
+
+
+def test_quiet_stream_is_replaced_by_one_that_is_as_quiet() -> None:
+    """An account on which nothing happens: the old one would be cut all the same."""
+    bench = ran([], [(80, "new")], seconds=150, max_age_s=60)
+    assert bench.diary == ["up True", "rotated", "closed", "message new", "closed"]
+
+
+def test_connection_that_ends_during_the_replacement_leaves_a_gap_that_is_told() -> None:
+    """The new one was not proven: everything begins anew."""
+    bench = ran([(70, END)], [(100, "unproven")], [(1, "a")], seconds=100, max_age_s=60)
+    assert bench.diary[:2] == ["up True", "closed"]
+    assert bench.diary[2] == "down: closed by the other side"
+    assert bench.diary[-2:] == ["message a", "closed"]
+
+
+def test_week_of_rotations_is_never_down_and_never_as_old_as_a_day() -> None:
+    """With the ages of real life: each connection is replaced before 24 h, at a moment of its own."""
+    rng = random.Random(5)
+    scripts = [[(3600.0, f"{day} {hour}") for hour in range(48)] for day in range(9)]
+
+    async def main(clock: VirtualClock) -> Bench:
+        bench = Bench(clock, *scripts, max_age_s=rotation_age_s(rng))
+        await bench.run(7 * 86_400)
+        return bench
+
+    bench = run_virtual(main)
+    assert [line for line in bench.diary if line.startswith(("up", "down"))] == ["up True"]
+    attempts_s = bench.transport.attempts_s
+    assert len(attempts_s) >= 8
+    assert all(20 * 3600 < later - earlier < 24 * 3600 - 120 for earlier, later in pairwise(attempts_s))
+    assert rotation_age_s(rng) != rotation_age_s(rng)
+
+
+# --- governor -----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=400))
+def test_no_five_minutes_see_more_attempts_than_are_allowed(pauses_s: list[float]) -> None:
+    """However they come, none is refused and their order is kept."""
+    governor, now_s, made_s = ConnectionGovernor(), 1.0, list[float]()
+    for pause_s in pauses_s:
+        now_s += pause_s
+        made_s.append(now_s + governor.wait_s(int(now_s * 1e9)))
+    assert made_s == sorted(made_s)
+    assert made_s[0] == 1.0 + pauses_s[0]
+    for start_s in made_s:
+        assert sum(start_s <= at_s < start_s + 300 for at_s in made_s) <= 251
 
 
 def test_target_is_asked_before_every_attempt() -> None:

@@ -82,11 +82,11 @@ class _Straight(connect):
 class SocketTransport:
     """WebSockets to one pinned origin, for example ``wss://fstream.binance.com``.
 
-    Follows no redirect and no proxy variable; over TLS by IPv4 only (see ``AiohttpTransport``). A ping every 10 s
-    notices a half-open connection within 20 s; the age of the data is watched elsewhere and sooner.
+    Follows no redirect and no proxy variable; over TLS by IPv4 only (see ``AiohttpTransport``). A ping every 5 s, to
+    be answered within 5 s, notices a half-open connection within 10 s; the data's age is watched elsewhere and sooner.
     """
 
-    PING_INTERVAL_S = 10.0
+    PING_INTERVAL_S = 5.0
     OPEN_TIMEOUT_S = 3.0
     CLOSE_TIMEOUT_S = 0.5
     MAX_MESSAGE_BYTES = 4 * 2**20
@@ -142,16 +142,35 @@ class Backoff:
         self._next_s = self._first_s
 
 
+ROTATE_AFTER_S = (21 * 3600.0, 23 * 3600.0)
+"""The exchange cuts a connection after 24 h; each is replaced at a moment of its own before that."""
+
+
+def rotation_age_s(rng: random.Random) -> float:
+    """Return after how long a connection is to be replaced, drawn so that several are not replaced at once."""
+    return rng.uniform(*ROTATE_AFTER_S)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Stream:
     """A subscription that is reconnected for ever, with jittered backoff, and says when it is up and when it is down.
 
     ``target`` is asked before each attempt for the path and query (the user stream makes a listen key there).
     ``on_message`` gets each payload and must not block. ``on_up`` is called once a connection is open, ``on_down`` with
-    the reason when it has ended, except by cancelling ``run``. Every connection is a fresh one; it is given up after
-    ``max_age_s``, before the exchange's own 24 h cut.
+    the reason when it has ended, except by cancelling ``run``. Every connection is a fresh one.
+
+    After ``max_age_s`` a connection is replaced, before the exchange's own 24 h cut. With ``overlaps``, both are open
+    until the new one has brought a payload: nothing is missed, some payloads come twice, and the stream is up all the
+    time; ``on_rotated`` is called when it is done. One that says nothing while the old one speaks is not taken.
     """
 
     HEALTHY_AFTER_S = 10.0
+    OVERLAP_S = 60.0
+    GRACE_S = 2.0
+    ROTATE_AGAIN_S = 300.0
 
     def __init__(
         self,
@@ -164,7 +183,9 @@ class Stream:
         on_message: Callable[[str | bytes], None],
         on_up: Callable[[], None],
         on_down: Callable[[str], None],
-        max_age_s: float = 23 * 3600.0,
+        on_rotated: Callable[[], None] = _nothing,
+        max_age_s: float = ROTATE_AFTER_S[1],
+        overlaps: bool = True,
     ) -> None:
         self.name = name
         self.is_up = False
@@ -176,7 +197,9 @@ class Stream:
         self._on_message = on_message
         self._on_up = on_up
         self._on_down = on_down
+        self._on_rotated = on_rotated
         self._max_age_s = max_age_s
+        self._overlaps = overlaps
         self._connection: WsConnection | None = None
         self._dropped: asyncio.Event = asyncio.Event()
         self._drop_reason = ""
@@ -204,7 +227,7 @@ class Stream:
             await asyncio.sleep(wait_s)
 
     async def _one_connection(self) -> str:
-        """Open one connection, deliver what it brings, and return why it ended."""
+        """Open a connection, deliver what it and its successors bring, and return why the last of them ended."""
         try:
             connection = await self._transport.connect(await self._target())
         except ExchangeError as error:
@@ -220,6 +243,8 @@ class Stream:
             self.is_up = False  # whoever cancels knows that the stream is down
             raise
         finally:
+            if self._connection is not None:
+                connection = self._connection  # it may have been replaced meanwhile
             self._connection = None
             if self.is_up:
                 self.is_up = False
@@ -230,17 +255,88 @@ class Stream:
     async def _until_ended(self, connection: WsConnection) -> str:
         reading = asyncio.ensure_future(self._read(connection))
         dropping = asyncio.ensure_future(self._dropped.wait())
+        tasks: list[asyncio.Future[Any]] = [reading, dropping]
+        age_s = self._max_age_s
         try:
-            await asyncio.wait(
-                {reading, dropping}, timeout=self._max_age_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if reading.done():
-                return reading.result()
-            return self._drop_reason if dropping.done() else "connection is old, making a new one"
+            while True:
+                await asyncio.wait({reading, dropping}, timeout=age_s, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    return reading.result()
+                if dropping.done():
+                    return self._drop_reason
+                if not self._overlaps:
+                    return "connection is old, making a new one"
+                successor = await self._successor(tasks)
+                age_s = self._max_age_s if successor is not None else self.ROTATE_AGAIN_S
+                if successor is not None:
+                    old, reading = reading, asyncio.ensure_future(self._read_on(*successor))
+                    tasks.append(reading)
+                    await self._hand_over(successor[1], old)
+                    tasks.remove(old)
         finally:
-            for task in (reading, dropping):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reading, dropping, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _successor(
+        self, watched: "list[asyncio.Future[Any]]"
+    ) -> "tuple[asyncio.Future[str | bytes], WsConnection] | None":
+        """Return a connection that may replace the present one, with its first message; None if none is to be had.
+
+        It has to speak, unless the present one is silent, too. If that one ends meanwhile (one of ``watched`` is done),
+        there is a gap, and everything begins anew.
+        """
+        try:
+            connection = await self._transport.connect(await self._target())
+        except ExchangeError as error:
+            log.warning("%s stream: no new connection yet: %s", self.name, error)
+            return None
+        first = asyncio.ensure_future(connection.receive())
+        deliver, heard = self._on_message, False
+
+        def note(message: str | bytes) -> None:
+            nonlocal heard
+            heard = True
+            deliver(message)
+
+        self._on_message = note
+        is_fit = False
+        try:
+            await asyncio.wait({first, *watched}, timeout=self.OVERLAP_S, return_when=asyncio.FIRST_COMPLETED)
+            is_silent = not heard and not first.done()
+            speaks = first.done() and first.exception() is None
+            is_fit = (speaks or is_silent) and not any(task.done() for task in watched)
+        finally:
+            self._on_message = deliver
+            if not is_fit:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+                await connection.close()
+        if is_fit:
+            return first, connection
+        log.warning("%s stream: the new connection brought nothing; keeping the old one", self.name)
+        return None
+
+    async def _hand_over(self, connection: WsConnection, old_reading: "asyncio.Future[str]") -> None:
+        """Go on with a new connection; the old one is read a little longer, for what was on its way on it."""
+        old, self._connection = self._connection, connection
+        self.connects += 1
+        self._on_rotated()
+        try:
+            await asyncio.wait({old_reading}, timeout=self.GRACE_S)
+        finally:
+            old_reading.cancel()
+            await asyncio.gather(old_reading, return_exceptions=True)
+            if old is not None:
+                await old.close()
+
+    async def _read_on(self, first: "asyncio.Future[str | bytes]", connection: WsConnection) -> str:
+        """Read a connection of which the first message is being waited for already."""
+        try:
+            self._on_message(await first)
+        except Disconnected as error:
+            return str(error)
+        return await self._read(connection)
 
     async def _read(self, connection: WsConnection) -> str:
         try:

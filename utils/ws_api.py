@@ -96,6 +96,7 @@ class WsApi:
             on_up=self._went_up,
             on_down=self._went_down,
             max_age_s=renew_after_s + 2 * self.PATIENCE_S,
+            overlaps=False,
         )
         self._decode = msgspec.json.Decoder(_Reply).decode
 

@@ -1,0 +1,86 @@
+"""Streams that cannot lie: replaced without a gap, held to their sequence and to the mark price."""
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from core.engine import ExitCode
+from core.events import BookEvent, Fact
+from sim.fault_file import parse_script
+from sim.streams import StreamOptions
+from test.daemon import World, in_a_world
+from utils import ws
+
+
+def test_connections_are_replaced_without_a_gap_and_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange's day is 40 s here, ours at most 25: up all the time, every book heard, each fill counted once."""
+    monkeypatch.setattr(ws, "ROTATE_AFTER_S", (15.0, 25.0))
+    heard: list[int] = []
+
+    async def story(world: World) -> None:
+        def watch(fact: Fact) -> None:
+            assert isinstance(fact, BookEvent)
+            heard.append(fact.book.exchange_ms)
+
+        world.exchange._venue.hub.options = StreamOptions(session_life_ms=40_000)
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        world.engine.bus.subscribe(watch, BookEvent)
+        for side in ("BUY", "SELL"):
+            await asyncio.sleep(35)
+            world.control("POST", "/sim/fill", symbol="BTCUSDT", side=side, quantity="0.002")
+            await asyncio.sleep(1)
+            assert world.state.position == world.position()
+        assert await world.end() is ExitCode.STOPPED
+        kinds = world.events("connection_event")
+        assert kinds.count("rotated") >= 8
+        assert "down" not in kinds
+        assert "stale" not in kinds
+        assert max(later - earlier for earlier, later in pairwise(heard)) < 3000
+        assert world.events("engine_event").count("gate_closed") == 1  # by the stop
+        [fills] = {row["value"] for row in world.rows()[-200:] if row["metric_name"] == "fills"}
+        assert int(fills) == world.count("fills")
+
+    in_a_world(tmp_path, story)
+
+
+def test_update_ids_that_begin_anew_are_noticed_by_the_time_of_the_payload(tmp_path: Path) -> None:
+    """The exchange counts from lower on: no book is lost as an old one, and quoting goes on within two seconds."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(13 - world.now_s)
+        await world.until_quoting(2)
+        await asyncio.sleep(10)
+        assert len(world.ours()) == 6
+        assert await world.end() is ExitCode.STOPPED
+        assert "began to count anew" in " ".join(row["details"] for row in world.rows())
+
+    faults = parse_script(
+        "seed: 1\nfaults:\n  - {fault: sequence-reset, by: 100000, stream: bookTicker, from_s: 12, until_s: 40}\n"
+    )
+    in_a_world(tmp_path, story, faults=faults)
+
+
+def test_book_far_from_the_mark_price_is_not_quoted_on(tmp_path: Path) -> None:
+    """A mark 15 % off the market is one that cannot be: out by name, and in again when both agree."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        far = "too far from the mark price"
+        await world.until(lambda: far in "; ".join(context.gate.reasons), 40, far)
+        await world.until(lambda: not world.ours(), 3)
+        await world.until_quoting(90)
+        assert await world.end() is ExitCode.STOPPED
+
+    faults = parse_script("seed: 1\nfaults:\n  - {fault: mark-offset, bps: 1500, at_s: 12, for_s: 15}\n")
+    in_a_world(tmp_path, story, faults=faults)
