@@ -7,6 +7,8 @@ from core.model import Side
 POST_ONLY_WOULD_TAKE = -5022
 STRIKES = 3
 PROBE_EVERY_S = 60.0
+PROBES_APART_S = 10.0
+"""Slots that were refused together are tried one after the other, so that the end of their cause is soon noticed."""
 
 _PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021, -5028})
 """Refusals that say nothing of the next attempt: nothing was sent, the market had moved, the exchange was busy, a limit
@@ -16,12 +18,16 @@ was reached, the clock was off."""
 @dataclass(slots=True)
 class _Strikes:
     code: int
-    count: int
-    last_ns: int
+    count: int = 0
+    probe_ns: int = 0
 
 
 class RefusalBrake:
-    """After three refusals in a row with the same code a slot is tried once a minute only."""
+    """After three refusals in a row with the same code a slot is tried once a minute only.
+
+    The first such try comes 10 s after the third refusal, or 10 s after that of a slot that was braked before it. One
+    that is accepted releases all slots that were refused with the same code.
+    """
 
     def __init__(self) -> None:
         self._by_slot: dict[tuple[Side, int], _Strikes] = {}
@@ -32,18 +38,33 @@ class RefusalBrake:
             return False
         strikes = self._by_slot.get(slot)
         if strikes is None or strikes.code != code:
-            strikes = self._by_slot[slot] = _Strikes(code, 0, now_ns)
+            strikes = self._by_slot[slot] = _Strikes(code)
         strikes.count += 1
-        strikes.last_ns = now_ns
+        if strikes.count >= STRIKES:
+            strikes.probe_ns = self._next_probe_ns(strikes, now_ns)
         return strikes.count == STRIKES
+
+    def _next_probe_ns(self, strikes: _Strikes, now_ns: int) -> int:
+        latest_ns = now_ns + int(PROBE_EVERY_S * 1e9)
+        if strikes.count > STRIKES:
+            return latest_ns
+        others_ns = [each.probe_ns for each in self._by_slot.values() if each is not strikes]
+        return min(max([now_ns, *others_ns]) + int(PROBES_APART_S * 1e9), latest_ns)
 
     def accepted(self, slot: tuple[Side, int]) -> None:
         """Note that the exchange took an order in this slot."""
-        self._by_slot.pop(slot, None)
+        was = self._by_slot.pop(slot, None)
+        if was is not None and was.count >= STRIKES:
+            self._by_slot = {other: each for other, each in self._by_slot.items() if each.code != was.code}
 
     def allows(self, slot: tuple[Side, int], now_ns: int) -> bool:
         """Tell whether the slot may be tried now."""
         strikes = self._by_slot.get(slot)
         if strikes is None or strikes.count < STRIKES:
             return True
-        return now_ns - strikes.last_ns >= PROBE_EVERY_S * 1e9
+        return now_ns >= strikes.probe_ns
+
+    @property
+    def grips(self) -> bool:
+        """Tell whether a slot is held back."""
+        return any(each.count >= STRIKES for each in self._by_slot.values())

@@ -54,6 +54,8 @@ class SymbolContext:
     on_proven: "Callable[[SymbolContext], None]" = _no_one
     prices: PriceWatch = field(init=False)
     day: DayResult | None = None
+    refusal: str = ""
+    """Why the exchange has refused quotes again and again, as long as they are held back for it."""
 
     def __post_init__(self) -> None:
         self.prices = PriceWatch(self.limits.max_price_change, self.limits.price_change_window_s)

@@ -171,9 +171,12 @@ class Refresher:
                 self._brake.accepted(order.slot)
             elif self._brake.refused(order.slot, order.refused_code, now_ns):
                 log.error(
-                    "%s: %s %d was refused again and again (%s); trying once a minute from now on",
+                    "%s: %s %d was refused again and again (%s); trying seldom from now on",
                     self._context.symbol,
                     order.side.lower(),
                     order.level,
                     order.reason,
                 )
+                self._context.refusal = order.reason
+        if not self._brake.grips:
+            self._context.refusal = ""

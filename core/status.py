@@ -103,7 +103,8 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
         f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
-        f"{_day(context)} | data {age_ms:.0f} ms{_upkeep(context, now_ns)}{_posture(context)}{reasons}"
+        f"{_day(context)} | data {age_ms:.0f} ms{_upkeep(context, now_ns)}{_posture(context)}"
+        f"{_refusal(context)}{reasons}"
     )
 
 
@@ -123,6 +124,11 @@ def _day(context: SymbolContext) -> str:
 def _posture(context: SymbolContext) -> str:
     """Return how far risk holds the quotes back, nothing while it does not."""
     return "" if context.posture is Posture.NORMAL else f" | {context.posture.label}"
+
+
+def _refusal(context: SymbolContext) -> str:
+    """Return why quotes are held back that the exchange keeps refusing, nothing while there are none."""
+    return f" | REFUSED: {context.refusal}" if context.refusal else ""
 
 
 def _side(context: SymbolContext, side: Side, name: str) -> str:

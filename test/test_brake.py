@@ -2,12 +2,13 @@
 
 import pytest
 
-from core.brake import POST_ONLY_WOULD_TAKE, PROBE_EVERY_S, STRIKES, RefusalBrake
+from core.brake import POST_ONLY_WOULD_TAKE, PROBE_EVERY_S, PROBES_APART_S, STRIKES, RefusalBrake
 from core.model import Side
 
 SLOT = (Side.BUY, 1)
 MARGIN_IS_INSUFFICIENT = -2019
 PROBE_NS = int(PROBE_EVERY_S * 1e9)
+APART_NS = int(PROBES_APART_S * 1e9)
 
 
 def gripped(now_ns: int = 0) -> RefusalBrake:
@@ -30,14 +31,43 @@ def test_brake_grips_at_the_third_refusal_and_says_so_once() -> None:
     assert not brake.allows(SLOT, 1)
 
 
-def test_braked_slot_is_tried_once_a_minute() -> None:
+def test_braked_slot_is_tried_soon_and_then_once_a_minute() -> None:
     """A refused probe starts the next minute."""
     brake = gripped()
-    assert not brake.allows(SLOT, PROBE_NS - 1)
-    assert brake.allows(SLOT, PROBE_NS)
-    brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, PROBE_NS)
-    assert not brake.allows(SLOT, 2 * PROBE_NS - 1)
-    assert brake.allows(SLOT, 2 * PROBE_NS)
+    assert not brake.allows(SLOT, APART_NS - 1)
+    assert brake.allows(SLOT, APART_NS)
+    brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, APART_NS)
+    assert not brake.allows(SLOT, APART_NS + PROBE_NS - 1)
+    assert brake.allows(SLOT, APART_NS + PROBE_NS)
+
+
+def test_slots_that_were_refused_together_are_tried_one_after_the_other() -> None:
+    """Every 10 s one of six, so that the end of what they were refused for is noticed soon."""
+    brake = RefusalBrake()
+    slots = [(side, level) for side in Side for level in (1, 2, 3)]
+    for slot in slots * STRIKES:
+        brake.refused(slot, MARGIN_IS_INSUFFICIENT, 0)
+    assert [sum(brake.allows(slot, n * APART_NS) for slot in slots) for n in range(7)] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+
+
+def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() -> None:
+    """What one of them was refused for has passed."""
+    brake = gripped()
+    for slot, code in (((Side.SELL, 1), MARGIN_IS_INSUFFICIENT), ((Side.SELL, 2), -4164)):
+        for _ in range(STRIKES):
+            brake.refused(slot, code, 0)
+    brake.accepted(SLOT)
+    assert brake.allows((Side.SELL, 1), 1)
+    assert not brake.allows((Side.SELL, 2), 1)
+    assert brake.grips
 
 
 def test_accepted_order_releases_the_brake() -> None:

@@ -9,11 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from test.simulation.plan import Plan, load_plan, write_plan
 from test.simulation.report import figures, table
 from test.simulation.run import Outcome, run_seed
+from test.simulation.shrink import Shrinker
+from test.simulation.swarm import draw_plan
+
+REGRESSIONS = Path(__file__).parent / "regressions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.twice:
         return _twice(options)
+    if options.shrink:
+        return _shrink(options)
     outcomes = []
     for outcome in _outcomes(options):
         outcomes.append(outcome)
@@ -43,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--script", type=Path, help="a scenario file instead of seeds")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
     parser.add_argument("--go-on", action="store_true", help="do not end a run at its first violation")
+    parser.add_argument(
+        "--shrink", metavar="NAME", help="shorten the first seed that fails; keep it as NAME.yaml"
+    )
     parser.add_argument("--twice", action="store_true", help="each seed in two processes: equal traces")
     parser.add_argument("--log", action="store_true", help="show what happened in runs that failed")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
@@ -53,15 +65,7 @@ def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
     first = options.first if options.seed is None else options.seed
     count = 1 if options.seed is not None or options.script is not None else options.seeds
     options.log = options.log or options.seed is not None
-    one = partial(
-        _quietly,
-        hours=options.hours,
-        faults_per_hour=options.faults_per_hour,
-        kinds=options.kinds,
-        script=options.script,
-        events_per_second=options.events_per_second,
-        go_on=options.go_on,
-    )
+    one = partial(_quietly, logs=options.log, **_how(options))
     seeds = range(first, first + count)
     if options.jobs == 1:
         yield from map(one, seeds)
@@ -70,9 +74,12 @@ def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
         yield from pool.map(one, seeds)
 
 
-def _quietly(seed: int, **how: object) -> Outcome:
-    """Run a seed without log lines, and with a garbage collector that seldom looks at what lives on."""
-    logging.disable(logging.CRITICAL)
+def _quietly(seed: int, *, logs: bool, **how: object) -> Outcome:
+    """Run a seed with log lines kept or not made, and with a garbage collector that seldom looks at what lives on."""
+    logging.disable(logging.NOTSET if logs else logging.CRITICAL)
+    core = logging.getLogger("core")
+    core.propagate = False
+    core.setLevel(logging.INFO)
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     return run_seed(seed, **how)  # type: ignore[arg-type]  # they are its own keywords, from the parser
@@ -94,6 +101,41 @@ def _line(outcome: Outcome) -> str:
         f"  {sum(outcome.faults.values()):>6} strikes  quoted {outcome.quoted_share:4.0%}"
         f"  back after {recovered:5.1f} s at most  {outcome.cpu_s:5.1f} s  {outcome.trace}"
     )
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    """Shorten the first plan that fails to a scenario file of its own; return 1 if none fails."""
+    for seed in (
+        range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+    ):
+        outcome = _quietly(seed, logs=False, **_how(options))
+        if not outcome.violations:
+            continue
+        rule = outcome.violations[0].rule
+        print(f"seed {seed}: {outcome.violations[0]}", flush=True)
+        shrinker = Shrinker(rule, told=lambda text: print(text, flush=True))
+        plan = shrinker.shrink(load_plan(options.script) if options.script else _plan(seed, options))
+        path = REGRESSIONS / f"{options.shrink}.yaml"
+        path.write_text(write_plan(replace(plan, note=f"breaks {rule}; from seed {seed}")), encoding="utf-8")
+        print(f"{len(plan.faults)} faults: {path}")
+        return 0
+    print("no seed fails")
+    return 1
+
+
+def _plan(seed: int, options: argparse.Namespace) -> Plan:
+    return draw_plan(
+        seed,
+        hours=options.hours,
+        faults_per_hour=options.faults_per_hour,
+        kinds=options.kinds,
+        events_per_second=options.events_per_second,
+    )
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("hours", "faults_per_hour", "kinds", "script", "events_per_second", "go_on")
+    return {name: getattr(options, name) for name in names}
 
 
 def _twice(options: argparse.Namespace) -> int:

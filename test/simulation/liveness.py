@@ -38,6 +38,8 @@ class Liveness:
             return ""
         if not context.gate.is_open:
             return "; ".join(context.gate.reasons)
+        if context.refusal:
+            return f"refused: {context.refusal}"
         if context.posture >= Posture.PULL:
             return f"{context.posture.label}: {context.posture_reason}"
         return ""
@@ -46,6 +48,8 @@ class Liveness:
         """Tell whether the cause of a pause is the case: a market that has moved, or a halt that stands."""
         if self._facts.operator.latch.path.exists() or self._facts.world.state.strategy_paused:
             return "halt" in cause or "risk" in cause
-        if "price" in cause or "move" in cause:
+        if cause.startswith("refused: "):
+            return self._facts.struck(20.0, "restrict", "halt", "symbol-rules", "transfer", "leverage")
+        if "price" in cause or "moved" in cause:
             return self._facts.struck(100.0, "move-market", "jump", "flash_crash", "mark-offset")
         return False

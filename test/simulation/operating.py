@@ -79,6 +79,7 @@ class Operator:
         clock = world.daemon_clock
         if running is None or running.done() or engine is None:
             return
+        self.is_back.clear()  # nobody else ends or starts one meanwhile
         second = world.start(**self._config)
         await asyncio.wait({second}, timeout=0.5)
         refused = second.done() and isinstance(second.exception(), StartRefused)
@@ -87,6 +88,7 @@ class Operator:
             await asyncio.gather(second, return_exceptions=True)
         world.running, world.engine, world.state, world.stop = running, engine, state, stop
         world.daemon_clock = clock
+        self.is_back.set()
         if not refused:
             self._violated("INV-21", "a second daemon on the same account was not refused")
 

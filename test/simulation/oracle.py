@@ -18,7 +18,7 @@ from test.simulation.sending_rules import SendingRules
 from test.simulation.tracing import Trace
 from utils.http import HttpResponse
 
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.5
 
 
 class Oracle:
@@ -63,7 +63,7 @@ class Oracle:
         self.requests.replied(sent, reply)
 
     def look(self) -> None:
-        """Look at time passing, every quarter of a second."""
+        """Look at time passing, every half second."""
         self.lifelines.thawed()
         self.resting.look()
         self.lifelines.look()

@@ -123,7 +123,7 @@ class RestingRules:
             facts.violated("INV-05", f"a closing order moved the position from {before} to {after} lots")
 
     def inv_07_quote_is_within_bounds(self, order: Order) -> None:
-        """INV-07: a quote is post-only, no larger than configured, and within 5 % of the mid.
+        """INV-07: a quote is post-only, what remains of it no larger than configured, and within 5 % of the mid.
 
         Prices and quantities off tick, step or filter are refused by the exchange and looked at there (``answered``).
         """
@@ -133,7 +133,7 @@ class RestingRules:
             facts.violated(
                 "INV-07", f"the quote {order.client_order_id} is {order.time_in_force}, not post-only"
             )
-        value = rules.price(order.price_ticks) * rules.quantity(order.lots)
+        value = rules.price(order.price_ticks) * rules.quantity(order.remaining_lots)
         if value > SIZE_QUOTE * _DRIFT:
             facts.violated("INV-07", f"the quote {order.client_order_id} is worth {value}")
         mid, price = instrument.mid, rules.price(order.price_ticks)

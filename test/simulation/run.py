@@ -1,18 +1,19 @@
 """One run of a plan: storms, recoveries, comparisons and a clean stop, watched by the oracle all along."""
 
 import asyncio
+import logging
+import re
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.engine import Engine, ExitCode
 from sim.directed import DirectedMarket
 from sim.market import Market
-from sim.profiles import PROFILES
 from sim.rules import MAINNET
 from sim.script import Drought, Halt, Happening, Move
 from sim.synthetic import SyntheticMarket
@@ -24,14 +25,14 @@ from test.simulation.nemesis import Nemesis
 from test.simulation.operating import Operator
 from test.simulation.oracle import LOOK_EVERY_S, Oracle
 from test.simulation.plan import Plan, TimedFault, load_plan
+from test.simulation.reach import Reached
 from test.simulation.swarm import draw_plan
 
 SYMBOL = "BTCUSDT"
 WALLET_QUOTE = 20_000
-USUAL_EVENTS_PER_SECOND = 78.0
-"""What the synthetic market of the symbol brings on average by itself."""
 RECOVERS_WITHIN_S = 60.0
 AGREES_WITHIN_S = 20.0
+_DIGITS = re.compile(r"[0-9.]+")
 
 
 @dataclass(slots=True)
@@ -59,6 +60,18 @@ class Outcome:
         return self.quoted_s / self.seconds if self.seconds else 0.0
 
 
+class _Listener(logging.Handler):
+    """Weaves what the daemon logs into the log of the run, wherever logging is on."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self._note(f"    {record.levelname.lower()}: {record.getMessage()}")
+
+
 class Run:
     """One world, its storms and its judge."""
 
@@ -68,6 +81,7 @@ class Run:
         self._outcome = outcome
         self._go_on = go_on
         self._found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reached = Reached()
         self._operator = Operator(
             world, plan, note=self._note, violated=self._violated, on_engine=self._new_engine
         )
@@ -100,13 +114,17 @@ class Run:
 
     def _new_engine(self, engine: Engine) -> None:
         self._oracle.new_engine(engine)
+        self._reached.follow(engine)
 
     async def go(self) -> None:
         """Let everything happen that is planned, or as much as it takes to find a violation."""
         playing = asyncio.ensure_future(self._play())
+        listener = _Listener(self._note)
+        logging.getLogger("core").addHandler(listener)
         helping = [asyncio.ensure_future(each) for each in (self._look(), self._operator.look_after())]
         try:
-            await asyncio.wait({playing, self._found, *helping}, return_when=asyncio.FIRST_COMPLETED)
+            with self._reached.counting_transitions():
+                await asyncio.wait({playing, self._found, *helping}, return_when=asyncio.FIRST_COMPLETED)
             for task in (playing, *helping):
                 if task.done():
                     task.result()
@@ -114,6 +132,7 @@ class Run:
             for task in (playing, *helping):
                 task.cancel()
             await asyncio.gather(playing, *helping, return_exceptions=True)
+            logging.getLogger("core").removeHandler(listener)
             self._sum_up()
 
     async def _look(self) -> None:
@@ -149,16 +168,18 @@ class Run:
 
     async def _recover(self) -> None:
         """Wait until quotes rest again and books agree; complain if neither that nor a true cause is there in time."""
-        over_s = self._world.now_s
+        began_s = over_s = self._world.now_s
         while not self._liveness.is_quoting():
-            if self._world.now_s - over_s > RECOVERS_WITHIN_S:
-                cause = self._liveness.pause()
-                if not cause or not self._liveness.is_true(cause):
-                    self._violated(
-                        "INV-27",
-                        f"no quotes {RECOVERS_WITHIN_S:g} s after the storm: {cause or 'no cause named'}",
-                    )
-                self._outcome.pauses.append(cause)
+            now_s, cause = self._world.now_s, self._liveness.pause()
+            if cause and self._liveness.is_true(cause):
+                over_s = (
+                    now_s  # the time until quotes are back begins when the true cause of a pause has gone
+                )
+            if now_s - began_s > RECOVERS_WITHIN_S:
+                if over_s < now_s:
+                    said = cause or "no cause named"
+                    self._violated("INV-27", f"no quotes {now_s - over_s:.0f} s after all was well: {said}")
+                self._outcome.pauses.append(_DIGITS.sub("N", cause))
                 return
             await asyncio.sleep(0.1)
         self._outcome.recovered_s.append(round(self._world.now_s - over_s, 2))
@@ -200,15 +221,14 @@ class Run:
         outcome.faults = self._nemesis.fired + world.exchange.faults.counts
         outcome.halts = self._operator.resumes
         outcome.fills = world.count("fills")
+        outcome.reached.update(self._reached.counts)
         outcome.reached.update({f"exit {name}": number for name, number in self._operator.exits.items()})
 
 
 def market_of(plan: Plan, start_ms: int) -> Market:
     """Return the plan's market: random at so many events a second, with the shocks of the plan."""
-    slower = USUAL_EVENTS_PER_SECOND / plan.events_per_second
-    usual = PROFILES[SYMBOL]
-    profile = replace(usual, burst_gap_ms=usual.burst_gap_ms * slower)
-    market = SyntheticMarket({SYMBOL: MAINNET[SYMBOL]}, start_ms, seed=plan.seed, profiles={SYMBOL: profile})
+    rules = {SYMBOL: MAINNET[SYMBOL]}
+    market = SyntheticMarket(rules, start_ms, seed=plan.seed, events_per_s=plan.events_per_second)
     script = [_happening(each, start_ms) for each in plan.faults if each.kind in MARKET]
     return DirectedMarket(market, script, start_ms) if script else market
 

@@ -71,12 +71,12 @@ class SendingRules:
     def follow(self, gate: Gate) -> None:
         """Follow the gate of a daemon that has just been started."""
         self._gate = gate
-        self._closed_s = None if gate.is_open else self._facts.now_s
+        self._closed_s = self._facts.now_s if gate.reasons else None
         gate.listen(lambda: self._note_gate(gate))
 
     def _note_gate(self, gate: Gate) -> None:
         if gate is self._gate:
-            if gate.is_open:
+            if not gate.reasons:  # whatever it says of being open
                 self._closed_s = None
             elif self._closed_s is None:
                 self._closed_s = self._facts.now_s
@@ -179,8 +179,11 @@ class SendingRules:
     def inv_29_timestamps_are_repaired(self, request: Request) -> None:
         """INV-29: timestamps are in the exchange's window, or refused and repaired.
 
-        At most 30 in a minute while clocks are being changed or requests delayed; otherwise none at all.
+        At most 30 in a minute while clocks are being changed or requests delayed; otherwise none at all. No verdict
+        while the exchange's own time is told wrongly: who believes it is refused for as long.
         """
+        if self._facts.struck(65.0, "wrong-server-time", "stale-reads"):
+            return
         now_s = self._facts.now_s
         self._stale_s.append(now_s)
         lately = sum(now_s - each < 60 for each in self._stale_s)
@@ -192,8 +195,8 @@ class SendingRules:
     def inv_26_refused_requests_are_not_repeated(self, request: Request, code: int) -> None:
         """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
 
-        A cancel has to be tried until nothing rests, and the dead-man switch until it is armed, whatever the answer:
-        for those 60 a minute are the bound on attempts.
+        A cancel has to be tried until nothing rests, the dead-man switch until it is armed, a closing order until the
+        position is flat, whatever the answer: for those 60 a minute are the bound on attempts.
         """
         params = Params.of_request(request.query, request.body)
         cause = (request.method, request.path, code, *(params.text_or(name, "") for name in _INTENT))
@@ -205,6 +208,7 @@ class SendingRules:
         if len(self._refused) > _KEPT_REFUSALS:
             del self._refused[next(iter(self._refused))]
         keeps_safe = request.method == "DELETE" or request.path == "/fapi/v1/countdownCancelAll"
+        keeps_safe = keeps_safe or params.text_or("reduceOnly", "") == "true"
         if len(times) > (_CANCELS_A_MINUTE if keeps_safe else _REFUSALS_A_MINUTE):
             self._facts.violated("INV-26", f"{cause} was refused {len(times)} times within a minute")
 
