@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.amend_queue import AmendQueue
+from core.brake import POST_ONLY_WOULD_TAKE
 from core.context import SymbolContext
 from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, OrderModifySuccessEvent
 from core.gateway import Amend, Answer
@@ -20,7 +21,7 @@ NO_NEED_TO_MODIFY = -5027
 TOO_MANY_MODIFICATIONS = -5026
 MODIFICATION_PENDING = -5043
 
-_MAY_BE_GONE = frozenset({-2013, -2011, -5022})
+_MAY_BE_GONE = frozenset({-2013, -2011, POST_ONLY_WOULD_TAKE})
 """Unknown order, or a post-only price that would take: the order may have ended before, or by this very request."""
 
 _PASSING = frozenset({0, -1001, -1003, -1008, -1015, -1021, -2019, -4140, -5024, -5028})
@@ -176,7 +177,7 @@ class Amending:
             self._rate_limited(refusal)
         if refusal.code == TOO_MANY_MODIFICATIONS:
             order.amends = MAX_AMENDS
-        elif refusal.code not in _PASSING | _MAY_BE_GONE | {NO_NEED_TO_MODIFY}:
+        elif refusal.code not in _PASSING | {NO_NEED_TO_MODIFY, POST_ONLY_WOULD_TAKE}:
             order.amend_refused_code = refusal.code
         # "No need": the target rests already, so what is known here is wrong.
         is_unclear = refusal.code in _MAY_BE_GONE or refusal.code == NO_NEED_TO_MODIFY

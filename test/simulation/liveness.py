@@ -1,7 +1,8 @@
 """What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
 
 from core.posture import Posture
-from test.simulation.facts import LEVELS, LIMIT_QUOTE, SIZE_QUOTE, Facts
+from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, SIZE_QUOTE, Facts
+from test.simulation.operating import UNEXPLAINED
 
 
 class Liveness:
@@ -48,6 +49,8 @@ class Liveness:
         """Tell whether the cause of a pause is the case: a market that has moved, or a halt that stands."""
         if self._facts.operator.latch.path.exists() or self._facts.world.state.strategy_paused:
             return "halt" in cause or "risk" in cause
+        if UNEXPLAINED in cause:
+            return self._facts.struck(300.0, *LYING_READS, "hide-trades")
         if cause.startswith("refused: "):
             return self._facts.struck(20.0, "restrict", "halt", "symbol-rules", "transfer", "leverage")
         if "price" in cause or "moved" in cause:

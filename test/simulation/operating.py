@@ -16,6 +16,8 @@ from utils.errors import ExchangeError, StartRefused
 
 RESTART_S = 2.0
 RESUME_AFTER_S = 20.0
+UNEXPLAINED = "no trade explains"
+"""What the daemon says when it wants a person to look at the account and to start it again."""
 STOP_WITHIN_S = 9.0
 """Longer than a stop may take: 1 s for requests under way, 4 s to verify, 3 s for last words and flushes."""
 
@@ -49,6 +51,7 @@ class Operator:
         self._halted_since_s: float | None = None
         self.exits: Counter[str] = Counter()
         self.resumes = 0
+        self.restarts = 0
         self.on_exit: Callable[[ExitCode], None] = lambda _code: None
         self.frozen: Callable[[int], None] = lambda _now_ns: None
         self.latch = HaltLatch(world.folder / "state", "paper-test", world.symbol)
@@ -132,6 +135,17 @@ class Operator:
         self._note(f"the daemon has ended: {code.name}")
         self.on_exit(code)
         return code
+
+    async def restart_if_asked(self) -> None:
+        """Restart a daemon that wants a person to look: its position is not what its trades have made."""
+        engine = self._world.engine
+        if engine is None or not any(UNEXPLAINED in reason for reason in engine.contexts[0].gate.reasons):
+            return
+        self.is_back.clear()
+        self.restarts += 1
+        self._note("the operator has looked at the account, and restarts")
+        await self.stop()
+        self.start()
 
     def _look_for_halt(self) -> None:
         if not self._world.state.strategy_paused:

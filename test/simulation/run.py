@@ -162,6 +162,7 @@ class Run:
             await asyncio.sleep(over_s)
         await self._nemesis.calm()
         await self._operator.is_back.wait()
+        await self._operator.restart_if_asked()
         if self._world.state.strategy_paused:
             self._operator.resume()
         self._note("the storm is over")
