@@ -143,11 +143,11 @@ def _twice(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "test.simulation", "--json"]
     for name in ("seeds", "first", "hours", "faults_per_hour", "events_per_second"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    traces = []
+    both = []
     for number in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": number}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        traces.append(json.loads(done.stdout)["traces"])
+        both.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    traces = [json.loads(each.communicate()[0])["traces"] for each in both]
     first, second = traces
     differing = [seed for seed, trace in first.items() if second.get(seed) != trace]
     print(f"{len(first)} seeds in two processes each: {len(differing)} differ {' '.join(differing)}".rstrip())

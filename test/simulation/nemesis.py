@@ -113,6 +113,10 @@ class Nemesis:
         self._disk_faults.clear()
         self._latency_s = 0.0
         self._set_clock(0)
+        if self.fired_at_exchange("leverage"):  # a person puts the account back as the configuration has it
+            self._do_at_exchange("leverage", leverage=5)
+        if self.fired_at_exchange("margin-type"):
+            self._do_at_exchange("margin-type", margin_type="CROSSED")
 
     def struck_within(self, seconds: float, *kinds: str) -> bool:
         """Tell whether one of these kinds was in force, or struck, within so many seconds."""

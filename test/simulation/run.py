@@ -223,6 +223,8 @@ class Run:
         outcome.halts = self._operator.resumes
         outcome.fills = world.count("fills")
         outcome.reached.update(self._reached.counts)
+        codes = self._oracle.requests.codes
+        outcome.reached.update({f"refused {code}": number for code, number in codes.items()})
         outcome.reached.update({f"exit {name}": number for name, number in self._operator.exits.items()})
 
 

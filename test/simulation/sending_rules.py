@@ -1,7 +1,7 @@
 """What must hold of requests: at the moment at which they leave the daemon, and of the exchange's answers to them."""
 
 import json
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from core.gate import Gate
@@ -67,6 +67,8 @@ class SendingRules:
         self._banned_until_s = 0.0
         self._refused: dict[tuple[Any, ...], deque[float]] = {}
         self._stale_s: deque[float] = deque(maxlen=50)
+        self.codes: Counter[int] = Counter()
+        """How often the exchange itself has refused, by code."""
 
     def follow(self, gate: Gate) -> None:
         """Follow the gate of a daemon that has just been started."""
@@ -157,6 +159,7 @@ class SendingRules:
         if response.status == 200 or request.path.startswith("/sim/"):
             return
         code = _code_of(response)
+        self.codes[code] += 1
         if code in _LIMITS:
             self.inv_08_limits_are_kept(request, code)
         elif code == -1021:
