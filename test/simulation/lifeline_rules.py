@@ -130,5 +130,7 @@ class LifelineRules:
     def inv_18_halt_stands(self, order: Order) -> None:
         """INV-18: no quote comes to rest while a halt stands on disk; one may have been on its way for recvWindow."""
         latched_s = self._latched_s
+        if not self._facts.operator.latch.path.exists():
+            return  # it was cleared since the last look
         if latched_s is not None and self._facts.now_s - latched_s > _HALT_IN_FLIGHT_S:
             self._facts.violated("INV-18", f"{order.client_order_id} was placed although a halt stands")

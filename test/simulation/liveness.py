@@ -1,7 +1,7 @@
 """What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
 
 from core.posture import Posture
-from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, SIZE_QUOTE, Facts
+from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, SIZE_QUOTE, Facts
 from test.simulation.operating import UNEXPLAINED
 
 
@@ -51,6 +51,8 @@ class Liveness:
             return "halt" in cause or "risk" in cause
         if UNEXPLAINED in cause:
             return self._facts.struck(300.0, *LYING_READS, "hide-trades")
+        if "somebody else trades" in cause:
+            return self._facts.struck(300.0, *OTHER_HANDS)
         if cause.startswith("refused: "):
             return self._facts.struck(20.0, "restrict", "halt", "symbol-rules", "transfer", "leverage")
         if "price" in cause or "moved" in cause:
