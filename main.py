@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import argparse  # noqa: E402 - the signal handlers come first
 import asyncio  # noqa: E402
+import json  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import random  # noqa: E402
@@ -23,12 +24,14 @@ from contextlib import asynccontextmanager, contextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from decimal import Decimal  # noqa: E402
 from fractions import Fraction  # noqa: E402
+from pathlib import Path  # noqa: E402
 from types import FrameType  # noqa: E402
 
 from core.crash_count import CrashCount  # noqa: E402
 from core.daily_loss import day_of  # noqa: E402
 from core.day_file import DamagedDay, DayFile, DayRecord  # noqa: E402
-from core.engine import ExitCode, Wiring, run_engine, unless_stopped  # noqa: E402
+from core.engine import Engine, ExitCode, Wiring, run_engine, unless_stopped  # noqa: E402
+from core.flatten_command import FlattenCommand, Report  # noqa: E402
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
 from core.hardening import key_file_objection, leave_no_core, write_for_the_owner_only  # noqa: E402
@@ -40,6 +43,9 @@ from core.restarts import Restarts  # noqa: E402
 from core.settings import Settings, settings_from  # noqa: E402
 from core.shutdown import StopRequest  # noqa: E402
 from core.state import shared_state  # noqa: E402
+from core.status_board import StatusBoard, build_of  # noqa: E402
+from core.status_board import as_text as status_text  # noqa: E402
+from core.status_socket import NoStatus, StatusSocket, read_status, status_path  # noqa: E402
 from core.systemd import Notify, notify_socket, to_nobody  # noqa: E402
 from utils.background import in_daemon_thread  # noqa: E402
 from utils.clock import ServerClock, SystemClock  # noqa: E402
@@ -68,18 +74,22 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("run", "check", "resume", "orders"),
+        choices=("run", "check", "resume", "orders", "flatten", "status"),
         default="run",
         help="run: make a market (default); check: preflight only, places nothing; resume: clear a halt by risk; "
-        "orders: what became of each order",
+        "orders: what became of each order; flatten: cancel our orders, close the position, verify both; "
+        "status: what the running daemon does",
     )
     parser.add_argument("--config", metavar="F", help="configuration file (default: config.yaml)")
     parser.add_argument("--env", metavar="F", help="environment file (default: .env)")
     parser.add_argument("--duration", metavar="S", type=_seconds, help="stop by itself after S seconds")
     parser.add_argument("--audit", action="store_true", help="with orders: compare, and fail on any doubt")
-    parser.add_argument("--json", action="store_true", help="with orders: print one JSON object")
+    parser.add_argument("--json", action="store_true", help="with orders or status: print one JSON object")
     parser.add_argument(
         "--live", action="store_true", help="confirm that EXCHANGE_ENV=live trades real money"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="with flatten: do not ask before it closes for real"
     )
     parser.add_argument(
         "--accept-loss", action="store_true", help="with resume: begin today's count of the loss limit anew"
@@ -87,8 +97,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
     if parsed.accept_loss and parsed.command != "resume":
         parser.error("--accept-loss belongs to the command resume")
-    if (parsed.audit or parsed.json) and parsed.command != "orders":
-        parser.error("--audit and --json belong to the command orders")
+    if parsed.yes and parsed.command != "flatten":
+        parser.error("--yes belongs to the command flatten")
+    if parsed.audit and parsed.command != "orders":
+        parser.error("--audit belongs to the command orders")
+    if parsed.json and parsed.command not in ("orders", "status"):
+        parser.error("--json belongs to the commands orders and status")
     return parsed
 
 
@@ -120,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": lambda: _check(settings, config, parsed),
         "resume": lambda: _resume(settings, accept_loss=parsed.accept_loss),
         "orders": lambda: _orders(settings, config, parsed),
+        "flatten": lambda: _flatten(settings, config, parsed),
+        "status": lambda: _status(settings, as_object=parsed.json),
     }
     with Logs(settings.logs.level, settings.logs.directory):
         if settings.environment is not Environment.PAPER:
@@ -170,7 +186,20 @@ async def _run_until_stopped(settings: Settings, config: Config, parsed: argpars
             with _service_manager() as notify:
                 restarts = _restarts(settings, notify)
                 wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
-                return await run_engine(settings, wiring, stop)
+                return await _run_in_sight(settings, wiring, stop)
+
+
+async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -> int:
+    """Run the engine beside its status socket."""
+    board = StatusBoard(settings, wiring.account, wiring.clock, build_of(Path(__file__).parent))
+    path = status_path(settings.state_directory, wiring.account, settings.symbols)
+    async with StatusSocket(path, board.snapshot) as door:
+
+        def show(engine: Engine) -> None:
+            board.follow(engine)
+            door.open()
+
+        return await run_engine(settings, wiring, stop, show)
 
 
 @contextmanager
@@ -428,6 +457,72 @@ def _account(settings: Settings) -> str:
     accounts = {Environment.LIVE: "live", Environment.TESTNET: "testnet"}
     paper = paper_account(settings.paper_url) if settings.paper_url else EMBEDDED_ACCOUNT
     return accounts.get(settings.environment, paper)
+
+
+# --- status -----------------------------------------------------------------------------------------------------
+
+
+def _status(settings: Settings, *, as_object: bool) -> int:
+    account = _account(settings)
+    try:
+        status = read_status(status_path(settings.state_directory, account, settings.symbols))
+    except NoStatus as reason:
+        print(f"status: {reason} ({account}, {', '.join(settings.symbols)})")
+        return ExitCode.FAULT
+    for line in [json.dumps(status, indent=2)] if as_object else status_text(status):
+        _show(line)
+    return ExitCode.STOPPED
+
+
+# --- flatten ----------------------------------------------------------------------------------------------------
+
+
+def _flatten(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    if _account(settings) == EMBEDDED_ACCOUNT:
+        print("flatten: the embedded exchange ends with its daemon, so there is nothing to flatten")
+        return ExitCode.STOPPED
+    if (
+        settings.environment is Environment.LIVE
+        and parsed.live
+        and not parsed.yes
+        and not _is_meant(settings)
+    ):
+        print("flatten: not confirmed; type the symbol on a terminal, or add --yes to the command line")
+        return ExitCode.REFUSED
+    try:
+        reports = asyncio.run(_flattened(settings, config, parsed))
+    except StartRefused as refusal:
+        _show(f"flatten: nothing was done: {refusal}")
+        return ExitCode.REFUSED
+    except ExchangeError as error:
+        _show(f"flatten: NOT VERIFIED: {error}; try again, or look on the exchange's own site")
+        return ExitCode.NOT_VERIFIED
+    if reports is None:
+        print("flatten: NOT VERIFIED: broken off; run it again, or look on the exchange's own site")
+        return ExitCode.NOT_VERIFIED
+    for line in (line for report in reports for line in report.lines()):
+        _show(line)
+    is_done = all(report.result.is_done for report in reports)
+    return ExitCode.STOPPED if is_done else ExitCode.NOT_VERIFIED
+
+
+def _is_meant(settings: Settings) -> bool:
+    """Tell whether somebody at a terminal confirms that real positions are to be closed."""
+    if not sys.stdin.isatty():
+        return False
+    names = " ".join(settings.symbols)
+    try:
+        return input(f"This closes the real position. Type {names} to go on: ").strip() == names
+    except EOFError:
+        return False
+
+
+async def _flattened(settings: Settings, config: Config, parsed: argparse.Namespace) -> list[Report] | None:
+    """Return what was done about each symbol, None if it was broken off by a signal."""
+    stop = StopRequest()
+    with _signals_go_to(stop.ask):
+        async with _wired(settings, config, live_confirmed=parsed.live) as wiring:
+            return await unless_stopped(stop, FlattenCommand(settings, wiring).run())
 
 
 # --- orders -----------------------------------------------------------------------------------------------------

@@ -83,6 +83,11 @@ class DeadManSwitch:
         ack_ns = self._ack_ns.get(context.symbol)
         return ack_ns is not None and now_ns - ack_ns > self._safety.dead_man_window_s * 1e9
 
+    def ack_age_s(self, symbol: str) -> float | None:
+        """Return how long ago the exchange took the last sign of life that it has acknowledged; None for never."""
+        ack_ns = self._ack_ns.get(symbol)
+        return None if ack_ns is None else (self._clock.monotonic_ns() - ack_ns) / 1e9
+
     def _judge(self, context: SymbolContext) -> None:
         if not self._has_lapsed(context, self._clock.monotonic_ns()):
             return

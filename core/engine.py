@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from core.amend_queue import AmendQueue
 from core.boot_number import next_boot
@@ -54,6 +54,8 @@ from utils.ws import WsTransport
 from utils.ws_governor import ConnectionGovernor, GovernedTransport
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PREPARE_ATTEMPTS, PREPARE_PAUSE_S = 60, 5.0
 
@@ -183,7 +185,7 @@ async def _prepare_again(settings: Settings, wiring: Wiring, gateway: Gateway) -
     return await _prepare(settings, wiring, gateway)
 
 
-async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, Preflight]) -> Preflight | None:
+async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, T]) -> T | None:
     """Return the result of the work, or None if a stop was asked for before it was done."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wanted())
@@ -222,7 +224,7 @@ class Engine:
         self.begins_anew = False
         """Whether the run has ended because it has to begin anew, and not because somebody has asked it to stop."""
         self._clock = wiring.clock
-        self._gateway = gateway
+        self._gateway = self.gateway = gateway
         self.bus = EventBus(wiring.clock)
         self.gate = Gate(last_word=lambda: self.loop_watch.objection())
         self.contexts = [

@@ -38,6 +38,13 @@ class Gate:
         last = self._last_word() if self._last_word is not None else ""
         return (*inherited, *self._reasons.values(), *((last,) if last else ()))
 
+    @property
+    def closed_by(self) -> dict[str, str]:
+        """Return the reason under each key, those of the parent included, oldest first."""
+        inherited = self._parent.closed_by if self._parent is not None else {}
+        last = self._last_word() if self._last_word is not None else ""
+        return {**inherited, **self._reasons, **({"last word": last} if last else {})}
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Have a function called, in the same turn, whenever a reason comes or goes, here or at the parent."""
         self._listeners.append(listener)

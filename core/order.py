@@ -296,6 +296,10 @@ class LiveOrders:
         self._tell(order)
         return order
 
+    def takers(self) -> list[LiveOrder]:
+        """Return the latest orders that take, oldest first."""
+        return list(self._takers.values())
+
     def note_taker(self, report: OrderReport) -> None:
         """Add what the exchange says of an order that takes; of others nothing is noted."""
         order = self._takers.get(report.client_id)

@@ -303,7 +303,7 @@ async def preflight(
 
     Raises ExchangeError only for what is neither a refusal of the account nor of the configuration.
     """
-    checks = [live_check(settings, confirmed=confirmed), _keys_check(settings, has_keys=has_keys)]
+    checks = [live_check(settings, confirmed=confirmed), keys_check(settings, has_keys=has_keys)]
     if machine is not None:
         checks.append(disk_check(machine, settings.folders))
     facts: dict[str, SymbolFacts] = {}
@@ -317,7 +317,8 @@ async def preflight(
     return Preflight(tuple(checks), facts, wallet_quote)
 
 
-def _keys_check(settings: Settings, *, has_keys: bool) -> Check:
+def keys_check(settings: Settings, *, has_keys: bool) -> Check:
+    """Return whether there are keys where they are needed."""
     if settings.environment is Environment.PAPER:
         return Check("API keys", "not needed for paper")
     if has_keys:
