@@ -414,7 +414,7 @@ def _resume(settings: Settings, *, accept_loss: bool) -> int:
         latch = HaltLatch(settings.state_directory, account, symbol)
         halt = latch.read()
         latch.clear()
-        print(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
+        _show(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
         if about_loss:
             print(f"{symbol}: {about_loss}")
     return ExitCode.STOPPED
@@ -537,7 +537,8 @@ def _orders(settings: Settings, config: Config, parsed: argparse.Namespace) -> i
     if parsed.json:
         print(as_json(audit))
     else:
-        print(*as_text(audit), sep="\n")
+        for line in as_text(audit):
+            _show(line)
     return ExitCode.STOPPED if audit.is_accounted or not parsed.audit else ExitCode.FAULT
 
 

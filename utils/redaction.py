@@ -13,7 +13,7 @@ from utils.config_loader import Secret
 
 MASK = "***"
 _NAMED = re.compile(
-    r"((?:signature|listenKey|apiKey|X-MBX-APIKEY)[\"']?(?:\s*[=:]\s*|(?<=[\"'])\s*,\s*)b?[\"']?)[0-9A-Za-z%+/=_-]+",
+    r"((?:signature|listenKey|apiKey|X-MBX-APIKEY)[\"']?(?:=|\s*:\s*|(?<=[\"'])\s*,\s*)b?[\"']?)[0-9A-Za-z%+/=_-]+",
     re.IGNORECASE,
 )
 _LONG = re.compile(r"[0-9A-Za-z]{48,}")
