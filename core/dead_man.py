@@ -74,7 +74,8 @@ class DeadManSwitch:
             return False
         if self._has_lapsed(context, sent_ns):
             self._on_lapse("the dead-man switch had lapsed")
-        self._ack_ns[context.symbol] = sent_ns
+        self._ack_ns[context.symbol] = context.state.dead_man_ack_ns = sent_ns
+        context.state.dead_man_until_ns = sent_ns + int(self._safety.dead_man_window_s * 1e9)
         if context.gate.open(GATE_KEY):
             self._tell(context, "armed")
         return True
@@ -104,3 +105,4 @@ class DeadManSwitch:
         """Stop the exchange's countdown; only after it was verified that no order of ours rests."""
         for context in self._contexts:
             await self._gateway.arm_dead_man(context.symbol, 0)
+            context.state.dead_man_until_ns = 0

@@ -372,6 +372,8 @@ class Engine:
             after_crash=self._after_crash,
         )
         self.keys = KeyKeeper(self._gateway, wiring.wallet, self.gate)
+        cash = self.recovery.cash
+        self.metrics.wallet_moves = lambda: (cash.transfers_quote, cash.other_quote)
         self._status = StatusReporter(
             self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
         )

@@ -123,6 +123,7 @@ class RiskKind(StrEnum):
     ACCOUNT = "account"
     RULES = "rules"
     FOREIGN_TRADE = "foreign_trade"
+    EQUITY_ADOPTED = "equity_adopted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import msgspec
 
 from core import wire
 from core.account_rules import AccountModes, SymbolSetup
+from core.cash import CashEntry
 from core.lanes import Lanes
 from core.live_order import LiveOrder
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Quote, Side, SymbolRules
@@ -38,6 +39,7 @@ MAX_CANCEL_BATCH = 10
 MAX_ORDER_BATCH = 5
 """Orders that one request may place or amend."""
 TRADES_PAGE = 1000
+INCOME_PAGES = 20
 ORDERS_PAGE = 1000
 ROUNDING_QUOTE = Decimal("0.00000001")
 ORDERS_SPAN_MS = 6 * 86_400_000
@@ -326,6 +328,24 @@ class Gateway:
         rows = _entries(reply, "the funding")
         with readable("the funding"):
             return sum((wire.finite(row["income"]) for row in rows if row["asset"] == asset), Decimal(0))
+
+    async def cash_since(self, since_ms: int, traded: Collection[str]) -> list[CashEntry]:
+        """Return what has moved the wallet since then, oldest first, without the trades on the symbols ``traded``."""
+        found: list[CashEntry] = []
+        for page in range(1, INCOME_PAGES + 1):
+            reply = await self._read(
+                "/fapi/v1/income", {"startTime": since_ms, "limit": TRADES_PAGE, "page": page}
+            )
+            rows = _entries(reply, "the wallet's movements")
+            with readable("the wallet's movements"):
+                found.extend(
+                    wire.cash_entry(row)
+                    for row in rows
+                    if row["incomeType"] not in ("REALIZED_PNL", "COMMISSION") or row["symbol"] not in traded
+                )
+            if len(rows) < TRADES_PAGE:
+                break
+        return found
 
     def fill(self, trade: dict[str, Any], client_id: str) -> Fill:
         """Return a trade of ``user_trades`` as a fill."""

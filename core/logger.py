@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -26,6 +26,11 @@ from utils.background import RunBlocking
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
+
+
+def _none() -> tuple[Decimal, Decimal]:
+    """Nothing has moved."""
+    return Decimal(0), Decimal(0)
 
 
 class LoggerWorker:
@@ -53,6 +58,8 @@ class LoggerWorker:
         wallet_quote: Decimal,
     ) -> None:
         self.dropped = 0
+        self.wallet_moves: Callable[[], tuple[Decimal, Decimal]] = _none
+        """Returns what transfers and other movements that are no profit have brought since the start."""
         self.counters = Counters({})
         self._contexts = {context.symbol: context for context in contexts}
         self._gateway = gateway
@@ -120,8 +127,11 @@ class LoggerWorker:
         return next((context.rules.quote_asset for context in self._contexts.values()), "-")
 
     def _account_values(self, now_ns: int) -> dict[str, Decimal | float]:
+        transfers, other = self.wallet_moves()
         return {
-            "equity": self._wallet_quote + self.net_pnl_quote(),
+            "equity": self._wallet_quote + self.net_pnl_quote() + transfers + other,
+            "transfers": transfers,
+            "other_income": other,
             **metrics.usage_values(self._gateway.rest.usage),
             **metrics.lane_values(self._gateway.lanes),
             **metrics.amend_values(self._amend_queue),

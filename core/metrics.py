@@ -91,6 +91,8 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "day_result": (QUOTE, "result since 00:00 UTC that counts against risk.max_daily_loss"),
     "posture": ("step", "0 normal, 1 widen, 2 one side, 3 pull, 4 flatten, 5 halt; why in details"),
     "price_change": ("bps", "highest less lowest mid within risk.price_change_window_s"),
+    "dead_man_armed": ("bool", "1 while the exchange's countdown runs that cancels our orders without us"),
+    "dead_man_age": ("ms", "time since the sign of life that the exchange acknowledged last"),
     "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
     "microprice": (QUOTE, "middle between best bid and ask, each weighted by the size on the other side"),
     "touch_imbalance": (
@@ -130,7 +132,12 @@ QUOTE_METRICS: dict[str, tuple[str, str]] = {
 """One row a second for each resting order."""
 
 ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
-    "equity": (QUOTE, "wallet at the start plus net profit of all symbols since"),
+    "equity": (QUOTE, "wallet at the start plus net profit of all symbols, transfers and the rest since"),
+    "transfers": (QUOTE, "paid into the wallet, less what was paid out, since the start; no profit"),
+    "other_income": (
+        QUOTE,
+        "what else moved the wallet since the start: rebates, other symbols, and what nothing explains",
+    ),
     "request_round_trip": ("ms", "round trip of the last REST request"),
     "order_round_trip": ("ms", "round trip of the last order placement"),
     "cancel_round_trip": ("ms", "round trip of the last cancel"),
@@ -267,7 +274,7 @@ def symbol_rows(
 ) -> Iterator[Row]:
     """Yield this second's rows of one symbol."""
     values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
-    values |= _order_values(context, counters)
+    values |= _order_values(context, counters) | _dead_man_values(context, now_ns)
     details = {
         "quoting": "; ".join(context.gate.reasons),
         "fees": _fees_elsewhere(context),
@@ -347,6 +354,14 @@ def _order_values(context: SymbolContext, counters: Counters) -> Values:
         "day_result": context.day.quote if context.day is not None else Decimal(0),
         "posture": context.posture.value,
         "price_change": context.prices.change_bps,
+    }
+
+
+def _dead_man_values(context: SymbolContext, now_ns: int) -> Values:
+    state = context.state
+    return {
+        "dead_man_armed": now_ns < state.dead_man_until_ns,
+        "dead_man_age": (now_ns - state.dead_man_ack_ns) / 1e6 if state.dead_man_ack_ns else 0.0,
     }
 
 

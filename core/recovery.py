@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from core.account_watch import AccountWatch
+from core.cash_keeper import CashKeeper
 from core.context import SymbolContext
 from core.dead_man import DeadManSwitch
 from core.events import ConnectionEvent, ConnectionKind, EventBus, OrderModifyFailureEvent
@@ -93,6 +94,7 @@ class RecoveryManager:
         self.reconciler = Reconciler(
             gateway, execution, bus, fills, self.steps, on_forced=on_forced, after_crash=after_crash
         )
+        self.cash = CashKeeper(contexts, gateway, bus, self.reconciler.count_missed_trades)
         self.dead_man = DeadManSwitch(
             contexts, gateway, bus, clock, safety, progress=progress, on_lapse=self.request_reconcile
         )
@@ -104,6 +106,7 @@ class RecoveryManager:
             on_forced=on_forced,
             on_key_expired=lambda: self.stream.drop("the listen key has expired"),
             on_config=self.account.changed,
+            on_cash=self.cash.told,
         )
         self.stream = Stream(
             "account",
@@ -145,6 +148,7 @@ class RecoveryManager:
                 group.create_task(self.audit.run(), name="stream audit")
                 group.create_task(self.account.run(), name="account watch")
                 group.create_task(self.rules.run(), name="rules watch")
+                group.create_task(self.cash.run(), name="wallet")
                 group.create_task(self._keep_reasons(), name="reasons")
         finally:
             self.steps.close("recovery is not running")
@@ -188,6 +192,7 @@ class RecoveryManager:
                 self._due.set()
                 continue
             wait_s = self.RETRY_S
+            self.cash.look_soon()
             self._judge_positions()
             if not self._due.is_set() and self.stream.is_up:
                 self.steps.open()

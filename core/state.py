@@ -50,6 +50,10 @@ class SymbolState:
     """What the last refresh that amended anything amended, and why."""
     reset_due_ns: int = 0
     """Monotonic time of the next timed reset of the quotes, 0 while none is planned."""
+    dead_man_ack_ns: int = 0
+    """Monotonic time of the sending that the exchange acknowledged last as a sign of life, 0 before the first."""
+    dead_man_until_ns: int = 0
+    """Monotonic time up to which the exchange's countdown runs at least, 0 while it does not run."""
     tick_to_order_ms: float = 0.0
     """Age of the book at the moment the last quote that was decided on it was sent."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from core import wire
+from core.cash import CashEntry
 from core.client_ids import is_ours
 from core.context import SymbolContext
 from core.events import EventBus, FillEvent, RiskEvent, RiskKind
@@ -90,7 +91,7 @@ class UserEvents:
     ``on_doubt`` is called with a reason when an event shows that something is not known here and the exchange must be
     asked; ``on_forced`` with the symbol and a reason when the exchange has liquidated, deleveraged or settled the
     position; ``on_key_expired`` when the listen key has died and the stream will stay silent; ``on_config`` with what
-    somebody has changed of how the account is set up.
+    somebody has changed of how the account is set up; ``on_cash`` with what has moved the wallet besides trades.
 
     Source: binance-futures user data streams.
     """
@@ -105,6 +106,7 @@ class UserEvents:
         on_forced: Callable[[str, str], None],
         on_key_expired: Callable[[], None],
         on_config: Callable[[str], None],
+        on_cash: Callable[[CashEntry], None],
     ) -> None:
         self._contexts = contexts
         self._execution = execution
@@ -113,6 +115,7 @@ class UserEvents:
         self._on_forced = on_forced
         self._on_key_expired = on_key_expired
         self._on_config = on_config
+        self._on_cash = on_cash
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "ORDER_TRADE_UPDATE": self._order_update,
             "ACCOUNT_UPDATE": self._account_update,
@@ -174,21 +177,8 @@ class UserEvents:
                 )
 
     def _account_update(self, event: dict[str, Any]) -> None:
-        account = event["a"]
-        if account["m"] != "FUNDING_FEE":
-            return
-        context = self._contexts.get(account["S"]) if account.get("S") else self._only_context()
-        if context is None:
-            return
-        for balance in account["B"]:
-            if balance["a"] == context.rules.quote_asset:
-                paid = wire.finite(balance["bc"])
-                context.ledger.funding_quote += paid
-                log.info("%s: funding of %s %s", context.symbol, paid, context.rules.quote_asset)
-
-    def _only_context(self) -> SymbolContext | None:
-        """Return the one symbol there is: cross-margin funding may come without saying which it is for."""
-        return next(iter(self._contexts.values())) if len(self._contexts) == 1 else None
+        for entry in wire.cash_event(event):
+            self._on_cash(entry)
 
     def _config_update(self, event: dict[str, Any]) -> None:
         if setup := event.get("ac"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from core.cash import CashEntry, cash_kind
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Side, SymbolRules, exact_units
 from core.rate_budget import Sizes
 
@@ -167,6 +168,36 @@ def user_trade_fill(trade: Json, client_id: str) -> Fill:
         is_maker=trade["maker"],
         time_ms=trade["time"],
     )
+
+
+def cash_entry(row: Json) -> CashEntry:
+    """Return one row of the exchange's record of the wallet."""
+    return CashEntry(
+        kind=cash_kind(row["incomeType"]),
+        symbol=row["symbol"],
+        asset=row["asset"],
+        amount=finite(row["income"]),
+        time_ms=row["time"],
+        transaction=f"{row['incomeType']} {row['tranId']}",
+    )
+
+
+def cash_event(event: Json) -> list[CashEntry]:
+    """Return what an ACCOUNT_UPDATE says of the wallet; trades are told of by the events of their orders."""
+    account = event["a"]
+    if account["m"] == "ORDER":
+        return []
+    return [
+        CashEntry(
+            kind=cash_kind(account["m"]),
+            symbol=account.get("S", ""),
+            asset=balance["a"],
+            amount=finite(balance["bc"]),
+            time_ms=event["T"],
+            balance=finite(balance["wb"]),
+        )
+        for balance in account["B"]
+    ]
 
 
 def position(entry: Json) -> Position:

@@ -15,6 +15,7 @@ PURE = (
     "analysis",
     "book",
     "brake",
+    "cash",
     "client_ids",
     "daily_loss",
     "event_queue",

@@ -124,6 +124,11 @@ def test_dead_man_switch_is_armed_before_the_first_quote_and_disarmed_at_the_end
             assert 10_000 < due_in_ms <= 20_000
         assert await world.end() is ExitCode.STOPPED
         assert instrument.countdown_due_ms is None
+        armed = [row["value"] for row in world.rows() if row["metric_name"] == "dead_man_armed"]
+        assert set(armed[3:-1]) == {"1"}
+        assert armed[-1] == "0"
+        ages_ms = [float(row["value"]) for row in world.rows() if row["metric_name"] == "dead_man_age"]
+        assert 4000 < max(ages_ms) < 6000
 
     in_a_world(tmp_path, story)
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.cash_keeper import CashKeeper
 from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.events import EventBus, Fact, FillEvent, OrderEvent, OrderKind
@@ -43,6 +44,10 @@ class NoNetwork:
         """Nothing is held."""
 
 
+async def _find_nothing(_context: SymbolContext) -> None:
+    """No trade was missed."""
+
+
 class Bench:
     """Everything that an event can move."""
 
@@ -61,8 +66,9 @@ class Bench:
         self.fills = FillBook(
             bus, clock, self.filled.append, lambda _, order_id: self.foreign.append(order_id)
         )
+        gateway = Gateway(BinanceRest(NoNetwork(), clock), clock)
         execution = ExecutionEngine(
-            Gateway(BinanceRest(NoNetwork(), clock), clock),
+            gateway,
             clock,
             bus,
             ClientIds("mm1", 1),
@@ -77,6 +83,7 @@ class Bench:
             on_forced=lambda symbol, reason: self.forced.append((symbol, reason)),
             on_key_expired=self._key_expired,
             on_config=self.changes.append,
+            on_cash=CashKeeper(list(self.contexts.values()), gateway, bus, _find_nothing).told,
         )
         for one in self.contexts.values():
             one.ledger.open(Position.flat(one.symbol), 0)
