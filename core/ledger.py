@@ -35,6 +35,8 @@ class Ledger:
         self.is_open = False
         self.unexplained_quantity = _ZERO
         """What was adopted of the exchange's position without a trade that explains it, signed; 0 in order."""
+        self.unexplained_since_ms = 0
+        """The exchange's time of the first of it."""
         self._opened_after = 0
         self._position_as_of_ms = 0
         self._early: list[Fill] = []
@@ -61,6 +63,8 @@ class Ledger:
 
         Fills up to ``as_of_ms``, the exchange's time, that are told of later are in it already: they explain it.
         """
+        if not self.unexplained_quantity:
+            self.unexplained_since_ms = as_of_ms
         self.unexplained_quantity += position.quantity - self.position_quantity
         self.position_quantity = position.quantity
         self.entry_price = position.entry_price

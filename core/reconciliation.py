@@ -124,12 +124,14 @@ class Reconciler:
     async def count_missed_trades(self, context: SymbolContext) -> list[Fill]:
         """Count the trades that no stream told of; return them.
 
-        While something of the position is unexplained, all recent ones are read again: one may have been hidden.
+        While something of the position is unexplained, all since then are read again: one may have been hidden.
         """
         missed = []
         ledger, asked_ms = context.ledger, self._server_ms()
-        since_ms = max(self._opened_ms[context.symbol], asked_ms - self.TRADES_LAG_MS)
-        after_id = 0 if ledger.unexplained_quantity else ledger.checkpoint_id
+        from_ms, after_id = asked_ms, ledger.checkpoint_id
+        if ledger.unexplained_quantity:
+            from_ms, after_id = min(asked_ms, ledger.unexplained_since_ms), 0
+        since_ms = max(self._opened_ms[context.symbol], from_ms - self.TRADES_LAG_MS)
         trades = await self._gateway.user_trades(context.symbol, after_id, since_ms)
         for trade in trades:
             fill = self._gateway.fill(trade, await self._client_id(context, trade["id"], trade["orderId"]))

@@ -59,6 +59,8 @@ class RecoveryManager:
     CLOCK_EVERY_S = 300.0
     LISTEN_KEY_RETRY_S = 30.0
     UNEXPLAINED_AGAIN_S = 5.0
+    """How soon a trade is looked for that explains the position; ever more seldom, at least once a minute."""
+    UNEXPLAINED_AT_MOST_S = 60.0
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class RecoveryManager:
         self._gate = gate
         self._safety = safety
         self._due = asyncio.Event()
+        self._look_again_s = self.UNEXPLAINED_AGAIN_S
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
         self.steps = RecoverySteps(gate, clock)
         self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
@@ -216,21 +219,25 @@ class RecoveryManager:
 
     def _judge_positions(self) -> None:
         """Have no quote rest while a part of the position is there that no trade explains; look for the trade."""
+        looks_again = False
         for context in self._contexts:
             unexplained = context.ledger.unexplained_quantity
             if not unexplained:
                 context.gate.open(POSITION_KEY)
                 continue
+            looks_again = True
             context.gate.close(
                 POSITION_KEY,
                 f"no trade explains {unexplained:f} of the position: look at the account;"
                 " a restart takes the exchange's figure for granted",
             )
-            asyncio.get_running_loop().call_later(
-                self.UNEXPLAINED_AGAIN_S,
-                self.request_reconcile,
-                "looking for a trade that explains the position",
-            )
+        if not looks_again:
+            self._look_again_s = self.UNEXPLAINED_AGAIN_S
+            return
+        asyncio.get_running_loop().call_later(
+            self._look_again_s, self.request_reconcile, "looking for a trade that explains the position"
+        )
+        self._look_again_s = min(2 * self._look_again_s, self.UNEXPLAINED_AT_MOST_S)
 
     def _foreign_trade(self, context: SymbolContext, order_id: int) -> None:
         """Have no quote rest beside another program, or a busy person, on the same position."""

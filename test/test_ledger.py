@@ -210,3 +210,24 @@ def test_profit_is_realised_and_open_less_fees_with_funding() -> None:
     assert books.pnl_quote(Decimal(105), "USDT") == Decimal("19.25")
     assert books.fees_in("BNB") == 3
     assert books.fees_in("ETH") == 0
+
+
+@given(hidden=FILLS, known=FILLS)
+def test_what_was_adopted_is_explained_by_the_trades_that_were_hidden(
+    hidden: list[Fill], known: list[Fill]
+) -> None:
+    """Told of late, they leave the position as it is, and nothing of it unexplained."""
+    books = opened()
+    for one in known:
+        books.apply(replace(one, time_ms=AS_OF_MS - 5000))
+    told_later = [
+        replace(one, trade_id=10**13 + number, time_ms=AS_OF_MS - 100) for number, one in enumerate(hidden)
+    ]
+    difference = sum((one.side.sign * one.quantity for one in told_later), Decimal(0))
+    there = books.position_quantity + difference
+    books.adopt(replace(FLAT, quantity=there), AS_OF_MS)
+    assert books.unexplained_quantity == difference
+    for one in told_later:
+        books.apply(one)
+        books.apply(one)
+    assert (books.position_quantity, books.unexplained_quantity) == (there, 0)

@@ -267,10 +267,10 @@ def test_position_that_no_trade_explains_pauses_until_one_does(tmp_path: Path) -
         world.tamper = hide_trades
         world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.005")
         await until_reason(world, "no trade explains 0.005 of the position", 20)
-        await world.watch(60, orders=0)
+        await world.watch(25, orders=0)
         assert world.state.position == world.position()
         world.tamper = nothing
-        await world.until_quoting(25)
+        await world.until_quoting(45)
         assert await world.end() is ExitCode.STOPPED
         assert world.events("risk_event").count("position_adopted") == 1
 
