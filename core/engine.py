@@ -504,7 +504,8 @@ class Engine:
         """Close the gate, take the quotes out, verify, say so, flush; a second request to stop bounds all of it."""
         self.gate.close(STOPPING, STOPPING)
         self.bus.publish(EngineEvent(EngineKind.STOPPING, self._stop.reason))
-        self._heartbeat.stopping(self._stop.reason or code.name.lower())
+        if not self.begins_anew:  # else the process goes on, and must not be waited for to end
+            self._heartbeat.stopping(self._stop.reason or code.name.lower())
         verified = await self._withdraw_for_good(tasks)
         if reason := self._switch.reason():  # it may have come too late for anybody to note it
             self._latch_all(reason)

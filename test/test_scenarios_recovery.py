@@ -8,6 +8,7 @@ import pytest
 
 from core.engine import ExitCode
 from core.rules_watch import RulesWatch
+from core.systemd import Heartbeat
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
 from test.daemon import Sent, World, in_a_world
@@ -191,6 +192,8 @@ def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
 ) -> None:
     """The old run ends in order, nothing of it rests; the new one counts in the new units, and back again."""
     monkeypatch.setattr(RulesWatch, "EVERY_S", 20.0)
+    ends: list[str] = []
+    monkeypatch.setattr(Heartbeat, "stopping", lambda _self, why: ends.append(why))
 
     async def story(world: World) -> None:
         world.start(refresh_config={"refresh_mode": "replace"})
@@ -209,7 +212,9 @@ def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
         await world.until(lambda: world.engine is not second, 60, "the old tick again")
         await world.until_quoting(20)
         assert world.disagreements() == []
+        assert ends == []  # nobody waits for the process to end
         assert await world.end() is ExitCode.STOPPED
+        assert len(ends) == 1
 
     in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
 
