@@ -459,24 +459,18 @@ class Gateway:
 
         It takes up to ``price_ticks``, at any price with None.
         """
-        limit: dict[str, str | int] = {"type": "MARKET"}
-        if price_ticks is not None:
-            limit = {"type": "LIMIT", "timeInForce": "IOC", "price": rules.price_text(price_ticks)}
         reply = await self._insist(
-            "POST",
-            "/fapi/v1/order",
-            {
-                "symbol": rules.symbol,
-                "side": side.value,
-                **limit,
-                "quantity": rules.quantity_text(lots),
-                "reduceOnly": "true",
-                "newClientOrderId": client_id,
-                "newOrderRespType": "RESULT",
-            },
+            "POST", "/fapi/v1/order", _closing_params(rules, client_id, side, lots, price_ticks)
         )
         with readable("a new order"):
             return wire.order_report(reply, rules)
+
+    async def probe_close(
+        self, rules: SymbolRules, client_id: str, side: Side, lots: int, price_ticks: int
+    ) -> None:
+        """Have the exchange check an order of ``reduce_position`` without placing it. Raises Refused if it refuses."""
+        params = _closing_params(rules, client_id, side, lots, price_ticks)
+        await self.rest.call("POST", "/fapi/v1/order/test", params, Security.SIGNED)
 
     async def cancel(self, rules: SymbolRules, orders: Sequence[LiveOrder]) -> list[OrderReport | Refused]:
         """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
@@ -585,6 +579,23 @@ def _placed_order(entry: dict[str, Any]) -> PlacedOrder:
         Decimal(entry["executedQty"]),
         entry["time"],
     )
+
+
+def _closing_params(
+    rules: SymbolRules, client_id: str, side: Side, lots: int, price_ticks: int | None
+) -> dict[str, str | int]:
+    limit: dict[str, str | int] = {"type": "MARKET"}
+    if price_ticks is not None:
+        limit = {"type": "LIMIT", "timeInForce": "IOC", "price": rules.price_text(price_ticks)}
+    return {
+        "symbol": rules.symbol,
+        "side": side.value,
+        **limit,
+        "quantity": rules.quantity_text(lots),
+        "reduceOnly": "true",
+        "newClientOrderId": client_id,
+        "newOrderRespType": "RESULT",
+    }
 
 
 def _cancel_result(entry: dict[str, Any], rules: SymbolRules) -> OrderReport | Refused:

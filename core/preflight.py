@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from core.account_rules import AccountModes
+from core.client_ids import PREFIX
+from core.flatten import REDUCE_ONLY_COVERED, REDUCE_ONLY_REJECTED
 from core.gateway import ExchangeInfo, Gateway, KeyRights
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.resource_watch import LEAST_FREE_MB, LOW_FREE_MB
@@ -420,6 +422,7 @@ async def _account_checks(
         wallet_quote, available_quote = await gateway.available_quote(asset)
         checks.append(margin_check(settings, wallet_quote, available_quote, asset))
         checks.extend([await _leverage_check(settings, gateway, symbol) for symbol in facts])
+        checks.extend([await _closing_check(gateway, found) for found in facts.values()])
     except AuthFailed as error:
         checks.append(Check("API keys", f"not accepted by the exchange ({error})", _key_remedy(settings)))
         return Decimal(0)
@@ -464,6 +467,29 @@ async def _leverage_check(settings: Settings, gateway: Gateway, symbol: str) -> 
     wanted = settings.risk.leverage
     note = "" if present == wanted else f", will be set to {wanted} at the start"
     return Check("leverage", f"{symbol} {present}{note}")
+
+
+async def _closing_check(gateway: Gateway, facts: SymbolFacts) -> Check:
+    """Return whether the exchange takes the kind of order that closes a position: without it none may be opened.
+
+    That there is nothing to reduce is no objection to the kind.
+    """
+    rules, name = facts.rules, "closing orders"
+    lots = max(rules.min_lots, rules.floor_lots(rules.min_notional_quote / facts.mark_price) + 1)
+    client_id = f"{PREFIX}probe"
+    try:
+        await gateway.probe_close(rules, client_id, Side.SELL, lots, facts.book.bid_ticks)
+    except Refused as refusal:
+        if type(refusal) is not Refused:  # busy, limited, or about the key
+            raise
+        if refusal.code not in (REDUCE_ONLY_REJECTED, REDUCE_ONLY_COVERED):
+            return Check(
+                name,
+                f"the exchange would refuse the order that closes a position on {rules.symbol} ({refusal})",
+                "do not trade with this version: look at the exchange's change log, and for a newer version of this"
+                " program",
+            )
+    return Check(name, f"{rules.symbol}: taken")
 
 
 async def apply_leverage(settings: Settings, gateway: Gateway, symbols: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ LIGHT, MIDDLE = Cost(1), Cost(5)
 
 _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("POST", "/fapi/v1/order"): (Lane.PLACE, ONE_ORDER),
+    ("POST", "/fapi/v1/order/test"): (Lane.QUERY, ONE_ORDER),
     ("PUT", "/fapi/v1/order"): (Lane.AMEND, ONE_ORDER),
     ("DELETE", "/fapi/v1/order"): (Lane.CANCEL, LIGHT),
     ("GET", "/fapi/v1/order"): (Lane.VERIFY, LIGHT),

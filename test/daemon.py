@@ -478,6 +478,12 @@ class World:
         assert response.status == 200, response.body
         return json.loads(response.body)
 
+    def strike(self, kind: str, **values: str | int | float) -> None:
+        """Have a fault of this kind strike from now on, with these keys of scenario files."""
+        query = urlencode({"fault": kind, **values})
+        response = self.exchange.handle(Request("POST", "/sim/fault", query, {}, ""), self.clock.time_ms())
+        assert response.status == 200, response.body
+
     def record(self, symbol: str = "") -> dict[str, Any]:
         """Return the exchange's own record of everything."""
         found: dict[str, Any] = self.control("GET", "/sim/record", symbol=symbol or self.symbol)

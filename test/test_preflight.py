@@ -403,7 +403,7 @@ class Answers:
         self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
     ) -> HttpResponse:
         """The answer to this question."""
-        if method != "GET":
+        if method != "GET" and not path.endswith("/test"):
             self.changes.append(f"{method} {path} {query.split('&recvWindow')[0]}")
         answer = self.answers.get(f"{method} {path}", {"serverTime": SystemClock().time_ms()})
         if isinstance(answer, Exception):

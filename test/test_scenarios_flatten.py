@@ -173,6 +173,22 @@ def test_position_that_is_gone_before_the_order_comes_is_done(tmp_path: Path) ->
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("code", [-2022, -4118])
+def test_refused_closing_order_is_no_proof_of_being_flat(tmp_path: Path, code: int) -> None:
+    """Half of a position within its limit was deleveraged, closing the rest is refused: it is closed all the same."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        fault(world, "error", path="/fapi/v1/order", method="POST", code=code, times=2)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.020")
+        fault(world, "adl", fraction=0.5)
+        await until_flat(world, 10)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
 def test_thin_book_is_taken_step_by_step_and_at_the_deadline_at_any_price(tmp_path: Path) -> None:
     """Orders within 1 bps of the touch fill in part; a second on, what is left goes at market."""
     thrifty = {"flatten_max_slippage_bps": 1, "flatten_deadline_s": 1}

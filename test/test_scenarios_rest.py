@@ -238,7 +238,8 @@ def test_second_daemon_on_the_same_account_and_symbol_is_refused(tmp_path: Path)
         with pytest.raises(
             StartRefused, match="another daemon is already trading BTCUSDT on this account; stop"
         ):
-            await world.start(instance_id="mm2")
+            async with asyncio.timeout(30):
+                await world.start(instance_id="mm2")
         world.running, world.stop = first, first_stop
         await world.watch(15)
         assert {order.client_order_id[:8] for order in world.ours()} == {"qpmm-mm1"}

@@ -86,6 +86,21 @@ def test_account_without_margin_is_refused(tmp_path: Path) -> None:
     in_a_world(tmp_path, story, wallet=100)
 
 
+def test_exchange_that_refuses_closing_orders_is_not_quoted_on(tmp_path: Path) -> None:
+    """The kind of order that closes a position has moved elsewhere overnight (-4120): nothing is opened."""
+
+    async def story(world: World) -> None:
+        world.strike("error", code=-4120, path="/fapi/v1/order/test", for_s=5)
+        async with asyncio.timeout(30):
+            assert "would refuse the order that closes a position" in await _refusal(world)
+        await asyncio.sleep(6)
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_exchange_out_of_reach_is_a_fault_and_no_refusal(tmp_path: Path) -> None:
     """Neither configuration nor account is to blame when nobody answers."""
 

@@ -1,0 +1,241 @@
+"""Events and answers that come in another order than things happened, twice, or never: what is known stays true."""
+
+import asyncio
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from core.engine import ExitCode
+from core.ledger import Ledger
+from sim.orders import Order
+from test.daemon import REPLACING, Sent, World, in_a_world, untouched
+from utils.http import HttpResponse
+
+
+def fill_resting(world: World, order: Order, lots: int) -> None:
+    """Have so many lots of an order of ours trade."""
+    venue = world.exchange._venue
+    venue.desk.fill_resting(venue.instruments[world.symbol], order, lots, world.clock.time_ms())
+
+
+def ledger(world: World) -> Ledger:
+    """Return the daemon's own books of the symbol."""
+    assert world.engine is not None
+    return world.engine.contexts[0].ledger
+
+
+async def equal_books(world: World, seconds: float, *, within_s: float = 1.5) -> None:
+    """Let so many seconds pass; fail when the books of orders differ for longer than ``within_s`` at a time."""
+    until_s, wrong_since_s = world.now_s + seconds, None
+    while world.now_s < until_s:
+        await asyncio.sleep(0.1)
+        found = world.disagreements()
+        if not found:
+            wrong_since_s = None
+            continue
+        wrong_since_s = world.now_s if wrong_since_s is None else wrong_since_s
+        assert world.now_s - wrong_since_s < within_s, found
+
+
+def test_order_that_is_filled_before_it_is_acknowledged_is_filled(tmp_path: Path) -> None:
+    """The stream tells of the fill, and seconds later the answer says NEW: the answer is old, the slot free again."""
+
+    async def story(world: World) -> None:
+        late: list[str] = []
+
+        async def fill_first(sent: Sent) -> HttpResponse | None:
+            if not sent.is_order() or late:
+                return None
+            late.append(sent.query)
+            reply = await sent.deliver()
+            [client_id] = parse_qs(sent.query)["newClientOrderId"]
+            [order] = [each for each in world.ours() if each.client_order_id == client_id]
+            fill_resting(world, order, order.lots)
+            await asyncio.sleep(1.5)
+            return reply
+
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        await asyncio.sleep(17)  # in the first seconds open orders are compared often
+        world.tamper = fill_first
+        await world.until(lambda: bool(late), 10)
+        await asyncio.sleep(2)
+        await equal_books(world, 2)
+        assert world.state.position == world.position() != 0
+        assert ledger(world).fill_count == 1
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_old_events_that_are_told_again_bring_no_order_back_to_life(tmp_path: Path) -> None:
+    """Every event of the account comes again after 7 s, when its order has long been cancelled."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.strike("duplicate-events", stream="userData", after_ms=7000, for_s=40)
+        await equal_books(world, 45, within_s=1.0)
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("connection_event").count("reconciled") == 1, "there was nothing to ask about"
+
+    in_a_world(tmp_path, story)
+
+
+def test_cancel_of_a_filled_order_is_followed_by_one_question(tmp_path: Path) -> None:
+    """The account stream is silent, only -2011 tells of it: looked up, settled, not cancelled again and again."""
+
+    async def story(world: World) -> None:
+        cancels: list[str] = []
+
+        async def watch(sent: Sent) -> None:
+            if sent.method == "DELETE":
+                cancels.append(sent.query)
+
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        filled = world.ours()[0]
+        world.control("POST", "/sim/silence", stream="userData", seconds=10)
+        world.strike("fill-first", method="DELETE", client_id=filled.client_order_id, times=1)
+        world.tamper = watch
+        await world.until(lambda: any(filled.client_order_id in query for query in cancels), 7)
+        await asyncio.sleep(2.5)
+        assert sum(filled.client_order_id in query for query in cancels) <= 2
+        assert world.disagreements() == []
+        world.tamper = untouched
+        await world.until(lambda: world.state.position == world.position() != 0, 10)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_amended_order_keeps_what_was_executed_of_it(tmp_path: Path) -> None:
+    """Most of a bid is filled, then the market moves: what rests afterwards is worth a whole quote again."""
+
+    async def story(world: World) -> None:
+        world.start(order_management={"modify_threshold": 0, "patience_bps_s": 0})
+        await world.until_quoting()
+        bid = max((each for each in world.ours() if each.is_buy), key=lambda each: each.price_ticks)
+        whole = bid.lots
+        fill_resting(world, bid, whole - 1)
+        world.control("POST", "/sim/market", symbol=world.symbol, move_bps="3")
+        await asyncio.sleep(7)
+        assert bid.client_order_id in {each.client_order_id for each in world.ours()}
+        assert bid.remaining_lots >= whole - 1  # the price has moved by little: at most a lot less
+        assert bid.executed_lots == whole - 1
+        assert world.state.position == world.position()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_fill_that_is_told_again_and_again_counts_once(tmp_path: Path) -> None:
+    """By the stream, by the stream a second time, and by REST: books and position move once."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("duplicate-events", stream="userData", after_ms=1500, for_s=20)
+        fill_resting(world, world.ours()[0], world.ours()[0].lots)
+        await asyncio.sleep(0.2)
+        for _ in range(150):
+            assert world.state.position == world.position()
+            await asyncio.sleep(0.1)
+        assert ledger(world).fill_count == world.count("fills")
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+# --- streams that end ---------------------------------------------------------------------------------------
+
+
+def test_half_open_account_stream_is_given_up_and_its_fills_are_counted(tmp_path: Path) -> None:
+    """Only the account's socket is dead, and nobody says so: our own orders are not told of, so it is replaced."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.strike("half-open-sockets", route="private", at_s=0)
+        await asyncio.sleep(1)
+        fill_resting(world, world.ours()[0], world.ours()[0].lots)
+        await asyncio.sleep(16)
+        await world.until_quoting()
+        assert world.state.position == world.position() != 0
+        fill_resting(world, world.ours()[0], world.ours()[0].lots)
+        await asyncio.sleep(0.3)  # sooner than anybody asks: the stream itself tells
+        assert world.state.position == world.position()
+        assert await world.end() is ExitCode.STOPPED
+        assert "down" in world.events("connection_event")
+
+    in_a_world(tmp_path, story)
+
+
+def test_expired_listen_key_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+    """With a notice at once, without one because the stream is silent; afterwards it tells of fills again."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        for notice, within_s in (("true", 5), ("false", 25)):
+            world.strike("expire-listen-key", notice=notice, at_s=0)
+            await asyncio.sleep(within_s)
+            await world.until_quoting()
+            fill_resting(world, world.ours()[0], world.ours()[0].lots)
+            await asyncio.sleep(0.3)
+            assert world.state.position == world.position()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_fill_in_the_gap_between_two_sockets_is_counted_although_a_later_one_is_told(tmp_path: Path) -> None:
+    """The trades lag, so that the next fill is told by the new socket before the one in the gap can be read."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("close-sockets", route="private", at_s=0)
+        fill_resting(world, world.ours()[0], world.ours()[0].lots)
+        world.strike("hide-trades", for_s=3)
+        await asyncio.sleep(1.5)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="SELL", quantity="0.003")
+        await world.until(lambda: ledger(world).fill_count == 2, 90, "two counted fills")
+        await world.until(lambda: world.state.position == world.position(), 5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_fill_while_the_stream_is_down_is_counted_from_the_trades(tmp_path: Path) -> None:
+    """The reconnect asks for what was missed: the trade is in the ledger, and no position has to be adopted."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("close-sockets", route="private", at_s=0)
+        fill_resting(world, world.ours()[0], world.ours()[0].lots)
+        await asyncio.sleep(3)
+        await world.until_quoting(15)
+        assert ledger(world).fill_count == 1
+        assert world.state.position == world.position() != 0
+        assert await world.end() is ExitCode.STOPPED
+        assert "position_adopted" not in world.events("risk_event")
+
+    in_a_world(tmp_path, story)
+
+
+def test_position_that_no_trade_explains_is_noticed(tmp_path: Path) -> None:
+    """A fill of which neither stream nor trades ever tell: soon the books are the exchange's, or nothing is quoted."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("hide-trades", for_s=600)
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", execution="TRADE", for_s=600)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.005")
+        await world.until(lambda: world.state.position == world.position() or not world.ours(), 15)
+        await asyncio.sleep(10)
+        assert world.state.position == world.position() or not world.ours()
+
+    in_a_world(tmp_path, story)

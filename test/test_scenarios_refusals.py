@@ -1,0 +1,134 @@
+"""What the exchange refuses, or would refuse: nothing is insisted on, and nothing out of bounds ever leaves."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import refresh
+from core.engine import ExitCode
+from core.halt import HaltLatch
+from core.strategy import Desired
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
+from utils.http import HttpResponse
+
+
+class Refusing:
+    """An exchange that refuses every new quote with one code, and counts them."""
+
+    def __init__(self, world: World, code: int) -> None:
+        self.count = 0
+        self._code = code
+        world.tamper = self._tamper
+
+    async def _tamper(self, sent: Sent) -> HttpResponse | None:
+        if not sent.is_order():
+            return None
+        self.count += 1
+        return json_reply(400, {"code": self._code, "msg": "refused by the test"})
+
+
+@pytest.mark.parametrize(("code", "most"), [(-1111, 30), (-4400, 30), (-5022, 100)])
+def test_refused_quotes_are_not_insisted_on(tmp_path: Path, code: int, most: int) -> None:
+    """A minute of refusals: three tries a slot and then one a minute; a price that would take waits for its turn."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        refusing = Refusing(world, code)
+        await asyncio.sleep(60)
+        assert 6 <= refusing.count <= most
+        assert world.ours() == []
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_nothing_leaves_while_a_limit_lasts(tmp_path: Path) -> None:
+    """One 429 with fifteen seconds: not one request more, not even a cancel, until they are over."""
+
+    async def story(world: World) -> None:
+        left_s: list[float] = []
+
+        async def limit_once(sent: Sent) -> HttpResponse | None:
+            left_s.append(world.now_s)
+            if len(left_s) > 1:
+                return None
+            body = b'{"code": -1003, "msg": "Too many requests; current limit is 2400 a minute."}'
+            return HttpResponse(429, {"retry-after": "15"}, body)
+
+        world.start()
+        await world.until_quoting()
+        world.tamper = limit_once
+        await asyncio.sleep(30)
+        under_way = [each for each in left_s if each - left_s[0] < 0.05]
+        assert left_s[len(under_way)] - left_s[0] >= 15
+        await world.until_quoting(10)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_every_number_is_written_plainly(tmp_path: Path) -> None:
+    """Positions of 0.043 and 0.051 are closed: sizes that come out of a float with a tail of digits are none here."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        for thousandths in (43, 51):
+            world.control(
+                "POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=f"0.{thousandths:03d}"
+            )
+            await world.until(lambda: world.position() == 0 and world.state.strategy_paused, 3)
+            latch = HaltLatch(world.folder / "state", "paper-test", world.symbol)
+            await world.until(lambda: latch.read() is not None, 3)  # noqa: B023 - asked within this turn
+            latch.clear()
+            await world.until_quoting()
+        assert {row["code"] for row in world.record()["rejected"]} <= {-2011}  # cancelled twice
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lots": 2}, {"lots": 100_000}, {"price": 2}, {"price": 0}, {"price": -1}], ids=str
+)
+def test_quote_of_a_strategy_gone_mad_never_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, int]
+) -> None:
+    """Twice the size, a hundred thousand times it, twice the price, none, a negative one: the last line stops each."""
+    sane = refresh.desired_quotes
+
+    def mad(*arguments: Any) -> Desired:
+        desired = sane(*arguments)
+        return replace(
+            desired,
+            quotes=tuple(
+                replace(
+                    quote,
+                    lots=quote.lots * wrong.get("lots", 1),
+                    price_ticks=quote.price_ticks * wrong.get("price", 1),
+                )
+                for quote in desired.quotes
+            ),
+        )
+
+    async def story(world: World) -> None:
+        left: list[Sent] = []
+
+        async def watch(sent: Sent) -> None:
+            if sent.is_order() or (sent.method == "PUT" and "rder" in sent.path):
+                left.append(sent)
+
+        world.tamper = watch
+        monkeypatch.setattr(refresh, "desired_quotes", mad)
+        world.start()
+        await asyncio.sleep(12)
+        assert left == []
+        monkeypatch.setattr(refresh, "desired_quotes", sane)
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)

@@ -1,0 +1,182 @@
+"""Orders of which an answer says nothing, or the wrong thing: each counts as resting until more is known."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from core.engine import ExitCode
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
+from utils.errors import OutcomeUnknown
+from utils.http import HttpResponse
+
+OPEN_503 = (
+    json_reply(503, {"code": -1000, "msg": "Unknown error, please check your request or try again later."}),
+    json_reply(503, {"code": -1001, "msg": "Internal error; unable to process your request."}),
+    HttpResponse(503, {"content-type": "text/html"}, b"<html>503</html>"),
+    HttpResponse(503, {}, b""),
+)
+"""Each of them may come after the order was executed."""
+LATE_S = 8.0
+
+Mislead = Callable[[Sent], Awaitable[HttpResponse]]
+
+
+class OnePlacement:
+    """The next placement is answered as ``mislead`` says; the account stream tells of it ``LATE_S`` later."""
+
+    def __init__(self, world: World, mislead: Mislead) -> None:
+        self.client_id = ""
+        self._mislead = mislead
+        world.tamper = self._tamper
+        world.late_s = lambda message: LATE_S if self.client_id and self.client_id in message else 0.0
+
+    async def _tamper(self, sent: Sent) -> HttpResponse | None:
+        if not sent.is_order() or self.client_id:
+            return None
+        self.client_id = parse_qs(sent.query)["newClientOrderId"][0]
+        return await self._mislead(sent)
+
+
+async def _never_doubled(world: World, mislead: Mislead) -> None:
+    """Let one placement be answered so: no slot is filled twice, and the order is got out or taken up.
+
+    Not within the first seconds, in which open orders are compared often.
+    """
+    await world.until_quoting(20)
+    await asyncio.sleep(17)
+    placement = OnePlacement(world, mislead)
+    await world.until(lambda: bool(placement.client_id), 10)
+    await world.watch(14)
+    assert world.forgotten(12) == []
+    world.tamper, world.late_s = untouched, lambda _message: 0.0
+
+
+async def _done_and_answered(reply: HttpResponse, sent: Sent) -> HttpResponse:
+    await sent.deliver()
+    return reply
+
+
+def test_every_503_that_leaves_the_outcome_open_is_no_refusal(tmp_path: Path) -> None:
+    """The order was executed and the stream is late: its slot stays taken, whatever the text of the 503."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        for reply in OPEN_503:
+            await _never_doubled(world, partial(_done_and_answered, reply))
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+async def _done_without_an_answer(sent: Sent) -> HttpResponse:
+    await sent.deliver()
+    await sent.hang()
+
+
+def test_create_without_an_answer_holds_its_slot(tmp_path: Path) -> None:
+    """The order rests, the answer never comes and the stream is late: nothing else is placed in its slot."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await _never_doubled(world, _done_without_an_answer)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_not_found_is_not_believed_of_an_order_that_may_still_come(tmp_path: Path) -> None:
+    """The connection is reset and the request arrives 1.5 s later: a cancel and a question before find nothing."""
+
+    async def story(world: World) -> None:
+        on_its_way: list[asyncio.Task[HttpResponse]] = []
+
+        async def arrive(sent: Sent) -> HttpResponse:
+            await asyncio.sleep(1.5)
+            return await sent.deliver()
+
+        async def reset(sent: Sent) -> HttpResponse:
+            on_its_way.append(asyncio.get_running_loop().create_task(arrive(sent)))
+            raise OutcomeUnknown("reset by peer")
+
+        world.start(refresh_config=REPLACING)
+        await _never_doubled(world, reset)
+        assert on_its_way[0].result().status == 200
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_duplicate_client_id_means_that_the_order_exists(tmp_path: Path) -> None:
+    """The network delivers a placement twice and the second answer (-4116) is the one that comes back."""
+
+    async def story(world: World) -> None:
+        async def twice(sent: Sent) -> HttpResponse:
+            await sent.deliver()
+            second = await sent.deliver()
+            assert b"-4116" in second.body
+            return second
+
+        world.start(refresh_config=REPLACING)
+        await _never_doubled(world, twice)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_that_a_list_leaves_out_are_not_taken_for_cancelled(tmp_path: Path) -> None:
+    """Quotes have to go while cancels are lost and the list of open orders is empty: they count as resting."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        hidden_until_s = world.now_s + 12
+
+        async def hide(sent: Sent) -> HttpResponse | None:
+            if world.now_s > hidden_until_s:
+                return None
+            if sent.method == "DELETE":
+                return OPEN_503[0]
+            return json_reply(200, []) if sent.path == "/fapi/v1/openOrders" else None
+
+        world.tamper = hide
+        world.control("POST", "/sim/silence", stream="bookTicker", seconds=5)
+        await world.watch(30)
+        await asyncio.sleep(5)
+        await world.until_quoting(20)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_nothing_leaves_once_a_stop_was_asked_for(tmp_path: Path) -> None:
+    """The stop comes in the middle of a refresh, between cancels and placements: these are not sent any more."""
+
+    async def story(world: World) -> None:
+        late: list[str] = []
+
+        async def stop_at_cancel(sent: Sent) -> HttpResponse | None:
+            if sent.method == "DELETE" and not world.stop.is_wanted:
+                reply = await sent.deliver()
+                world.stop.ask("in the middle")
+                await asyncio.sleep(0.2)
+                return reply
+            if world.stop.is_wanted and sent.method in ("POST", "PUT") and "rder" in sent.path:
+                late.append(f"{sent.method} {sent.path}")
+            return None
+
+        running = world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.tamper = stop_at_cancel
+        async with asyncio.timeout(15):
+            assert await running is ExitCode.STOPPED
+        assert late == []
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
