@@ -28,6 +28,11 @@ def csv_line(cells: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
+def _day(stamped: tuple[str, Row]) -> str:
+    """Return the local day of a row: YYYY-MM-DD."""
+    return stamped[0][:10]
+
+
 def _cell(cell: str) -> str:
     """Return one cell of a line of several, as ``csv_line`` writes it; most need nothing done."""
     if cell.isprintable() and cell[:1] not in _FORMULA_STARTS and "," not in cell and '"' not in cell:
@@ -76,12 +81,12 @@ class MetricsFile:
     def append(self, rows: Sequence[tuple[str, Row]]) -> None:
         """Write rows, each with its ISO 8601 timestamp. Raises OSError if the disk does not take them."""
         with self._lock:
-            for day, batch in groupby(rows, key=lambda row: row[0][:10].replace("-", "")):
+            for day, batch in groupby(rows, key=_day):
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
         text = "".join([self._line(timestamp, row) for timestamp, row in rows])
-        if self._file.open(self.path(day)):
+        if self._file.open(self.path(day.replace("-", ""))):
             text = HEADER + text
         self._file.write_whole(text.encode(), "metrics")
 
@@ -89,9 +94,12 @@ class MetricsFile:
         """Return one line of the file, with its end."""
         shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
         before, after = self._shapes.get(shape) or self._shape(shape)
-        value = row.value if _NUMBER(row.value) else _cell(row.value)
-        details = redact(row.details) if len(row.details) >= REDACT_FROM else row.details
-        return f"{timestamp}{before}{value}{after}{_cell(details)}\n"
+        value, details = row.value, row.details
+        if not _NUMBER(value):
+            value = _cell(value)
+        if details:
+            details = _cell(redact(details) if len(details) >= REDACT_FROM else details)
+        return f"{timestamp}{before}{value}{after}{details}\n"
 
     def _shape(self, shape: tuple[str, ...]) -> tuple[str, str]:
         """Return what lines of this shape have before and behind their value, and keep it: most lines have few."""

@@ -276,26 +276,43 @@ def units_of(text: str, unit: Decimal) -> int:
 
 
 class _Read(dict[str, int]):
-    """Texts of numbers by what was made of them: a second look at a text costs nothing."""
+    """Texts of numbers by how many units they are, as ``convert`` says it: a second look at a text costs nothing.
 
-    def __init__(self, convert: Callable[[Decimal], int]) -> None:
+    Plain digits without a rest need no Decimal where the unit is a power of ten.
+    """
+
+    def __init__(self, unit: Decimal, convert: Callable[[Decimal], int]) -> None:
         super().__init__()
         self._convert = convert
+        _, digits, exponent = unit.normalize().as_tuple()
+        is_power_of_ten = digits == (1,) and isinstance(exponent, int) and exponent <= 0
+        self._decimals = -exponent if is_power_of_ten and isinstance(exponent, int) else None
 
     def __missing__(self, text: str) -> int:
-        units = self._convert(Decimal(text))
+        units = self._plain(text)
+        if units is None:
+            units = self._convert(Decimal(text))
         if len(self) >= _MOST_TEXTS:
             self.clear()
         self[text] = units
         return units
+
+    def _plain(self, text: str) -> int | None:
+        """Return the units of digits with at most one point, None for any other text and where there is a rest."""
+        whole, _, part = text.partition(".")
+        decimals, digits = self._decimals, whole + part
+        if decimals is None or not (digits.isascii() and digits.isdecimal()) or part[decimals:].strip("0"):
+            return None
+        return int(whole + part[:decimals].ljust(decimals, "0"))
 
 
 class BookReader:
     """Reads the bookTicker payloads of one symbol."""
 
     def __init__(self, rules: SymbolRules) -> None:
-        self._bids, self._asks = _Read(rules.floor_ticks), _Read(rules.ceil_ticks)
-        self._lots = _Read(rules.lots)
+        tick = rules.tick_size
+        self._bids, self._asks = _Read(tick, rules.floor_ticks), _Read(tick, rules.ceil_ticks)
+        self._lots = _Read(rules.step_size, rules.lots)
 
     def top(self, data: BookTickerData, received_ns: int) -> BookTop:
         """Return the best bid and ask of a payload, rounded outwards as ``rest_book_top`` does.

@@ -168,10 +168,14 @@ class Tap:
 
     def deliver(self, text: str) -> None:
         """Hand a payload on, as the plan decides."""
-        if not self._plan.event_faults:
-            self.put(text)
-        elif not self.dead:
+        if self.dead:
+            return
+        if self._plan.event_faults:
             self._plan.pass_on(self, text)
+            return
+        self._out(text)
+        if self.held:
+            self.flush()
 
     def put(self, text: str) -> None:
         """Hand a payload to the carrier, and behind it those that waited for it."""

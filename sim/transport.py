@@ -56,7 +56,8 @@ class Link:
         self.exchange = exchange
         self.clock = clock
         self.max_queued_messages = max_queued_messages
-        self._state = LinkState.UP
+        self.state = LinkState.UP
+        """Up, cut or half-open; changed by the methods below."""
         latencies = latencies_of(latency_ms)
         self._shared = latencies.is_constant
         self._up_ms, self._down_ms = latencies.source("up"), latencies.source("down")
@@ -66,11 +67,6 @@ class Link:
         exchange.faults.carriers.append(self)
         self._awaited: dict[asyncio.Future[Any], str] = {}
         self._sockets: dict[InMemoryConnection, None] = {}
-
-    @property
-    def state(self) -> LinkState:
-        """Up, cut or half-open."""
-        return self._state
 
     def cut(self) -> None:
         """Every connection is reset and new ones are refused until `restore`."""
@@ -93,10 +89,10 @@ class Link:
 
     def restore(self) -> None:
         """New requests and new sockets get through again."""
-        self._state = LinkState.UP
+        self.state = LinkState.UP
 
     def _fail(self, state: LinkState) -> None:
-        self._state = state
+        self.state = state
         for lane in list(self._lanes):
             lane.clear()
 
@@ -113,7 +109,7 @@ class Link:
 
     def send(self, lane: Lane, action: Callable[[], None]) -> None:
         """`action` happens at the other end of the lane a latency later, unless the link fails before."""
-        if self._state is LinkState.UP:
+        if self.state is LinkState.UP:
             lane.put(action)
 
     def later(self, delay_ms: float, action: Callable[[], None]) -> None:
@@ -299,7 +295,8 @@ class InMemoryConnection:
         if self._queued > self._link.max_queued_messages:
             self.drop("dropped by the exchange: messages were not read fast enough")
             return
-        self._link.send(self._down, partial(self._receive, text))
+        if self._link.state is LinkState.UP:
+            self._down.put(partial(self._receive, text))
 
     def _receive(self, text: str) -> None:
         self._inbox.append(text)
@@ -317,13 +314,14 @@ class InMemoryConnection:
         Raises:
             Disconnected: the socket has ended.
         """
-        while not self._inbox:
+        inbox = self._inbox
+        while not inbox:
             if self._ended is not None:
                 raise Disconnected(f"{self._target}: {self._ended}")
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         self._queued -= 1
-        return self._inbox.popleft()
+        return inbox.popleft()
 
     async def send(self, text: str) -> None:
         """`text` is on its way to the exchange.

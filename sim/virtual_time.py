@@ -260,11 +260,11 @@ class VirtualClock:
 
     def time_ms(self) -> int:
         """Virtual epoch milliseconds are returned."""
-        return self._epoch_ms + self._loop.now_ns // _NS_PER_MS
+        return self._epoch_ms + self._loop._now_ns // _NS_PER_MS
 
     def monotonic_ns(self) -> int:
         """Virtual nanoseconds since the loop was made are returned."""
-        return self._loop.now_ns
+        return self._loop._now_ns
 
 
 def run_virtual(

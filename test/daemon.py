@@ -285,14 +285,12 @@ class SkewedClock:
     def __init__(self, clock: Clock, skew_ms: int) -> None:
         self._clock = clock
         self.skew_ms = skew_ms
+        self.monotonic_ns = clock.monotonic_ns
+        """The right monotonic time."""
 
     def time_ms(self) -> int:
         """Return the wrong wall time."""
         return self._clock.time_ms() + self.skew_ms
-
-    def monotonic_ns(self) -> int:
-        """Return the right monotonic time."""
-        return self._clock.monotonic_ns()
 
 
 class World:

@@ -1,10 +1,14 @@
 """Binance's JSON becomes our values. The payloads are those of the documentation, field for field."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core import wire
 from core.model import BookTop, OrderStatus, Side
@@ -291,6 +295,36 @@ def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
     assert wire.rest_book_top(ticker, BTC, 77) == expected
     assert wire.BookReader(BTC).top(streamed.data, 77) == expected
     assert streamed.stream == "btcusdt@bookTicker"
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"[0-9]{0,6}\.?[0-9]{0,5}", fullmatch=True),
+        st.sampled_from(["", ".", "1e3", "-1", "+1.00", " 1", "1_0", "NaN", "Infinity", "\u0661", "0x1"]),
+    ),
+    st.sampled_from(["0.10", "0.001", "1", "10", "0.5"]),
+)
+def test_a_number_of_the_book_is_read_as_a_decimal_would_be(text: str, unit: str) -> None:
+    """However it is written, the first time and the second; what cannot be read is an error both times."""
+    rules = replace(BTC, tick_size=Decimal(unit), step_size=Decimal(unit))
+
+    def outcome(read: Callable[[], tuple[int, ...]]) -> tuple[int, ...] | None:
+        try:
+            return read()
+        except (ValueError, ArithmeticError):
+            return None
+
+    def slowly() -> tuple[int, ...]:
+        number = Decimal(text)
+        return rules.floor_ticks(number), rules.lots(number), rules.ceil_ticks(number), rules.lots(number)
+
+    def at_once() -> tuple[int, ...]:
+        data = wire.BookTickerData(1, 2, 3, "BTCUSDT", text, text, text, text)
+        top = reader.top(data, 0)
+        return top.bid_ticks, top.bid_lots, top.ask_ticks, top.ask_lots
+
+    reader = wire.BookReader(rules)
+    assert [outcome(at_once), outcome(at_once)] == [outcome(slowly)] * 2
 
 
 def test_book_without_an_update_id_is_the_oldest_there_is() -> None:
