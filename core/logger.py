@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import repeat
 
 from core import metrics
 from core.amend_queue import AmendQueue
@@ -110,11 +111,9 @@ class LoggerWorker:
         """Have rows of this moment wait to be written, in the place of the oldest ones where there are too many."""
         if self._file is None:
             return
-        stamp, waiting = self._stamp(), self._waiting
-        for row in rows:
-            if len(waiting) == self.MAX_WAITING:
-                self.dropped += 1
-            waiting.append((stamp, row))
+        stamped = list(zip(repeat(self._stamp()), rows, strict=False))
+        self.dropped += max(len(self._waiting) + len(stamped) - self.MAX_WAITING, 0)
+        self._waiting.extend(stamped)
 
     def collect(self) -> None:
         """Take this second's values."""

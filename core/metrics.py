@@ -242,12 +242,10 @@ class Counters:
 
 def _text(value: Decimal | float) -> str:
     """Return a number as plain digits; a bool, which is an int, as 1 or 0."""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, int):
-        return str(int(value))
-    text = str(value)  # faster than the format, and the same unless it has an exponent
-    return f"{value:f}" if "E" in text else text
+    if isinstance(value, Decimal):
+        text = str(value)  # faster than the format, and the same unless it has an exponent
+        return f"{value:f}" if "E" in text else text
+    return str(int(value)) if isinstance(value, int) else f"{value:.3f}"
 
 
 def _unit(unit: str, context: SymbolContext) -> str:

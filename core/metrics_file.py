@@ -85,21 +85,24 @@ class MetricsFile:
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
-        text = "".join([self._line(timestamp, row) for timestamp, row in rows])
+        text = "".join(self.lines(rows))
         if self._file.open(self.path(day.replace("-", ""))):
             text = HEADER + text
         self._file.write_whole(text.encode(), "metrics")
 
-    def _line(self, timestamp: str, row: Row) -> str:
-        """Return one line of the file, with its end."""
-        shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
-        before, after = self._shapes.get(shape) or self._shape(shape)
-        value, details = row.value, row.details
-        if not _NUMBER(value):
-            value = _cell(value)
-        if details:
-            details = _cell(redact(details) if len(details) >= REDACT_FROM else details)
-        return f"{timestamp}{before}{value}{after}{details}\n"
+    def lines(self, rows: Iterable[tuple[str, Row]]) -> list[str]:
+        """Return the lines of rows, each with its end."""
+        shapes, lines = self._shapes, []
+        for timestamp, row in rows:
+            value, details = row.value, row.details
+            shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
+            before, after = shapes.get(shape) or self._shape(shape)
+            if not _NUMBER(value):
+                value = _cell(value)
+            if details:
+                details = _cell(redact(details) if len(details) >= REDACT_FROM else details)
+            lines.append(f"{timestamp}{before}{value}{after}{details}\n")
+        return lines
 
     def _shape(self, shape: tuple[str, ...]) -> tuple[str, str]:
         """Return what lines of this shape have before and behind their value, and keep it: most lines have few."""

@@ -114,7 +114,7 @@ def test_a_line_of_the_file_is_what_its_cells_alone_would_be(texts: list[str]) -
     file, written = MetricsFile(Path("logs"), "=mm,1", "paper"), Row(*texts)
     name, *others = texts
     line = csv_line([NOON, "=mm,1", "paper", name, *others])
-    assert [file._line(NOON, written), file._line(NOON, written)] == [line, line]
+    assert file.lines([(NOON, written), (NOON, written)]) == [line, line]
 
 
 # --- header, days, torn lines -------------------------------------------------------------------------------
