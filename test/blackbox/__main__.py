@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,11 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pace, runs = BRIEF if options.brief else FULL, []
     began_s = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
-        for run in pool.map(lambda each: run_one(*each, pace), wanted):
-            runs.append(run)
-            if run.failure:
-                repeat = f"python -m test.blackbox --kind {run.kind} --times 1 --seed {run.seed}"
-                print(f"FAILED {run.kind} ({repeat}): {run.failure}", file=sys.stderr, flush=True)
+        pending = [pool.submit(run_one, *each, pace) for each in wanted]
+        try:
+            for done in as_completed(pending):
+                runs.append(done.result())
+                _tell(runs[-1])
+        except KeyboardInterrupt:
+            print("no more runs are begun; those under way end", file=sys.stderr, flush=True)
+            pool.shutdown(cancel_futures=True)
     runs.sort(key=lambda run: (kinds.index(run.kind), run.seed))
     if options.json:
         print(json.dumps([{"kind": r.kind, "seed": r.seed, "failure": r.failure, **r.figures} for r in runs]))
@@ -80,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(table(runs)))
         print(f"{time.monotonic() - began_s:.0f} s, first seed {seed}")
     return int(any(run.failure for run in runs))
+
+
+def _tell(run: Run) -> None:
+    if run.failure:
+        repeat = f"python -m test.blackbox --kind {run.kind} --times 1 --seed {run.seed}"
+        print(f"FAILED {run.kind} ({repeat}): {run.failure}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

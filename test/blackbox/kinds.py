@@ -9,8 +9,18 @@ from urllib.parse import urlsplit
 from test.blackbox.disk import Disk, SizeLimit, SmallDisk, can_mount
 from test.blackbox.files import complaints
 from test.blackbox.proxy import Proxy
-from test.blackbox.scene import ELSEWHERE, STOP_WITHIN_S, SYMBOL, Pace, Scene, market, scene, until
-from test.process import START_WITHIN_S, Daemon, Exchange
+from test.blackbox.scene import (
+    ELSEWHERE,
+    START_WITHIN_S,
+    STOP_WITHIN_S,
+    SYMBOL,
+    Pace,
+    Scene,
+    market,
+    scene,
+    until,
+)
+from test.process import Daemon, Exchange
 
 Figures = dict[str, float]
 Kind = Callable[[Path, int, Pace], Figures]

@@ -10,12 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from test.blackbox.files import complaints
-from test.process import START_WITHIN_S, Daemon, Exchange, Folder, Json, Stage
+from test.process import Daemon, Exchange, Folder, Json, Stage
 
 QUOTES = 6
 BACK_WITHIN_S = 15.0
 """After the last trouble the quotes rest again by then, or a pause says why not."""
 STOP_WITHIN_S = 5.0
+START_WITHIN_S = 60.0
+"""Generous: many processes start on one machine at the same time."""
 _LOOK_EVERY_S = 0.2
 SYMBOL, ELSEWHERE = "BTCUSDT", "ETHUSDT"
 STRANGER = "by-hand"
@@ -210,7 +212,7 @@ def scene(path: Path, seed: int, pace: Pace, *, stranger_on: str = SYMBOL) -> It
 def market(seed: int) -> tuple[str, ...]:
     """Return the arguments of a venue whose market is quiet enough for many of them on one machine."""
     symbols = f"{SYMBOL},{ELSEWHERE}"
-    return ("--symbol", symbols, "--events-per-second", "5", "--seed", str(seed), "--latency-ms", "2")
+    return ("--symbol", symbols, "--events-per-second", "20", "--seed", str(seed), "--latency-ms", "2")
 
 
 def _folder(path: Path, rng: random.Random, pace: Pace, url: str) -> Folder:
@@ -220,6 +222,7 @@ def _folder(path: Path, rng: random.Random, pace: Pace, url: str) -> Folder:
             "orderbook_refresh_interval": 1,
             "refresh_mode": rng.choice(["amend", "replace"]),
         },
+        "order_management": {"modify_threshold": 0, "patience_bps_s": 0},  # something is always under way
         "execution": {"order_transport": rng.choice(["rest", "ws"])},
         "safety": {"dead_man_window_s": pace.window_s, "dead_man_refresh_s": pace.refresh_s},
     }
