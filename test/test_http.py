@@ -6,7 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.virtual_time import VirtualClock, run_virtual
+from test.blackbox.proxy import Proxy
 from utils.config_loader import Secret
 from utils.errors import (
     AuthFailed,
@@ -787,6 +788,33 @@ async def test_proxy_variables_and_cookies_are_not_used(monkeypatch: pytest.Monk
         for _ in range(2):
             assert (await transport.request("GET", "/x", "", {}, 5)).status == 200
     assert cookies == [None, None]
+
+
+async def test_one_dead_connection_is_enough_to_trust_none_of_its_age() -> None:
+    """After one request without an answer the next takes a new connection; one that waits on an old one goes on."""
+    together, release = asyncio.Barrier(2), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.path == "/together":
+            await together.wait()
+        if request.path == "/slow":
+            await release.wait()
+        return web.Response(text=request.path)
+
+    async with serving(handler) as origin, transport_to(origin) as direct:
+        with Proxy(urlsplit(origin).port or 0) as proxy:
+            async with transport_to(f"http://127.0.0.1:{proxy.port}") as transport:
+                await asyncio.gather(*(transport.request("GET", "/together", "", {}, 5) for _ in range(2)))
+                await asyncio.to_thread(proxy.swallow)
+                with pytest.raises(OutcomeUnknown):
+                    await transport.request("GET", "/x", "", {}, 0.2)
+                await asyncio.to_thread(proxy.heal)
+                assert (await transport.request("GET", "/x", "", {}, 2)).body == b"/x"
+        waiting = asyncio.ensure_future(direct.request("GET", "/slow", "", {}, 5))
+        with pytest.raises(OutcomeUnknown):
+            await direct.request("GET", "/slow", "", {}, 0.1)
+        release.set()
+        assert (await waiting).body == b"/slow"
 
 
 async def test_transport_may_be_closed_twice_and_before_its_first_use() -> None:

@@ -28,7 +28,7 @@ async def test_path_that_would_lead_to_another_host_is_not_sent(path: str) -> No
     transport = AiohttpTransport("https://fapi.binance.com")
     with pytest.raises((NotSent, ValueError)):
         await transport.request("GET", path, "", {"X-MBX-APIKEY": "k"}, 0.1)
-    assert transport._session is None
+    assert transport._sessions.present is None
     with pytest.raises((Disconnected, ValueError)):
         await SocketTransport("wss://fstream.binance.com").connect(path)
 

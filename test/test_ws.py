@@ -15,6 +15,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 
 from sim.virtual_time import VirtualClock, run_virtual
+from test.blackbox.proxy import Proxy
 from utils.errors import Disconnected, NotSent
 from utils.ws import Backoff, SocketTransport, Stream, WsConnection, rotation_age_s
 from utils.ws_governor import ConnectionGovernor
@@ -364,6 +365,24 @@ async def serving(
         transport = SocketTransport(f"ws://127.0.0.1:{port}/")
         yield transport
         await transport.close()
+
+
+async def test_farewell_that_is_broken_off_leaves_no_socket_open() -> None:
+    """On a connection that swallows everything, a stop does not wait for the other side's farewell."""
+
+    async def talk(server: ServerConnection) -> None:
+        await server.wait_closed()
+
+    async with serve(talk, "127.0.0.1", 0, close_timeout=0.1) as server:
+        with Proxy(server.sockets[0].getsockname()[1]) as proxy:
+            connection = await SocketTransport(f"ws://127.0.0.1:{proxy.port}").connect("/ws")
+            await asyncio.to_thread(proxy.swallow)
+            closing = asyncio.ensure_future(connection.close())
+            await asyncio.sleep(0.05)
+            assert not connection._connection.transport.is_closing()
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            assert connection._connection.transport.is_closing()
 
 
 async def test_socket_carries_messages_both_ways_and_the_target() -> None:

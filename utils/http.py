@@ -30,6 +30,7 @@ from utils.errors import (
     RateLimited,
     Refused,
 )
+from utils.http_sessions import HttpSessions
 from utils.signing import Signer
 from utils.tls import tls_context
 
@@ -68,7 +69,7 @@ class AiohttpTransport:
     def __init__(self, origin: str) -> None:
         self._origin = origin.rstrip("/")
         self._pinned = URL(self._origin).origin()
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = HttpSessions(self._session)
 
     async def request(
         self, method: str, path: str, query: str, headers: Mapping[str, str], timeout_s: float
@@ -79,9 +80,12 @@ class AiohttpTransport:
             raise NotSent(f"{method}: the request would go to another host than {self._origin}")
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self.CONNECT_TIMEOUT_S)
         try:
-            async with self._connected().request(
-                method, url, headers=headers, timeout=timeout, allow_redirects=False
-            ) as reply:
+            async with (
+                self._sessions.one() as session,
+                session.request(
+                    method, url, headers=headers, timeout=timeout, allow_redirects=False
+                ) as reply,
+            ):
                 lower = {name.lower(): value for name, value in reply.headers.items()}
                 return HttpResponse(reply.status, lower, await self._body(reply))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -101,26 +105,22 @@ class AiohttpTransport:
             parts.append(part)
         return b"".join(parts)
 
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            is_secure = self._pinned.scheme == "https"
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=32,
-                    keepalive_timeout=60,
-                    ssl=tls_context() if is_secure else True,
-                    family=socket.AF_INET if is_secure else socket.AF_UNSPEC,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        return self._session
+    def _session(self) -> aiohttp.ClientSession:
+        is_secure = self._pinned.scheme == "https"
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=32,
+                keepalive_timeout=60,
+                ssl=tls_context() if is_secure else True,
+                family=socket.AF_INET if is_secure else socket.AF_UNSPEC,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
 
     async def close(self) -> None:
         """Release the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._sessions.close()
 
 
 class Security(Enum):
