@@ -8,11 +8,16 @@ import msgspec
 from utils.durable import write_whole
 from utils.errors import StartRefused
 
+KEPT = 100
+"""So many earlier runs are remembered: their orders may still be met."""
+
 
 class _Boot(msgspec.Struct):
     """The content of the file of a symbol."""
 
     boot: int
+    earlier: list[int] = []
+    """The numbers before it, the latest last."""
 
 
 def next_boot(directory: Path, account: str, symbols: Sequence[str], now_ms: int) -> int:
@@ -27,7 +32,7 @@ def next_boot(directory: Path, account: str, symbols: Sequence[str], now_ms: int
     number = max([now_ms, *(_last(path) + 1 for path in paths)])
     try:
         for path in paths:
-            write_whole(path, msgspec.json.encode(_Boot(number)))
+            write_whole(path, msgspec.json.encode(_Boot(number, _numbers(path)[-KEPT:])))
     except OSError as error:
         raise StartRefused(
             f"state: {directory} cannot be written to ({error.strerror});"
@@ -36,9 +41,21 @@ def next_boot(directory: Path, account: str, symbols: Sequence[str], now_ms: int
     return number
 
 
+def earlier_boots(directory: Path, account: str, symbols: Sequence[str]) -> frozenset[int]:
+    """Return the numbers of the last runs of this account and these symbols, that of ``next_boot`` included."""
+    paths = [directory / f"boot-{account}-{symbol}.json" for symbol in symbols]
+    return frozenset(number for path in paths for number in _numbers(path))
+
+
 def _last(path: Path) -> int:
     """Return the last number; 0 if there was none, or it cannot be read: then the clock has to do."""
+    return max(_numbers(path), default=0)
+
+
+def _numbers(path: Path) -> list[int]:
+    """Return the numbers that a file holds, none if it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Boot).boot
+        found = msgspec.json.decode(path.read_bytes(), type=_Boot)
     except (OSError, msgspec.MsgspecError):
-        return 0
+        return []
+    return [*found.earlier, found.boot]

@@ -11,6 +11,14 @@ def is_ours(client_id: str) -> bool:
     return client_id.startswith(PREFIX)
 
 
+def boot_of(client_id: str) -> int | None:
+    """Return the number of the run that minted this id, None if it was not minted here."""
+    prefix, *parts = client_id.split("-")
+    if f"{prefix}-" != PREFIX or len(parts) != 3 or not all(parts) or not set(parts[1]) <= set(_BASE36):
+        return None
+    return int(parts[1], 36)
+
+
 class ClientIds:
     """Mints client ids that no other instance and no other run ever minted: prefix, instance, boot number, sequence.
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from core.amend_queue import AmendQueue
-from core.boot_number import next_boot
+from core.boot_number import earlier_boots, next_boot
 from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.day_file import DayFile
@@ -20,6 +20,7 @@ from core.execution import ExecutionEngine
 from core.exit_code import ExitCode
 from core.flatten import Terms
 from core.flattening import Flattening
+from core.foreign_writer import ForeignWriter
 from core.gate import STOPPING, Gate
 from core.gateway import Gateway
 from core.halt import HaltLatch
@@ -267,6 +268,19 @@ class Engine:
         for context in self.contexts:
             context.gate.listen(self.execution.amend_queue.recheck)
             context.gate.listen(gateway.lanes.recheck)
+        self.foreign = ForeignWriter(
+            self.contexts,
+            gateway,
+            self.gate,
+            self.bus,
+            wiring.clock,
+            boot=boot,
+            earlier=earlier_boots(
+                settings.state_directory, wiring.account, settings.symbols if wiring.is_shared else ()
+            ),
+            give_way=lambda reason: stop.ask(reason, failed=True),
+        )
+        self.execution.is_strangers = self.foreign.is_strangers
         self._build_workers(wiring, prepared.wallet_quote)
 
     def _watch_of_the_loop(self, wiring: Wiring) -> LoopWatch:
@@ -415,6 +429,7 @@ class Engine:
             self.journal,
             self.market,
             self.loop_watch,
+            self.foreign,
             self.risk,
             self.recovery,
             self.orders,
@@ -496,6 +511,8 @@ class Engine:
             log.warning("ending this run to begin another one")
             return ExitCode.STOPPED
         log.info("stopping: %s", self._stop.reason)
+        if self.foreign.gave_way:
+            return ExitCode.REFUSED
         return ExitCode.FAULT if self._stop.failed else ExitCode.STOPPED
 
     # --- the end ----------------------------------------------------------------------------------------------

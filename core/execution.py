@@ -67,6 +67,8 @@ class ExecutionEngine:
         self._recv_window_ms = recv_window_ms
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._place_again_ns = 0
+        self.is_strangers: Callable[[OrderReport], bool] = lambda _report: False
+        """Tells whether an order with our prefix was placed by somebody else who lives; whoever knows puts it here."""
         self._complained: dict[str, str] = {}
         self.on_refusal: Callable[[int], None] = _nobody
         """Called with the code of each refusal of a new order: it may say that rules or account have changed."""
@@ -232,10 +234,12 @@ class ExecutionEngine:
         return not resting and not context.orders.living()
 
     async def ours_at_exchange(self, context: SymbolContext) -> list[LiveOrder]:
-        """Return our orders that rest at the exchange; those not known here are taken up."""
+        """Return our orders that rest at the exchange; unknown ones are taken up, not those of a living stranger."""
         resting = []
         for report in await self._gateway.open_orders(context.rules, is_ours):
             known = context.orders.find(report.client_id)
+            if known is None and self.is_strangers(report):
+                continue
             order = context.orders.adopt(report, self._clock.monotonic_ns())
             if known is None:
                 log.warning("%s: found an order of an earlier run: %s", context.symbol, report.client_id)

@@ -6,7 +6,7 @@ goes wrong beside a request is logged if it can be, and the next step is taken.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -194,6 +194,14 @@ class Flattening:
                 closing.trouble = reason
         return False
 
+    def _ours_among(self, context: SymbolContext, resting: Sequence[OrderReport]) -> int:
+        """Return how many of these are ours: another instance's are its own to take out."""
+        execution, orders = self._execution, context.orders
+        return sum(
+            orders.find(report.client_id) is not None or not execution.is_strangers(report)
+            for report in resting
+        )
+
     async def _look(self, context: SymbolContext, closing: _Closing) -> Scene:
         """Return what is known now: position and open orders are asked for anew each time."""
         position, resting = await asyncio.gather(
@@ -208,7 +216,7 @@ class Flattening:
         is_held = position is not None and position.quantity != 0
         return Scene(
             quantity=position.quantity if position is not None else None,
-            resting=len(resting) if resting is not None else None,
+            resting=self._ours_among(context, resting) if resting is not None else None,
             in_flight=doubtful is not None,
             touch=await self._touch(context) if is_held else None,
             mark_price=position.mark_price if position is not None else Decimal(0),

@@ -147,4 +147,6 @@ class StreamAudit:
     def _is_unknown(self, context: SymbolContext, report: OrderReport) -> bool:
         """Tell whether an order that rests is not known, or believed not to exist; just ended ones may lag."""
         order = context.orders.find(report.client_id)
-        return order is None or (order.status.is_terminal and not order.end_is_reported)
+        if order is None:
+            return not self._execution.is_strangers(report)
+        return order.status.is_terminal and not order.end_is_reported

@@ -171,7 +171,7 @@ class UserEvents:
             report = wire.order_event_report(update, context.rules)
             if update.get("R"):
                 context.orders.note_taker(report)
-            elif not report.status.is_terminal:
+            elif not report.status.is_terminal and not self._execution.is_strangers(report):
                 self._on_doubt(
                     f"{context.symbol}: order {update['c']} carries our prefix but is not known here"
                 )

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import boot_number
-from core.boot_number import next_boot
+from core.boot_number import earlier_boots, next_boot
+from core.client_ids import ClientIds, boot_of
 from test.daemon import World, in_a_world
 from utils.errors import StartRefused
 
@@ -74,3 +75,18 @@ def test_ids_after_a_restart_with_the_clock_set_back_are_new_ones(tmp_path: Path
         assert len(boots) == 2
 
     in_a_world(tmp_path, story)
+
+
+@given(boot=st.integers(0, 2**53), count=st.integers(1, 40))
+def test_id_tells_which_run_minted_it(boot: int, count: int) -> None:
+    """An id that was not minted here tells nothing."""
+    ids = ClientIds("mm1", boot)
+    assert {boot_of(ids.mint()) for _ in range(count)} == {boot}
+    strange = ["", "qpmm-", "qpmm-of-another", "qpmm-mm1--1", "qpmm-mm1-1_0-1", "web_mm1-1-1", "qpmm-a-b-c-d"]
+    assert [boot_of(each) for each in strange] == [None] * len(strange)
+
+
+def test_last_hundred_runs_are_remembered(tmp_path: Path) -> None:
+    """And the present one."""
+    numbers = [next_boot(tmp_path, "live", ["BTCUSDT"], NOW_MS + start) for start in range(120)]
+    assert earlier_boots(tmp_path, "live", ["BTCUSDT"]) == set(numbers[-101:])

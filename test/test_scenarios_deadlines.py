@@ -93,7 +93,7 @@ def test_position_is_closed_in_time_while_a_reconciliation_hangs(tmp_path: Path)
             timeInForce="GTX",
             quantity="0.001",
             price="62000",
-            newClientOrderId="qpmm-of-another-run",
+            newClientOrderId="qpmm-of-another",
         )
         await asyncio.sleep(0.3)
         await _breach(world)
@@ -254,18 +254,30 @@ def test_stop_with_a_placement_that_gets_no_answer_is_verified(tmp_path: Path) -
     in_a_world(tmp_path, story)
 
 
-def test_stop_is_in_time_although_the_disk_hangs(tmp_path: Path) -> None:
-    """Metrics that never reach it are lost, and nothing else is."""
+class HangingDisk:
+    """A disk that takes what it is given until it hangs, for ever."""
 
-    async def hang(_work: Callable[[], None]) -> None:
-        await asyncio.sleep(100_000)
+    def __init__(self) -> None:
+        self.hangs = False
+
+    async def run(self, work: Callable[[], None]) -> None:
+        """Write, or never return."""
+        if self.hangs:
+            await asyncio.sleep(100_000)
+        work()
+
+
+def test_stop_is_in_time_although_the_disk_hangs(tmp_path: Path) -> None:
+    """Metrics that never reach it are lost; orders wait for a journal that takes them."""
 
     async def story(world: World) -> None:
-        world.run_blocking = hang
-        world.start()
+        disk = HangingDisk()
+        world.run_blocking = disk.run
+        world.start(refresh_config=REPLACING)
         await world.until_quoting()
-        await asyncio.sleep(12)
-        assert len(world.ours()) == 6
+        disk.hangs = True
+        await world.until(lambda: not world.ours(), 12)
+        await world.watch(12, orders=0)
         assert await _stop_within(world, 5) is ExitCode.STOPPED
         assert world.open_orders() == []
 
@@ -275,13 +287,12 @@ def test_stop_is_in_time_although_the_disk_hangs(tmp_path: Path) -> None:
 def test_position_is_closed_and_quoting_paused_although_the_disk_hangs(tmp_path: Path) -> None:
     """The halt cannot be written; it stands while the process lives."""
 
-    async def hang(_work: Callable[[], None]) -> None:
-        await asyncio.sleep(100_000)
-
     async def story(world: World) -> None:
-        world.run_blocking = hang
+        disk = HangingDisk()
+        world.run_blocking = disk.run
         world.start()
         await world.until_quoting()
+        disk.hangs = True
         await _breach(world)
         await world.until(lambda: not world.ours(), FLAT_WITHIN_S)
         await world.watch(30, orders=0)

@@ -1,0 +1,123 @@
+"""Two daemons on one account, each with a state directory of its own, so that no lock keeps them apart."""
+
+import asyncio
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from core.engine import ExitCode
+from core.foreign_writer import ForeignWriter
+
+from .daemon import World, in_a_world
+
+
+def another(world: World) -> World:
+    """Return a place for a second daemon on the same exchange and account."""
+    folder = world.folder / "elsewhere"
+    folder.mkdir()
+    return World(world.exchange, world.clock, folder, world.symbol)
+
+
+def boots(world: World) -> set[str]:
+    """Return which runs have an order that rests."""
+    return {order.client_order_id.split("-")[2] for order in world.ours()}
+
+
+def _all_are_new(world: World, before: int) -> bool:
+    """Tell whether six rest, none of which is among the first so many orders."""
+    return len(world.ours()) == 6 and min(order.order_id for order in world.ours()) > before
+
+
+def test_second_instance_refuses_and_the_first_quotes_on(tmp_path: Path) -> None:
+    """It ends with 2 and a sentence, has placed nothing, and the orders of the first are back."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        [first] = boots(world)
+        await asyncio.sleep(10)
+        second = another(world)
+        running = second.start()
+        async with asyncio.timeout(30):
+            assert await running is ExitCode.REFUSED
+        placed = {order["clientOrderId"].split("-")[2] for order in world.record()["orders"]}
+        assert placed == {first}
+        await world.until_quoting(10)
+        assert second.events("engine_event").count("stranger") == 1
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("engine_event").count("stranger") == 0
+
+    in_a_world(tmp_path, story)
+
+
+def test_first_instance_makes_way_when_the_second_did_not_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It quotes seldom, so that it looked dead. Never a war: the first alarms once, waits, and quotes on afterwards."""
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr(ForeignWriter, "CLEAN_S", 6.0)
+        world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
+        await world.until_quoting()
+        [first] = boots(world)
+        second = another(world)
+        second.start()
+        await world.until(
+            lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes"
+        )
+        await asyncio.sleep(20)
+        assert first not in boots(world)
+        assert len(world.ours()) == 6
+        assert world.engine is not None
+        assert any("another instance trades" in each for each in world.engine.gate.reasons)
+        cancelled = sum(order["status"] == "CANCELED" for order in world.record()["orders"])
+        assert cancelled < 20
+        assert await second.end() is ExitCode.STOPPED
+        await world.until(
+            lambda: boots(world) == {first} and len(world.ours()) == 6, 40, "quotes of the first"
+        )
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("engine_event").count("stranger") == 1
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_left_by_a_machine_that_is_gone_are_no_stranger(tmp_path: Path) -> None:
+    """Nothing is known of the run that placed them: a few seconds to make sure, then quotes."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        left = boots(world)
+        shutil.rmtree(world.folder / "state")
+        world.start()
+        took_s = await world.until(lambda: len(world.ours()) == 6 and not boots(world) & left, 20, "quotes")
+        assert took_s > 8
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("engine_event").count("stranger") == 0
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_left_by_earlier_runs_of_this_machine_hold_nothing_up(tmp_path: Path) -> None:
+    """Killed, and killed again: each start knows whose they are."""
+
+    async def story(world: World) -> None:
+        for _ in range(3):
+            world.start()
+            await world.until(lambda: len(world.ours()) == 6, 10)
+            await asyncio.sleep(1)
+            await world.vanish()
+            orders = world.count("orders")
+            world.start()
+            await world.until(partial(_all_are_new, world, orders), 8, "quotes")
+            await world.vanish()
+        world.start()
+        await world.until(lambda: len(world.ours()) == 6, 8)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("engine_event").count("stranger") == 0
+
+    in_a_world(tmp_path, story)
