@@ -35,6 +35,7 @@ from core.flatten_command import FlattenCommand, Report  # noqa: E402
 from core.gateway import Gateway  # noqa: E402
 from core.halt import HaltLatch  # noqa: E402
 from core.hardening import key_file_objection, leave_no_core, write_for_the_owner_only  # noqa: E402
+from core.instance_lock import is_held  # noqa: E402
 from core.kill_switch import KillSwitch  # noqa: E402
 from core.log_setup import Logs, guard_last_words, harmless  # noqa: E402
 from core.order_audit import Audit, OrderAudit, as_json, as_text  # noqa: E402
@@ -467,7 +468,9 @@ def _status(settings: Settings, *, as_object: bool) -> int:
     try:
         status = read_status(status_path(settings.state_directory, account, settings.symbols))
     except NoStatus as reason:
-        print(f"status: {reason} ({account}, {', '.join(settings.symbols)})")
+        is_there = any(is_held(settings.state_directory, account, symbol) for symbol in settings.symbols)
+        text = "a daemon is there, but does not tell: it is starting, ending or stuck" if is_there else reason
+        print(f"status: {text} ({account}, {', '.join(settings.symbols)})")
         return ExitCode.FAULT
     for line in [json.dumps(status, indent=2)] if as_object else status_text(status):
         _show(line)

@@ -7,7 +7,8 @@ The rules that every step keeps:
 3. No reading is not "flat": a position that could not be read is read again.
 4. The price is bounded, and the bound widens from order to order, up to ``Terms.max_slippage_bps``; at the deadline a
    market order is the last resort. Why: docs/risk.md.
-5. A request that was refused for good is not repeated as it was more than three times, and then once a minute.
+5. A request that was refused for good is not repeated as it was more than three times, and then once a minute; after
+   three refusals of whatever kind there are growing pauses.
 
 Source: binance-futures new order (reduceOnly), filters (PERCENT_PRICE, MIN_NOTIONAL), error codes.
 """
@@ -31,6 +32,8 @@ LADDER = 4
 """After so many orders the price has the whole slippage."""
 SAME_AGAIN = 3
 SAME_AGAIN_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.4, 5.0
+"""How long the close holds its breath after the third refusal in a row; twice as long after each further one."""
 BAND_MARGIN = Decimal("0.001")
 """How far inside of the price band a price is kept, as a fraction: the mark price moves meanwhile."""
 _BPS = Decimal(10_000)
@@ -115,6 +118,8 @@ class Efforts:
     _last: tuple[object, ...] = ()
     _same: int = 0
     _refused_s: float = 0.0
+    _in_a_row: int = 0
+    """Refusals since the last order that was taken."""
 
     def sent(self, close: Close, scene: Scene) -> None:
         """Note a closing order that is about to be sent."""
@@ -130,13 +135,20 @@ class Efforts:
             self.has_relearned = False
         self.refusal = code
         self._same += 1
+        self._in_a_row += 1
         self._refused_s = elapsed_s
+
+    def taken(self) -> None:
+        """Note that it was not refused."""
+        self._same = self._in_a_row = 0
 
     def may_repeat(self, close: Close, scene: Scene) -> bool:
         """Tell whether this order may be sent, as far as the same was refused before."""
-        if self._same < SAME_AGAIN or _request(close, scene) != self._last:
-            return True
-        return scene.elapsed_s - self._refused_s >= SAME_AGAIN_S
+        since_s = scene.elapsed_s - self._refused_s
+        if self._same >= SAME_AGAIN and _request(close, scene) == self._last:
+            return since_s >= SAME_AGAIN_S
+        more = self._in_a_row - SAME_AGAIN
+        return more < 0 or since_s >= min(FIRST_PAUSE_S * 2.0 ** min(more, 10), LONGEST_PAUSE_S)
 
 
 def _request(close: Close, scene: Scene) -> tuple[object, ...]:

@@ -23,6 +23,7 @@ from core.gateway import Gateway
 from core.instance_lock import InstanceLock, is_held
 from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
+from core.live_order import settled_ns as settled_ns_of
 from core.model import SymbolRules
 from core.preflight import keys_check, live_check
 from core.settings import QuoteSettings, Settings
@@ -121,10 +122,11 @@ class FlattenCommand:
                 raise StartRefused(f"{check.name}: {check.found}; {check.remedy}")
         with ExitStack() as held:
             locks = [held.enter_context(self._lock(symbol)) for symbol in settings.symbols]
+            after_crash = any(lock.was_left_running for lock in locks)
             contexts = await self._contexts()
             for lock in locks:
                 lock.mark_running()
-            reports = await self._all(contexts)
+            reports = await self._all(contexts, after_crash=after_crash)
             if all(report.result.is_done for report in reports):
                 for lock in locks:
                     lock.leave_clean()
@@ -157,7 +159,7 @@ class FlattenCommand:
         context.gate.close(GATE_KEY, "the position is being closed")
         return context
 
-    async def _all(self, contexts: list[SymbolContext]) -> list[Report]:
+    async def _all(self, contexts: list[SymbolContext], *, after_crash: bool) -> list[Report]:
         settings, wiring = self._settings, self._wiring
         bus = EventBus(wiring.clock)
         file = JournalFile(settings.state_directory, wiring.account, KEEP_DAYS)
@@ -181,7 +183,8 @@ class FlattenCommand:
         journal.started()
         reports = []
         try:
-            reports = list(await asyncio.gather(*(self._one(each, flattening) for each in contexts)))
+            work = (self._one(each, flattening, after_crash=after_crash) for each in contexts)
+            reports = list(await asyncio.gather(*work))
         finally:
             if reports and all(report.result.is_done for report in reports):
                 journal.stopped()
@@ -196,8 +199,12 @@ class FlattenCommand:
         except TimeoutError:
             log.error("the journal of orders could not be written in time")
 
-    async def _one(self, context: SymbolContext, flattening: Flattening) -> Report:
-        """Close one symbol, round by round, until that is verified or the time is over."""
+    async def _one(self, context: SymbolContext, flattening: Flattening, *, after_crash: bool) -> Report:
+        """Close one symbol, round by round, until that is verified or the time is over.
+
+        After a crash it is looked at once more when nothing that the last run sent is executed any more.
+        """
+        settled_ns = settled_ns_of(self._wiring.clock.monotonic_ns(), self._wiring.rest.recv_window_ms)
         began_ms = self._gateway.rest.server_clock.time_ms()
         found, before = await self._first_look(context)
         until_ns = self._wiring.clock.monotonic_ns() + int(self.DEADLINE_S * 1e9)
@@ -205,7 +212,11 @@ class FlattenCommand:
         while True:
             result = await flattening.flatten(context)
             orders += result.orders
-            if result.is_done or self._wiring.clock.monotonic_ns() >= until_ns:
+            now_ns = self._wiring.clock.monotonic_ns()
+            if result.is_done and after_crash and now_ns < settled_ns:
+                await asyncio.sleep((settled_ns - now_ns) / 1e9)
+                continue
+            if result.is_done or now_ns >= until_ns:
                 break
             log.warning("%s: not closed yet: %s", context.symbol, result.trouble)
             await asyncio.sleep(self.PAUSE_S)

@@ -20,7 +20,7 @@ from core.gateway import MAX_CANCEL_BATCH, Gateway
 from core.live_order import LiveOrder, settled_ns
 from core.model import OrderReport, OrderStatus, SymbolRules
 from utils.clock import Clock
-from utils.errors import ExchangeError, NotSent, Refused
+from utils.errors import ExchangeError, NotSent, Overloaded, Refused
 from utils.quietly import quietly
 
 log = logging.getLogger(__name__)
@@ -242,16 +242,17 @@ class Flattening:
         closing.trouble = "unknown whether a closing order was executed"
         try:
             report = await self._execution.close(context, order)
+        except (NotSent, Overloaded) as error:
+            closing.doubtful = None
+            closing.trouble = f"the closing order was not taken: {error}"
         except Refused as error:
             closing.doubtful = None
             efforts.refused(error.code, scene.elapsed_s)
             closing.trouble = f"the closing order was refused: {error}"
-        except NotSent as error:
-            closing.doubtful = None
-            closing.trouble = f"the closing order was not sent: {error}"
         except Exception as error:  # noqa: BLE001 - whatever it was, the exchange is asked what became of the order
             closing.trouble = f"unknown whether a closing order was executed ({error}); asking"
         else:
+            efforts.taken()
             closing.doubtful = None if report.status.is_terminal else order
             closing.trouble = "the closing orders find too few on the other side"
             return report.executed_lots >= lots

@@ -176,8 +176,10 @@ class RiskController:
         return read is not None and read.quantity == known_position(context) and bool(called.reason)
 
     def _notional(self, context: SymbolContext) -> Decimal:
-        price = context.state.risk_price(context.rules)
-        return position_notional_quote(context.ledger.position_quantity, price)
+        """Return what the position is worth, as the exchange reported it last."""
+        reading, price = context.state.exchange_position, context.state.risk_price(context.rules)
+        held = reading.quantity if reading is not None else context.ledger.position_quantity
+        return position_notional_quote(held, price)
 
     async def _check(self, context: SymbolContext) -> bool:
         """Read the position and do what it calls for; return whether it could be read."""

@@ -99,7 +99,10 @@ class Venue:
     def take(self, close: Close, efforts: Efforts) -> None:
         """Let a closing order meet its fate."""
         reduced = min(close.lots, abs(self.lots))
-        match self.fates.pop() if self.fates else "filled":
+        fate = self.fates.pop() if self.fates else "filled"
+        if not isinstance(fate, int):
+            efforts.taken()
+        match fate:
             case int(code):
                 efforts.refused(code, self.now_s)
             case "nothing":
@@ -124,7 +127,7 @@ class Venue:
 def test_close_never_turns_and_always_ends(lots: int, fates: list[object], executes: bool) -> None:
     """Whatever becomes of up to twelve closing orders, each one only reduces, and in the end nothing is held."""
     venue, efforts = Venue(lots, fates), Efforts()
-    for _ in range(200):
+    for _ in range(500):
         at = venue.look()
         now = step(at, efforts)
         if isinstance(now, Done):
@@ -200,7 +203,7 @@ def test_nothing_is_sent_while_one_order_is_in_doubt_or_orders_rest() -> None:
 
 
 def test_same_order_is_not_repeated_for_ever_after_a_refusal() -> None:
-    """Three times, then once a minute; at another price or for another size at once."""
+    """Three times, then once a minute; at another price or for another size after a pause."""
     late = scene(elapsed_s=6.0)
     efforts = Efforts()
     for _ in range(SAME_AGAIN):
@@ -209,8 +212,9 @@ def test_same_order_is_not_repeated_for_ever_after_a_refusal() -> None:
         efforts.sent(Close(Side.SELL, 40, None), late)
         efforts.refused(-2022, 6.0)
     assert isinstance(step(late, efforts), Wait)
-    assert isinstance(step(scene("0.039", elapsed_s=6.0), efforts), Close)
-    assert isinstance(step(scene(elapsed_s=6.0, touch=(1, 2)), efforts), Close)
+    assert isinstance(step(scene("0.039", elapsed_s=6.3), efforts), Wait)
+    assert isinstance(step(scene("0.039", elapsed_s=6.4), efforts), Close)
+    assert isinstance(step(scene(elapsed_s=6.4, touch=(1, 2)), efforts), Close)
     assert isinstance(step(scene(elapsed_s=66.1), efforts), Close)
 
 

@@ -1,0 +1,94 @@
+"""``flatten`` without a daemon, in virtual time: after a crash, through trouble, and when it cannot be done."""
+
+import asyncio
+import random
+from decimal import Decimal
+from pathlib import Path
+
+from core.engine import Wiring
+from core.flatten_command import FlattenCommand, Report
+from core.state import SharedState
+from sim.transport import InMemoryHttp, InMemoryWs
+from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, untouched
+from utils.http import BinanceRest, HttpResponse
+
+
+async def flatten(world: World) -> Report:
+    """Run the command on the world's account and state directory."""
+    http = TamperedHttp(InMemoryHttp(world.link), lambda sent: world.tamper(sent))
+    wiring = Wiring(
+        state=SharedState(),
+        rest=BinanceRest(http, world.clock, api_key=KEY, api_secret=SECRET, timeout_s=1.0),
+        wallet=None,
+        streams=InMemoryWs(world.link),
+        clock=world.clock,
+        rng=random.Random(1),
+        run_blocking=asyncio.to_thread,
+        account="paper-test",
+        is_shared=True,
+        has_keys=True,
+        live_confirmed=False,
+    )
+    [report] = await FlattenCommand(world.settings(), wiring).run()
+    return report
+
+
+def test_order_that_lands_after_the_crash_is_found_too(tmp_path: Path) -> None:
+    """What a killed daemon had just sent may be executed within its receive window: it is looked at once more then."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="SELL", quantity="0.010")
+        await world.vanish()
+        running = asyncio.ensure_future(flatten(world))
+        await asyncio.sleep(1.5)
+        assert not running.done()
+        assert (world.position(), world.ours()) == (0, [])
+        late = {"type": "LIMIT", "timeInForce": "GTX", "price": "60000.0", "quantity": "0.003"}
+        await world.other_client(
+            "POST",
+            "/fapi/v1/order",
+            symbol=world.symbol,
+            side="BUY",
+            newClientOrderId="qpmm-mm1-straggler",
+            **late,
+        )
+        report = await running
+        assert (report.before, report.found) == (Decimal("-0.010"), 6)
+        assert report.result.is_done
+        assert not world.ours()
+        assert (await world.audit()).is_running is False
+
+    in_a_world(tmp_path, story)
+
+
+def test_close_that_never_succeeds_ends_and_says_what_is_in_the_way(tmp_path: Path) -> None:
+    """Every closing order is refused: after a minute it gives up, with the quotes out and the reason said."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        sent: list[str] = []
+
+        async def refuse(request: Sent) -> HttpResponse | None:
+            if "reduceOnly=true" in request.query:
+                sent.append(request.query)
+                return HttpResponse(400, {}, b'{"code":-4400,"msg":"Quantitative rules"}')
+            return None
+
+        world.tamper = refuse
+        report = await flatten(world)
+        assert not report.result.is_flat
+        assert report.result.is_out
+        assert 60 < world.now_s < 90
+        assert 10 < len(sent) < 25
+        orders, position = report.lines()
+        assert orders == "BTCUSDT: no order of ours rested; none rests now (verified)"
+        assert position.startswith("BTCUSDT: NOT VERIFIED that the position is closed (it was 0.010 BTC): ")
+        assert "-4400" in position
+        world.tamper = untouched
+        report = await flatten(world)
+        assert report.result.is_done
+        assert world.position() == 0
+
+    in_a_world(tmp_path, story)
