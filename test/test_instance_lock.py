@@ -116,7 +116,7 @@ def test_second_daemon_ends_with_two_and_the_first_goes_on(tmp_path: Path) -> No
         folder = stage.folder(exchange)
         first = stage.quoting(exchange, folder)
         second = stage.daemon(folder)
-        assert second.wait(10) == 2
+        assert second.wait(30) == 2
         assert f"refused to start: {REFUSAL}" in second.err
         assert "Traceback" not in second.err
         eventually(lambda: len(exchange.open_orders()) == 6, 5, "the first does not quote any more")

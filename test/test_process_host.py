@@ -23,13 +23,13 @@ def test_signal_and_file_halt_until_resume(tmp_path: Path) -> None:
         eventually(lambda: "HALT: SIGUSR1 received" in daemon.err, OUT_WITHIN_S, "nothing was said")
         assert daemon.end(signal.SIGTERM) == 4
         halted = stage.daemon(folder)
-        assert halted.wait(5) == 4
+        assert halted.wait(30) == 4
         assert "is halted (SIGUSR1 received)" in halted.err
 
         file = folder.path / "state" / "HALT"
         file.touch()
         resume = stage.daemon(folder, "resume")
-        assert (resume.wait(5), resume.err) == (0, "")
+        assert (resume.wait(30), resume.err) == (0, "")
         assert f"{file} removed" in resume.out
         assert not file.exists()
 
@@ -76,7 +76,7 @@ def test_service_manager_hears_of_start_progress_and_stop(
         daemon.send(signal.SIGTERM)
         while not heard[-1].startswith("STOPPING=1\n"):
             heard.append(manager.recv(4096).decode())
-        assert daemon.wait(5) == 0
+        assert daemon.wait(30) == 0
 
 
 def test_daemon_that_is_killed_again_and_again_waits_before_it_starts(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_daemon_that_is_killed_again_and_again_waits_before_it_starts(tmp_path: 
         waiting = stage.daemon(folder)
         eventually(lambda: "waiting for 5 s before this one begins" in waiting.err, 10, "it did not wait")
         assert waiting.end(signal.SIGTERM) == 0
-        assert stage.daemon(folder, "resume").wait(5) == 0
+        assert stage.daemon(folder, "resume").wait(30) == 0
         again = stage.daemon(folder)
         eventually(lambda: "passive_market_maker on paper" in again.err, 4, "it waited")
         again.send(signal.SIGTERM)
-        again.wait(5)
+        again.wait(30)

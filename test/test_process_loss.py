@@ -31,7 +31,7 @@ def test_loss_halts_and_only_accepting_it_or_a_new_day_lets_the_daemon_quote_aga
         orders = len(exchange.record()["orders"])
 
         resume = stage.daemon(folder, "resume")
-        assert resume.wait(10) == 0
+        assert resume.wait(30) == 0
         assert "BTCUSDT: halt cleared (today's result is -" in resume.out
         assert "BTCUSDT: today's loss limit still stands: -" in resume.out
         assert "`python main.py resume --accept-loss`" in resume.out
@@ -41,7 +41,7 @@ def test_loss_halts_and_only_accepting_it_or_a_new_day_lets_the_daemon_quote_aga
         assert len(exchange.record()["orders"]) == orders
 
         resume = stage.daemon(folder, "resume", "--accept-loss")
-        assert resume.wait(10) == 0
+        assert resume.wait(30) == 0
         assert "is accepted; the count of the loss limit begins anew" in resume.out
         assert "is accepted; the count of the loss limit begins anew" in folder.log
         assert stage.quoting(exchange, folder).end(signal.SIGTERM) == 0
@@ -51,5 +51,5 @@ def test_accepting_a_loss_belongs_to_resume(tmp_path: Path) -> None:
     """With any other command it is a bad command line."""
     with Stage(tmp_path) as stage:
         daemon = stage.daemon(stage.folder(), "check", "--accept-loss")
-        assert daemon.wait(10) == 2
+        assert daemon.wait(30) == 2
         assert "--accept-loss belongs to the command resume" in daemon.err

@@ -120,11 +120,11 @@ def test_orders_of_a_daemon_that_never_ran_are_none(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
         folder = stage.folder()
         shown = stage.daemon(folder, "orders")
-        assert (shown.wait(10), shown.err) == (0, "")
+        assert (shown.wait(30), shown.err) == (0, "")
         assert (
             shown.out
             == "paper-embedded: 0 orders by the journal alone (as asked): none; every order is accounted for\n"
         )
         refused = stage.daemon(folder, "check", "--json")
-        assert refused.wait(10) == 2
+        assert refused.wait(30) == 2
         assert "--audit and --json belong to the command orders" in refused.err

@@ -254,5 +254,5 @@ def test_log_folder_that_cannot_be_made_costs_the_logs_and_not_the_run(
 def test_help_explains_every_command(stage: Stage, tmp_path: Path) -> None:
     """And what each option does, from anywhere."""
     daemon = stage.daemon(stage.folder(), "--help", cwd=tmp_path)
-    assert (daemon.wait(5), daemon.err) == (0, "")
+    assert (daemon.wait(30), daemon.err) == (0, "")
     assert all(word in daemon.out for word in ("check", "resume", "--duration", "--live", "--config"))

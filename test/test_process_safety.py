@@ -44,16 +44,17 @@ def test_position_over_the_limit_is_closed_and_quoting_paused_for_good(tmp_path:
         assert len(exchange.record()["orders"]) == orders
         assert daemon.end(signal.SIGTERM) == 4
 
-        assert stage.daemon(folder).wait(5) == 4  # by itself
+        assert stage.daemon(folder).wait(30) == 4  # by itself
         assert len(exchange.record()["orders"]) == orders
         resume = stage.daemon(folder, "resume")
-        assert (resume.wait(5), resume.err) == (0, "")
+        assert (resume.wait(30), resume.err) == (0, "")
         assert "BTCUSDT: halt cleared (position" in resume.out
 
         assert stage.quoting(exchange, folder).end(signal.SIGTERM) == 0
         _assert_closing_was_reduce_only(exchange, "SELL")
         steps = [row["sub_type"] for row in folder.rows("risk_event")]
-        assert [step for step in steps if step not in ("posture", "day")][:3] == ["limits", "breach", "flat"]
+        besides = ("posture", "day", "foreign_trade")
+        assert [step for step in steps if step not in besides][:3] == ["limits", "breach", "flat"]
 
 
 def _is_paused(folder: Folder) -> bool:
@@ -76,7 +77,7 @@ def test_resume_while_the_daemon_runs_lets_it_quote_again(tmp_path: Path) -> Non
         exchange.fill("SELL", "0.05")
         eventually(lambda: position(exchange) == 0 and not exchange.open_orders(), 5, "it is not flat")
         eventually(lambda: "the position is closed" in daemon.err, 2, "it did not say so")
-        assert stage.daemon(folder, "resume").wait(5) == 0
+        assert stage.daemon(folder, "resume").wait(30) == 0
         eventually(lambda: len(exchange.open_orders()) == 6, 5, "it does not quote again")
         assert daemon.end(signal.SIGTERM) == 0
         _assert_closing_was_reduce_only(exchange, "BUY")
@@ -98,7 +99,7 @@ def test_keys_are_nowhere_to_be_seen(tmp_path: Path) -> None:
         connected = "account stream connected"
         eventually(lambda: daemon.err.count(connected) == 2, 8, "it did not reconnect")
         check = stage.daemon(folder, "check")
-        assert check.wait(5) == 0
+        assert check.wait(30) == 0
         assert daemon.end(signal.SIGTERM) == 0
         metrics = "".join(path.read_text() for path in folder.logs.glob("*.csv"))
         for text in (command_line, folder.log, metrics, daemon.out, daemon.err, check.out, check.err):
