@@ -5,6 +5,7 @@ It runs inside of a copy of the project, so that the simulation there meets the 
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=0.1)
     parser.add_argument("--faults-per-hour", type=float, default=600)
     options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)  # of hundreds of storms nobody reads it
     for seed in range(options.first, options.first + options.seeds):
         outcome = run_seed(
             seed,

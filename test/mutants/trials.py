@@ -91,6 +91,8 @@ def hunted(copy: Path, control: Path, mutant: Mutant, hunt: Hunt, run: RunPython
     A seed that violates an invariant on the control as well says nothing of the mutant, and the next ones are tried.
     """
     first, spent_s = 1, 0.0
+    if not mutant.kinds:
+        return Verdict(False, "no fault of the simulation brings it about")
     while first <= hunt.seeds and spent_s < HUNT_TIMEOUT_S:
         found = run(copy, _hunt_arguments(mutant, hunt, first, hunt.seeds), HUNT_TIMEOUT_S - spent_s)
         spent_s += found.seconds
