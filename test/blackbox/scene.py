@@ -163,6 +163,12 @@ class Scene:
         """Have the next daemon look for the venue at that port of this machine."""
         (self.folder.path / ".env").write_text(f"PAPER_URL=http://127.0.0.1:{port}\n")
 
+    def elsewhere(self) -> Folder:
+        """Return the folder of a daemon on another machine: the same settings, and nothing known of the first."""
+        own = ("logging", "state_directory")
+        config = {name: value for name, value in self.folder.config.items() if name not in own}
+        return Folder(self.stage.path / "elsewhere", config, {"PAPER_URL": self.exchange.url})
+
     def stop(self, daemon: Daemon) -> None:
         """End the daemon by SIGTERM: 0, and zero orders, which it has verified."""
         began_s = time.time()
