@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import main
 from core.crash_count import LONGEST_WAIT_S, WINDOW_MS, CrashCount, Ends, crashes, wait_s
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.restarts import Restarts
+from core.settings import settings_from
 from core.shutdown import StopRequest
+from core.systemd import to_nobody
 from sim.virtual_time import VirtualClock, run_virtual
+from utils.config_loader import get_config
 from utils.errors import NotSent, StartRefused
 
 NOW_MS = 1_790_000_000_000
@@ -143,3 +147,17 @@ def test_stop_while_a_start_waits_ends_it_at_once(tmp_path: Path) -> None:
         assert len(runs.count.read().crashed) == 4
 
     run_virtual(story)
+
+
+@pytest.mark.parametrize(
+    ("url", "most", "is_counted"),
+    [("http://127.0.0.1:1", 3, True), ("http://127.0.0.1:1", 0, False), ("", 3, False)],
+)
+def test_ends_are_counted_where_somebody_could_be_hammered(
+    tmp_path: Path, url: str, most: int, is_counted: bool
+) -> None:
+    """Not on the embedded exchange, and not where the configuration says so."""
+    (tmp_path / ".env").write_text(f"PAPER_URL={url}\n" if url else "")
+    (tmp_path / "config.yaml").write_text(f"safety: {{max_crashes_per_hour: {most}}}\n")
+    settings = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
+    assert (main._restarts(settings, to_nobody) is not None) is is_counted
