@@ -48,6 +48,7 @@ class ExecutionEngine:
     """
 
     WITHDRAW_PAUSE_S = 0.25
+    LONGEST_WITHDRAW_PAUSE_S = 1.0
 
     def __init__(
         self,
@@ -205,14 +206,17 @@ class ExecutionEngine:
     async def withdraw(self, context: SymbolContext, deadline_s: float) -> bool:
         """Cancel all orders of ours on the symbol until the exchange confirms that none rests; return whether it did.
 
-        Finds orders that an earlier run left, too. Orders of others are not touched.
+        Finds orders that an earlier run left, too. Orders of others are not touched. Attempts come ever slower, down to
+        one a second: what the exchange refuses to do it refuses four times a second as well.
         """
+        pause_s = self.WITHDRAW_PAUSE_S
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
                     if await self._withdraw_once(context):
                         return True
-                    await asyncio.sleep(self.WITHDRAW_PAUSE_S)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, self.LONGEST_WITHDRAW_PAUSE_S)
         except TimeoutError:
             return False
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.engine import ExitCode
-from test.daemon import Sent, World, in_a_world
+from test.daemon import Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse
 
 RESTLESS: dict[str, Any] = {
@@ -169,3 +169,26 @@ def test_quotes_wait_for_the_reserve_and_cancels_do_not(tmp_path: Path) -> None:
         assert world.ours() == []
 
     in_a_world(tmp_path, story)
+
+
+def test_withdrawal_that_the_exchange_refuses_is_tried_ever_slower(tmp_path: Path) -> None:
+    """Down to once a second: what is refused for good is refused four times a second as well."""
+    asked_s: list[float] = []
+
+    async def story(world: World) -> None:
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            if sent.path != "/fapi/v1/openOrders":
+                return None
+            asked_s.append(world.now_s)
+            return json_reply(400, {"code": -1121, "msg": "Invalid symbol."})
+
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        async with context.lock:
+            world.tamper = refuse
+            assert not await world.engine.execution.withdraw(context, 10)
+
+    in_a_world(tmp_path, story)
+    assert 8 <= len(asked_s) <= 20  # an audit asks, too; at four a second they would be 43

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sim.fault_file import parse_fault
+from sim.orders import Side
 from sim.virtual_time import VirtualTimeLoop
 from test.daemon import Sent, World
 from test.simulation.kinds import DAEMON, MARKET
@@ -115,8 +116,8 @@ class Nemesis:
         self._set_clock(0)
         if self.fired_at_exchange("leverage"):  # a person puts the account back as the configuration has it
             self._do_at_exchange("leverage", leverage=5)
-        if self.fired_at_exchange("margin-type"):
-            self._do_at_exchange("margin-type", margin_type="CROSSED")
+        if self._world.symbol in self._world.exchange._venue.account.isolated:
+            self._cross_margin_again()
 
     def struck_within(self, seconds: float, *kinds: str) -> bool:
         """Tell whether one of these kinds was in force, or struck, within so many seconds."""
@@ -165,7 +166,11 @@ class Nemesis:
         if latency_s:
             await asyncio.sleep(latency_s)
         reply = await sent.deliver()
-        if harm is not None and harm.kind == "twice" and sent.method in ("PUT", "DELETE"):
+        if (
+            harm is not None
+            and harm.kind == "twice"
+            and (sent.is_order() or sent.method in ("PUT", "DELETE"))
+        ):
             reply = self._rng.choice([reply, await sent.deliver()])
         if latency_s:
             await asyncio.sleep(latency_s)
@@ -261,6 +266,16 @@ class Nemesis:
     def _person_order(self, fault: TimedFault) -> None:
         values = {"side": fault.values["side"], "quantity": fault.values["quantity"]}
         self._do_at_exchange("foreign-order", away_bps="200", new_client_id="of-a-person", **values)
+
+    def _cross_margin_again(self) -> None:
+        """Do what a person has to do for it: cancel what rests, close the position, and change the margin type."""
+        venue, now_ms = self._world.exchange._venue, self._world.clock.time_ms()
+        instrument = venue.instruments[self._world.symbol]
+        venue.desk.cancel_all(instrument, now_ms)
+        if lots := venue.account.positions[self._world.symbol].lots:
+            side = Side.SELL if lots > 0 else Side.BUY
+            venue.desk.foreign_fill(instrument, side, abs(lots), now_ms)
+        self._do_at_exchange("margin-type", margin_type="CROSSED")
 
     def _do_at_exchange(self, kind: str, **values: Any) -> None:
         rule = parse_fault({"fault": kind, **{name: _text(each) for name, each in values.items()}})

@@ -54,7 +54,7 @@ _CHANGED_CLOCKS = (
 )
 _KEPT_REFUSALS = 300
 _REFUSALS_A_MINUTE = 4
-_CANCELS_A_MINUTE = 60
+_CANCELS_A_MINUTE = 100
 
 
 class SendingRules:
@@ -199,7 +199,7 @@ class SendingRules:
         """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
 
         A cancel has to be tried until nothing rests, the dead-man switch until it is armed, a closing order until the
-        position is flat, whatever the answer: for those 60 a minute are the bound on attempts.
+        position is flat, whatever the answer: for those 100 a minute are the bound on attempts.
         """
         params = Params.of_request(request.query, request.body)
         cause = (request.method, request.path, code, *(params.text_or(name, "") for name in _INTENT))
