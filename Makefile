@@ -20,7 +20,7 @@ run:
 
 test:
 	@sh deploy/environment.sh requirements-dev.lock
-	.venv/bin/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+	.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 demo:
 	@sh deploy/environment.sh requirements-demo.lock

@@ -1,6 +1,7 @@
 """What all tests share: the recordings, the seeds, and a clean shared state."""
 
 import os
+import re
 import secrets
 import sys
 from collections.abc import Generator, Iterator
@@ -18,16 +19,20 @@ hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None, p
 hypothesis.settings.load_profile("deep" if os.environ.get("QUANT_PMM_DEEP") == "1" else "fast")
 
 
+LONG_FILES = re.compile(r"test_(simulation|blackbox|demos|soak|process_\w+|scenarios_\w+)\.py")
+"""What takes a minute, or mostly waits. A file goes to one worker, with what its tests share, and these begin first."""
+
 _TRACES_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a scenario with several sets of parameters, the coverage of the first is measured.
+    """Long files come first; and of a scenario with several sets of parameters, the coverage of the first is measured.
 
     What is traced takes three times as long. The other sets, and all tests marked ``no_cover``, are there for what
     they prove, and not for lines that nothing else reaches: they run as fast as the program does.
     """
+    items.sort(key=lambda item: LONG_FILES.fullmatch(item.path.name) is None)
     measured: set[tuple[Path, str]] = set()
     for item in items:
         if isinstance(item, pytest.Function) and item.path.name.startswith("test_scenarios_"):

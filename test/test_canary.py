@@ -28,6 +28,8 @@ from utils.http import HttpTransport
 from utils.redaction import redactor
 from utils.ws import WsTransport
 
+pytestmark = pytest.mark.no_cover
+
 MOST_RUNS = 150
 PAUSE_S = 20.0
 """Virtual time between two runs, in which the exchange forgives some of the requests of the last one."""

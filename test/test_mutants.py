@@ -14,6 +14,8 @@ from test.mutants.trials import Hunt, Result, Verdict, hunted, scenario_verdict
 from test.mutants.workshop import Run
 from test.simulation.kinds import ALL
 
+pytestmark = pytest.mark.no_cover
+
 P1 = [
     *("ORD-01", "ORD-02", "ORD-03", "ORD-04", "ORD-05", "ORD-09"),
     *("LIF-01", "LIF-03", "LIF-04", "LIF-06", "LIF-09"),

@@ -14,6 +14,8 @@ import pytest
 from core.status_socket import read_status, status_path
 from test.process import START_WITHIN_S, Exchange, Folder, Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 COMMAND_WITHIN_S = 15.0
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from test.process import Stage, eventually
 
+pytestmark = pytest.mark.no_cover
+
 OUT_WITHIN_S = 2.0
 
 

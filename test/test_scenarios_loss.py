@@ -483,6 +483,7 @@ EVERYTHING = """
 """
 
 
+@pytest.mark.no_cover
 def test_quarter_of_an_hour_of_everything_ends_with_books_equal_to_the_exchanges(tmp_path: Path) -> None:
     """A flash crash, jumps, funding, resets, a loss halt that is accepted and resumed, a kill: every cent is known."""
     events = tmp_path / "events.yaml"

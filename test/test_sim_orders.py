@@ -613,6 +613,7 @@ def test_at_most_ten_orders_are_cancelled_at_once() -> None:
 # Queries
 
 
+@pytest.mark.no_cover
 def test_old_unfilled_orders_are_forgotten() -> None:
     """Cancelled without fills: not found three days later; filled: still there, until 90 days (facts 3.3)."""
     rig = Rig()

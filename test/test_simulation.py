@@ -18,6 +18,8 @@ from test.simulation.run import Outcome, run_plan, run_seed
 from test.simulation.shrink import Shrinker
 from test.simulation.swarm import draw_kinds, draw_plan
 
+pytestmark = pytest.mark.no_cover
+
 REGRESSIONS = sorted((Path(__file__).parent / "simulation" / "regressions").glob("*.yaml"))
 SHORT = Plan(seed=3, rounds=1, round_s=60, storm_s=30)
 
