@@ -23,7 +23,7 @@ _NS_PER_MS = 1_000_000
 _TASKS_NAMED = 8
 # Asking the operating system for signals and sockets costs as much as a turn of the loop. It is asked before a long
 # jump, every so many turns, and before each jump while there are sockets.
-_LONG_JUMP_NS = 50 * _NS_PER_MS
+_LONG_JUMP_NS = 500 * _NS_PER_MS
 _TURNS_BETWEEN_POLLS = 64
 # So many cancelled timers may wait for their time before they are looked for among the others.
 _CANCELLED_KEPT = 100
