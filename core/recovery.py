@@ -120,7 +120,7 @@ class RecoveryManager:
             on_message=self._events.receive,
             on_up=self._stream_up,
             on_down=self._stream_down,
-            on_rotated=lambda: bus.publish(ConnectionEvent("account", ConnectionKind.ROTATED)),
+            on_rotated=self._stream_rotated,
             max_age_s=rotation_age_s(rng),
         )
         self.audit = StreamAudit(
@@ -176,6 +176,12 @@ class RecoveryManager:
             context.stream_is_proven = False
         self._bus.publish(ConnectionEvent("account", ConnectionKind.UP))
         self.request_reconcile("the account stream is up")
+
+    def _stream_rotated(self) -> None:
+        """Have the next quote prove the new connection: it may have been taken while there was nothing to say."""
+        for context in self._contexts:
+            context.stream_is_proven = False
+        self._bus.publish(ConnectionEvent("account", ConnectionKind.ROTATED))
 
     def _stream_down(self, reason: str) -> None:
         self._bus.publish(ConnectionEvent("account", ConnectionKind.DOWN, reason))

@@ -177,6 +177,8 @@ class UserEvents:
                 )
 
     def _account_update(self, event: dict[str, Any]) -> None:
+        if event["a"]["m"] == "MARGIN_TYPE_CHANGE":
+            self._on_config("margin type")
         for entry in wire.cash_event(event):
             self._on_cash(entry)
 

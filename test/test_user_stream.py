@@ -453,6 +453,13 @@ def test_what_others_change_of_the_account_is_passed_on(event: dict[str, Any], c
     assert (bench.changes, bench.doubts) == ([change], [])
 
 
+def test_change_of_the_margin_type_is_passed_on() -> None:
+    """It comes as an update of the account, and moves no money."""
+    bench = Bench()
+    bench.receive(funding("0", m="MARGIN_TYPE_CHANGE"))
+    assert (bench.changes, bench.doubts, bench.btc.ledger.funding_quote) == (["margin type"], [], 0)
+
+
 def test_expired_listen_key_is_told_at_once() -> None:
     """The socket stays open and silent."""
     bench = Bench()
