@@ -19,6 +19,9 @@ from utils.errors import ExchangeError
 from utils.http import HttpResponse
 
 _NS = 1_000_000_000
+LEVERAGE = 5
+NOTICED_AFTER_S = 15.0
+"""A person puts the account's settings back so long after somebody has changed them."""
 _PHASES = ("fall_s", "stay_s", "recover_s")
 
 
@@ -97,6 +100,8 @@ class Nemesis:
             values = {name: _text(value) for name, value in fault.values.items()}
             rule = parse_fault({"fault": fault.kind, **values}, f"fault at {fault.at_s} s")
             self._world.exchange.inject(rule, self._world.clock.time_ms())
+            if fault.kind in ("leverage", "margin-type"):
+                asyncio.get_running_loop().call_later(NOTICED_AFTER_S, self._put_account_back)
             return
         self.fired[fault.kind] += 1
         doing = self._doings[fault.kind](fault)
@@ -114,10 +119,7 @@ class Nemesis:
         self._disk_faults.clear()
         self._latency_s = 0.0
         self._set_clock(0)
-        if self.fired_at_exchange("leverage"):  # a person puts the account back as the configuration has it
-            self._do_at_exchange("leverage", leverage=5)
-        if self._world.symbol in self._world.exchange._venue.account.isolated:
-            self._cross_margin_again()
+        self._put_account_back()
 
     def struck_within(self, seconds: float, *kinds: str) -> bool:
         """Tell whether one of these kinds was in force, or struck, within so many seconds."""
@@ -266,6 +268,14 @@ class Nemesis:
     def _person_order(self, fault: TimedFault) -> None:
         values = {"side": fault.values["side"], "quantity": fault.values["quantity"]}
         self._do_at_exchange("foreign-order", away_bps="200", new_client_id="of-a-person", **values)
+
+    def _put_account_back(self) -> None:
+        """Do what a person does who is told that the account is not as the configuration has it."""
+        account = self._world.exchange._venue.account
+        if account.leverages[self._world.symbol] != LEVERAGE and self.fired_at_exchange("leverage"):
+            self._do_at_exchange("leverage", leverage=LEVERAGE)
+        if self._world.symbol in account.isolated:
+            self._cross_margin_again()
 
     def _cross_margin_again(self) -> None:
         """Do what a person has to do for it: cancel what rests, close the position, and change the margin type."""

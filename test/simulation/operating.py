@@ -49,6 +49,7 @@ class Operator:
         """Since when no daemon has run that was not asked to stop."""
         self.is_ended = False
         self._halted_since_s: float | None = None
+        self._asked_since_s = 0.0
         self.exits: Counter[str] = Counter()
         self.resumes = 0
         self.restarts = 0
@@ -107,6 +108,12 @@ class Operator:
             if running is not None and running.done():
                 await self._restart()
             self._look_for_halt()
+            if self._asks_for_a_look():
+                self._asked_since_s = self._asked_since_s or self._world.now_s
+                if self._world.now_s - self._asked_since_s >= RESUME_AFTER_S:
+                    await self.restart_if_asked()
+            else:
+                self._asked_since_s = 0.0
 
     async def _restart(self) -> None:
         code = self._ended()
@@ -136,10 +143,13 @@ class Operator:
         self.on_exit(code)
         return code
 
+    def _asks_for_a_look(self) -> bool:
+        engine = self._world.engine
+        return engine is not None and any(UNEXPLAINED in each for each in engine.contexts[0].gate.reasons)
+
     async def restart_if_asked(self) -> None:
         """Restart a daemon that wants a person to look: its position is not what its trades have made."""
-        engine = self._world.engine
-        if engine is None or not any(UNEXPLAINED in reason for reason in engine.contexts[0].gate.reasons):
+        if not self._asks_for_a_look():
             return
         self.is_back.clear()
         self.restarts += 1
