@@ -246,6 +246,15 @@ class Nemesis:
     def _spoil_disk(self, fault: TimedFault) -> None:
         self._disk_faults.append((self._world.now_s + fault.for_s, fault))
 
+    def disk_takes_nothing_since_s(self) -> float | None:
+        """Return since when every write fails; None if some may succeed."""
+        whole = [
+            until_s - fault.for_s
+            for until_s, fault in self._disk_faults
+            if self._world.now_s < until_s and fault.values["probability"] == 1.0
+        ]
+        return min(whole, default=None)
+
     async def _run_blocking(self, work: Callable[[], None]) -> None:
         """Do blocking work here, as a thread would make two runs differ, unless the disk does not take it."""
         now_s = self._world.now_s

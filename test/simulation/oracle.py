@@ -67,4 +67,5 @@ class Oracle:
         self.lifelines.thawed()
         self.resting.look()
         self.lifelines.look()
+        self.requests.look()
         self.books.look()

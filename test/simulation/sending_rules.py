@@ -12,6 +12,7 @@ from test.simulation.facts import Facts
 from utils.http import HttpResponse
 
 MAX_BOOK_AGE_S = 3.0
+TRUE_WITHIN_S = 8.0
 _FILTERS = frozenset(
     {
         -1111,
@@ -32,6 +33,7 @@ _FILTERS = frozenset(
         -2010,
     }
 )
+_PRECISION = -1111
 _LIMITS = frozenset({-1003, -1015})
 _CHANGED_RULES = (
     "symbol-rules",
@@ -52,7 +54,10 @@ _CHANGED_CLOCKS = (
     "straggle",
     "latency",
 )
+_CHANGED_BOOKS = ("sequence-reset", "corrupt-prices", "stall", "clock-skew", "symbol-missing", "halt")
 _KEPT_REFUSALS = 300
+_KEPT_TOUCHES = 200
+_NOTICED_S = 8.0
 _REFUSALS_A_MINUTE = 4
 _CANCELS_A_MINUTE = 100
 
@@ -65,6 +70,7 @@ class SendingRules:
         self._closed_s: float | None = 0.0
         self._gate: Gate | None = None
         self._banned_until_s = 0.0
+        self._touches: dict[tuple[int, int], float] = {}
         self._refused: dict[tuple[Any, ...], deque[float]] = {}
         self._stale_s: deque[float] = deque(maxlen=50)
         self._asked_clock_s = 0.0
@@ -94,7 +100,21 @@ class SendingRules:
         self.inv_20_orders_of_others_are_left_alone(sent)
         if self._opens_or_changes_quotes(sent):
             self.inv_09_gate_is_open(sent)
+            self.inv_09_journal_can_be_written(sent)
             self.inv_06_book_is_fresh(sent)
+            self.inv_06_book_is_the_exchanges()
+
+    def look(self) -> None:
+        """Remember what best bid and ask the exchange has, every half second."""
+        quote = self._facts.instrument.quote
+        if quote is not None:
+            self._touches[quote.bid_ticks, quote.ask_ticks] = self._facts.now_s
+        if len(self._touches) > _KEPT_TOUCHES:
+            self._touches = {
+                each: at_s
+                for each, at_s in self._touches.items()
+                if self._facts.now_s - at_s <= TRUE_WITHIN_S
+            }
 
     @staticmethod
     def _opens_or_changes_quotes(sent: Sent) -> bool:
@@ -121,6 +141,26 @@ class SendingRules:
             self._facts.violated("INV-06", f"{sent.method} {sent.path} on the book {book}")
         elif age_s > MAX_BOOK_AGE_S:
             self._facts.violated("INV-06", f"{sent.method} {sent.path} on a book of {age_s:.2f} s ago")
+
+    def inv_06_book_is_the_exchanges(self) -> None:
+        """INV-06: the book was the exchange's own within 8 s, whatever the daemon holds for proof of that.
+
+        Within them are the 3 s of the proof, as many for one that came late, and what passes between two looks.
+        """
+        facts, context = self._facts, self._facts.context
+        if context is None or context.state.book is None or facts.struck(30.0, *_CHANGED_BOOKS):
+            return
+        book = context.state.book
+        age_s = facts.world.clock.time_ms() / 1000 - book.exchange_ms / 1000
+        true_s = self._touches.get((book.bid_ticks, book.ask_ticks), 0.0)
+        if age_s > TRUE_WITHIN_S and facts.now_s - true_s > TRUE_WITHIN_S:
+            facts.violated("INV-06", f"a quote left on a book that was true {age_s:.1f} s ago")
+
+    def inv_09_journal_can_be_written(self, sent: Sent) -> None:
+        """INV-09: no order is placed 8 s after the disk began to take nothing at all, because nobody could note it."""
+        broken_s = self._facts.nemesis.disk_takes_nothing_since_s()
+        if sent.method == "POST" and broken_s is not None and self._facts.now_s - broken_s > _NOTICED_S:
+            self._facts.violated("INV-09", "an order was placed that no journal can hold")
 
     def inv_20_orders_of_others_are_left_alone(self, sent: Sent) -> None:
         """INV-20: no order without our prefix is amended or cancelled, and nothing cancels all orders at once."""
@@ -168,13 +208,17 @@ class SendingRules:
         elif code == -1021:
             self.inv_29_timestamps_are_repaired(request)
         elif request.method in ("POST", "PUT") and code in _FILTERS:
-            self.inv_07_filters_are_kept(request, response)
+            self.inv_07_filters_are_kept(request, response, code)
         if request.method != "GET" and response.status == 400 and code != -1021:
             self.inv_26_refused_requests_are_not_repeated(request, code)
 
-    def inv_07_filters_are_kept(self, request: Request, response: Response) -> None:
-        """INV-07: no order is refused for tick, step, band or size, unless rules or prices have just changed."""
-        if "reduceOnly=true" not in request.query and not self._facts.struck(90.0, *_CHANGED_RULES):
+    def inv_07_filters_are_kept(self, request: Request, response: Response, code: int) -> None:
+        """INV-07: no order is refused for tick, step, band or size, unless rules or prices have just changed.
+
+        Of closing orders only the digits are looked at: they take any price that the band allows.
+        """
+        may_be_old = "reduceOnly=true" in request.query and code != _PRECISION
+        if not may_be_old and not self._facts.struck(90.0, *_CHANGED_RULES):
             self._facts.violated("INV-07", f"{request.method} {request.query}: {response.body.decode()}")
 
     def inv_08_limits_are_kept(self, request: Request, code: int) -> None:
