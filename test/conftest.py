@@ -25,6 +25,25 @@ LONG_FILES = re.compile(r"test_(simulation|blackbox|demos|soak|process_\w+|scena
 _TRACES_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """In a worker pytest-cov begins twice: what it began first would trace on while the second pauses."""
+    plugin = config.pluginmanager.getplugin("_cov")
+    if "PYTEST_XDIST_WORKER" in os.environ and plugin is not None and plugin.cov_controller is not None:
+        plugin.cov_controller.pause()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Nor is a worker traced as a program that a test has started."""
+    os.environ.pop(_TRACES_PROGRAMS, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """There is one worker more than there are cores, because tests of real processes mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files come first; and of a scenario with several sets of parameters, the coverage of the first is measured.
