@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import main
+from commands.run import restarts_of
 from core.crash_count import LONGEST_WAIT_S, WINDOW_MS, CrashCount, Ends, crashes, wait_s
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
@@ -160,4 +160,4 @@ def test_ends_are_counted_where_somebody_could_be_hammered(
     (tmp_path / ".env").write_text(f"PAPER_URL={url}\n" if url else "")
     (tmp_path / "config.yaml").write_text(f"safety: {{max_crashes_per_hour: {most}}}\n")
     settings = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
-    assert (main._restarts(settings, to_nobody) is not None) is is_counted
+    assert (restarts_of(settings, to_nobody) is not None) is is_counted

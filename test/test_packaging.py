@@ -219,8 +219,8 @@ def test_tools_see_every_part_of_the_program() -> None:
     """Strict types, coverage and tests are switched on for all of it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert settings["mypy"]["strict"] is True
-    assert settings["mypy"]["files"] == ["core", "utils", "sim", "bench", "demo", "main.py"]
-    assert settings["coverage"]["run"]["source"] == ["core", "utils", "sim", "main"]
+    assert settings["mypy"]["files"] == ["commands", "core", "utils", "sim", "bench", "demo", "main.py"]
+    assert settings["coverage"]["run"]["source"] == ["commands", "core", "utils", "sim", "main"]
     assert settings["coverage"]["run"]["branch"] is True
     assert settings["coverage"]["report"]["fail_under"] >= 90
     assert settings["pytest"]["ini_options"]["filterwarnings"] == ["error"]

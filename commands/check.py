@@ -1,0 +1,61 @@
+"""``python main.py check``: the preflight alone, with what was found and the remedies; nothing is placed."""
+
+import argparse
+import asyncio
+
+from commands.printing import show
+from commands.signals import signals_go_to
+from commands.wiring import wired
+from core.engine import ExitCode, unless_stopped
+from core.gateway import Gateway
+from core.preflight import Preflight, preflight
+from core.settings import Settings
+from core.shutdown import StopRequest
+from core.state import SharedState
+from utils.config_loader import Config
+from utils.errors import ExchangeError, StartRefused
+
+
+def check(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    """Check whether a run could start; return the exit code."""
+    try:
+        found = asyncio.run(_ask(settings, config, parsed))
+    except StartRefused as refusal:
+        print(f"FAIL  {refusal}")
+        return ExitCode.REFUSED
+    except ExchangeError as error:
+        show(f"FAIL  the checks could not be finished: {error}; try again")
+        return ExitCode.FAULT
+    if found is None:
+        print("FAIL  the checks were broken off")
+        return ExitCode.FAULT
+    _print_checks(found)
+    failed = [check for check in found.checks if not check.passed]
+    if not failed:
+        return ExitCode.STOPPED
+    return ExitCode.FAULT if failed[0].is_fault else ExitCode.REFUSED
+
+
+async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -> Preflight | None:
+    stop = StopRequest()
+    with signals_go_to(stop.ask):
+        async with wired(settings, config, SharedState(), live_confirmed=parsed.live) as wiring:
+            checks = preflight(
+                settings,
+                Gateway(wiring.rest, wiring.clock),
+                wiring.wallet,
+                has_keys=wiring.has_keys,
+                confirmed=parsed.live,
+                machine=wiring.machine,
+            )
+            return await unless_stopped(stop, checks)
+
+
+def _print_checks(found: Preflight) -> None:
+    width = max(len(check.name) for check in found.checks)
+    for check in found.checks:
+        show(f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.found}")
+        if check.remedy:
+            show(f"{'':<{width + 8}}remedy: {check.remedy}")
+        if check.caution:
+            show(f"{'':<{width + 8}}caution: {check.caution}")

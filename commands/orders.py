@@ -1,0 +1,45 @@
+"""``python main.py orders``: what became of each order, by the journal and, for an audit, by the exchange."""
+
+import argparse
+import asyncio
+
+from commands.printing import show
+from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
+from core.engine import ExitCode
+from core.gateway import Gateway
+from core.order_audit import Audit, OrderAudit, as_json, as_text
+from core.settings import Settings
+from core.state import SharedState
+from utils.clock import SystemClock
+from utils.config_loader import Config
+
+
+def orders(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    """Print what became of each order; return the exit code."""
+    try:
+        audit = asyncio.run(_audited(settings, config, parsed))
+    except OSError as error:
+        print(f"orders: the journal in {settings.state_directory} cannot be read ({error.strerror})")
+        return ExitCode.FAULT
+    if parsed.json:
+        print(as_json(audit))
+    else:
+        for line in as_text(audit):
+            show(line)
+    return ExitCode.STOPPED if audit.is_accounted or not parsed.audit else ExitCode.FAULT
+
+
+async def _audited(settings: Settings, config: Config, parsed: argparse.Namespace) -> Audit:
+    """Return what became of the orders, by the journal and, for an audit, by the exchange if it can be asked."""
+    account, now_ms = account_of(settings), SystemClock().time_ms
+    if not parsed.audit or account == EMBEDDED_ACCOUNT:
+        note = "the embedded exchange ends with its daemon" if parsed.audit else "as asked"
+        locked = account != EMBEDDED_ACCOUNT
+        return await OrderAudit(
+            settings.state_directory, account, settings.symbols, None, now_ms, by_lock=locked
+        ).run(note)
+    async with wired(settings, config, SharedState(), live_confirmed=parsed.live) as wiring:
+        gateway = Gateway(wiring.rest, wiring.clock) if wiring.has_keys else None
+        return await OrderAudit(
+            settings.state_directory, account, settings.symbols, gateway, wiring.clock.time_ms
+        ).run("there are no API keys")

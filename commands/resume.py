@@ -1,0 +1,67 @@
+"""``python main.py resume``: the operator clears a halt, and accepts a loss if told to."""
+
+import logging
+from decimal import Decimal
+
+from commands.printing import show
+from commands.run import crash_count_of
+from commands.wiring import account_of
+from core.daily_loss import day_of
+from core.day_file import DamagedDay, DayFile, DayRecord
+from core.engine import ExitCode
+from core.halt import HaltLatch
+from core.kill_switch import KillSwitch
+from core.settings import Settings
+from utils.clock import SystemClock
+
+log = logging.getLogger("quant_pmm")
+
+
+def resume(settings: Settings, *, accept_loss: bool) -> int:
+    """Have no halt stand on the account any more; return the exit code."""
+    account = account_of(settings)
+    switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
+    if switch.remove_file():  # before the latches: a daemon that sees them cleared may quote
+        print(f"{switch.path} removed")
+    crash_count_of(settings).clear()
+    for symbol in settings.symbols:
+        about_loss = _about_todays_loss(settings, account, symbol, accept=accept_loss)
+        latch = HaltLatch(settings.state_directory, account, symbol)
+        halt = latch.read()
+        latch.clear()
+        show(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
+        if about_loss:
+            print(f"{symbol}: {about_loss}")
+    return ExitCode.STOPPED
+
+
+def _about_todays_loss(settings: Settings, account: str, symbol: str, *, accept: bool) -> str:
+    """Return what there is to say of today's loss; accept it if asked to, before a daemon sees the halt cleared."""
+    now_ms = SystemClock().time_ms()
+    file, today = DayFile(settings.state_directory, account, symbol), day_of(now_ms)
+    record: DayRecord | None = None
+    damage = ""
+    try:
+        record = file.read(today)
+    except DamagedDay as error:
+        damage = f"the record of today's result cannot be used: {error}; "
+    is_todays = record is not None and record.day == today
+    if accept:
+        lost = record.whole_quote if record is not None and is_todays else Decimal(0)
+        file.accept(today, lost, now_ms)
+        known = f"{lost:+.2f}" if is_todays else "unknown"
+        text = f"{damage}today's result ({known}) is accepted; the count of the loss limit begins anew"
+        log.warning("%s: %s", symbol, text)
+        return text
+    if record is not None and is_todays and record.is_over and not _is_accepted(file, record):
+        return (
+            f"today's loss limit still stands: {record.result_quote:+.2f} ({record.text}) of the allowed loss of"
+            f" {record.limit_quote:f}; until 00:00 UTC the daemon halts again at once, unless the loss is accepted with"
+            " `python main.py resume --accept-loss`"
+        )
+    return damage.removesuffix("; ")
+
+
+def _is_accepted(file: DayFile, record: DayRecord) -> bool:
+    accepted = file.acceptance(record.day)
+    return accepted is not None and accepted.accepted_ms > record.saved_ms

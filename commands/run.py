@@ -1,0 +1,94 @@
+"""``python main.py``: make a market until asked to stop."""
+
+import argparse
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from commands.signals import signals_go_to
+from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
+from core.crash_count import CrashCount
+from core.engine import Engine, ExitCode, Wiring, run_engine
+from core.halt import HaltLatch
+from core.kill_switch import KillSwitch
+from core.restarts import Restarts
+from core.settings import Settings
+from core.shutdown import StopRequest
+from core.state import SharedState
+from core.status_board import StatusBoard, build_of
+from core.status_socket import StatusSocket, status_path
+from core.systemd import Notify, notify_socket, to_nobody
+from utils.clock import SystemClock
+from utils.config_loader import PROJECT_ROOT, Config
+from utils.errors import ExchangeError, StartRefused
+
+log = logging.getLogger("quant_pmm")
+
+
+def run(settings: Settings, config: Config, parsed: argparse.Namespace, state: SharedState) -> int:
+    """Make a market; return the exit code."""
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(_run_until_stopped(settings, config, parsed, state))
+        except StartRefused as refusal:
+            log.error("refused to start: %s", refusal)
+            return ExitCode.REFUSED
+        except ExchangeError as error:
+            log.error("could not start: %s", error)
+            return ExitCode.FAULT
+
+
+async def _run_until_stopped(
+    settings: Settings, config: Config, parsed: argparse.Namespace, state: SharedState
+) -> int:
+    stop = StopRequest()
+    if parsed.duration is not None:
+        asyncio.get_running_loop().call_later(parsed.duration, stop.ask, f"{parsed.duration:g} s have passed")
+    switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
+    with signals_go_to(stop.ask, switch):
+        async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:
+            with _service_manager() as notify:
+                restarts = restarts_of(settings, notify)
+                wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
+                return await _run_in_sight(settings, wiring, stop)
+
+
+async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -> int:
+    """Run the engine beside its status socket."""
+    board = StatusBoard(settings, wiring.account, wiring.clock, build_of(PROJECT_ROOT))
+    path = status_path(settings.state_directory, wiring.account, settings.symbols)
+    async with StatusSocket(path, board.snapshot) as door:
+
+        def show(engine: Engine) -> None:
+            board.follow(engine)
+            door.open()
+
+        return await run_engine(settings, wiring, stop, show)
+
+
+@contextmanager
+def _service_manager() -> Iterator[Notify]:
+    """Give the way to whatever started this process, if it wants to be told how it goes."""
+    found = notify_socket(os.environ)
+    try:
+        yield found.tell if found is not None else to_nobody
+    finally:
+        if found is not None:
+            found.close()
+
+
+def restarts_of(settings: Settings, notify: Notify) -> Restarts | None:
+    """Return what holds a start back after bad ends; None on the embedded exchange, which nobody can hammer."""
+    account, most = account_of(settings), settings.safety.max_crashes_per_hour
+    if account == EMBEDDED_ACCOUNT or not most:
+        return None
+    latches = [HaltLatch(settings.state_directory, account, symbol) for symbol in settings.symbols]
+    return Restarts(crash_count_of(settings), latches, SystemClock(), most, notify)
+
+
+def crash_count_of(settings: Settings) -> CrashCount:
+    """Return the count of bad ends on this account."""
+    return CrashCount(settings.state_directory, account_of(settings), settings.symbols)

@@ -1,0 +1,129 @@
+"""How a command is connected to the exchange of its environment, and the name of the account there."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fractions import Fraction
+
+from core.day_file import DayFile
+from core.engine import Wiring
+from core.halt import HaltLatch
+from core.settings import Settings
+from core.state import SharedState
+from utils.background import in_daemon_thread
+from utils.clock import ServerClock, SystemClock
+from utils.config_loader import Config, resolve_path
+from utils.errors import StartRefused
+from utils.http import AiohttpTransport, BinanceRest
+from utils.machine import THIS_MACHINE
+from utils.venue import LIVE, TESTNET, Environment, Venue, paper_venue
+from utils.ws import SocketTransport
+
+PAPER_KEY = "paper-key"
+PAPER_SECRET = "paper-secret"  # noqa: S105 - opens nothing but the simulated exchange
+EMBEDDED_ACCOUNT = "paper-embedded"
+
+
+@asynccontextmanager
+async def wired(
+    settings: Settings, config: Config, state: SharedState, *, live_confirmed: bool
+) -> AsyncIterator[Wiring]:
+    """Connect a command to its exchange; the embedded simulated one lives as long as the context."""
+    clock = SystemClock()
+    key: str = config.BINANCE_API_KEY
+    secret: str = config.BINANCE_SECRET_KEY
+    async with _venue(settings) as (venue, account):
+        embedded = account == EMBEDDED_ACCOUNT
+        if settings.environment is Environment.PAPER and (embedded or not key):
+            key, secret = PAPER_KEY, PAPER_SECRET
+        server_clock = ServerClock(clock)
+        clients = [
+            BinanceRest(
+                AiohttpTransport(origin),
+                clock,
+                api_key=key,
+                api_secret=secret,
+                timeout_s=settings.safety.request_timeout_s,
+                server_clock=server_clock,
+            )
+            for origin in (venue.rest_origin, venue.wallet_origin)
+            if origin
+        ]
+        try:
+            yield Wiring(
+                state=state,
+                rest=clients[0],
+                wallet=clients[1] if len(clients) > 1 else None,
+                streams=SocketTransport(venue.stream_origin),
+                clock=clock,
+                rng=random.Random(),
+                run_blocking=in_daemon_thread,
+                account=account,
+                is_shared=not embedded,
+                has_keys=bool(key and secret),
+                live_confirmed=live_confirmed,
+                machine=THIS_MACHINE,
+                order_api=SocketTransport(venue.api_origin) if venue.api_origin else None,
+            )
+        finally:
+            for client in clients:
+                await client.close()
+
+
+@asynccontextmanager
+async def _venue(settings: Settings) -> AsyncIterator[tuple[Venue, str]]:
+    """Give the origins of the environment and a name for the account there."""
+    if settings.environment is Environment.LIVE:
+        yield LIVE, "live"
+    elif settings.environment is Environment.TESTNET:
+        yield TESTNET, "testnet"
+    elif settings.paper_url:
+        yield paper_venue(settings.paper_url), paper_account(settings.paper_url)
+    else:
+        async with _embedded(settings) as origin:
+            yield paper_venue(origin), EMBEDDED_ACCOUNT
+
+
+@asynccontextmanager
+async def _embedded(settings: Settings) -> AsyncIterator[str]:
+    """Give the origin of a simulated exchange inside this process. Its account is new: no halt can stand on it."""
+    from sim.embedded import embedded_exchange  # only paper trading pays for these imports
+    from sim.feeds import FeedSettings
+    from sim.market import MarketError
+
+    paper = settings.paper
+    for symbol in settings.symbols:
+        HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
+        DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
+    feed = FeedSettings(
+        kind=paper.market,
+        symbols=settings.symbols,
+        recording=resolve_path(paper.recording) if paper.recording else None,
+        speed=Fraction(paper.speed),
+        seed=paper.seed,
+        loop=True,
+    )
+    try:
+        async with embedded_exchange(
+            feed,
+            SystemClock(),
+            api_key=PAPER_KEY,
+            api_secret=PAPER_SECRET,
+            wallet_quote=settings.risk.capital_quote,
+            latency_ms=paper.latency_ms,
+        ) as origin:
+            yield origin
+    except MarketError as error:
+        raise StartRefused(f"paper market: {error}") from error
+
+
+def paper_account(paper_url: str) -> str:
+    """Return a name for the account on the simulated exchange at this address, fit for a file name."""
+    return "paper-" + paper_url.removeprefix("http://").rstrip("/").replace(":", "-").strip("[]")
+
+
+def account_of(settings: Settings) -> str:
+    """Return the name of the account that the environment trades on."""
+    accounts = {Environment.LIVE: "live", Environment.TESTNET: "testnet"}
+    paper = paper_account(settings.paper_url) if settings.paper_url else EMBEDDED_ACCOUNT
+    return accounts.get(settings.environment, paper)
