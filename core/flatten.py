@@ -51,8 +51,9 @@ class Terms:
 class Scene:
     """What is known at one moment. ``quantity`` and ``resting`` are None where the exchange gave no answer to believe.
 
-    ``resting`` counts orders of ours that are open, ``in_flight`` says that a closing order has no known outcome, and
-    ``touch`` is best bid and ask in ticks.
+    ``resting`` counts orders of ours that are open; where nobody knows, the close goes on, because cancels were sent
+    before it and a position over its limit does not wait for a list. ``in_flight`` says that a closing order has no
+    known outcome, and ``touch`` is best bid and ask in ticks.
     """
 
     quantity: Decimal | None
@@ -170,7 +171,7 @@ def next_step(scene: Scene, efforts: Efforts, rules: SymbolRules, terms: Terms) 
     worth_quote = abs(scene.quantity) * scene.mark_price
     if efforts.refusal == BELOW_MIN_NOTIONAL and worth_quote < rules.min_notional_quote:
         return Done(_dust(scene.quantity, rules, "worth less than the exchange takes orders for"))
-    if scene.resting != 0 and efforts.clears < SAME_AGAIN:
+    if scene.resting and efforts.clears < SAME_AGAIN:
         return Clear()
     side = Side.SELL if scene.quantity > 0 else Side.BUY
     return _close(side, lots, scene, efforts, rules, terms)

@@ -76,6 +76,7 @@ class Flattening:
     ROUND_STEPS = 60
     PAUSE_S = 0.2
     BOOK_TIMEOUT_S = 0.5
+    ORDERS_TIMEOUT_S = 0.4
 
     def __init__(
         self,
@@ -206,7 +207,7 @@ class Flattening:
         """Return what is known now: position and open orders are asked for anew each time."""
         position, resting = await asyncio.gather(
             self._try(self._gateway.witnessed_position(context.symbol)),
-            self._try(self._gateway.open_orders(context.rules, is_ours)),
+            self._try(self._resting(context)),
         )
         if position is not None:
             context.state.exchange_position = position
@@ -222,6 +223,11 @@ class Flattening:
             mark_price=position.mark_price if position is not None else Decimal(0),
             elapsed_s=(self._clock.monotonic_ns() - closing.began_ns) / 1e9,
         )
+
+    async def _resting(self, context: SymbolContext) -> list[OrderReport]:
+        """Return our open orders; raises TimeoutError after a short while, because the close can do without."""
+        async with asyncio.timeout(self.ORDERS_TIMEOUT_S):
+            return await self._gateway.open_orders(context.rules, is_ours)
 
     async def _touch(self, context: SymbolContext) -> tuple[int, int] | None:
         """Return best bid and ask in ticks, None if there is no recent book."""
@@ -305,8 +311,8 @@ class Flattening:
         """Return the result, or None if there is none, whatever the reason."""
         try:
             return await work
-        except ExchangeError as error:
-            _say(logging.INFO, "while closing: %s", error)
+        except (ExchangeError, TimeoutError) as error:
+            _say(logging.INFO, "while closing: %s", str(error) or "no answer in time")
         except Exception as error:  # noqa: BLE001 - the next step is more important than any reason
             _say(logging.ERROR, "while closing: %s: %s", type(error).__name__, error)
         return None

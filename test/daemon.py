@@ -91,6 +91,10 @@ class Sent:
         """Tell whether this places a quote."""
         return self.method == "POST" and self.path == "/fapi/v1/order" and "timeInForce=GTX" in self.query
 
+    def is_close(self) -> bool:
+        """Tell whether this closes a position, or a part of it."""
+        return self.method == "POST" and self.path == "/fapi/v1/order" and "reduceOnly=true" in self.query
+
     async def hang(self) -> NoReturn:
         """Never answer."""
         await asyncio.sleep(self.timeout_s)

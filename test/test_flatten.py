@@ -198,8 +198,12 @@ def test_nothing_is_sent_while_one_order_is_in_doubt_or_orders_rest() -> None:
     """First it is asked, and what rests is cancelled, though not for ever."""
     assert step(scene(in_flight=True, resting=2)) == Ask()
     assert step(scene(resting=2)) == Clear()
-    assert step(scene(resting=None)) == Clear()
-    assert step(scene(resting=None), Efforts(clears=SAME_AGAIN)) == Close(Side.SELL, 40, 799_000)
+    assert step(scene(resting=2), Efforts(clears=SAME_AGAIN)) == Close(Side.SELL, 40, 799_000)
+
+
+def test_a_list_of_orders_that_does_not_come_holds_up_no_close() -> None:
+    """Cancels were sent before; a reduce-only order does no harm beside what may still rest."""
+    assert step(scene(resting=None)) == Close(Side.SELL, 40, 799_000)
 
 
 def test_same_order_is_not_repeated_for_ever_after_a_refusal() -> None:

@@ -129,8 +129,7 @@ def test_position_is_closed_in_time_while_doubts_are_being_asked_about(tmp_path:
 
     async def story(world: World) -> None:
         async def hang(sent: Sent) -> HttpResponse | None:
-            is_close = sent.method == "POST" and "type=MARKET" in sent.query
-            if sent.path == "/fapi/v1/order" and not is_close:
+            if sent.path == "/fapi/v1/order" and not sent.is_close():
                 await sent.hang()
             return None
 

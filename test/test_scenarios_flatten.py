@@ -93,7 +93,7 @@ def test_trouble_with_the_closing_order_ends_flat(tmp_path: Path, kind: str, key
         armed: list[str] = []
 
         async def arm(sent: Sent) -> HttpResponse | None:
-            if "reduceOnly=true" in sent.query and not armed:
+            if sent.is_close() and not armed:
                 armed.append(sent.query)
                 fault(world, kind, path="/fapi/v1/order", **keys)
             return None
@@ -116,7 +116,7 @@ def test_second_order_is_not_sent_before_the_first_is_known(tmp_path: Path) -> N
         sent_s: list[float] = []
 
         async def lose_first(sent: Sent) -> HttpResponse | None:
-            if "reduceOnly=true" in sent.query:
+            if sent.is_close():
                 sent_s.append(world.now_s)
                 if len(sent_s) == 1:
                     return await sent.hang()
@@ -139,7 +139,7 @@ def test_fills_during_the_close_are_closed_too(tmp_path: Path) -> None:
         bought: list[str] = []
 
         async def buy_more(sent: Sent) -> HttpResponse | None:
-            if "reduceOnly=true" in sent.query and len(bought) < 3:
+            if sent.is_close() and len(bought) < 3:
                 bought.append(sent.query)
                 world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.007")
             return None
@@ -158,7 +158,7 @@ def test_position_that_is_gone_before_the_order_comes_is_done(tmp_path: Path) ->
 
     async def story(world: World) -> None:
         async def close_elsewhere(sent: Sent) -> HttpResponse | None:
-            if "reduceOnly=true" in sent.query:
+            if sent.is_close():
                 world.control("POST", "/sim/fill", symbol=world.symbol, side="SELL", quantity=OVER_THE_LIMIT)
             return None
 
@@ -221,7 +221,7 @@ def test_empty_list_of_positions_is_not_flat(tmp_path: Path) -> None:
         armed: list[str] = []
 
         async def arm(sent: Sent) -> HttpResponse | None:
-            if "reduceOnly=true" in sent.query and not armed:
+            if sent.is_close() and not armed:
                 armed.append(sent.query)
                 fault(world, "empty-list", path="/fapi/v3/positionRisk", for_s=6)
                 await sent.hang()
