@@ -10,7 +10,8 @@ class ForeignTrades:
     ``CALM_S``.
     """
 
-    MANY = 3
+    MANY = 5
+    """What a person in a hurry does by hand is less."""
     WINDOW_S = 60.0
     CALM_S = 20.0
 

@@ -8,8 +8,8 @@ from core.foreign_trades import ForeignTrades
 S = 1_000_000_000
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 40)), max_size=30))
-def test_it_goes_on_from_the_third_order_in_a_minute_until_there_was_none_for_a_while(
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 40)), max_size=30))
+def test_it_goes_on_from_the_fifth_order_in_a_minute_until_there_was_none_for_a_while(
     trades: list[tuple[int, int]],
 ) -> None:
     """Held to a count of all of them; several trades of one order are one."""

@@ -166,7 +166,7 @@ def test_near_the_limit_only_quotes_that_reduce_are_left(tmp_path: Path) -> None
         await lose(world, Decimal("16.3"))
         await world.until(lambda: not world.ours(), 3)  # nothing is held, so nothing reduces
         take(world)
-        await world.until(lambda: bool(world.ours()), 8)
+        await world.until(lambda: bool(world.ours()), 30)  # so many trades of others have paused it, too
         for _ in range(20):
             assert not any(order.is_buy for order in world.ours())
             assert sum(order.remaining_lots for order in world.ours()) <= 20
@@ -271,7 +271,7 @@ def test_cleared_halt_comes_back_at_once_while_the_loss_stands(tmp_path: Path) -
         today = day_of(world.clock.time_ms())
         day_file(world).accept(today, Decimal(-21), world.clock.time_ms())
         latch(world).clear()
-        await world.until_quoting(5)
+        await world.until_quoting(25)  # so many trades of others have paused it, too
         await lose(world, Decimal(30))
         await world.watch(5)
         assert not world.state.strategy_paused

@@ -222,7 +222,7 @@ def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
 # --- positions ----------------------------------------------------------------------------------------------
 
 
-def test_trades_of_somebody_else_are_on_record_and_a_third_one_pauses(tmp_path: Path) -> None:
+def test_trades_of_somebody_else_are_on_record_and_a_fifth_one_pauses(tmp_path: Path) -> None:
     """Before, after and why; one by hand is lived with, beside another program no quote rests until it is calm."""
 
     async def by_hand(world: World, side: str) -> None:
@@ -240,8 +240,8 @@ def test_trades_of_somebody_else_are_on_record_and_a_third_one_pauses(tmp_path: 
     async def story(world: World) -> None:
         world.start()
         await world.until_quoting()
-        await by_hand(world, "BUY")
-        await by_hand(world, "SELL")
+        for side in ("BUY", "SELL", "BUY", "SELL"):
+            await by_hand(world, side)
         assert reasons(world) == ""
         await by_hand(world, "BUY")
         await until_reason(world, "somebody else trades BTCUSDT on this account", 1)
@@ -250,7 +250,7 @@ def test_trades_of_somebody_else_are_on_record_and_a_third_one_pauses(tmp_path: 
         assert world.state.position == world.position()
         assert await world.end() is ExitCode.STOPPED
         lines = [row["details"] for row in world.rows() if row["sub_type"] == "foreign_trade"]
-        assert len(lines) == 3
+        assert len(lines) == 5
         assert lines[0].startswith("position 0 -> 0.002 by a trade that is not ours: buy 0.002 at ")
         assert " by-hand-" in lines[0]
 
