@@ -1,6 +1,7 @@
 """How often the daemon ended badly of late, on disk: it waits longer each time, and at last for an operator.
 
-A supervisor starts again whatever fails; without a memory of its own the daemon would then hammer the exchange.
+A supervisor starts again whatever fails; without a memory of its own the daemon would then hammer the exchange. A run
+that has quoted and is killed does not count: that it can start is proven, and the next one finds what it has left.
 """
 
 from collections.abc import Sequence
@@ -72,6 +73,11 @@ class CrashCount:
         crashed = [*before.crashed, now_ms] if before.running_since else before.crashed
         self._write(Ends(crashed, before.unreachable, now_ms))
         return Ends(crashed, before.unreachable)
+
+    def has_worked(self) -> None:
+        """Note that the run has come as far as quoting: if it is killed, it was not the start. Raises OSError."""
+        before = self.read()
+        self._write(Ends(before.crashed, before.unreachable))
 
     def end_well(self) -> None:
         """Note that the run has ended in order: all is forgiven. Raises OSError."""

@@ -38,7 +38,7 @@ from core.order_transport import OrderSocket
 from core.preflight import Preflight, apply_leverage, preflight
 from core.recovery import RecoveryManager
 from core.resource_watch import ResourceWatch
-from core.restarts import Restarts
+from core.restarts import Restarts, StartProof
 from core.risk_controller import RiskController
 from core.settings import Settings
 from core.shutdown import StopRequest
@@ -329,6 +329,7 @@ class Engine:
         )
         self.order_socket = self._order_socket(wiring, governor)
         self.resources = self._resource_watch(wiring)
+        self.start_proof = self._start_proof(wiring)
         self.market = MarketDataWorker(
             self.contexts,
             self._gateway,
@@ -405,6 +406,11 @@ class Engine:
             lambda reason: self._stop.ask(reason, failed=True),
         )
 
+    def _start_proof(self, wiring: Wiring) -> StartProof | None:
+        if wiring.restarts is None:
+            return None
+        return StartProof(wiring.restarts, [context.gate for context in self.contexts], wiring.run_blocking)
+
     def _order_socket(self, wiring: Wiring, governor: ConnectionGovernor) -> OrderSocket | None:
         """Return the worker that carries orders by the WebSocket API, None if REST is to do it."""
         if self._settings.execution.order_transport != "ws" or wiring.order_api is None:
@@ -421,7 +427,7 @@ class Engine:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Return the five workers and those beside them, in the order in which they are started."""
-        optional: tuple[Worker | None, ...] = (self.order_socket, self.resources)
+        optional: tuple[Worker | None, ...] = (self.order_socket, self.resources, self.start_proof)
         return (
             *(worker for worker in optional if worker is not None),
             self.bus,
@@ -451,7 +457,10 @@ class Engine:
             self.bus,
             self.gate,
         )
-        quiet = (self.bus, self.metrics, self.journal, self._status, self.order_socket, self.resources)
+        quiet = (
+            *(self.bus, self.metrics, self.journal, self._status),
+            *(self.order_socket, self.resources, self.start_proof),
+        )
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
             for worker in self.workers

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from core.crash_count import CrashCount, Ends, bad_ends, crashes, wait_s
 from core.exit_code import ExitCode
+from core.gate import Gate
 from core.halt import HaltLatch
 from core.shutdown import StopRequest
 from core.systemd import Notify, more_time, to_nobody
+from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import ExchangeError, StartRefused
 
@@ -65,6 +67,10 @@ class Restarts:
         self._note_code(code)
         return code
 
+    def has_worked(self) -> None:
+        """Note on disk that the run has come as far as quoting."""
+        self._note(self._count.has_worked)
+
     def _halt_after_too_many(self, ends: Ends) -> None:
         number = crashes(ends, self._clock.time_ms())
         if number < self._max_crashes:
@@ -113,3 +119,27 @@ class Restarts:
             note()
         except OSError as error:
             log.error("how this run ended could not be noted: %s", error.strerror)
+
+
+class StartProof:
+    """Notes, once, that a run has come as far as quoting on every symbol."""
+
+    name = "start proof"
+
+    def __init__(self, restarts: Restarts, gates: Sequence[Gate], run_blocking: RunBlocking) -> None:
+        self._restarts = restarts
+        self._gates = gates
+        self._run_blocking = run_blocking
+        self._opened = asyncio.Event()
+        for gate in gates:
+            gate.listen(self._look)
+
+    def _look(self) -> None:
+        if all(gate.is_open for gate in self._gates):
+            self._opened.set()
+
+    async def run(self) -> None:
+        """Wait for the gates until cancelled."""
+        await self._opened.wait()
+        await self._run_blocking(self._restarts.has_worked)
+        await asyncio.Event().wait()

@@ -1,6 +1,7 @@
 """How often it ended badly: what a start has to wait for, and when it needs an operator."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from commands.run import restarts_of
 from core.crash_count import LONGEST_WAIT_S, WINDOW_MS, CrashCount, Ends, crashes, wait_s
 from core.exit_code import ExitCode
+from core.gate import Gate
 from core.halt import HaltLatch
-from core.restarts import Restarts
+from core.restarts import Restarts, StartProof
 from core.settings import settings_from
 from core.shutdown import StopRequest
 from core.systemd import to_nobody
@@ -20,6 +22,11 @@ from utils.config_loader import get_config
 from utils.errors import NotSent, StartRefused
 
 NOW_MS = 1_790_000_000_000
+
+
+async def at_once(work: Callable[[], None]) -> None:
+    """Do blocking work here and now."""
+    work()
 
 
 def test_third_bad_end_waits_and_each_more_waits_twice_as_long() -> None:
@@ -126,6 +133,42 @@ def test_killed_run_counts_when_the_next_one_begins(tmp_path: Path) -> None:
     assert count.begin(NOW_MS + 2).crashed == [NOW_MS + 1, NOW_MS + 2]
     count.end_well()
     assert count.begin(NOW_MS + 3) == Ends()
+
+
+def test_run_that_was_killed_after_it_had_quoted_does_not_count(tmp_path: Path) -> None:
+    """The next start goes at once; a fault of that run would count all the same."""
+
+    async def story(clock: VirtualClock) -> None:
+        runs, gate = Runs(clock, tmp_path), Gate()
+        gate.close("start", "starting")
+        for _ in range(5):
+            restarts = Restarts(runs.count, [runs.latch], clock, 3)
+            proof = StartProof(restarts, [gate], at_once)
+
+            async def quote(proof: StartProof = proof) -> ExitCode:
+                working = asyncio.ensure_future(proof.run())
+                await asyncio.sleep(1)
+                assert runs.count.read().running_since
+                gate.open("start")
+                await asyncio.sleep(1)
+                assert not runs.count.read().running_since
+                working.cancel()
+                await asyncio.Event().wait()
+                raise AssertionError
+
+            began_ns = clock.monotonic_ns()
+            killed = asyncio.ensure_future(restarts.counted(runs.stop, quote))
+            await asyncio.sleep(2.5)
+            before = runs.count.path.read_bytes()
+            killed.cancel()
+            await asyncio.gather(killed, return_exceptions=True)
+            runs.count.path.write_bytes(before)  # a killed process writes nothing any more
+            gate.close("start", "starting")
+            assert clock.monotonic_ns() - began_ns == 2_500_000_000
+        assert await runs.once(ExitCode.FAULT) == 0
+        assert len(runs.count.read().crashed) == 1
+
+    run_virtual(story)
 
 
 def test_stop_while_a_start_waits_ends_it_at_once(tmp_path: Path) -> None:
