@@ -6,8 +6,9 @@ kind, asset, amount and time.
 Source: binance-futures ACCOUNT_UPDATE (reasons), GET /fapi/v1/income (types).
 """
 
+from bisect import insort
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -57,10 +58,47 @@ class CashEntry:
     balance: Decimal = _ZERO
 
 
+class _Alike:
+    """Movements of one kind, asset and amount: the times at which each channel places them, oldest first."""
+
+    KEPT = 500
+
+    def __init__(self) -> None:
+        self._streamed: list[int] = []
+        self._recorded: list[int] = []
+        self._forgotten = 0
+
+    def count(self) -> int:
+        """Return how many there were: as few as the two channels together can mean."""
+        both = len(self._streamed) + len(self._recorded)
+        return self._forgotten + both - _pairs(self._streamed, self._recorded, CashBook.MATCH_MS)
+
+    def add(self, time_ms: int, *, is_recorded: bool) -> None:
+        """Take what one of the channels tells."""
+        times = self._recorded if is_recorded else self._streamed
+        insort(times, time_ms)
+        if len(times) > self.KEPT:
+            before = self.count()
+            del times[0]
+            self._forgotten += before - self.count()
+
+
+def _pairs(one: Sequence[int], other: Sequence[int], apart_ms: int) -> int:
+    """Return how many pairs of the two there can be at most that lie no farther apart; both are sorted."""
+    found = first = second = 0
+    while first < len(one) and second < len(other):
+        gap_ms = one[first] - other[second]
+        found += abs(gap_ms) <= apart_ms
+        first += gap_ms <= apart_ms
+        second += gap_ms >= -apart_ms
+    return found
+
+
 class CashBook:
     """Adds up the movements of the wallet, each once, whichever of the two channels tells of it first, and how often.
 
-    ``totals`` are the sums by kind and asset.
+    ``totals`` are the sums by kind and asset. Movements that are alike are never told apart one by one, because the one
+    that a channel tells of next may be the twin of another: what counts is how many there are.
     """
 
     MATCH_MS = 60_000
@@ -70,17 +108,17 @@ class CashBook:
     def __init__(self) -> None:
         self.totals: dict[tuple[CashKind, str], Decimal] = {}
         self._seen: OrderedDict[object, None] = OrderedDict()
-        self._unmatched: list[CashEntry] = []
+        self._alike: OrderedDict[tuple[CashKind, str, Decimal], _Alike] = OrderedDict()
 
     def add(self, entry: CashEntry) -> bool:
         """Count a movement; return False if it was counted before."""
         if not entry.amount or self._was_told(entry):
             return False
-        if (twin := self._twin(entry)) is not None:
-            self._unmatched.remove(twin)
+        alike = self._all_like(entry)
+        before = alike.count()
+        alike.add(entry.time_ms, is_recorded=bool(entry.transaction))
+        if alike.count() == before:
             return False
-        self._unmatched.append(entry)
-        del self._unmatched[: -self.REMEMBERED]
         key = entry.kind, entry.asset
         self.totals[key] = self.totals.get(key, _ZERO) + entry.amount
         return True
@@ -99,14 +137,10 @@ class CashBook:
             self._seen.popitem(last=False)
         return False
 
-    def _twin(self, entry: CashEntry) -> CashEntry | None:
-        """Return the nearest in time that the other channel has told of and that may be the same."""
-        candidates = [
-            other
-            for other in self._unmatched
-            if bool(other.transaction) != bool(entry.transaction)
-            and (other.kind, other.asset, other.amount) == (entry.kind, entry.asset, entry.amount)
-            and (not other.symbol or not entry.symbol or other.symbol == entry.symbol)
-            and abs(other.time_ms - entry.time_ms) <= self.MATCH_MS
-        ]
-        return min(candidates, key=lambda other: abs(other.time_ms - entry.time_ms), default=None)
+    def _all_like(self, entry: CashEntry) -> _Alike:
+        key = entry.kind, entry.asset, entry.amount
+        alike = self._alike.setdefault(key, _Alike())
+        self._alike.move_to_end(key)
+        while len(self._alike) > self.REMEMBERED:
+            self._alike.popitem(last=False)
+        return alike

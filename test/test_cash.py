@@ -50,6 +50,16 @@ def test_each_movement_counts_once_whatever_the_channels_do(
         assert book.total(kind, "USDT") == expected
 
 
+def test_many_movements_that_are_alike_are_kept_count_of_and_not_kept() -> None:
+    """A thousand fundings of the same amount, told by both channels, are a thousand."""
+    book = CashBook()
+    for hour in range(1000):
+        entry = CashEntry(CashKind.FUNDING, "", "USDT", Decimal("0.5"), START_MS + hour * 3_600_000)
+        assert book.add(entry)
+        assert not book.add(replace(entry, symbol="BTCUSDT", transaction=f"row {hour}"))
+    assert book.total(CashKind.FUNDING, "USDT") == 500
+
+
 def test_two_alike_that_are_far_apart_are_two() -> None:
     """The same funding eight hours later is another one, although one channel told of each."""
     book = CashBook()
