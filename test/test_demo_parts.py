@@ -282,6 +282,7 @@ def test_desk_follows_every_order_to_its_end(tmp_path: Path) -> None:
             order_management={"reset_interval": 20, "patience_bps_s": 0},
         )
         await world.until_quoting()
+        await world.until(lambda: desk.reset_in_s(world.clock.monotonic_ns()) is not None, 1)
         now_ns = world.clock.monotonic_ns()
         assert 0 < (desk.reset_in_s(now_ns) or 0) <= 20
         rows = desk.rows(now_ns)

@@ -23,6 +23,11 @@ def audited(stage: Stage, folder: Folder, *arguments: str) -> tuple[int, dict[st
     return code, found
 
 
+def noted(state: Path) -> str:
+    """All that the journals hold."""
+    return "".join(path.read_text(encoding="utf-8") for path in state.glob("orders-*.jsonl"))
+
+
 def ours(exchange: Exchange) -> dict[str, str]:
     """Our orders as the exchange's own record has them, with their status there."""
     orders = exchange.record()["orders"]
@@ -72,6 +77,8 @@ def test_audit_of_a_murdered_daemon_takes_the_exchange_at_its_word(tmp_path: Pat
         exchange = stage.exchange()
         folder = stage.folder(exchange, **QUICK)
         daemon = stage.quoting(exchange, folder)
+        journal = folder.path / "state"
+        eventually(lambda: all(name in noted(journal) for name in ours(exchange)), 5, "nothing was noted")
         daemon.kill()
         resting = exchange.open_orders()
         code, found = audited(stage, folder)
@@ -127,4 +134,4 @@ def test_orders_of_a_daemon_that_never_ran_are_none(tmp_path: Path) -> None:
         )
         refused = stage.daemon(folder, "check", "--json")
         assert refused.wait(30) == 2
-        assert "--audit and --json belong to the command orders" in refused.err
+        assert "--json belongs to the commands orders and status" in refused.err

@@ -197,7 +197,7 @@ OUTCOMES = {
         stays=False,
         options=Options(amend_of_ended_code=-2011),
     ),
-    "gone, says one that is wrong": Outcome(play=says(400, -2013), told="refused", code=-2013),
+    "gone, says one that is wrong": Outcome(play=says(400, -2013), stays=False, told="refused", code=-2013),
     "filled meanwhile": Outcome(play=_filled, told="refused", code=-2013, stays=False),
     "partly filled meanwhile": Outcome(play=_partly_filled, told="done"),
     "refused by filter: -4014": Outcome(play=says(400, -4014), told="refused", code=-4014, stays=False),

@@ -16,7 +16,7 @@ from .daemon import MODES, World, in_a_world
 FOLDER = Path(__file__).resolve().parents[1] / "sim" / "scenarios"
 LENGTH_S = {
     "crossed-events": 75,
-    "flaky-reads": 75,
+    "flaky-reads": 95,
     "halt": 45,
     "rate-limited": 125,
     "silent-streams": 135,

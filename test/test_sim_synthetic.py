@@ -154,13 +154,13 @@ def test_the_comparison_of_figures_is_printed_as_a_table(data_dir: Path) -> None
 
 @pytest.mark.parametrize(("symbol", "rate"), [("BTCUSDT", 20.0), ("SOLUSDT", 5.0), ("NEXOUSDT", 20.0)])
 def test_a_market_has_about_as_many_events_a_second_as_asked_for(symbol: str, rate: float, seed: int) -> None:
-    """Within a fourth, in half an hour; its moves are larger where they come more seldom."""
+    """Within a half, in half an hour: calm and busy times alternate. Moves are larger where they come more seldom."""
     market = SyntheticMarket({symbol: MAINNET[symbol]}, 0, seed=seed, events_per_s=rate)
     seconds = 1800
     happened = sum(
         1 for _ in takewhile(lambda event: event.time_ms < seconds * 1000, iter(market.take, None))
     )
-    assert 0.75 * rate < happened / seconds < 1.25 * rate
+    assert 0.6 * rate < happened / seconds < 1.5 * rate
     usual = PROFILES[symbol]
     assert paced(usual, usual.events_per_s / 4).move_ticks == pytest.approx(2 * usual.move_ticks)
 
