@@ -12,9 +12,11 @@ from core.events import ConnectionEvent, ConnectionKind, EngineEvent, EngineKind
 from core.live_order import LiveOrder
 from core.settings import Settings
 from utils.clock import Clock
+from utils.redaction import redact
 
 MAX_ORDERS = 200
 MAX_TEXT = 300
+PACKAGES = ("commands", "core", "utils")
 
 Json = dict[str, Any]
 
@@ -22,9 +24,15 @@ Json = dict[str, Any]
 def build_of(root: Path) -> str:
     """Return a short hash of the program's own source: the same for the same program."""
     digest = hashlib.sha256()
-    for path in sorted([root / "main.py", *root.glob("core/*.py"), *root.glob("utils/*.py")]):
+    files = [file for name in PACKAGES for file in (root / name).glob("*.py")]
+    for path in sorted([root / "main.py", *files]):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _told(text: str) -> str:
+    """Return words that may be the exchange's, short and without secrets: a client reads them as they are."""
+    return redact(text)[:MAX_TEXT]
 
 
 def config_of(settings: Settings) -> str:
@@ -123,7 +131,7 @@ class StatusBoard:
             "quoting": context.gate.is_open,
             "paused": state.strategy_paused,
             "gate": self._gate(context),
-            "posture": {"step": context.posture.label, "reason": context.posture_reason[:MAX_TEXT]},
+            "posture": {"step": context.posture.label, "reason": _told(context.posture_reason)},
             "position": {
                 "ours": f"{context.ledger.position_quantity:f}",
                 "exchange": None if reading is None else f"{reading.quantity:f}",
@@ -147,7 +155,7 @@ class StatusBoard:
         return [
             {
                 "key": key,
-                "reason": reason[:MAX_TEXT],
+                "reason": _told(reason),
                 "since_s": self._age_s(since[key]) if key in since else 0.0,
             }
             for key, reason in context.gate.closed_by.items()
