@@ -34,7 +34,7 @@ class Program:
 
     def end(self) -> str:
         """Wait for its end and return what it wrote to stderr."""
-        return self.process.communicate(timeout=10)[1]
+        return self.process.communicate(timeout=30)[1]
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def running(*arguments: str) -> Iterator[Program]:
         first = process.stdout.readline().rstrip("\n")
         start = "simulated exchange on http://127.0.0.1:"
         if not first.startswith(start):
-            process.wait(timeout=10)
+            process.wait(timeout=30)
             assert process.stderr is not None
             raise AssertionError(f"{first!r}, {process.stderr.read()}")
         assert first.removeprefix(start).isdigit()
@@ -99,7 +99,7 @@ def test_a_signal_during_its_start_is_a_stop(number: signal.Signals) -> None:
         while not _catches_sigterm(status) and time.monotonic() < deadline_s:
             time.sleep(0.001)
         process.send_signal(number)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")
 
 
