@@ -486,7 +486,12 @@ class Engine:
         return bool(halts)
 
     def _begin_anew(self, reason: str) -> None:
-        """Have this run end in order, and another one begin."""
+        """Have this run end in order, and another one begin; not while a position has to be closed.
+
+        The close learns new rules by itself, and whoever watches them asks again.
+        """
+        if self.risk.is_closing:
+            return
         self.gate.close("changed", reason)
         self._changed.set()
 
@@ -623,7 +628,7 @@ class Engine:
             try:
                 async with asyncio.timeout(self.LAST_WORDS_S):
                     await work()
-            except (TimeoutError, ExchangeError) as error:
+            except Exception as error:  # noqa: BLE001 - that no order rests is verified, whatever this brings
                 log.warning("%s: %s", what, str(error) or "no answer in time")
 
     async def _count_last_trades(self) -> None:

@@ -242,6 +242,9 @@ class Flattening:
         """Send a closing order; return whether it was executed as a whole."""
         efforts = closing.efforts
         lots, price_ticks = _as_known(close, closing.rules, context.rules)
+        if lots == 0:
+            closing.trouble = "what is left is smaller than the step with which this run began: start it anew"
+            return False
         efforts.sent(close, scene)
         order = self._execution.begin_close(context, close.side, lots, price_ticks)
         closing.doubtful, closing.asked = order, 0

@@ -307,7 +307,9 @@ class Gateway:
             reply = await self._read("/fapi/v1/userTrades", {"symbol": symbol, **start, "limit": TRADES_PAGE})
             page = _entries(reply, "the trades")
             with readable("the trades"):
-                trades.extend({"orderId": trade["orderId"], **trade} for trade in page)
+                trades.extend(
+                    {**trade, "id": int(trade["id"]), "orderId": int(trade["orderId"])} for trade in page
+                )
                 if len(page) < TRADES_PAGE:
                     return trades
                 start = {"fromId": page[-1]["id"] + 1}

@@ -89,6 +89,7 @@ class RecoveryManager:
         self._safety = safety
         self._due = asyncio.Event()
         self._look_again_s = self.UNEXPLAINED_AGAIN_S
+        self._looking_again: asyncio.TimerHandle | None = None
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
         self.steps = RecoverySteps(gate, clock)
         self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
@@ -237,10 +238,12 @@ class RecoveryManager:
                 f"no trade explains {unexplained:f} of the position: look at the account;"
                 " a restart takes the exchange's figure for granted",
             )
+        if self._looking_again is not None:
+            self._looking_again.cancel()
         if not looks_again:
             self._look_again_s = self.UNEXPLAINED_AGAIN_S
             return
-        asyncio.get_running_loop().call_later(
+        self._looking_again = asyncio.get_running_loop().call_later(
             self._look_again_s, self.request_reconcile, "looking for a trade that explains the position"
         )
         self._look_again_s = min(2 * self._look_again_s, self.UNEXPLAINED_AT_MOST_S)

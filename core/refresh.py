@@ -92,7 +92,7 @@ class Refresher:
     async def _place(self, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
         """Place quotes; while the account stream has not told of an order of ours, one of them only, as a question.
 
-        The farthest is the least likely to be filled unheard. If it was not accepted, there is nothing to be heard.
+        The farthest is the least likely to be filled unheard. If it was not accepted, the next refresh asks again.
         """
         context = self._context
         if context.stream_is_proven or not quotes:
@@ -101,7 +101,7 @@ class Refresher:
             return []
         first = max(quotes, key=lambda quote: quote.level)
         placed = await self._execution.place(context, [first], book)
-        if context.orders.awaiting_echo and not context.stream_is_proven:
+        if not context.stream_is_proven:
             return placed
         others = [quote for quote in quotes if quote is not first]
         return placed + await self._execution.place(context, others, book)

@@ -42,6 +42,8 @@ class RiskController:
     ALARM_EVERY_S = 10.0
     """So often it is said aloud, at most, that a position cannot be closed."""
     UNCONFIRMED_AFTER_S = 3.0
+    DISK_PATIENCE_S = 2.0
+    """The close, and the next look at the position, wait for the record of a halt for so long."""
     SPACING_S = 0.4
     """However many fills come, checks are at least so far apart: each costs request weight."""
 
@@ -75,6 +77,7 @@ class RiskController:
         self._confirmed_ns = {context.symbol: 0 for context in contexts}
         self._differing: dict[str, tuple[Decimal, int]] = {}
         self._latched: set[str] = set()
+        self._engaging: dict[str, asyncio.Future[None]] = {}
         self._halted: dict[str, str] = {}
         self._held: dict[str, str] = {}
         self._latch_complaints: set[str] = set()
@@ -115,6 +118,11 @@ class RiskController:
     def is_held(self, symbol: str) -> bool:
         """Tell whether the symbol is halted for a reason from elsewhere."""
         return symbol in self._held
+
+    @property
+    def is_closing(self) -> bool:
+        """Tell whether a position still has to be closed."""
+        return bool(self._must_flatten)
 
     async def run(self) -> None:
         """Check every position until cancelled; the gates are closed whenever this does not run."""
@@ -308,16 +316,27 @@ class RiskController:
         quietly(lambda: self._days.save(context))
 
     async def _engage(self, context: SymbolContext, reason: str) -> None:
-        """Have the halt stand on disk; whatever the disk does, it stands in memory."""
+        """Have the halt stand on disk; whatever the disk does, it stands in memory, and nobody waits for long."""
+        writing = self._engaging.get(context.symbol)
+        if writing is None or writing.done():
+            writing = asyncio.ensure_future(self._write_latch(context, reason))
+            self._engaging[context.symbol] = writing
+        await asyncio.wait({writing}, timeout=self.DISK_PATIENCE_S)
+        if not writing.done():
+            self._complain_of_latch(context, "the disk does not answer")
+
+    def _complain_of_latch(self, context: SymbolContext, why: str) -> None:
+        if context.symbol not in self._latch_complaints:
+            self._latch_complaints.add(context.symbol)
+            text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
+            quietly(lambda: log.critical(text, context.symbol, why))
+
+    async def _write_latch(self, context: SymbolContext, reason: str) -> None:
         latch, now_ms = self._latches[context.symbol], self._clock.time_ms()
         try:
             await self._run_blocking(lambda: latch.engage(reason, now_ms))
         except Exception as error:  # noqa: BLE001 - a halt does not end because its record failed
-            if context.symbol not in self._latch_complaints:
-                self._latch_complaints.add(context.symbol)
-                why = getattr(error, "strerror", "") or str(error)
-                text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
-                quietly(lambda: log.critical(text, context.symbol, why))
+            self._complain_of_latch(context, getattr(error, "strerror", "") or str(error))
         else:
             self._latch_complaints.discard(context.symbol)
             self._latched.add(context.symbol)

@@ -1,6 +1,7 @@
 """What has to happen in time happens in time, whatever else hangs meanwhile."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -320,3 +321,117 @@ def test_metrics_that_always_fail_do_not_stop_the_trading(
         assert world.open_orders() == []
 
     in_a_world(tmp_path, story)
+
+
+# --- two troubles at a time ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_close_is_tried_on_although_its_record_hangs(tmp_path: Path, is_held: bool) -> None:
+    """Closing orders are refused for ten seconds and no halt can be written, an operator's before it neither."""
+
+    async def story(world: World) -> None:
+        disk = HangingDisk()
+        world.run_blocking = disk.run
+        world.start()
+        await world.until_quoting()
+        disk.hangs = True
+        if is_held:
+            (tmp_path / "state" / "HALT").touch()
+            await asyncio.sleep(3)
+        world.strike("error", path="/fapi/v1/order", method="POST", for_s=10, code=-2022)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        await asyncio.sleep(10)
+        assert world.position() > 0
+        await world.until(lambda: world.position() == 0, 12, "a closed position")
+        assert await _stop_within(world, 5) is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_new_tick_ends_no_run_in_the_middle_of_a_close(tmp_path: Path) -> None:
+    """The close learns the rules by itself; a run that ends halted would leave the position to nobody."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        world.strike("error", path="/fapi/v1/order", method="POST", for_s=10, code=-2022)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        await asyncio.sleep(3)
+        world.strike("symbol-rules", symbol=world.symbol, tick_size="1", for_s=300)
+        world.engine.recovery.rules.look_soon()
+        await world.until(lambda: world.position() == 0, 25, "a closed position")
+        assert await _stop_within(world, 5) is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_trades_that_make_no_sense_end_no_worker_and_no_stop(tmp_path: Path) -> None:
+    """A row without its id is no answer, like any other that cannot be read."""
+
+    async def story(world: World) -> None:
+        async def spoil(sent: Sent) -> HttpResponse | None:
+            if sent.path != "/fapi/v1/userTrades":
+                return None
+            rows = json.loads((await sent.deliver()).body)
+            return json_reply(200, [{name: row[name] for name in row if name != "id"} for row in rows])
+
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.001")
+        await asyncio.sleep(1)
+        world.tamper = spoil
+        await asyncio.sleep(150)
+        assert await _stop_within(world, 5) is ExitCode.STOPPED
+        assert "worker_restarted" not in world.events("engine_event")
+
+    in_a_world(tmp_path, story)
+
+
+def test_stream_that_says_nothing_is_asked_by_one_quote_at_a_time(tmp_path: Path) -> None:
+    """Also where the first of them was refused: nothing is proven by that."""
+
+    async def story(world: World) -> None:
+        asked: list[float] = []
+
+        async def refuse_first(sent: Sent) -> HttpResponse | None:
+            if sent.is_order():
+                asked.append(world.now_s)
+                if len(asked) == 1:
+                    return json_reply(400, {"code": -5022, "msg": "Post Only order will be rejected."})
+            return None
+
+        world.tamper = refuse_first
+        world.late_s = lambda message: 100.0 if "ORDER_TRADE_UPDATE" in message else 0.0
+        world.start(refresh_config={"orderbook_refresh_interval": 1})
+        for _ in range(60):
+            await world.watch(0.1, orders=1)
+        assert len(asked) >= 2
+        await world.end()
+
+    in_a_world(tmp_path, story)
+
+
+def test_search_for_an_explaining_trade_is_one_however_many_reconciliations_there_are(tmp_path: Path) -> None:
+    """Each reconciliation looks again a little later; those before it look no more."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        recovery, [context] = world.engine.recovery, world.engine.contexts
+        context.ledger.unexplained_quantity = Decimal("0.001")
+        for _ in range(20):
+            recovery.request_reconcile("another reason")
+            await asyncio.sleep(2)
+        before = len(_reconciled(world))
+        await asyncio.sleep(300)
+        assert len(_reconciled(world)) - before <= 7
+        await world.end()
+
+    in_a_world(tmp_path, story)
+
+
+def _reconciled(world: World) -> list[str]:
+    return [each for each in world.events("connection_event") if each == "reconciled"]
