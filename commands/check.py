@@ -30,10 +30,9 @@ def check(settings: Settings, config: Config, parsed: argparse.Namespace) -> int
         print("FAIL  the checks were broken off")
         return ExitCode.FAULT
     _print_checks(found)
-    failed = [check for check in found.checks if not check.passed]
-    if not failed:
+    if all(check.passed for check in found.checks):
         return ExitCode.STOPPED
-    return ExitCode.FAULT if failed[0].is_fault else ExitCode.REFUSED
+    return ExitCode.REFUSED if any(check.is_mistake for check in found.checks) else ExitCode.FAULT
 
 
 async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -> Preflight | None:
@@ -54,7 +53,8 @@ async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -
 def _print_checks(found: Preflight) -> None:
     width = max(len(check.name) for check in found.checks)
     for check in found.checks:
-        show(f"{'pass' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.found}")
+        word = "pass" if check.passed else "WAIT" if check.is_passing else "FAIL"
+        show(f"{word}  {check.name:<{width}}  {check.found}")
         if check.remedy:
             show(f"{'':<{width + 8}}remedy: {check.remedy}")
         if check.caution:

@@ -66,7 +66,11 @@ async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -
             board.follow(engine)
             door.open()
 
-        return await run_engine(settings, wiring, stop, show)
+        def show_wait(reason: str) -> None:
+            board.waits_for(reason)
+            door.open()
+
+        return await run_engine(settings, replace(wiring, on_wait=show_wait), stop, show)
 
 
 @contextmanager

@@ -35,20 +35,20 @@ from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.order_manager import OrderManager
 from core.order_transport import OrderSocket
-from core.preflight import Preflight, apply_leverage, preflight
+from core.preflight import Preflight
 from core.recovery import RecoveryManager
 from core.resource_watch import ResourceWatch
 from core.restarts import Restarts, StartProof
 from core.risk_controller import RiskController
 from core.settings import Settings
 from core.shutdown import StopRequest
+from core.start import OnWait, Start
 from core.state import SharedState
 from core.status import StatusReporter, log_summary
 from core.supervisor import Supervisor, Worker, WorkerGaveUp
 from core.systemd import Heartbeat, Notify, to_nobody
 from utils.background import RunBlocking
 from utils.clock import Clock
-from utils.errors import ExchangeError
 from utils.http import BinanceRest
 from utils.machine import Machine
 from utils.ws import WsTransport
@@ -57,9 +57,6 @@ from utils.ws_governor import ConnectionGovernor, GovernedTransport
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-PREPARE_ATTEMPTS, PREPARE_PAUSE_S = 60, 5.0
-
 
 __all__ = ["Engine", "ExitCode", "Wiring", "run_engine", "unless_stopped"]
 
@@ -93,6 +90,8 @@ class Wiring:
     """Holds a start back after runs that ended badly; without it none is counted."""
     notify: Notify = to_nobody
     """Tells the service manager that started this process."""
+    on_wait: OnWait = to_nobody
+    """Is told what a start waits for, with the locks held."""
 
 
 async def run_engine(
@@ -106,8 +105,8 @@ async def run_engine(
     ``on_engine`` is given the engine before it runs, to look at it meanwhile: it may subscribe and read, no more. When
     the exchange changes tick or step, the run ends in order and another one begins, with another engine.
 
-    Raises StartRefused where configuration or account do not allow to start, and ExchangeError where the exchange
-    could not be asked. In both cases nothing was sent that could rest.
+    Raises StartRefused where configuration or account do not allow to start, and ExchangeError where what is in the
+    way, such as an exchange that cannot be asked, did not pass in time. In both cases nothing was sent that could rest.
     """
     with ExitStack() as held:
         symbols = settings.symbols if wiring.is_shared else ()
@@ -133,7 +132,18 @@ async def _run_with(
     gateway = Gateway(wiring.rest, wiring.clock)
     symbols = settings.symbols if wiring.is_shared else ()
     after_crash = any(lock.was_left_running for lock in locks)
-    prepared = await unless_stopped(stop, _prepare(settings, wiring, gateway))
+    start = Start(
+        settings=settings,
+        gateway=gateway,
+        wallet=wiring.wallet,
+        clock=wiring.clock,
+        has_keys=wiring.has_keys,
+        confirmed=wiring.live_confirmed,
+        machine=wiring.machine,
+        notify=wiring.notify,
+        on_wait=wiring.on_wait,
+    )
+    prepared = await unless_stopped(stop, start.prepared())
     if prepared is None:
         log.info("stopped before the start was complete; no order was sent")
         return ExitCode.STOPPED
@@ -150,40 +160,12 @@ async def _run_with(
                 lock.leave_clean()
         if not engine.begins_anew or code is not ExitCode.STOPPED:
             return code
-        prepared = await unless_stopped(stop, _prepare_again(settings, wiring, gateway))
+        prepared = await unless_stopped(stop, start.prepared())
         if prepared is None:
             return code
         after_crash = False
         for symbol in settings.symbols:
             wiring.state.of(symbol).begin_anew()
-
-
-async def _prepare(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
-    found = await preflight(
-        settings,
-        gateway,
-        wiring.wallet,
-        has_keys=wiring.has_keys,
-        confirmed=wiring.live_confirmed,
-        machine=wiring.machine,
-    )
-    found.refuse_unless_passed()
-    for check in found.checks:
-        if check.caution:
-            log.warning("%s: %s; %s", check.name, check.found, check.caution)
-    await apply_leverage(settings, gateway, found.facts)
-    return found
-
-
-async def _prepare_again(settings: Settings, wiring: Wiring, gateway: Gateway) -> Preflight:
-    """Return the preflight of another run; an exchange that cannot be asked just now is asked again for a while."""
-    for _ in range(PREPARE_ATTEMPTS - 1):
-        try:
-            return await _prepare(settings, wiring, gateway)
-        except ExchangeError as error:
-            log.warning("cannot begin anew yet: %s", error)
-            await asyncio.sleep(PREPARE_PAUSE_S)
-    return await _prepare(settings, wiring, gateway)
 
 
 async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, T]) -> T | None:

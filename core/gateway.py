@@ -224,6 +224,13 @@ class Gateway:
                     return wire.finite(entry["balance"]), wire.finite(entry["availableBalance"])
             return Decimal(0), Decimal(0)
 
+    async def held_margin_quote(self, symbol: str) -> Decimal:
+        """Return the initial margin that the position and the open orders on a symbol hold."""
+        entries = _entries(await self._read("/fapi/v3/positionRisk", {"symbol": symbol}), "the position")
+        with readable("the position"):
+            held = [wire.finite(entry["initialMargin"]) for entry in entries if entry["symbol"] == symbol]
+            return sum(held, Decimal(0))
+
     async def symbol_setup(self, symbol: str) -> SymbolSetup:
         """Return how the account trades a symbol."""
         entries = await self._read("/fapi/v1/symbolConfig", {"symbol": symbol})

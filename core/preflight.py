@@ -4,7 +4,7 @@ Each check says what it found and, where it fails, what to do. The daemon's star
 same questions; only the start changes anything (the leverage).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from difflib import get_close_matches
@@ -16,6 +16,7 @@ from core.flatten import REDUCE_ONLY_COVERED, REDUCE_ONLY_REJECTED
 from core.gateway import ExchangeInfo, Gateway, KeyRights
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.resource_watch import LEAST_FREE_MB, LOW_FREE_MB
+from core.rules_change import TRADING
 from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_quote, price_objection, size_objection
 from utils.errors import AuthFailed, ExchangeError, NotSent, OutcomeUnknown, Refused, StartRefused
@@ -26,6 +27,8 @@ from utils.venue import Environment
 HEADROOM_PERCENT = 5
 """How much above the bare minimum the suggested values are, so that a small move of the price does not undo them."""
 MAX_CLOCK_OFFSET_MS = 60_000
+ENDED = frozenset({"DELIVERED", "CLOSE"})
+"""States from which no symbol comes back."""
 ORDER_RATE_PERCENT = 70
 """Share of the exchange's order limits that the refreshes may use; the rest is for closing and for others."""
 
@@ -34,20 +37,31 @@ ORDER_RATE_PERCENT = 70
 class Check:
     """One question with its answer; ``remedy`` is empty when it passed.
 
-    ``is_fault`` says that neither configuration nor account is to blame; ``caution`` what should be done though it
-    passed.
+    ``is_fault`` says that neither configuration nor account is to blame, ``is_passing`` that it passes by itself, too:
+    a start waits for it. ``caution`` is what should be done though it passed.
     """
 
     name: str
     found: str
     remedy: str = ""
     is_fault: bool = False
+    is_passing: bool = False
     caution: str = ""
 
     @property
     def passed(self) -> bool:
         """Tell whether nothing needs to be done."""
         return not self.remedy
+
+    @property
+    def is_mistake(self) -> bool:
+        """Tell whether it stays as it is until somebody changes the configuration or the account."""
+        return not (self.passed or self.is_fault or self.is_passing)
+
+    @property
+    def sentence(self) -> str:
+        """Return what was found and what to do, as one sentence."""
+        return f"{self.name}: {self.found}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +229,25 @@ def order_rate_check(settings: Settings, info: ExchangeInfo) -> Check:
     )
 
 
-def margin_check(settings: Settings, wallet_quote: Decimal, available_quote: Decimal, asset: str) -> Check:
-    """Return whether the account can pay the margin of all quotes of the heavier side."""
+def margin_check(
+    settings: Settings,
+    wallet_quote: Decimal,
+    available_quote: Decimal,
+    asset: str,
+    held_quote: Decimal = Decimal(0),
+) -> Check:
+    """Return whether the account can pay the margin of all quotes of the heavier side.
+
+    ``held_quote`` is what the position and orders on our own symbols hold of the margin already: a restart finds them.
+    """
     needed = sum((quotes.levels * quotes.size_quote for quotes in settings.quotes), Decimal(0))
     needed /= settings.risk.leverage
+    held = f" and {held_quote:.2f} held by position and orders on our symbols" if held_quote else ""
     found = (
-        f"wallet {wallet_quote:.2f} {asset}, available {available_quote:.2f}, needed {needed:.2f}"
+        f"wallet {wallet_quote:.2f} {asset}, available {available_quote:.2f}{held}, needed {needed:.2f}"
         f" at leverage {settings.risk.leverage}"
     )
-    if available_quote >= needed:
+    if available_quote + held_quote >= needed:
         return Check("margin", found)
     return Check(
         "margin", found, f"transfer {asset} into the futures wallet, or make the orders fewer or smaller"
@@ -283,11 +307,21 @@ class Preflight:
     wallet_quote: Decimal
 
     def refuse_unless_passed(self) -> None:
-        """Raise StartRefused with the first failed check's finding and remedy, in one sentence; NotSent for a fault."""
+        """Raise StartRefused with the sentence of the first mistake; without one, NotSent with that of a fault.
+
+        What is passing raises nothing: see ``waits_for``.
+        """
         for check in self.checks:
-            if not check.passed:
-                sentence = f"{check.name}: {check.found}; {check.remedy}"
-                raise NotSent(sentence) if check.is_fault else StartRefused(sentence)
+            if check.is_mistake:
+                raise StartRefused(check.sentence)
+        for check in self.checks:
+            if check.is_fault and not check.is_passing:
+                raise NotSent(check.sentence)
+
+    @property
+    def waits_for(self) -> str:
+        """Return the sentence of the first check that did not pass and may by itself, empty if there is none."""
+        return next((check.sentence for check in self.checks if check.is_passing and not check.passed), "")
 
 
 async def preflight(
@@ -301,6 +335,8 @@ async def preflight(
 ) -> Preflight:
     """Return every check, each asked of the exchange as far as the ones before allow. Changes nothing.
 
+    What the market has to be there for is left out while it is not; what the account is asked is not.
+
     ``machine`` is asked for the space on its disks, if it is given.
 
     Raises ExchangeError only for what is neither a refusal of the account nor of the configuration.
@@ -313,9 +349,9 @@ async def preflight(
     if all(check.passed for check in checks):
         checks.append(await _connection_check(settings, gateway))
     if all(check.passed for check in checks):
-        facts = await _symbol_facts(settings, gateway, checks)
-    if all(check.passed for check in checks):
-        wallet_quote = await _account_checks(settings, gateway, wallet, facts, checks)
+        rules, facts = await _symbol_facts(settings, gateway, checks)
+        if not any(check.is_mistake for check in checks):
+            wallet_quote = await _account_checks(settings, gateway, wallet, rules, facts, checks)
     return Preflight(tuple(checks), facts, wallet_quote)
 
 
@@ -342,12 +378,20 @@ async def _connection_check(settings: Settings, gateway: Gateway) -> Check:
             if settings.paper_url
             else "check the network, and whether the exchange is in maintenance"
         )
-        return Check("exchange", f"{where} cannot be reached ({error})", remedy, is_fault=True)
+        return Check(
+            "exchange",
+            f"{where} cannot be reached ({error})",
+            remedy,
+            is_fault=True,
+            # nobody starts a simulated exchange but whoever reads this; one that answers, if only "no", was started
+            is_passing=not settings.paper_url or isinstance(error, Refused),
+        )
     offset_ms = gateway.rest.server_clock.offset_ms
     return Check(
         "exchange",
         f"reached, clock offset {offset_ms} ms",
         "set this machine's clock (for example with NTP)" if abs(offset_ms) > MAX_CLOCK_OFFSET_MS else "",
+        is_passing=True,  # a machine that has just begun learns the time a little later
     )
 
 
@@ -368,24 +412,35 @@ def disk_check(machine: Machine, folders: Iterable[Path]) -> Check:
     return Check("disk", ", ".join(found))
 
 
-async def _symbol_facts(settings: Settings, gateway: Gateway, checks: list[Check]) -> dict[str, SymbolFacts]:
+async def _symbol_facts(
+    settings: Settings, gateway: Gateway, checks: list[Check]
+) -> tuple[dict[str, SymbolRules], dict[str, SymbolFacts]]:
+    """Add the checks of the symbols; return the rules of those that exist, and the facts of those that trade."""
     facts: dict[str, SymbolFacts] = {}
     info = await gateway.exchange_info()
-    all_rules = info.rules
     checks.append(order_rate_check(settings, info))
     for quotes in settings.quotes:
-        check = _symbol_check(quotes.symbol, all_rules)
+        check = _symbol_check(quotes.symbol, info.rules)
         checks.append(check)
         if not check.passed:
             continue
-        rules = all_rules[quotes.symbol]
+        rules = info.rules[quotes.symbol]
         found = SymbolFacts(rules, await gateway.book_top(rules), await gateway.mark_price(rules.symbol))
         facts[quotes.symbol] = found
         if found.book.is_sane:
             checks.extend(feasibility(quotes, settings.risk, found))
         else:
-            checks.append(Check("book", "empty or crossed", "wait until the market has quotes on both sides"))
-    return facts
+            checks.append(_book_check(quotes.symbol))
+    return {symbol: info.rules[symbol] for symbol in settings.symbols if symbol in info.rules}, facts
+
+
+def _book_check(symbol: str) -> Check:
+    return Check(
+        "book",
+        f"that of {symbol} is empty, has one side only, or is crossed",
+        "wait until the market has quotes on both sides, as a start does by itself",
+        is_passing=True,
+    )
 
 
 def _symbol_check(symbol: str, all_rules: dict[str, SymbolRules]) -> Check:
@@ -397,8 +452,15 @@ def _symbol_check(symbol: str, all_rules: dict[str, SymbolRules]) -> Check:
             f"{symbol} is not known to the exchange",
             f"set symbol in config.yaml, for example to {nearest}",
         )
-    if rules.status != "TRADING":
-        return Check("symbol", f"{symbol} is {rules.status}", "choose a symbol that is trading, or wait")
+    if rules.status in ENDED:
+        return Check("symbol", f"{symbol} is {rules.status}", "choose a symbol that is trading")
+    if rules.status != TRADING:
+        return Check(
+            "symbol",
+            f"{symbol} is {rules.status}",
+            "wait until it trades, as a start does by itself, or choose another symbol",
+            is_passing=True,
+        )
     return Check(
         "symbol",
         f"{symbol}: tick {rules.tick_size:f}, step {rules.step_size:f},"
@@ -410,7 +472,8 @@ async def _account_checks(
     settings: Settings,
     gateway: Gateway,
     wallet: BinanceRest | None,
-    facts: dict[str, SymbolFacts],
+    rules: Mapping[str, SymbolRules],
+    facts: Mapping[str, SymbolFacts],
     checks: list[Check],
 ) -> Decimal:
     """Add the checks that need valid keys; return the wallet balance."""
@@ -418,11 +481,16 @@ async def _account_checks(
         checks.extend(account_check(await gateway.account_modes()))
         if wallet is not None:
             checks.append(rights_check(await gateway.key_rights(wallet)))
-        asset = next(iter(facts.values())).rules.quote_asset
+        asset = next(iter(rules.values())).quote_asset
         wallet_quote, available_quote = await gateway.available_quote(asset)
-        checks.append(margin_check(settings, wallet_quote, available_quote, asset))
-        checks.extend([await _leverage_check(settings, gateway, symbol) for symbol in facts])
-        checks.extend([await _closing_check(gateway, found) for found in facts.values()])
+        margin = margin_check(settings, wallet_quote, available_quote, asset)
+        if not margin.passed:
+            held_quote = sum([await gateway.held_margin_quote(symbol) for symbol in rules], Decimal(0))
+            margin = margin_check(settings, wallet_quote, available_quote, asset, held_quote)
+        checks.append(margin)
+        checks.extend([await _leverage_check(settings, gateway, symbol) for symbol in rules])
+        if all(check.passed for check in checks):
+            checks.extend([await _closing_check(gateway, found) for found in facts.values()])
     except AuthFailed as error:
         checks.append(Check("API keys", f"not accepted by the exchange ({error})", _key_remedy(settings)))
         return Decimal(0)

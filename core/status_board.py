@@ -54,6 +54,13 @@ class StatusBoard:
         self._streams: dict[str, tuple[bool, int]] = {}
         self._reconciled_ns: dict[str, int] = {}
         self._restarts = 0
+        self._wait, self._wait_ns = "", 0
+
+    def waits_for(self, reason: str) -> None:
+        """Tell of this as what the start waits for from now on; "" says that it waits no more."""
+        if bool(reason) != bool(self._wait):
+            self._wait_ns = self._clock.monotonic_ns()
+        self._wait = reason
 
     def follow(self, engine: Engine) -> None:
         """Tell of this engine from now on."""
@@ -97,7 +104,9 @@ class StatusBoard:
             "worker_restarts": self._restarts,
             "symbols": {},
         }
-        if self._engine is None:
+        if self._wait:
+            found["start"] = {"reason": _told(self._wait), "since_s": self._age_s(self._wait_ns)}
+        if self._engine is None or self._wait:
             return found
         engine = self._engine
         found["net_pnl_quote"] = f"{engine.metrics.net_pnl_quote():.4f}"
@@ -191,6 +200,8 @@ def as_text(status: Mapping[str, Any]) -> list[str]:
         f" up for {_span(status['uptime_s'])}, {status['worker_restarts']} worker restarts",
         f"build {status['build']}, configuration {status['config']}",
     ]
+    if start := status.get("start"):
+        lines.append(f"NOT QUOTING: the start waits for {_span(start['since_s'])}: {start['reason']}")
     if "rates" in status:
         used = ", ".join(f"{name} {one['used']}/{one['limit']}" for name, one in status["rates"].items())
         lines.append(f"profit after fees {status['net_pnl_quote']}; requests used: {used}")

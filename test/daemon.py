@@ -317,6 +317,8 @@ class World:
         """The wall clock of the daemon that was started last."""
         self.has_wallet = False
         self.machine: Machine | None = None
+        self.waits: list[str] = []
+        """What the starts have told that they wait for, "" for each that waits no more."""
         self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
         self.state = SharedState()
         self.engine: Engine | None = None
@@ -367,6 +369,7 @@ class World:
             live_confirmed=False,
             order_api=self._order_api(),
             machine=self.machine,
+            on_wait=self.waits.append,
         )
         self._watch = watch
         self.running = asyncio.get_running_loop().create_task(

@@ -338,6 +338,17 @@ def test_first_check_that_failed_refuses_the_start_in_one_sentence() -> None:
         found.refuse_unless_passed()
 
 
+def test_mistake_is_told_before_what_passes_by_itself() -> None:
+    """Waiting mends no mistake; without one, the start waits."""
+    passing = Check("book", "empty", "wait", is_passing=True)
+    found = Preflight((Check("a", "fine"), passing, Check("c", "bad", "mend it")), {}, Decimal(0))
+    with pytest.raises(StartRefused, match=r"^c: bad; mend it$"):
+        found.refuse_unless_passed()
+    found = Preflight((Check("a", "fine", is_passing=True), passing), {}, Decimal(0))
+    found.refuse_unless_passed()
+    assert found.waits_for == "book: empty; wait"
+
+
 def test_fault_of_nobody_is_no_refusal() -> None:
     """An exchange out of reach is not a mistake of the configuration."""
     found = Preflight(
@@ -380,6 +391,7 @@ ANSWERS: dict[str, Any] = {
         {"asset": "BNB", "balance": "1", "availableBalance": "1"},
         {"asset": "USDT", "balance": "5000.00000000", "availableBalance": "4900.00000000"},
     ],
+    "GET /fapi/v3/positionRisk": [],
     "GET /fapi/v1/symbolConfig": [{"symbol": "BTCUSDT", "marginType": "CROSSED", "leverage": 20}],
     "POST /fapi/v1/leverage": {"leverage": 5, "maxNotionalValue": "1000000", "symbol": "BTCUSDT"},
     "GET /sapi/v1/account/apiRestrictions": {
@@ -473,18 +485,21 @@ async def test_without_keys_nothing_is_asked_of_a_real_exchange() -> None:
     ("paper_url", "remedy"), [("", "check the network"), ("http://127.0.0.1:1", "python -m sim")]
 )
 async def test_exchange_out_of_reach_is_a_fault_with_a_remedy(paper_url: str, remedy: str) -> None:
-    """Another one for a simulated exchange that was not started."""
+    """Another one for a simulated exchange that was not started, which nobody waits for."""
     gateway = answering("/fapi/v1/time", NotSent("GET /fapi/v1/time: no connection"))
     check = (await checked(gateway, settings(paper_url=paper_url)))["exchange"]
     assert check.is_fault
+    assert check.is_passing is not bool(paper_url)
     assert "no connection" in check.found
     assert remedy in check.remedy
 
 
 async def test_clock_that_is_a_minute_off_is_refused() -> None:
-    """Offsets are corrected, but so large a one is a mistake."""
+    """Offsets are corrected, but so large a one is none to trade by; a machine that has just begun learns the time."""
     gateway = answering("/fapi/v1/time", {"serverTime": SystemClock().time_ms() + 90_000})
-    assert "set this machine's clock" in (await checked(gateway))["exchange"].remedy
+    check = (await checked(gateway))["exchange"]
+    assert "set this machine's clock" in check.remedy
+    assert check.is_passing
 
 
 async def test_unknown_symbol_is_refused_with_the_nearest_ones() -> None:
@@ -501,22 +516,35 @@ async def test_symbol_like_none_is_refused_with_any() -> None:
     assert "BTCUSDT" in (await checked(asked()[0], given))["symbol"].remedy
 
 
-async def test_symbol_that_is_not_trading_is_refused() -> None:
-    """Halted, or being delisted."""
+@pytest.mark.parametrize(
+    ("status", "is_passing"),
+    [
+        ("TRADING_HALT", True),
+        ("SETTLING", True),
+        ("SOMETHING_NEW", True),
+        ("DELIVERED", False),
+        ("CLOSE", False),
+    ],
+)
+async def test_symbol_that_is_not_trading_does_not_pass(status: str, is_passing: bool) -> None:
+    """Halted is waited for, delisted is a mistake; the account is asked all the same, the market is not."""
     halted = {
         **ANSWERS["GET /fapi/v1/exchangeInfo"],
-        "symbols": [{**EXCHANGE_INFO_BTC, "status": "TRADING_HALT"}],
+        "symbols": [{**EXCHANGE_INFO_BTC, "status": status}],
     }
-    check = (await checked(answering("/fapi/v1/exchangeInfo", halted)))["symbol"]
-    assert check.found == "BTCUSDT is TRADING_HALT"
-    assert not check.passed
+    checks = await checked(answering("/fapi/v1/exchangeInfo", halted))
+    assert checks["symbol"].found == f"BTCUSDT is {status}"
+    assert (checks["symbol"].passed, checks["symbol"].is_passing) == (False, is_passing)
+    assert ("margin" in checks) is is_passing
+    assert checks.keys().isdisjoint({"book", "order size", "closing orders"})
 
 
-async def test_empty_book_is_refused() -> None:
+async def test_empty_book_is_waited_for() -> None:
     """Nothing can be said about sizes and prices without a market."""
     empty = {**ANSWERS["GET /fapi/v1/ticker/bookTicker"], "bidQty": "0.000"}
     check = (await checked(answering("/fapi/v1/ticker/bookTicker", empty)))["book"]
-    assert (check.found, check.passed) == ("empty or crossed", False)
+    assert check.found == "that of BTCUSDT is empty, has one side only, or is crossed"
+    assert (check.passed, check.is_passing) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +594,28 @@ async def test_account_without_the_asset_has_no_margin() -> None:
     """Nothing there is zero."""
     check = (await checked(answering("/fapi/v3/balance", [])))["margin"]
     assert check.found.startswith("wallet 0.00 USDT, available 0.00")
-    assert not check.passed
+    assert check.is_mistake
+
+
+async def test_margin_that_our_own_symbols_hold_is_there() -> None:
+    """A restart finds the position and the orders of the run before; those of other symbols do not count."""
+    gateway, transport = asked()
+    transport.answers["GET /fapi/v3/balance"] = [
+        {"asset": "USDT", "balance": "400", "availableBalance": "49"}
+    ]
+    ours, other = (
+        {"symbol": "BTCUSDT", "initialMargin": "101.00"},
+        {"symbol": "ETHUSDT", "initialMargin": "200"},
+    )
+    transport.answers["GET /fapi/v3/positionRisk"] = [ours, other]
+    check = (await checked(gateway))["margin"]
+    assert check.passed
+    assert check.found == (
+        "wallet 400.00 USDT, available 49.00 and 101.00 held by position and orders on our symbols,"
+        " needed 150.00 at leverage 5"
+    )
+    transport.answers["GET /fapi/v3/positionRisk"] = [{**ours, "initialMargin": "100.99"}, other]
+    assert (await checked(gateway))["margin"].is_mistake
 
 
 async def test_order_rate_over_the_exchanges_own_limits_is_refused() -> None:

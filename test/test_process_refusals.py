@@ -97,9 +97,10 @@ def test_live_is_refused_without_each_confirmation(stage: Stage) -> None:
     """The command line and the capital must say so, too."""
     keys = {"BINANCE_API_KEY": "a" * 64, "BINANCE_SECRET_KEY": "b" * 64}
     folder = with_variables(stage.folder(), EXCHANGE_ENV="live", **keys)
-    unasked, unpaid = stage.daemon(folder), stage.daemon(folder, "--live")
-    assert "add --live to the command line" in refusal(unasked, REFUSED)
-    assert "set live.max_capital_usdt in config.yaml to at least initial_capital" in refusal(unpaid, REFUSED)
+    # one after the other: the second would find the first
+    assert "add --live to the command line" in refusal(stage.daemon(folder), REFUSED)
+    unpaid = refusal(stage.daemon(folder, "--live"), REFUSED)
+    assert "set live.max_capital_usdt in config.yaml to at least initial_capital" in unpaid
 
 
 def test_keys_that_others_could_read_are_refused(stage: Stage) -> None:
@@ -223,6 +224,23 @@ def test_check_passes_on_the_shipped_configuration_and_places_nothing(stage: Sta
     assert record["orders"] == []
     changing = {name for name in record["requests"] if not name.startswith("GET ")}
     assert changing == {"POST /fapi/v1/order/test"}  # which places nothing
+
+
+def test_check_tells_what_a_start_waits_for_from_what_it_refuses(stage: Stage) -> None:
+    """A halted symbol is a fault of nobody; with a mistake beside it, it is the mistake that counts."""
+    exchange = stage.exchange()
+    exchange.ask("POST", "/sim/fault?fault=halt&status=SETTLING&for_s=60")
+    folders = [stage.folder(exchange), stage.folder(exchange)]
+    halted = stage.daemon(folders[0], "check")
+    assert (halted.wait(8), halted.err) == (FAULT, "")
+    assert "WAIT  symbol" in halted.out
+    assert "BTCUSDT is SETTLING" in halted.out
+    assert "remedy: wait until it trades, as a start does by itself" in halted.out
+    assert "FAIL" not in halted.out
+    assert exchange.ask_signed("POST", "/fapi/v1/positionSide/dual", dualSidePosition="true")["code"] == 200
+    both = stage.daemon(folders[1], "check")
+    assert both.wait(8) == REFUSED
+    assert ("WAIT  symbol" in both.out, "FAIL  position mode" in both.out) == (True, True)
 
 
 def test_check_can_be_broken_off(stage: Stage) -> None:

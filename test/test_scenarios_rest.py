@@ -91,9 +91,10 @@ async def _untouched(_sent: Sent) -> None:
 @pytest.mark.parametrize("body", GARBAGE, ids=json.dumps)
 @pytest.mark.parametrize("what", READ_AT_THE_START)
 def test_start_on_answers_that_make_no_sense_ends_in_one_sentence(
-    tmp_path: Path, what: str, body: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, body: Any
 ) -> None:
     """A fault of the exchange or a refusal, never one of the program; nothing is placed."""
+    monkeypatch.setattr("core.start.PATIENCE_S", 5.0)
 
     async def story(world: World) -> None:
         async def garble(sent: Sent) -> HttpResponse | None:
