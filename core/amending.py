@@ -13,7 +13,7 @@ from core.gateway import Amend, Answer
 from core.live_order import MAX_AMENDS, LiveOrder
 from core.model import BookTop, OrderReport, Quote
 from utils.clock import Clock
-from utils.errors import NotSent, OutcomeUnknown, RateLimited, Refused
+from utils.errors import NotSent, OutcomeUnknown, Refused
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,13 @@ MODIFICATION_PENDING = -5043
 _MAY_BE_GONE = frozenset({-2013, -2011, POST_ONLY_WOULD_TAKE})
 """Unknown order, or a post-only price that would take: the order may have ended before, or by this very request."""
 
-_PASSING = frozenset({0, -1001, -1003, -1008, -1015, -1021, -2019, -4140, -5024, -5028})
-"""Refusals that say nothing of the next attempt: nothing was sent, the exchange was busy or halted, a limit was
-reached, margin was short for the moment, the clock was off."""
+_PASSING = frozenset({0, -1001, -1003, -1008, -1015, -1021, -5028})
+"""Refusals that say nothing of the next attempt: nothing was sent, the exchange was busy, a limit was reached, the
+clock was off."""
+
+_MAY_PASS = frozenset({-2019, -4140, -5024})
+"""Margin is short for the moment, or the symbol halted; the third time in a row it is for good."""
+STRIKES = 3
 
 E = TypeVar("E", OrderModifyEvent, OrderModifySuccessEvent, OrderModifyFailureEvent)
 
@@ -83,7 +87,7 @@ class Amending:
     """Has amendments sent by the queue, and notes what became of each.
 
     ``objection`` is asked at the moment of sending, ``report`` and ``look_up`` note what the exchange says of an order.
-    ``rate_limited`` is told when the exchange takes no more for a while.
+    ``accepted`` and ``refused`` are told of each answer, for what it says of others that follow.
     """
 
     def __init__(
@@ -94,14 +98,16 @@ class Amending:
         *,
         objection: Callable[[SymbolContext, LiveOrder, int, int, BookTop], str],
         report: Callable[[SymbolContext, LiveOrder, OrderReport], None],
-        rate_limited: Callable[[RateLimited], None],
+        accepted: Callable[[], None],
+        refused: Callable[[Refused], None],
     ) -> None:
         self._queue = queue
         self._clock = clock
         self._bus = bus
         self._objection = objection
         self._report = report
-        self._rate_limited = rate_limited
+        self._accepted = accepted
+        self._on_refused = refused
 
     async def amend(
         self, context: SymbolContext, changes: Sequence[tuple[LiveOrder, Quote, str]], book: BookTop
@@ -159,6 +165,8 @@ class Amending:
     def _taken(self, context: SymbolContext, amendment: Amendment, report: OrderReport) -> bool:
         """Note the order as the exchange's answer shows it; it may have ended by the request, or meanwhile."""
         order = amendment.order
+        self._accepted()
+        order.amend_strikes = 0
         self._report(context, order, report)
         if order.status.is_terminal:
             self._fail(context, amendment, f"the order is {order.status}", 0)
@@ -173,12 +181,13 @@ class Amending:
         order = amendment.order
         context.orders.end_amend(order)
         self._fail(context, amendment, str(refusal), refusal.code)
-        if isinstance(refusal, RateLimited):
-            self._rate_limited(refusal)
+        self._on_refused(refusal)
         if refusal.code == TOO_MANY_MODIFICATIONS:
             order.amends = MAX_AMENDS
         elif refusal.code not in _PASSING | {NO_NEED_TO_MODIFY, POST_ONLY_WOULD_TAKE}:
-            order.amend_refused_code = refusal.code
+            order.amend_strikes += 1
+            if refusal.code not in _MAY_PASS or order.amend_strikes >= STRIKES:
+                order.amend_refused_code = refusal.code
         # "No need": the target rests already, so what is known here is wrong.
         is_unclear = refusal.code in _MAY_BE_GONE or refusal.code == NO_NEED_TO_MODIFY
         if is_unclear:

@@ -18,6 +18,7 @@ from core.gateway import MAX_CANCEL_BATCH, UNKNOWN_ORDER, Gateway
 from core.live_order import LiveOrder, absence_is_proof
 from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
 from core.risk import amend_objection, last_objection
+from core.timestamp_hold import TimestampHold
 from utils.clock import Clock
 from utils.errors import ExchangeError, NotSent, OutcomeUnknown, RateLimited, Refused
 
@@ -68,6 +69,7 @@ class ExecutionEngine:
         self._recv_window_ms = recv_window_ms
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._place_again_ns = 0
+        self.timestamps = TimestampHold()
         self.is_strangers: Callable[[OrderReport], bool] = lambda _report: False
         """Tells whether an order with our prefix was placed by somebody else who lives; whoever knows puts it here."""
         self._complained: dict[str, str] = {}
@@ -80,7 +82,8 @@ class ExecutionEngine:
             bus,
             objection=self._amend_objection,
             report=self.report,
-            rate_limited=self._rate_limited,
+            accepted=self._accepted,
+            refused=self._learn_refusal,
         )
 
     # --- placing ----------------------------------------------------------------------------------------------
@@ -109,6 +112,7 @@ class ExecutionEngine:
             if not isinstance(error, OutcomeUnknown):
                 raise
         else:
+            self._accepted()
             self.report(context, order, report)
         return order
 
@@ -124,15 +128,16 @@ class ExecutionEngine:
             return "the book is stale"
         if now_ns < self._place_again_ns:
             return "the exchange takes no more orders for now"
+        if self.timestamps.room(now_ns) == 0:
+            return "the exchange refuses our timestamps"
         return ""
 
     def _refused(self, context: SymbolContext, order: LiveOrder, error: NotSent | Refused) -> None:
         if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:
             self._doubt(context, order, "the exchange has an order of this id already")
             return
-        if isinstance(error, RateLimited):
-            self._rate_limited(error)
         if isinstance(error, Refused):
+            self._learn_refusal(error)
             order.refused_code = error.code
             self.on_refusal(error.code)
         self._end(context, order, OrderStatus.REJECTED, str(error))
@@ -145,8 +150,18 @@ class ExecutionEngine:
             )
             self._publish(context, order, OrderKind.IN_DOUBT, reason)
 
-    def _rate_limited(self, error: RateLimited) -> None:
-        self._place_again_ns = self._clock.monotonic_ns() + int(error.retry_after_s * 1e9)
+    def _learn_refusal(self, refusal: Refused) -> None:
+        """Note what a refused order or amendment says of those that would follow it."""
+        now_ns = self._clock.monotonic_ns()
+        if isinstance(refusal, RateLimited):
+            self._place_again_ns = now_ns + int(refusal.retry_after_s * 1e9)
+        if self.timestamps.refused(refusal.code, now_ns):
+            self._gateway.rest.clock_is_doubtful = True  # an entry of a batch has not said so yet
+            log.warning("orders wait while the exchange's clock is measured anew: %s", refusal)
+
+    def _accepted(self) -> None:
+        if self.timestamps.accepted():
+            log.info("the exchange takes our timestamps again")
 
     # --- amending ---------------------------------------------------------------------------------------------
 

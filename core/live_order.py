@@ -96,6 +96,7 @@ class LiveOrder:
     """Monotonic time since which it is known to have ended; 0 for not yet."""
     refused_code: int = 0
     amend_refused_code: int = 0
+    amend_strikes: int = 0
     """Why the exchange would not amend it, where trying again would give the same answer; such an order is replaced."""
     reason: str = ""
     decision: str = ""

@@ -77,12 +77,15 @@ class Refresher:
         self._note(plan.decisions)
         now_ns = self._clock.monotonic_ns()
         places = [quote for quote in plan.places if self._brake.allows(quote.slot, now_ns)]
+        room = self._execution.timestamps.room(now_ns)  # None is for any number
+        amends = plan.amends[:room]
+        places = places if room is None else places[: room - len(amends)]
         _, placed = await asyncio.gather(
-            self._execution.amend(context, plan.amends, book), self._place(places, book)
+            self._execution.amend(context, amends, book), self._place(places, book)
         )
-        if plan.amends:
-            context.state.last_change = f"{len(plan.amends)} amended ({plan.amends[0][2]})"
-        if plan.amends or places:
+        if amends:
+            context.state.last_change = f"{len(amends)} amended ({amends[0][2]})"
+        if amends or places:
             context.state.last_order_time = self._clock.time_ms() / 1000
         context.state.quoted_mid_half_ticks = book.mid_half_ticks
         context.state.refreshes += 1

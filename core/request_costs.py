@@ -24,6 +24,9 @@ _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("DELETE", "/fapi/v1/batchOrders"): (Lane.CANCEL, LIGHT),
     ("DELETE", "/fapi/v1/allOpenOrders"): (Lane.CANCEL, LIGHT),
     ("POST", "/fapi/v1/countdownCancelAll"): (Lane.CANCEL, Cost(10)),
+    ("GET", "/fapi/v1/time"): (Lane.CANCEL, LIGHT),  # no cancel is taken with a wrong timestamp
+    ("POST", "/fapi/v1/listenKey"): (Lane.VERIFY, LIGHT),
+    ("PUT", "/fapi/v1/listenKey"): (Lane.VERIFY, LIGHT),
     ("GET", "/fapi/v1/openOrders"): (Lane.VERIFY, LIGHT),
     ("GET", "/fapi/v3/positionRisk"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v3/account"): (Lane.VERIFY, MIDDLE),

@@ -291,6 +291,26 @@ def test_amendment_of_a_resting_order_ends_as_the_exchange_has_it(executed: int,
     play(story)
 
 
+def test_refusal_that_may_pass_is_for_good_the_third_time_in_a_row() -> None:
+    """A symbol that is halted for a moment costs no place in the queue, an order that is never taken no requests."""
+
+    async def story(bench: Bench) -> None:
+        await bench.place()
+        refused_with(-5024)(bench)
+        await bench.amend()
+        await bench.amend()
+        assert bench.order.amend_refused_code == 0
+        refusing, bench.fate = bench.fate, bench._as_it_comes
+        await bench.amend()  # it is taken: what was before is forgotten
+        bench.fate = refusing
+        for code in (0, 0, -5024):
+            bench.target -= 1
+            await bench.amend()
+            assert bench.order.amend_refused_code == code
+
+    play(story)
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_answer_that_comes_after_the_word_of_the_stream_changes_nothing_more(outcome: str) -> None:
     """PENDING_MODIFY, and the account stream is faster than the answer."""

@@ -41,6 +41,7 @@ PURE = (
     "risk",
     "rules_change",
     "strategy",
+    "timestamp_hold",
     "volatility",
     "wire",
 )

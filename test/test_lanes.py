@@ -48,7 +48,7 @@ def test_a_request_with_budget_leaves_without_a_pause() -> None:
     """Not even the event loop gets a turn in between."""
 
     async def work(lanes: Lanes) -> None:
-        entering = lanes.enter("GET", "/fapi/v1/time", {}, 3.0, no_objection)
+        entering = lanes.enter("GET", "/fapi/v1/premiumIndex", {}, 3.0, no_objection)
         with pytest.raises(StopIteration):
             entering.send(None)
         assert lanes.counts.sent[Lane.QUERY] == 1
@@ -114,7 +114,7 @@ def test_a_quote_waits_for_half_a_second_at_most() -> None:
         params = {"type": "LIMIT"}
         await dropped(lanes.enter("POST", "/fapi/v1/order", params, 3.0, no_objection))
         await dropped(lanes.enter("PUT", "/fapi/v1/order", {}, 3.0, no_objection))
-        with await lanes.enter("GET", "/fapi/v1/time", {}, 3.0, no_objection):
+        with await lanes.enter("GET", "/fapi/v1/premiumIndex", {}, 3.0, no_objection):
             assert lanes.counts.longest_wait_ms == 700
 
     virtually(work, NEAR_THE_END - 500)
@@ -210,9 +210,9 @@ def test_the_headers_of_an_answer_slow_the_next_request_down() -> None:
     """Somebody else at this address has used nearly everything."""
 
     async def work(lanes: Lanes) -> None:
-        with await lanes.enter("GET", "/fapi/v1/time", {}, 3.0, no_objection) as passage:
+        with await lanes.enter("GET", "/fapi/v1/premiumIndex", {}, 3.0, no_objection) as passage:
             passage.answered({"x-mbx-used-weight-1m": "96", "x-mbx-order-count-10s": "-1"})
-        assert "no room" in await dropped(lanes.enter("GET", "/fapi/v1/time", {}, 0.1, no_objection))
+        assert "no room" in await dropped(lanes.enter("GET", "/fapi/v1/premiumIndex", {}, 0.1, no_objection))
         assert lanes.budget.orders_10s.used(NEAR_THE_END) == 0
         with await lanes.enter("DELETE", "/fapi/v1/batchOrders", {}, 0.1, no_objection):
             assert lanes.counts.sent[Lane.CANCEL] == 1
@@ -291,7 +291,8 @@ FLATTEN = {"type": "MARKET", "reduceOnly": "true"}
         ("GET", "/fapi/v1/order", {}, Lane.VERIFY),
         ("GET", "/fapi/v3/positionRisk", {}, Lane.VERIFY),
         ("GET", "/fapi/v1/exchangeInfo", {}, Lane.QUERY),
-        ("PUT", "/fapi/v1/listenKey", {}, Lane.QUERY),
+        ("PUT", "/fapi/v1/listenKey", {}, Lane.VERIFY),
+        ("GET", "/fapi/v1/time", {}, Lane.CANCEL),
     ],
 )
 def test_each_request_goes_in_the_lane_of_its_purpose(
