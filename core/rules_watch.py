@@ -38,6 +38,8 @@ class RulesWatch:
     """A best bid and ask that have not changed for so long may be those of a market that is halted."""
     FRESH_S = 60.0
     """A reconciliation does not read again what was read within this time."""
+    CHANGED_EVERY_S = 30.0
+    """For ``EVERY_S`` after a change: no refusal tells that what was tightened is loosened again."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class RulesWatch:
         self._on_new_units = on_new_units
         self._due = asyncio.Event()
         self._read_ns = clock.monotonic_ns()
+        self._changed_ns: int | None = None
         self._untraded: dict[str, str] = {}
 
     def look_soon(self) -> None:
@@ -81,7 +84,13 @@ class RulesWatch:
         return (self._clock.monotonic_ns() - self._read_ns) / 1e9
 
     def _interval_s(self) -> float:
-        """Return after how long the rules are read again: sooner where a market stands still, it may be halted."""
+        """Return after how long the rules are read again: sooner after a change, and where a market stands still.
+
+        Such a market may be halted.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if self._changed_ns is not None and now_ns - self._changed_ns < int(self.EVERY_S * 1e9):
+            return self.CHANGED_EVERY_S
         now_ms = self._gateway.rest.server_clock.time_ms()
         books = [context.state.book for context in self._contexts]
         stands = any(book is not None and now_ms - book.exchange_ms > self.QUIET_MS for book in books)
@@ -119,6 +128,7 @@ class RulesWatch:
         step = rules_step(context.rules, rules)
         if step is RulesStep.NOTHING:
             return
+        self._changed_ns = self._clock.monotonic_ns()
         what = differences(context.rules, rules)
         if step is RulesStep.BEGIN_ANEW:
             reason = f"the exchange changed the rules of {context.symbol}: {what}"

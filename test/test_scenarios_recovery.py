@@ -169,7 +169,10 @@ def test_symbol_that_stops_trading_is_named_and_quoted_again_when_it_trades(tmp_
 
 
 def test_other_bounds_are_kept_from_the_first_refusal_on(tmp_path: Path) -> None:
-    """A smallest notional above our size: after the first refusal no order is sent that cannot be taken."""
+    """A smallest notional above our size: after the first refusal no order is sent that cannot be taken.
+
+    Nobody tells that it is lowered again; all quotes are back within 45 s of that.
+    """
 
     async def story(world: World) -> None:
         world.start()
@@ -182,6 +185,8 @@ def test_other_bounds_are_kept_from_the_first_refusal_on(tmp_path: Path) -> None
         refused = len(world.record()["rejected"])
         await asyncio.sleep(10)
         assert len(world.record()["rejected"]) == refused
+        await asyncio.sleep(72 - world.now_s)
+        await world.until_quoting(45)
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story, faults=script("symbol-rules, min_notional: 10000, at_s: 12, for_s: 60"))
