@@ -40,8 +40,8 @@ class JournalLine(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
-STARTED, STOPPED = "STARTED", "STOPPED"
-"""What a line without an order says: a daemon has begun, or has ended in order."""
+STARTED, RUNNING, STOPPED = "STARTED", "RUNNING", "STOPPED"
+"""What a line without an order says: a daemon has begun, has nothing to tell of any order, or has ended in order."""
 
 
 def line_of(order: LiveOrder, rules: SymbolRules, now_ms: int) -> JournalLine:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from core.context import SymbolContext
 from core.events import EngineEvent, EngineKind, EventBus
 from core.gate import Gate
-from core.journal import STARTED, STOPPED, JournalFile, JournalLine, line_of
+from core.journal import RUNNING, STARTED, STOPPED, JournalFile, JournalLine, line_of
 from core.live_order import LiveOrder
 from utils.background import RunBlocking
 from utils.clock import Clock
@@ -23,13 +23,15 @@ class JournalWorker:
     """Takes down each change of an order as it happens, and has it written at once, with what came meanwhile.
 
     A disk that does not take the lines, or hangs over them for ``HANG_S``, closes ``gate``: no order is placed of which
-    there would be no record. Cancels go on, and at most ``MAX_WAITING`` lines are kept for the disk.
+    there would be no record. Cancels go on, and at most ``MAX_WAITING`` lines are kept for the disk. While nothing
+    changes, a line that says so proves the disk, so that its trouble is known before the next order.
     """
 
     name = "journal"
     PAUSE_S = 0.05
     RETRY_S = 0.5
     HANG_S = 5.0
+    PROVE_EVERY_S = 5.0
     MAX_WAITING = 100_000
 
     def __init__(
@@ -49,6 +51,7 @@ class JournalWorker:
         self._run_blocking = run_blocking
         self._waiting: deque[JournalLine] = deque(maxlen=self.MAX_WAITING)
         self._disk_failed = False
+        self._has_stopped = False
         self._wake = asyncio.Event()
         for context in contexts:
             self._follow(context)
@@ -70,14 +73,23 @@ class JournalWorker:
 
     def stopped(self) -> None:
         """Note that the daemon has ended in order: no line of its comes after this one."""
+        self._has_stopped = True
         self._add(JournalLine(self._clock.time_ms(), STOPPED))
 
     async def run(self) -> None:
         """Write what there is until cancelled."""
         while True:
-            await self._wake.wait()
+            await self._until_there_is_a_line()
             await self.flush()
             await asyncio.sleep(self.RETRY_S if self._disk_failed else self.PAUSE_S)
+
+    async def _until_there_is_a_line(self) -> None:
+        try:
+            async with asyncio.timeout(self.PROVE_EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            if not self._has_stopped:
+                self._add(JournalLine(self._clock.time_ms(), RUNNING))
 
     async def flush(self) -> None:
         """Have everything that waits written; what the disk does not take waits on."""
