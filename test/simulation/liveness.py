@@ -23,6 +23,11 @@ class Liveness:
             return True
         return number > 0 and self._is_held_back()
 
+    def lack(self) -> str:
+        """Return in a few words what keeps a daemon that says nothing from quoting as it should."""
+        world = self._facts.world
+        return "; ".join([f"{len(world.ours())} orders rest", *world.disagreements()])
+
     def _is_held_back(self) -> bool:
         """Tell whether fewer quotes than usual are right: a posture says so, or the limit leaves no room for all."""
         context = self._facts.context

@@ -178,7 +178,7 @@ class Run:
                 )
             if now_s - began_s > RECOVERS_WITHIN_S:
                 if over_s < now_s:
-                    said = cause or "no cause named"
+                    said = cause or f"no cause named; {self._liveness.lack()}"
                     self._violated("INV-27", f"no quotes {now_s - over_s:.0f} s after all was well: {said}")
                 self._outcome.pauses.append(_DIGITS.sub("N", cause))
                 return
@@ -200,8 +200,9 @@ class Run:
         self._operator.is_back.clear()
         running = self._world.running
         if running is not None and not running.done():
+            may_not_ask = self._world.now_s < self._oracle.requests.silent_until_s
             code = await self._operator.stop()
-            if code not in (ExitCode.STOPPED, ExitCode.HALTED, None):
+            if code not in (ExitCode.STOPPED, ExitCode.HALTED, None) and not may_not_ask:
                 self._violated("INV-16", f"a stop in calm ended as {code.name}")
         if ours := self._world.ours():
             self._violated("INV-16", f"{len(ours)} orders rest after a clean stop")

@@ -34,6 +34,7 @@ _FILTERS = frozenset(
     }
 )
 _PRECISION = -1111
+_TIMESTAMPS = frozenset({-1021, -5028})
 _LIMITS = frozenset({-1003, -1015})
 _CHANGED_RULES = (
     "symbol-rules",
@@ -55,6 +56,8 @@ _CHANGED_CLOCKS = (
     "latency",
 )
 _CHANGED_BOOKS = ("sequence-reset", "corrupt-prices", "stall", "clock-skew", "symbol-missing", "halt")
+_FIREWALL_S, _LIMIT_S = 120.0, 10.0
+"""For how long nothing is to be sent after a refusal that does not say it."""
 _KEPT_REFUSALS = 300
 _KEPT_TOUCHES = 200
 _NOTICED_S = 8.0
@@ -70,9 +73,11 @@ class SendingRules:
         self._closed_s: float | None = 0.0
         self._gate: Gate | None = None
         self._banned_until_s = 0.0
+        self.silent_until_s = 0.0
+        """Until when the daemon does right to send nothing at all, by what the exchange has told it."""
         self._touches: dict[tuple[int, int], float] = {}
         self._refused: dict[tuple[Any, ...], deque[float]] = {}
-        self._stale_s: deque[float] = deque(maxlen=50)
+        self._stale: deque[tuple[float, str]] = deque(maxlen=50)
         self._asked_clock_s = 0.0
         self.codes: Counter[int] = Counter()
         """How often the exchange itself has refused, by code."""
@@ -185,11 +190,17 @@ class SendingRules:
         if left_s > 0:
             self._facts.violated("INV-08", f"{sent.method} {sent.path} with {left_s:.1f} s of a ban left")
 
-    def replied(self, _sent: Sent, reply: HttpResponse) -> None:
+    def replied(self, sent: Sent, reply: HttpResponse) -> None:
         """Look at a reply that the daemon is about to get."""
+        if reply.status == 400 and _code_of(reply.body) in _TIMESTAMPS:
+            self.inv_29_timestamps_are_repaired(sent)
+        now_s = self._facts.now_s
         if reply.status == 418:
             rest_s = float(reply.headers.get("retry-after", 0))
-            self._banned_until_s = max(self._banned_until_s, self._facts.now_s + rest_s)
+            self._banned_until_s = max(self._banned_until_s, now_s + rest_s)
+        if reply.status in (403, 418, 429):
+            rest_s = float(reply.headers.get("retry-after", _FIREWALL_S if reply.status == 403 else _LIMIT_S))
+            self.silent_until_s = max(self.silent_until_s, now_s + rest_s)
 
     def restarted(self) -> None:
         """Note that a new process knows nothing of a ban yet."""
@@ -201,15 +212,13 @@ class SendingRules:
         """Look at what the exchange itself has answered."""
         if response.status == 200 or request.path.startswith("/sim/"):
             return
-        code = _code_of(response)
+        code = _code_of(response.body)
         self.codes[code] += 1
         if code in _LIMITS:
             self.inv_08_limits_are_kept(request, code)
-        elif code == -1021:
-            self.inv_29_timestamps_are_repaired(request)
         elif request.method in ("POST", "PUT") and code in _FILTERS:
             self.inv_07_filters_are_kept(request, response, code)
-        if request.method != "GET" and response.status == 400 and code != -1021:
+        if request.method != "GET" and response.status == 400 and code not in _TIMESTAMPS:
             self.inv_26_refused_requests_are_not_repeated(request, code)
 
     def inv_07_filters_are_kept(self, request: Request, response: Response, code: int) -> None:
@@ -226,22 +235,24 @@ class SendingRules:
         if not self._facts.struck(61.0, "used-weight", "used-orders"):
             self._facts.violated("INV-08", f"{request.method} {request.path} got {code}")
 
-    def inv_29_timestamps_are_repaired(self, request: Request) -> None:
+    def inv_29_timestamps_are_repaired(self, request: Sent) -> None:
         """INV-29: timestamps are in the exchange's window, or refused and repaired.
 
-        At most 30 in a minute while clocks are being changed or requests delayed, more only while the daemon asks for
-        the time and does not get it; otherwise none at all. No verdict while the exchange's own time is told wrongly:
-        who believes it is refused for as long.
+        At most 30 of which the daemon hears in a minute while clocks are being changed or requests delayed, more only
+        while it asks for the time and does not get it; otherwise none at all. No verdict while the exchange's own
+        time is told wrongly: who believes it is refused for as long.
         """
         if self._facts.struck(65.0, "wrong-server-time", "stale-reads"):
             return
         now_s = self._facts.now_s
-        self._stale_s.append(now_s)
-        lately = sum(now_s - each < 60 for each in self._stale_s)
+        self._stale.append((now_s, f"{request.method} {request.path}"))
+        lately = Counter(what for at_s, what in self._stale if now_s - at_s < 60)
         if not self._facts.struck(90.0, *_CHANGED_CLOCKS):
             self._facts.violated("INV-29", f"{request.method} {request.path} was refused for its timestamp")
-        elif lately > 30 and now_s - self._asked_clock_s > 5:
-            self._facts.violated("INV-29", f"{lately} timestamps were refused within a minute")
+        elif lately.total() > 30 and now_s - self._asked_clock_s > 5:
+            self._facts.violated(
+                "INV-29", f"{lately.total()} timestamps refused within a minute: {dict(lately)}"
+            )
 
     def inv_26_refused_requests_are_not_repeated(self, request: Request, code: int) -> None:
         """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
@@ -276,9 +287,9 @@ _INTENT = (
 )
 
 
-def _code_of(response: Response) -> int:
+def _code_of(body: bytes) -> int:
     try:
-        return int(json.loads(response.body)["code"])
+        return int(json.loads(body)["code"])
     except (ValueError, KeyError, TypeError):
         return 0
 
