@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from core.model import Side
 
 POST_ONLY_WOULD_TAKE = -5022
+UNREADABLE = -1
+"""Stands for the code of a refusal that could not be read."""
 STRIKES = 3
 PROBE_EVERY_S = 60.0
 PROBES_APART_S = 10.0
@@ -37,8 +39,9 @@ class RefusalBrake:
         if code in _PASSING:
             return False
         strikes = self._by_slot.get(slot)
-        if strikes is None or strikes.code != code:
+        if strikes is None or (strikes.code != code and strikes.count < STRIKES):
             strikes = self._by_slot[slot] = _Strikes(code)
+        strikes.code = code  # where it grips, another answer is a refusal more
         strikes.count += 1
         if strikes.count >= STRIKES:
             strikes.probe_ns = self._next_probe_ns(strikes, now_ns)

@@ -10,7 +10,7 @@ from functools import partial
 
 from core.amend_queue import AmendQueue
 from core.amending import Amending
-from core.brake import POST_ONLY_WOULD_TAKE
+from core.brake import POST_ONLY_WOULD_TAKE, UNREADABLE
 from core.client_ids import ClientIds, is_ours
 from core.context import SymbolContext
 from core.events import EventBus, OrderEvent, OrderKind
@@ -138,7 +138,7 @@ class ExecutionEngine:
             return
         if isinstance(error, Refused):
             self._learn_refusal(error)
-            order.refused_code = error.code
+            order.refused_code = error.code or UNREADABLE
             self.on_refusal(error.code)
         self._end(context, order, OrderStatus.REJECTED, str(error))
 

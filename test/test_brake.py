@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.brake import POST_ONLY_WOULD_TAKE, PROBE_EVERY_S, PROBES_APART_S, STRIKES, RefusalBrake
+from core.brake import POST_ONLY_WOULD_TAKE, PROBE_EVERY_S, PROBES_APART_S, STRIKES, UNREADABLE, RefusalBrake
 from core.model import Side
 
 SLOT = (Side.BUY, 1)
@@ -84,6 +84,16 @@ def test_another_code_begins_a_new_count() -> None:
     for code in (-2019, -4164, -2019, -4164):
         assert not brake.refused(SLOT, code, 0)
     assert brake.allows(SLOT, 1)
+
+
+def test_brake_that_grips_counts_another_code_as_one_refusal_more() -> None:
+    """An answer that could not be read, and then one that could: nothing has been accepted in between."""
+    brake = RefusalBrake()
+    for _ in range(STRIKES):
+        brake.refused(SLOT, UNREADABLE, 0)
+    assert not brake.refused(SLOT, -4400, APART_NS)
+    assert not brake.allows(SLOT, APART_NS + PROBE_NS - 1)
+    assert brake.allows(SLOT, APART_NS + PROBE_NS)
 
 
 @pytest.mark.parametrize("code", [0, POST_ONLY_WOULD_TAKE])

@@ -1,6 +1,7 @@
 """What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
 
 from core.posture import Posture
+from sim.account_payloads import available
 from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, SIZE_QUOTE, Facts
 from test.simulation.operating import UNEXPLAINED
 
@@ -58,8 +59,16 @@ class Liveness:
             return self._facts.struck(300.0, *LYING_READS, "hide-trades")
         if "somebody else trades" in cause:
             return self._facts.struck(300.0, *OTHER_HANDS)
+        if "-2019" in cause:
+            return self._is_margin_short()
         if cause.startswith("refused: "):
             return self._facts.struck(20.0, "restrict", "halt", "symbol-rules", "transfer", "leverage")
         if "price" in cause or "moved" in cause:
             return self._facts.struck(100.0, "move-market", "jump", "flash_crash", "mark-offset")
         return False
+
+    def _is_margin_short(self) -> bool:
+        """Tell whether what is left of the wallet is less than one more quote needs: transfers may have taken it."""
+        venue = self._facts.world.exchange._venue
+        leverage = venue.account.leverages[self._facts.instrument.symbol]
+        return available(venue) < SIZE_QUOTE / leverage
