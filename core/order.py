@@ -40,6 +40,7 @@ class LiveOrders:
     def __init__(self) -> None:
         self.awaiting_echo: dict[str, int] = {}
         """Monotonic time of acceptance, by client id, of orders and amendments that the user stream has not told of."""
+        self._echoes_since_ns = -(10**18)
         self._uncounted: dict[str, int] = {}
         self.on_change: Callable[[LiveOrder], None] = _nobody
         """Called with an order each time it stands, costs or is executed otherwise than before; it has to be quick."""
@@ -136,7 +137,7 @@ class LiveOrders:
         order.order_id = report.order_id
         self._client_ids[report.order_id] = order.client_id
         order.not_found = 0
-        if not order.accepted_ns and not order.echoed:
+        if not order.accepted_ns and not order.echoed and order.sent_ns >= self._echoes_since_ns:
             self.awaiting_echo[order.client_id] = now_ns
         order.accepted_ns = order.accepted_ns or now_ns
         order.executed_lots = max(order.executed_lots, report.executed_lots)
@@ -369,8 +370,16 @@ class LiveOrders:
 
     def expect_echo(self, order: LiveOrder, now_ns: int) -> None:
         """Note that the exchange has answered that it amended the order: the user stream has to speak of it."""
-        if not order.echoed:
+        if not order.echoed and order.amend_sent_ns >= self._echoes_since_ns:
             self.awaiting_echo.setdefault(order.client_id, now_ns)
+
+    def expect_no_echo_before(self, now_ns: int) -> None:
+        """Expect nothing of a user stream that began just now about what was sent before it.
+
+        Such an order may have ended meanwhile: a look-up shows it, and no stream will ever speak of it again.
+        """
+        self._echoes_since_ns = now_ns
+        self.awaiting_echo.clear()
 
     def echo(self, order: LiveOrder) -> None:
         """Note that the user stream has spoken of this order: the proof that it still reports."""

@@ -62,9 +62,9 @@ class StreamAudit:
             group.create_task(self._audit_orders(), name="order audit")
 
     def forget_echoes(self) -> None:
-        """Expect nothing of a new connection that only the old one could have told."""
+        """Expect nothing of a new connection about what was sent before it."""
         for context in self._contexts:
-            context.orders.awaiting_echo.clear()
+            context.orders.expect_no_echo_before(self._clock.monotonic_ns())
 
     async def _expect_echoes(self) -> None:
         """Give up a user stream that stays silent about orders that the exchange has accepted."""

@@ -307,6 +307,19 @@ def test_order_of_which_the_stream_spoke_first_waits_for_nothing() -> None:
     assert orders.awaiting_echo == {}
 
 
+def test_new_account_stream_owes_no_word_on_what_was_sent_before_it() -> None:
+    """An order without an answer that a look-up finds ended, and an amendment; what is sent from then on counts."""
+    orders, order = registered()
+    orders.doubt(order, "no answer")
+    orders.expect_no_echo_before(order.sent_ns + 1)
+    orders.apply(order, report(status=OrderStatus.CANCELLED), 30)
+    assert orders.awaiting_echo == {}
+    for sent_ns, waits in ((order.sent_ns, False), (order.sent_ns + 1, True)):
+        later = orders.register(f"qpmm-{waits}", quote(level=2 + waits), sent_ns)
+        orders.apply(later, report(client_id=later.client_id, order_id=100 + waits), 40)
+        assert (later.client_id in orders.awaiting_echo) is waits
+
+
 def test_order_of_an_earlier_run_waits_for_nothing() -> None:
     """The stream of this run never saw it placed."""
     orders = LiveOrders()

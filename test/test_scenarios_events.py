@@ -171,6 +171,33 @@ def test_half_open_account_stream_is_given_up_and_its_fills_are_counted(tmp_path
     in_a_world(tmp_path, story)
 
 
+def test_new_account_stream_is_not_blamed_for_orders_that_ended_before_it(tmp_path: Path) -> None:
+    """Quotes without an answer end in an outage, by the dead-man switch; look-ups find them, the new stream stays."""
+
+    async def story(world: World) -> None:
+        def hears_nothing(method: str, path: str) -> str:
+            return "reply" if (method, path) == ("POST", "/fapi/v1/order") else ""
+
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        known = {order.client_order_id for order in world.ours()}
+        world.lose, world.late_s = hears_nothing, lambda message: 1e6 if "ORDER_TRADE" in message else 0.0
+        await world.until(lambda: bool({order.client_order_id for order in world.ours()} - known), 10)
+        world.link.cut()
+        await asyncio.sleep(25)
+        assert world.ours() == []
+        world.lose, world.late_s = lambda _method, _path: "", lambda _message: 0.0
+        world.link.restore()
+        await world.until_quoting()
+        await asyncio.sleep(15)
+        assert await world.end() is ExitCode.STOPPED
+        downs = [row["details"] for row in world.rows() if row["sub_type"] == "down"]
+        assert downs
+        assert not any("silent about our orders" in details for details in downs)
+
+    in_a_world(tmp_path, story)
+
+
 def test_expired_listen_key_is_replaced_by_a_new_one(tmp_path: Path) -> None:
     """With a notice at once, without one because the stream is silent; afterwards it tells of fills again."""
 
