@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 
+from commands.halts import halts_text
 from commands.printing import show
 from commands.signals import signals_go_to
 from commands.wiring import wired
@@ -30,6 +31,8 @@ def check(settings: Settings, config: Config, parsed: argparse.Namespace) -> int
         print("FAIL  the checks were broken off")
         return ExitCode.FAULT
     _print_checks(found)
+    for line in halts_text(settings):
+        show(f"note  {line}")
     if all(check.passed for check in found.checks):
         return ExitCode.STOPPED
     return ExitCode.REFUSED if any(check.is_mistake for check in found.checks) else ExitCode.FAULT

@@ -2,24 +2,35 @@
 
 import logging
 from decimal import Decimal
+from threading import Event
 
 from commands.printing import show
 from commands.run import crash_count_of
-from commands.wiring import account_of
+from commands.wiring import EMBEDDED_ACCOUNT, account_of
 from core.daily_loss import day_of
 from core.day_file import DamagedDay, DayFile, DayRecord
 from core.engine import ExitCode
 from core.halt import HaltLatch
+from core.instance_lock import is_held
 from core.kill_switch import KillSwitch
 from core.settings import Settings
 from utils.clock import SystemClock
 
 log = logging.getLogger("quant_pmm")
 
+CLOSE_PATIENCE_S, LOOK_EVERY_S = 15.0, 0.1
+
 
 def resume(settings: Settings, *, accept_loss: bool) -> int:
-    """Have no halt stand on the account any more; return the exit code."""
+    """Have no halt stand on the account any more; return the exit code.
+
+    Nothing is cleared while a position waits to be closed: quoting would go on over a limit.
+    """
     account = account_of(settings)
+    if unclosed := [symbol for symbol in settings.symbols if _waits_to_be_closed(settings, account, symbol)]:
+        for symbol in unclosed:
+            show(_refusal(symbol, is_at_it=is_held(settings.state_directory, account, symbol)))
+        return ExitCode.REFUSED
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     if switch.remove_file():  # before the latches: a daemon that sees them cleared may quote
         print(f"{switch.path} removed")
@@ -33,6 +44,32 @@ def resume(settings: Settings, *, accept_loss: bool) -> int:
         if about_loss:
             print(f"{symbol}: {about_loss}")
     return ExitCode.STOPPED
+
+
+def _waits_to_be_closed(settings: Settings, account: str, symbol: str) -> bool:
+    """Tell whether the close of a halt is not finished; one that a daemon is at is waited for, not for long."""
+    if account == EMBEDDED_ACCOUNT:  # its position has ended with its process
+        return False
+    latch = HaltLatch(settings.state_directory, account, symbol)
+    for _ in range(int(CLOSE_PATIENCE_S / LOOK_EVERY_S)):
+        halt = latch.read()
+        if halt is None or not halt.is_closing:
+            return False
+        if not is_held(settings.state_directory, account, symbol):
+            break
+        Event().wait(LOOK_EVERY_S)
+    return True
+
+
+def _refusal(symbol: str, *, is_at_it: bool) -> str:
+    remedy = (
+        "a daemon is at it: try again, and look at its log"
+        if is_at_it
+        else "run `python main.py flatten`, or start the daemon, which closes it and ends; then resume"
+    )
+    return (
+        f"{symbol}: not resumed: nobody has verified yet that the position over its limit is closed; {remedy}"
+    )
 
 
 def _about_todays_loss(settings: Settings, account: str, symbol: str, *, accept: bool) -> str:

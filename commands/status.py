@@ -2,6 +2,7 @@
 
 import json
 
+from commands.halts import halts_text
 from commands.printing import show
 from commands.wiring import account_of
 from core.engine import ExitCode
@@ -20,6 +21,8 @@ def status(settings: Settings, *, as_object: bool) -> int:
         is_there = any(is_held(settings.state_directory, account, symbol) for symbol in settings.symbols)
         text = "a daemon is there, but does not tell: it is starting, ending or stuck" if is_there else reason
         print(f"status: {text} ({account}, {', '.join(settings.symbols)})")
+        for line in halts_text(settings):
+            show(f"status: {line}")
         return ExitCode.FAULT
     for line in [json.dumps(told, indent=2)] if as_object else as_text(told):
         show(line)

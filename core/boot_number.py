@@ -20,13 +20,16 @@ class _Boot(msgspec.Struct):
     """The numbers before it, the latest last."""
 
 
-def next_boot(directory: Path, account: str, symbols: Sequence[str], now_ms: int) -> int:
+def next_boot(
+    directory: Path, account: str, symbols: Sequence[str], now_ms: int, *, at_any_cost: bool = False
+) -> int:
     """Return a number that no start before was given for any of these symbols; it is on disk before it is returned.
 
     It is the wall clock in ms, or one more than the last number where the clock was set back. So it also grows where
     a file was lost, as long as the clock is right. Without symbols nothing is kept: the account ends with the process.
 
-    Raises StartRefused if the disk does not take it: an id that may come again must not be used.
+    Raises StartRefused if the disk does not take it: an id that may come again must not be used. ``at_any_cost`` it is
+    used all the same, the clock has to do: for what must not wait for a disk.
     """
     paths = [directory / f"boot-{account}-{symbol}.json" for symbol in symbols]
     number = max([now_ms, *(_last(path) + 1 for path in paths)])
@@ -34,6 +37,8 @@ def next_boot(directory: Path, account: str, symbols: Sequence[str], now_ms: int
         for path in paths:
             write_whole(path, msgspec.json.encode(_Boot(number, _numbers(path)[-KEPT:])))
     except OSError as error:
+        if at_any_cost:
+            return number
         raise StartRefused(
             f"state: {directory} cannot be written to ({error.strerror});"
             " make room on the disk, or set state_directory in config.yaml to a folder that can"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from core.amend_queue import AmendQueue
 from core.boot_number import earlier_boots, next_boot
 from core.client_ids import ClientIds
+from core.closing_start import Prepared, prepare_to_close, unfinished
 from core.context import SymbolContext
 from core.day_file import DayFile
 from core.day_keeper import DayKeeper
@@ -23,19 +24,19 @@ from core.flattening import Flattening
 from core.foreign_writer import ForeignWriter
 from core.gate import STOPPING, Gate
 from core.gateway import Gateway
-from core.halt import HaltLatch
+from core.halt import Halt, HaltLatch
 from core.instance_lock import InstanceLock
 from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
 from core.key_keeper import KeyKeeper
 from core.kill_switch import KillSwitch
+from core.live_order import settled_ns
 from core.logger import LoggerWorker
 from core.loop_watch import LoopWatch
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.order_manager import OrderManager
 from core.order_transport import OrderSocket
-from core.preflight import Preflight
 from core.recovery import RecoveryManager
 from core.resource_watch import ResourceWatch
 from core.restarts import Restarts, StartProof
@@ -143,15 +144,22 @@ async def _run_with(
         notify=wiring.notify,
         on_wait=wiring.on_wait,
     )
-    prepared = await unless_stopped(stop, start.prepared())
+    closes = unfinished(latches_of(settings, wiring.account).values())
+    preparing = prepare_to_close(start) if closes else _prepare(start)
+    prepared = await unless_stopped(stop, preparing)
     if prepared is None:
         log.info("stopped before the start was complete; no order was sent")
-        return ExitCode.STOPPED
+        return ExitCode.FAULT if closes else ExitCode.STOPPED
     while True:
-        boot = next_boot(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms())
+        boot = next_boot(
+            *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
+            at_any_cost=bool(closes),
+        )
         for lock in locks:
-            lock.mark_running()
-        engine = Engine(settings, wiring, gateway, prepared, stop, after_crash=after_crash, boot=boot)
+            _mark(lock, at_any_cost=bool(closes))
+        engine = Engine(
+            settings, wiring, gateway, prepared, stop, closes=closes, after_crash=after_crash, boot=boot
+        )
         if on_engine is not None:
             on_engine(engine)
         code = await engine.run()
@@ -160,12 +168,32 @@ async def _run_with(
                 lock.leave_clean()
         if not engine.begins_anew or code is not ExitCode.STOPPED:
             return code
-        prepared = await unless_stopped(stop, start.prepared())
+        prepared = await unless_stopped(stop, _prepare(start))
         if prepared is None:
             return code
         after_crash = False
         for symbol in settings.symbols:
             wiring.state.of(symbol).begin_anew()
+
+
+def latches_of(settings: Settings, account: str) -> dict[str, HaltLatch]:
+    """Return the latch of each symbol on the account."""
+    return {symbol: HaltLatch(settings.state_directory, account, symbol) for symbol in settings.symbols}
+
+
+def _mark(lock: InstanceLock, *, at_any_cost: bool) -> None:
+    """Note that this run may leave something behind; a disk that takes nothing is no reason to close nothing."""
+    try:
+        lock.mark_running()
+    except OSError as error:
+        if not at_any_cost:
+            raise
+        log.error("that this run has begun could not be noted: %s", error.strerror)
+
+
+async def _prepare(start: Start) -> Prepared:
+    found = await start.prepared()
+    return Prepared({symbol: facts.rules for symbol, facts in found.facts.items()}, found.wallet_quote)
 
 
 async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, T]) -> T | None:
@@ -188,15 +216,18 @@ class Engine:
     HURRIED_S = 1.0
     LAST_WORDS_S = 0.5
     FLUSH_S = 1.0
+    CLOSE_PATIENCE_S = 10.0
+    """A stop waits so long for a close that is under way; deploy/ has to allow for it."""
 
     def __init__(
         self,
         settings: Settings,
         wiring: Wiring,
         gateway: Gateway,
-        prepared: Preflight,
+        prepared: Prepared,
         stop: StopRequest,
         *,
+        closes: Sequence[Halt],
         after_crash: bool,
         boot: int,
     ) -> None:
@@ -213,24 +244,25 @@ class Engine:
         self.contexts = [
             SymbolContext(
                 settings=quotes,
-                rules=prepared.facts[quotes.symbol].rules,
+                rules=prepared.rules[quotes.symbol],
                 state=wiring.state.add(quotes.symbol),
                 gate=Gate(self.gate),
                 limits=settings.risk,
             )
             for quotes in settings.quotes
         ]
+        self._closes = closes
+        self._is_finishing_close = bool(closes)
+        """Whether this run does nothing but finish what an earlier one had to close."""
         self._heartbeat = Heartbeat(
             wiring.notify,
             wiring.clock,
-            progress=lambda: [self.orders.progress[context.symbol] for context in self.contexts],
+            progress=self._progress,
             is_open=lambda: all(context.gate.is_open for context in self.contexts),
             status=lambda: self._status.text(),
         )
         self.loop_watch = self._watch_of_the_loop(wiring)
-        self._latches = {
-            symbol: HaltLatch(settings.state_directory, wiring.account, symbol) for symbol in settings.symbols
-        }
+        self._latches = latches_of(settings, wiring.account)
         self.execution = ExecutionEngine(
             gateway,
             wiring.clock,
@@ -286,7 +318,12 @@ class Engine:
         switch.on_throw = watch.look_at_switch
         return watch
 
-    def _build_workers(self, wiring: Wiring, wallet_quote: Decimal) -> None:
+    def _progress(self) -> list[int]:
+        """Return numbers that grow only while the control loops of this run work."""
+        turns = self.risk.checks if self._is_finishing_close else self.orders.progress
+        return [turns[context.symbol] for context in self.contexts]
+
+    def _build_workers(self, wiring: Wiring, wallet_quote: Decimal | None) -> None:
         settings, safety = self._settings, self._settings.safety
         governor = ConnectionGovernor()
         streams = GovernedTransport(wiring.streams, governor, wiring.clock)
@@ -425,12 +462,31 @@ class Engine:
             self._status,
         )
 
+    @property
+    def closers(self) -> tuple[Worker, ...]:
+        """Return the workers of a run that does nothing but finish a close."""
+        optional = (self.order_socket,) if self.order_socket is not None else ()
+        return (
+            *optional,
+            self.bus,
+            self.metrics,
+            self.journal,
+            self.loop_watch,
+            self.risk,
+            self._status,
+        )
+
     async def run(self) -> ExitCode:
-        """Work until asked to stop, or until a worker gives up; then end in order."""
+        """Work until asked to stop, or until a worker gives up; then end in order.
+
+        Where a halt stands that ends at once, or when what it had to close is closed.
+        """
         log_summary(self._settings, self.contexts)
         self.bus.publish(EngineEvent(EngineKind.STARTED, f"{self._settings.environment}"))
         self.journal.started()
-        if self._halt_stands():
+        if self._is_finishing_close:
+            self._take_up_closes()
+        elif self._halt_stands():
             return await self._end(ExitCode.HALTED, [])
         supervisor = Supervisor(
             self._settings.safety.restart_budget,
@@ -445,7 +501,7 @@ class Engine:
         )
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
-            for worker in self.workers
+            for worker in (self.closers if self._is_finishing_close else self.workers)
         ]
         try:
             code = await self._until_stop(tasks)
@@ -466,6 +522,18 @@ class Engine:
                 halt.reason,
             )
         return bool(halts)
+
+    def _take_up_closes(self) -> None:
+        """Have what an earlier run began to close be closed; nothing is quoted meanwhile, or afterwards."""
+        now_ns = self._clock.monotonic_ns()
+        late_ns = settled_ns(now_ns, self._gateway.rest.recv_window_ms) if self._after_crash else now_ns
+        self.gate.close("closing", "a close that an earlier run began is being finished")
+        for halt in self._closes:
+            text = (
+                "%s is halted (%s), and nobody has verified that its position is closed; going on with that"
+            )
+            log.critical(text, halt.symbol, halt.reason)
+            self.risk.take_up(halt, late_ns)
 
     def _begin_anew(self, reason: str) -> None:
         """Have this run end in order, and another one begin; not while a position has to be closed.
@@ -491,6 +559,8 @@ class Engine:
             asyncio.ensure_future(self._stop.wanted()),
             asyncio.ensure_future(self._changed.wait()),
         ]
+        if self._is_finishing_close:
+            asked.append(asyncio.ensure_future(self.risk.closed()))
         try:
             await asyncio.wait([*asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -506,6 +576,11 @@ class Engine:
             self.begins_anew = True
             log.warning("ending this run to begin another one")
             return ExitCode.STOPPED
+        if self._is_finishing_close and not self._stop.is_wanted:
+            log.error(
+                "what the last run had to close is closed; the halt stands until `python main.py resume`"
+            )
+            return ExitCode.HALTED
         log.info("stopping: %s", self._stop.reason)
         if self.foreign.gave_way:
             return ExitCode.REFUSED
@@ -519,6 +594,7 @@ class Engine:
         self.bus.publish(EngineEvent(EngineKind.STOPPING, self._stop.reason))
         if not self.begins_anew:  # else the process goes on, and must not be waited for to end
             self._heartbeat.stopping(self._stop.reason or code.name.lower())
+        is_closed = code is ExitCode.REFUSED or await self._closed_in_time()
         verified = await self._withdraw_for_good(tasks)
         if reason := self._switch.reason():  # it may have come too late for anybody to note it
             self._latch_all(reason)
@@ -526,6 +602,8 @@ class Engine:
         for context in self.contexts:
             if context.state.strategy_paused and code is ExitCode.STOPPED:
                 code = ExitCode.HALTED
+        if not is_closed:
+            code = ExitCode.FAULT
         if not verified:
             log.critical(
                 "could not verify that no order of ours rests; the exchange's dead-man switch cancels them"
@@ -543,6 +621,28 @@ class Engine:
         log.info("%s", self.bus.statistics())
         await self._flush()
         return code
+
+    async def _closed_in_time(self) -> bool:
+        """Give a close that is under way a bounded time, which a second request to stop ends; tell if it sufficed."""
+        if not self.risk.is_closing:
+            return True
+        log.warning("stopping in the middle of a close: %.0f s more for it", self.CLOSE_PATIENCE_S)
+        closing = asyncio.ensure_future(self.risk.closed())
+        hurrying = asyncio.ensure_future(self._stop.hurried())
+        try:
+            await asyncio.wait(
+                {closing, hurrying}, timeout=self.CLOSE_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in (closing, hurrying):
+                task.cancel()
+            await asyncio.gather(closing, hurrying, return_exceptions=True)
+        if self.risk.is_closing:
+            log.critical(
+                "NOT FLAT: ending before the position was verified to be closed. The next start goes on with it;"
+                " or run `python main.py flatten`"
+            )
+        return not self.risk.is_closing
 
     async def _flush(self) -> None:
         """Write the last metrics and what became of the orders, unless the disk hangs. That fails no end."""
@@ -581,7 +681,8 @@ class Engine:
         """Let requests under way come back, stop the workers, and cancel until the exchange confirms no order."""
         deadline_s = self._settings.safety.stop_timeout_s
         started_ns = self._clock.monotonic_ns()
-        await asyncio.gather(*(self._wait_for_requests(context) for context in self.contexts))
+        if not self.risk.is_closing:  # a close that was given its time already would hold on to the lock
+            await asyncio.gather(*(self._wait_for_requests(context) for context in self.contexts))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -20,6 +20,7 @@ from core.flatten import Terms
 from core.flattening import Flattened, Flattening
 from core.gate import Gate
 from core.gateway import Gateway
+from core.halt import HaltLatch
 from core.instance_lock import InstanceLock, is_held
 from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
@@ -227,8 +228,17 @@ class FlattenCommand:
             trouble=result.trouble,
             orders=orders,
         )
+        if whole.is_done:
+            self._note_closed(context.symbol)
         deals = await self._deals(context, began_ms) if orders else None
         return Report(context.rules, found, before, whole, deals)
+
+    def _note_closed(self, symbol: str) -> None:
+        """Have a halt that stands not wait for a close any more; a disk that takes nothing has the next start look."""
+        try:
+            HaltLatch(self._settings.state_directory, self._wiring.account, symbol).finish()
+        except OSError as error:
+            log.error("%s: that it is closed could not be noted: %s", symbol, error.strerror)
 
     async def _first_look(self, context: SymbolContext) -> tuple[int | None, Decimal | None]:
         """Return how many orders of ours rest and what is held, for the report; None for what cannot be read."""

@@ -1,6 +1,6 @@
 """A halt is a latch on disk: it survives every restart, and only an operator clears it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -11,11 +11,16 @@ from utils.redaction import redact
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why and when (ms since the epoch) risk halted a symbol."""
+    """Why and when (ms since the epoch) risk halted a symbol.
+
+    ``is_closing`` says that its position was to be closed, and that nobody has verified yet that it is. A file without
+    the key is of a version that did not know it, and says nothing of a close.
+    """
 
     symbol: str
     reason: str
     since_ms: int
+    is_closing: bool = False
 
 
 class HaltLatch:
@@ -29,21 +34,33 @@ class HaltLatch:
         self.path = directory / f"halt-{account}-{symbol}.json"
 
     def read(self) -> Halt | None:
-        """Return the halt that stands, None if there is none. A file that cannot be read counts as a halt."""
+        """Return the halt that stands, None if there is none.
+
+        A file that cannot be read counts as a halt whose close is not finished: it says nothing to the contrary.
+        """
         try:
             text = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            return Halt(self._symbol, f"the halt file cannot be read ({error.strerror})", 0)
+            return Halt(self._symbol, f"the halt file cannot be read ({error.strerror})", 0, is_closing=True)
         try:
             return msgspec.json.decode(text, type=Halt)
         except msgspec.MsgspecError:
-            return Halt(self._symbol, "the halt file is damaged", 0)
+            return Halt(self._symbol, "the halt file is damaged", 0, is_closing=True)
 
-    def engage(self, reason: str, now_ms: int) -> None:
+    def engage(self, reason: str, now_ms: int, *, is_closing: bool = False) -> None:
         """Have the halt stand on disk, whole or not at all. Raises OSError if the disk does not take it."""
-        write_whole(self.path, msgspec.json.encode(Halt(self._symbol, redact(reason), now_ms)))
+        self._write(Halt(self._symbol, redact(reason), now_ms, is_closing))
+
+    def finish(self) -> None:
+        """Note that what was to be closed is closed, if a halt stands at all. Raises OSError likewise."""
+        halt = self.read()
+        if halt is not None and halt.is_closing:
+            self._write(replace(halt, is_closing=False))
+
+    def _write(self, halt: Halt) -> None:
+        write_whole(self.path, msgspec.json.encode(halt))
 
     def clear(self) -> bool:
         """Have no halt stand; return whether there was one."""

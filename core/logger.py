@@ -56,7 +56,7 @@ class LoggerWorker:
         *,
         amend_queue: AmendQueue,
         limit_quote: Decimal,
-        wallet_quote: Decimal,
+        wallet_quote: Decimal | None,
     ) -> None:
         self.dropped = 0
         self.wallet_moves: Callable[[], tuple[Decimal, Decimal]] = _none
@@ -127,8 +127,11 @@ class LoggerWorker:
 
     def _account_values(self, now_ns: int) -> dict[str, Decimal | float]:
         transfers, other = self.wallet_moves()
+        known: dict[str, Decimal | float] = {}
+        if self._wallet_quote is not None:
+            known["equity"] = self._wallet_quote + self.net_pnl_quote() + transfers + other
         return {
-            "equity": self._wallet_quote + self.net_pnl_quote() + transfers + other,
+            **known,
             "transfers": transfers,
             "other_income": other,
             **metrics.usage_values(self._gateway.rest.usage),

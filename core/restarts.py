@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from core.crash_count import CrashCount, Ends, bad_ends, crashes, wait_s
+from core.closing_start import unfinished
+from core.crash_count import FIRST_WAIT_S, CrashCount, Ends, bad_ends, crashes, wait_s
 from core.exit_code import ExitCode
 from core.gate import Gate
 from core.halt import HaltLatch
@@ -45,6 +46,9 @@ class Restarts:
         try:
             ends = self._count.begin(self._clock.time_ms())
         except OSError as error:
+            if self._is_closing():
+                log.error("a start could not be counted: %s", error.strerror)
+                return await run()
             raise StartRefused(
                 f"state: {self._count.path.parent} cannot be written to ({error.strerror});"
                 " make room on the disk, or set state_directory in config.yaml to a folder that can"
@@ -52,7 +56,7 @@ class Restarts:
         self._halt_after_too_many(ends)
         if not await self._wait(ends, stop):
             self._note(self._count.end_without_count)
-            return ExitCode.STOPPED
+            return ExitCode.FAULT if self._is_closing() else ExitCode.STOPPED
         try:
             code = await run()
         except StartRefused:
@@ -84,9 +88,15 @@ class Restarts:
                         f"{number} runs ended badly within an hour; look at the log"
                     ) from error
 
+    def _is_closing(self) -> bool:
+        """Tell whether a position waits to be closed: then nothing is waited for that can wait."""
+        return bool(unfinished(self._latches))
+
     async def _wait(self, ends: Ends, stop: StopRequest) -> bool:
         """Wait as long as the ends call for; return False if a stop was asked for meanwhile."""
         left_s = wait_s(ends, self._clock.time_ms())
+        if self._is_closing():
+            left_s = min(left_s, FIRST_WAIT_S)
         if left_s:
             log.warning(
                 "%d runs ended badly within an hour; waiting for %.0f s before this one begins",

@@ -10,7 +10,8 @@ from core.day_keeper import DAY_KEY, DayKeeper
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
 from core.flattening import Flattened, Flattening
 from core.gateway import Gateway
-from core.halt import HaltLatch
+from core.halt import Halt, HaltLatch
+from core.halt_keeper import HaltKeeper
 from core.model import Position
 from core.posture import LOSS, Posture, Stance
 from core.posture_keeper import PostureKeeper
@@ -33,7 +34,8 @@ class RiskController:
     A position over ``initial_capital × leverage × max_net_position_ratio`` closes the gate in the same turn, engages
     the halt latch, takes the quotes out, closes the position and verifies both (``core.flattening``). Quoting stays
     paused until an operator clears the halt. Nothing is closed or halted unless a reading of the exchange's position
-    that is newer than the trigger bears it out.
+    that is newer than the trigger bears it out. Until a close is verified its latch says so, and the next run takes it
+    up (``take_up``).
 
     ``on_difference`` is called when the exchange's position stays different from ours.
     """
@@ -42,8 +44,7 @@ class RiskController:
     ALARM_EVERY_S = 10.0
     """So often it is said aloud, at most, that a position cannot be closed."""
     UNCONFIRMED_AFTER_S = 3.0
-    DISK_PATIENCE_S = 2.0
-    """The close, and the next look at the position, wait for the record of a halt for so long."""
+    LOOK_EVERY_S = 0.05
     SPACING_S = 0.4
     """However many fills come, checks are at least so far apart: each costs request weight."""
 
@@ -66,8 +67,7 @@ class RiskController:
         self._bus = bus
         self._clock = clock
         self._settings = settings
-        self._latches = latches
-        self._run_blocking = run_blocking
+        self._halts = HaltKeeper(latches, clock, run_blocking)
         self._days = days
         self._on_difference = on_difference
         self._forced: dict[str, str] = {}
@@ -76,12 +76,14 @@ class RiskController:
         self._context_of = {context.symbol: context for context in contexts}
         self._confirmed_ns = {context.symbol: 0 for context in contexts}
         self._differing: dict[str, tuple[Decimal, int]] = {}
-        self._latched: set[str] = set()
-        self._engaging: dict[str, asyncio.Future[None]] = {}
         self._halted: dict[str, str] = {}
         self._held: dict[str, str] = {}
-        self._latch_complaints: set[str] = set()
         self._must_flatten: set[str] = set()
+        self._not_closed_before_ns: dict[str, int] = {}
+        self._closing_locks = {context.symbol: asyncio.Lock() for context in contexts}
+        self._is_running = False
+        self.checks = {context.symbol: 0 for context in contexts}
+        """How often each position was looked at."""
         self._alarmed_ns: dict[str, int] = {}
         self._day_complaint = ""
         self.postures = PostureKeeper(contexts, bus, clock, own=self._own_posture, loss=days.reading)
@@ -124,14 +126,37 @@ class RiskController:
         """Tell whether a position still has to be closed."""
         return bool(self._must_flatten)
 
+    def take_up(self, halt: Halt, settled_ns: int) -> None:
+        """Go on with the close that an earlier run has begun, in this turn.
+
+        It is not called closed before ``settled_ns`` (monotonic): until then something that was sent may be executed.
+        """
+        context = self._context_of[halt.symbol]
+        context.gate.close(GATE_KEY, "halted by risk")
+        context.state.strategy_paused = True
+        self._must_flatten.add(halt.symbol)
+        self._halted[halt.symbol] = halt.reason
+        self._not_closed_before_ns[halt.symbol] = settled_ns
+        self._halts.take_up(halt)
+        self._show(context)
+
+    async def closed(self) -> None:
+        """Wait until nothing has to be closed any more; close it here if nobody runs the checks."""
+        while self._must_flatten:
+            if not self._is_running:
+                await asyncio.gather(*(self._flatten(self._context_of[each]) for each in self._must_flatten))
+            await asyncio.sleep(self.LOOK_EVERY_S)
+
     async def run(self) -> None:
         """Check every position until cancelled; the gates are closed whenever this does not run."""
+        self._is_running = True
         try:
             async with asyncio.TaskGroup() as group:
                 for context in self._contexts:
                     self._bus.publish(self._limits(context))
                     group.create_task(self._watch(context), name=f"{self.name} {context.symbol}")
         finally:
+            self._is_running = False
             for context in self._contexts:
                 context.gate.close(CHECK_KEY, "position is not being checked")
 
@@ -145,6 +170,7 @@ class RiskController:
             wake.clear()
             hurry.clear()
             await self.check(context)
+            self.checks[context.symbol] += 1
             spacing_s = min(self.SPACING_S, self._settings.check_interval_s)
             if await _comes(hurry, spacing_s):
                 continue
@@ -192,8 +218,13 @@ class RiskController:
     async def _check(self, context: SymbolContext) -> bool:
         """Read the position and do what it calls for; return whether it could be read."""
         await self._look_for_resume(context)
-        if context.symbol in self._held and context.symbol not in self._latched:
-            await self._engage(context, self._held[context.symbol])
+        if context.symbol in self._held and not self._halts.stands(context.symbol):
+            await self._halts.engage(context.symbol, self._held[context.symbol], is_closing=False)
+        await self._halts.keep(context.symbol)
+        if context.symbol in self._must_flatten:
+            self._forced.pop(context.symbol, None)  # it would call for nothing else
+            context.state.last_risk_check = self._clock.time_ms() / 1000
+            return await self._flatten(context)
         try:
             position = await self._read(context)
         except ExchangeError as error:
@@ -202,7 +233,7 @@ class RiskController:
         self._confirm(context, position)
         price = max(position.mark_price, context.state.risk_price(context.rules))
         if is_breach(position.quantity, price, self._settings):
-            if _lags(position, context):
+            if self._lags(context, position):
                 self._unconfirmed(context, OutcomeUnknown("the reading lags behind our own fills"))
                 return False
             await self._respond(
@@ -211,12 +242,16 @@ class RiskController:
         elif context.symbol in self._forced:
             reason = self._forced.pop(context.symbol)
             await self._respond(context, lambda: reason)
-        elif context.symbol in self._must_flatten:
-            await self._flatten(context)
         elif context.ledger.is_open:
             self._compare(context, position)
             await self._count_day(context, position)
         return True
+
+    def _lags(self, context: SymbolContext, position: Position) -> bool:
+        """Tell whether a reading of the position is older than a fill that is in our books already."""
+        ledger = context.ledger
+        is_older = ledger.is_open and 0 < position.update_ms < ledger.last_fill_ms
+        return is_older and position.quantity != known_position(context)
 
     async def _read(self, context: SymbolContext) -> Position:
         """Return the exchange's position; that nothing is held, where our books say otherwise, needs a witness."""
@@ -271,16 +306,17 @@ class RiskController:
 
     async def _look_for_resume(self, context: SymbolContext) -> None:
         """Unpause when the operator has cleared the latch of a halt of ours; the gate opens last."""
-        if context.symbol not in self._latched or context.symbol in self._must_flatten:
+        symbol = context.symbol
+        if symbol in self._must_flatten or not self._halts.stands(symbol):
             return
-        if self._latches[context.symbol].read() is not None:
+        if not self._halts.is_cleared(symbol):
             return
         await self._days.take_acceptance(context, context.state.mark_price)
         self._halted.pop(context.symbol, None)
         self._held.pop(context.symbol, None)
         if self.postures.begin_anew(context).posture is Posture.FLATTEN:
             return  # it halts again as soon as the position has been read
-        self._latched.discard(context.symbol)
+        self._halts.forget(context.symbol)
         context.state.strategy_paused = False
         context.gate.open(GATE_KEY)
         log.warning("%s: the halt was cleared by the operator; quoting resumes", context.symbol)
@@ -296,7 +332,7 @@ class RiskController:
         try:
             quietly(lambda: self._halted.update({symbol: reason()}))
             quietly(lambda: self._tell_of_breach(context))
-            await self._engage(context, self._halted[symbol])
+            await self._halts.engage(symbol, self._halted[symbol], is_closing=True)
             await flattening
         finally:
             flattening.cancel()
@@ -315,49 +351,29 @@ class RiskController:
         quietly(lambda: self.postures.look(context))
         quietly(lambda: self._days.save(context))
 
-    async def _engage(self, context: SymbolContext, reason: str) -> None:
-        """Have the halt stand on disk; whatever the disk does, it stands in memory, and nobody waits for long."""
-        writing = self._engaging.get(context.symbol)
-        if writing is None or writing.done():
-            writing = asyncio.ensure_future(self._write_latch(context, reason))
-            self._engaging[context.symbol] = writing
-        await asyncio.wait({writing}, timeout=self.DISK_PATIENCE_S)
-        if not writing.done():
-            self._complain_of_latch(context, "the disk does not answer")
+    async def _flatten(self, context: SymbolContext) -> bool:
+        """Close the position, and return whether that is verified; it is tried again at the next check if not."""
+        async with self._closing_locks[context.symbol]:
+            if context.symbol not in self._must_flatten:
+                return True
+            result = await self._flattening.flatten(context)
+            if not result.is_done:
+                self._alarm(context, result)
+            elif self._clock.monotonic_ns() >= self._not_closed_before_ns.get(context.symbol, 0):
+                await self._flat(context, result)
+            return context.symbol not in self._must_flatten
 
-    def _complain_of_latch(self, context: SymbolContext, why: str) -> None:
-        if context.symbol not in self._latch_complaints:
-            self._latch_complaints.add(context.symbol)
-            text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
-            quietly(lambda: log.critical(text, context.symbol, why))
-
-    async def _write_latch(self, context: SymbolContext, reason: str) -> None:
-        latch, now_ms = self._latches[context.symbol], self._clock.time_ms()
-        try:
-            await self._run_blocking(lambda: latch.engage(reason, now_ms))
-        except Exception as error:  # noqa: BLE001 - a halt does not end because its record failed
-            self._complain_of_latch(context, getattr(error, "strerror", "") or str(error))
-        else:
-            self._latch_complaints.discard(context.symbol)
-            self._latched.add(context.symbol)
-
-    async def _flatten(self, context: SymbolContext) -> None:
-        """Close the position; tried again at the next check if it is not verified to be closed."""
-        result = await self._flattening.flatten(context)
-        if result.is_done:
-            self._flat(context, result)
-        else:
-            self._alarm(context, result)
-
-    def _flat(self, context: SymbolContext, result: Flattened) -> None:
-        self._must_flatten.discard(context.symbol)
+    async def _flat(self, context: SymbolContext, result: Flattened) -> None:
+        """Say that it is closed; whoever waits for that hears of it when the disk knows it, too, or hangs."""
         self._alarmed_ns.pop(context.symbol, None)
-        self._show(context)
         if result.dust:
             quietly(lambda: log.warning("%s: %s", context.symbol, result.dust))
         text = "%s: the position is closed; quoting is paused until `python main.py resume`"
         quietly(lambda: log.warning(text, context.symbol))
         self._publish(context, RiskKind.FLAT, Decimal(0), result.dust)
+        await self._halts.finish(context.symbol)
+        self._must_flatten.discard(context.symbol)
+        self._show(context)
 
     def _alarm(self, context: SymbolContext, result: Flattened) -> None:
         """Say aloud that it could not be closed, now and then for as long as that is so."""
@@ -372,13 +388,6 @@ class RiskController:
         text = "%s: %s; trying again: %s"
         quietly(lambda: log.critical(text, context.symbol, what, result.trouble))
         self._publish(context, RiskKind.NOT_FLAT, self._notional(context), result.trouble)
-
-
-def _lags(position: Position, context: SymbolContext) -> bool:
-    """Tell whether a reading of the position is older than a fill that is in our books already."""
-    ledger = context.ledger
-    is_older = ledger.is_open and 0 < position.update_ms < ledger.last_fill_ms
-    return is_older and position.quantity != known_position(context)
 
 
 async def _comes(event: asyncio.Event, within_s: float) -> bool:

@@ -49,9 +49,36 @@ def test_newer_halt_replaces_the_older(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b'{"symbol":"BTCUSDT"}', b"\xff\xfe"])
 def test_damaged_file_is_a_halt(tmp_path: Path, text: bytes) -> None:
-    """What cannot be read does not set anything free."""
+    """What cannot be read does not set anything free, and does not say that a close is finished."""
     latch(tmp_path).path.write_bytes(text)
-    assert latch(tmp_path).read() == Halt("BTCUSDT", "the halt file is damaged", 0)
+    assert latch(tmp_path).read() == Halt("BTCUSDT", "the halt file is damaged", 0, is_closing=True)
+
+
+def test_latch_cut_off_anywhere_never_says_that_a_close_is_finished(tmp_path: Path) -> None:
+    """Whatever a disk leaves of the file of an unfinished close, the next start looks at the position."""
+    latch(tmp_path).engage("position over the limit", 5, is_closing=True)
+    whole = latch(tmp_path).path.read_bytes()
+    for length in range(len(whole) + 1):
+        latch(tmp_path).path.write_bytes(whole[:length])
+        standing = latch(tmp_path).read()
+        assert standing is not None
+        assert standing.is_closing
+
+
+def test_latch_of_an_older_version_says_nothing_of_a_close(tmp_path: Path) -> None:
+    """It is read as it was meant: a halt that stands, and nothing to do."""
+    latch(tmp_path).path.write_bytes(b'{"symbol":"BTCUSDT","reason":"first","since_ms":5}')
+    assert latch(tmp_path).read() == Halt("BTCUSDT", "first", 5, is_closing=False)
+
+
+def test_finished_close_leaves_the_halt_standing(tmp_path: Path) -> None:
+    """The same reason since the same time; a latch that was cleared meanwhile is not set again."""
+    latch(tmp_path).engage("position over the limit", 5, is_closing=True)
+    latch(tmp_path).finish()
+    assert latch(tmp_path).read() == Halt("BTCUSDT", "position over the limit", 5)
+    latch(tmp_path).clear()
+    latch(tmp_path).finish()
+    assert latch(tmp_path).read() is None
 
 
 def test_file_that_cannot_be_opened_is_a_halt(tmp_path: Path) -> None:

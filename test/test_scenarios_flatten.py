@@ -292,7 +292,10 @@ class Broken:
 
 
 BREAKABLE = ("logs", "bus", "journal", "disk", "posture", "day", "listener")
-LOGS = ("core.risk_controller", "core.flattening", "core.execution", "core.posture_keeper", "utils.quietly")
+LOGS = (
+    *("core.risk_controller", "core.halt_keeper", "core.flattening"),
+    *("core.execution", "core.posture_keeper", "utils.quietly"),
+)
 
 
 async def fails(_work: object) -> None:
@@ -315,7 +318,7 @@ def break_part(part: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> No
         for module in LOGS:
             monkeypatch.setattr(f"{module}.log", broken)
     elif part == "disk":
-        monkeypatch.setattr(engine.risk, "_run_blocking", fails)
+        monkeypatch.setattr(engine.risk._halts, "_run_blocking", fails)
     elif part == "listener":
         engine.contexts[0].gate._listeners.insert(0, broken)
 

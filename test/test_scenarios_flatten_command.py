@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.engine import Wiring
 from core.flatten_command import FlattenCommand, Report
+from core.halt import Halt, HaltLatch
 from core.state import SharedState
 from sim.transport import InMemoryHttp, InMemoryWs
 from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, untouched
@@ -90,5 +91,18 @@ def test_close_that_never_succeeds_ends_and_says_what_is_in_the_way(tmp_path: Pa
         report = await flatten(world)
         assert report.result.is_done
         assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
+def test_close_that_a_daemon_left_unfinished_is_finished_by_the_command(tmp_path: Path) -> None:
+    """The halt stands as before, and waits for no close any more."""
+
+    async def story(world: World) -> None:
+        latch = HaltLatch(world.folder / "state", "paper-test", world.symbol)
+        latch.engage("position over the limit", 5, is_closing=True)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        assert (await flatten(world)).result.is_done
+        assert latch.read() == Halt("BTCUSDT", "position over the limit", 5)
 
     in_a_world(tmp_path, story)

@@ -1,0 +1,99 @@
+"""Has the latches on disk follow the halts in memory, off the event loop; nobody waits for a disk for long."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from core.halt import Halt, HaltLatch
+from utils.background import RunBlocking
+from utils.clock import Clock
+from utils.quietly import quietly
+
+log = logging.getLogger(__name__)
+
+
+class HaltKeeper:
+    """The halts of this run. Each stands in memory from the moment it is engaged, whatever the disk does.
+
+    What the disk does not take is said once, and tried again whenever ``keep`` is called.
+    """
+
+    DISK_PATIENCE_S = 2.0
+    """For so long somebody waits for a record."""
+
+    def __init__(self, latches: Mapping[str, HaltLatch], clock: Clock, run_blocking: RunBlocking) -> None:
+        self._latches = latches
+        self._clock = clock
+        self._run_blocking = run_blocking
+        self._wanted: dict[str, Halt] = {}
+        self._written: dict[str, Halt] = {}
+        self._writing: dict[str, asyncio.Future[None]] = {}
+        self._complaints: set[str] = set()
+
+    def stands(self, symbol: str) -> bool:
+        """Tell whether the symbol was halted in this run, and not resumed."""
+        return symbol in self._wanted
+
+    def is_cleared(self, symbol: str) -> bool:
+        """Tell whether the latch of a halt of this run was on disk, and is no more: an operator has cleared it."""
+        is_on_disk = symbol in self._written and self._written[symbol] == self._wanted[symbol]
+        return is_on_disk and self._latches[symbol].read() is None
+
+    def forget(self, symbol: str) -> None:
+        """Have no halt stand in memory, because it was cleared on disk."""
+        self._wanted.pop(symbol, None)
+        self._written.pop(symbol, None)
+
+    def take_up(self, halt: Halt) -> None:
+        """Go on with a halt that was found on disk."""
+        self._wanted[halt.symbol] = self._written[halt.symbol] = halt
+
+    async def engage(self, symbol: str, reason: str, *, is_closing: bool) -> None:
+        """Have a halt stand; return when it does on disk, or when that has taken too long."""
+        self._wanted[symbol] = Halt(symbol, reason, self._clock.time_ms(), is_closing)
+        await self.keep(symbol)
+
+    async def finish(self, symbol: str) -> None:
+        """Have the latch say that what was to be closed is closed; return like ``engage``."""
+        if symbol in self._wanted:
+            self._wanted[symbol] = replace(self._wanted[symbol], is_closing=False)
+            await self.keep(symbol)
+
+    async def keep(self, symbol: str) -> None:
+        """Have the disk hold what stands in memory, if it does not yet."""
+        if self._wanted.get(symbol) == self._written.get(symbol):
+            return
+        writing = self._writing.get(symbol)
+        if writing is None or writing.done():
+            writing = asyncio.ensure_future(self._write(symbol))
+            self._writing[symbol] = writing
+        await asyncio.wait({writing}, timeout=self.DISK_PATIENCE_S)
+        if not writing.done():
+            self._complain(symbol, "the disk does not answer")
+
+    async def _write(self, symbol: str) -> None:
+        """Write until the disk holds what is wanted by then: that may have changed while the disk was slow."""
+        while symbol in self._wanted and self._wanted[symbol] != self._written.get(symbol):
+            wanted = self._wanted[symbol]
+            try:
+                await self._run_blocking(lambda halt=wanted: self._put(halt))  # type: ignore[misc]
+            except Exception as error:  # noqa: BLE001 - a halt does not end because its record failed
+                self._complain(symbol, getattr(error, "strerror", "") or str(error))
+                return
+            self._complaints.discard(symbol)
+            self._written[symbol] = wanted
+
+    def _put(self, halt: Halt) -> None:
+        """Have the disk hold this halt. One that is on disk is only marked: if it was cleared, it stays so."""
+        latch, written = self._latches[halt.symbol], self._written.get(halt.symbol)
+        if written is not None and written.is_closing and not halt.is_closing:
+            latch.finish()
+        else:
+            latch.engage(halt.reason, halt.since_ms, is_closing=halt.is_closing)
+
+    def _complain(self, symbol: str, why: str) -> None:
+        if symbol not in self._complaints:
+            self._complaints.add(symbol)
+            text = "%s: the halt could not be written to disk (%s); it stands until this process ends"
+            quietly(lambda: log.critical(text, symbol, why))
