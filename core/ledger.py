@@ -16,6 +16,8 @@ class Ledger:
     """
 
     REMEMBERED = 20_000
+    LAGS_AT_MOST_MS, UNDATED_LAGS_AT_MOST_MS = 10_000, 3000
+    """No reading lags behind a fill for longer; after that it is believed, whatever time it bears, or none."""
 
     def __init__(self) -> None:
         self.position_quantity = _ZERO
@@ -94,6 +96,12 @@ class Ledger:
         else:
             self.sold_quantity += fill.quantity
         return True
+
+    def outdates(self, position: Position, now_ms: int) -> bool:
+        """Tell whether a reading of the position is older than a fill in these books; ``now_ms`` is the exchange's."""
+        at_most_ms = self.LAGS_AT_MOST_MS if position.update_ms else self.UNDATED_LAGS_AT_MOST_MS
+        is_older = self.is_open and position.update_ms < self.last_fill_ms
+        return is_older and now_ms - self.last_fill_ms < at_most_ms
 
     def has_counted(self, trade_id: int) -> bool:
         """Tell whether this trade is in the books."""

@@ -165,10 +165,11 @@ class Reconciler:
             asked_ms = self._server_ms() - self.READ_LAG_MS
             again = await self._gateway.witnessed_position(context.symbol)
             settled_ms = self._server_ms() - context.ledger.last_fill_ms
-            is_old = settled_ms < self.READ_LAG_MS or 0 < again.update_ms < context.ledger.last_fill_ms
+            is_old = settled_ms < self.READ_LAG_MS or context.ledger.outdates(again, self._server_ms())
             if again.quantity != position.quantity or context.ledger.fill_count != fills or is_old:
                 raise OutcomeUnknown("the exchange's position is still moving or lags behind our fills")
-            self._adopt_position(context, again, again.update_ms or asked_ms)
+            as_of_ms = max(again.update_ms or asked_ms, context.ledger.last_fill_ms)
+            self._adopt_position(context, again, as_of_ms)
             position = again
         self._note_position(context, position)
 

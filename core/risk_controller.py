@@ -248,10 +248,9 @@ class RiskController:
         return True
 
     def _lags(self, context: SymbolContext, position: Position) -> bool:
-        """Tell whether a reading of the position is older than a fill that is in our books already."""
-        ledger = context.ledger
-        is_older = ledger.is_open and 0 < position.update_ms < ledger.last_fill_ms
-        return is_older and position.quantity != known_position(context)
+        """Tell whether a reading of the position is older than a fill in our books, and differs from them."""
+        now_ms = self._gateway.rest.server_clock.time_ms()
+        return context.ledger.outdates(position, now_ms) and position.quantity != known_position(context)
 
     async def _read(self, context: SymbolContext) -> Position:
         """Return the exchange's position; that nothing is held, where our books say otherwise, needs a witness."""
@@ -288,10 +287,13 @@ class RiskController:
             log.warning("%s: the position cannot be confirmed: %s", context.symbol, error)
 
     def _compare(self, context: SymbolContext, position: Position) -> None:
-        """Report a difference to the exchange that two checks in a row found with no fill in between."""
+        """Report a difference to the exchange that two checks in a row found with no fill in between.
+
+        A reading that lags behind our own fills differs, too, and says nothing.
+        """
         difference = position.quantity - context.ledger.position_quantity
         seen = (difference, context.ledger.fill_count)
-        if difference == 0:
+        if difference == 0 or self._lags(context, position):
             self._differing.pop(context.symbol, None)
         elif self._differing.get(context.symbol) == seen:
             self._differing.pop(context.symbol)

@@ -1,6 +1,7 @@
 """Readings that lag, replies that mislead and streams that are late: nothing is believed too early."""
 
 import asyncio
+import json
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -183,9 +184,32 @@ def test_position_that_is_read_late_is_not_adopted(tmp_path: Path) -> None:
         await asyncio.sleep(0.2)
         for _ in range(200):
             assert world.state.position == world.position()
+            assert not world.engine or world.engine.contexts[0].gate.is_open
             await asyncio.sleep(0.1)
         assert await world.end() is ExitCode.STOPPED
         assert "position_adopted" not in world.events("risk_event")
+
+
+def test_reading_that_never_catches_up_is_believed_after_a_while(tmp_path: Path) -> None:
+    """It bears an old time for ever: 10 s after the fill it counts, and the books follow it."""
+
+    async def story(world: World) -> None:
+        async def read_late(sent: Sent) -> HttpResponse | None:
+            if sent.path != "/fapi/v3/positionRisk":
+                return None
+            [row] = json.loads((await sent.deliver()).body)
+            return json_reply(200, [{**row, "positionAmt": "0.004", "updateTime": 1}])
+
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.005")
+        await world.until(lambda: world.state.position == world.position(), 5)
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.005")
+        world.tamper = read_late
+        took_s = await world.until(lambda: world.state.position == Decimal("0.004"), 30, "belief")
+        assert took_s > 9
+
+    in_a_world(tmp_path, story)
 
     in_a_world(tmp_path, story)
 
