@@ -387,6 +387,7 @@ class Engine:
             wiring.run_blocking,
             self.days,
             on_difference=lambda reason: self.recovery.request_reconcile(reason),
+            max_book_age_ms=safety.max_book_age_ms,
         )
         self.recovery = RecoveryManager(
             self.contexts,

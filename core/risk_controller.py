@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
+from core.breach import BreachWatch
 from core.context import SymbolContext
 from core.day_keeper import DAY_KEY, DayKeeper
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
@@ -15,7 +16,7 @@ from core.halt_keeper import HaltKeeper
 from core.model import Position
 from core.posture import LOSS, Posture, Stance
 from core.posture_keeper import PostureKeeper
-from core.risk import breach_text, is_breach, known_position, position_notional_quote
+from core.risk import breach_text, known_position, position_notional_quote
 from core.settings import RiskSettings
 from utils.background import RunBlocking
 from utils.clock import Clock
@@ -60,6 +61,7 @@ class RiskController:
         run_blocking: RunBlocking,
         days: DayKeeper,
         on_difference: Callable[[str], None],
+        max_book_age_ms: int,
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
@@ -68,8 +70,10 @@ class RiskController:
         self._clock = clock
         self._settings = settings
         self._halts = HaltKeeper(latches, clock, run_blocking)
+        self._breaches = {context.symbol: BreachWatch(settings) for context in contexts}
         self._days = days
         self._on_difference = on_difference
+        self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._forced: dict[str, str] = {}
         self._wakes = {context.symbol: asyncio.Event() for context in contexts}
         self._hurries = {context.symbol: asyncio.Event() for context in contexts}
@@ -231,8 +235,8 @@ class RiskController:
             self._unconfirmed(context, error)
             return False
         self._confirm(context, position)
-        price = max(position.mark_price, context.state.risk_price(context.rules))
-        if is_breach(position.quantity, price, self._settings):
+        price = self._price_of_breach(context, position)
+        if price is not None:
             if self._lags(context, position):
                 self._unconfirmed(context, OutcomeUnknown("the reading lags behind our own fills"))
                 return False
@@ -246,6 +250,14 @@ class RiskController:
             self._compare(context, position)
             await self._count_day(context, position)
         return True
+
+    def _price_of_breach(self, context: SymbolContext, position: Position) -> Decimal | None:
+        """Return the price at which the position is over a limit beyond doubt, None if it is not."""
+        state, now_ns = context.state, self._clock.monotonic_ns()
+        is_fresh = now_ns - state.book_proven_ns <= self._max_book_age_ns
+        bid = context.rules.price(state.book.bid_ticks) if is_fresh and state.book is not None else None
+        mark_price = position.mark_price or state.mark_price
+        return self._breaches[context.symbol].price_of_breach(position.quantity, mark_price, bid, now_ns)
 
     def _lags(self, context: SymbolContext, position: Position) -> bool:
         """Tell whether a reading of the position is older than a fill in our books, and differs from them."""
