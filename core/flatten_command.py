@@ -1,16 +1,16 @@
 """``python main.py flatten``: our orders out and the positions closed, both verified, without a daemon.
 
 It does what the risk controller does at a breach (``core.flattening``), and holds the account's lock, so that no daemon
-of this machine trades meanwhile.
+of this machine trades meanwhile. One elsewhere is told by its orders (``core.foreign_writer``), and given way to.
 """
 
 import asyncio
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from core.boot_number import next_boot
+from core.boot_number import earlier_boots, next_boot
 from core.client_ids import ClientIds, is_ours
 from core.context import SymbolContext
 from core.engine import Wiring
@@ -18,6 +18,7 @@ from core.events import EventBus
 from core.execution import ExecutionEngine
 from core.flatten import Terms
 from core.flattening import Flattened, Flattening
+from core.foreign_writer import ForeignWriter
 from core.gate import Gate
 from core.gateway import Gateway
 from core.halt import HaltLatch
@@ -107,6 +108,9 @@ class FlattenCommand:
         self._settings = settings
         self._wiring = wiring
         self._gateway = Gateway(wiring.rest, wiring.clock)
+        self._suspicion = Gate()
+        """Closed while it is not known whether another instance trades on the account."""
+        self._stranger = ""
 
     async def run(self) -> list[Report]:
         """Return what was done about each symbol.
@@ -181,16 +185,42 @@ class FlattenCommand:
             Terms(settings.risk.flatten_max_slippage_bps, settings.risk.flatten_deadline_s),
             max_book_age_ms=settings.safety.max_book_age_ms,
         )
+        strangers = self._look_for_strangers(contexts, execution, bus, boot)
+        watching = asyncio.ensure_future(strangers.run())
         journal.started()
         reports = []
         try:
             work = (self._one(each, flattening, after_crash=after_crash) for each in contexts)
             reports = list(await asyncio.gather(*work))
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             if reports and all(report.result.is_done for report in reports):
                 journal.stopped()
             await self._write(journal)
         return reports
+
+    def _look_for_strangers(
+        self, contexts: list[SymbolContext], execution: ExecutionEngine, bus: EventBus, boot: int
+    ) -> ForeignWriter:
+        """Return what tells the orders of a living instance elsewhere from ours; from now on they are left alone."""
+
+        def give_way(why: str) -> None:
+            self._stranger = f"{why}; stop that one first"
+
+        settings, wiring = self._settings, self._wiring
+        strangers = ForeignWriter(
+            contexts,
+            self._gateway,
+            self._suspicion,
+            bus,
+            wiring.clock,
+            boot=boot,
+            earlier=earlier_boots(settings.state_directory, wiring.account, settings.symbols),
+            give_way=give_way,
+        )
+        execution.is_strangers = strangers.is_strangers
+        return strangers
 
     async def _write(self, journal: JournalWorker) -> None:
         """Have the journal on disk, unless the disk hangs: what was closed is closed."""
@@ -203,7 +233,8 @@ class FlattenCommand:
     async def _one(self, context: SymbolContext, flattening: Flattening, *, after_crash: bool) -> Report:
         """Close one symbol, round by round, until that is verified or the time is over.
 
-        After a crash it is looked at once more when nothing that the last run sent is executed any more.
+        After a crash it is looked at once more when nothing that the last run sent is executed any more; and where
+        orders of an unknown run rested, once nobody has placed them again for a while. Whoever does is left alone.
         """
         settled_ns = settled_ns_of(self._wiring.clock.monotonic_ns(), self._wiring.rest.recv_window_ms)
         began_ms = self._gateway.rest.server_clock.time_ms()
@@ -214,20 +245,20 @@ class FlattenCommand:
             result = await flattening.flatten(context)
             orders += result.orders
             now_ns = self._wiring.clock.monotonic_ns()
+            if self._stranger:
+                result = replace(result, is_flat=False, is_out=False, trouble=self._stranger)
+                break
             if result.is_done and after_crash and now_ns < settled_ns:
                 await asyncio.sleep((settled_ns - now_ns) / 1e9)
+                continue
+            if result.is_done and not self._suspicion.is_open and now_ns < until_ns:
+                await asyncio.sleep(self.PAUSE_S)
                 continue
             if result.is_done or now_ns >= until_ns:
                 break
             log.warning("%s: not closed yet: %s", context.symbol, result.trouble)
             await asyncio.sleep(self.PAUSE_S)
-        whole = Flattened(
-            is_flat=result.is_flat,
-            is_out=result.is_out,
-            dust=result.dust,
-            trouble=result.trouble,
-            orders=orders,
-        )
+        whole = replace(result, orders=orders)
         if whole.is_done:
             self._note_closed(context.symbol)
         deals = await self._deals(context, began_ms) if orders else None

@@ -152,7 +152,9 @@ class Flattening:
     async def _withdraw_bare(self, context: SymbolContext, within_s: float) -> bool:
         try:
             async with asyncio.timeout(within_s):
-                while resting := await self._gateway.open_orders(context.rules, is_ours):
+                while resting := self._ours_of(
+                    context, await self._gateway.open_orders(context.rules, is_ours)
+                ):
                     await self._cancel(context.rules, [_order_of(report) for report in resting])
         except TimeoutError:
             return False
@@ -195,13 +197,14 @@ class Flattening:
                 closing.trouble = reason
         return False
 
-    def _ours_among(self, context: SymbolContext, resting: Sequence[OrderReport]) -> int:
-        """Return how many of these are ours: another instance's are its own to take out."""
+    def _ours_of(self, context: SymbolContext, resting: Sequence[OrderReport]) -> list[OrderReport]:
+        """Return those of them that are ours: another instance's are its own to take out."""
         execution, orders = self._execution, context.orders
-        return sum(
-            orders.find(report.client_id) is not None or not execution.is_strangers(report)
+        return [
+            report
             for report in resting
-        )
+            if orders.find(report.client_id) is not None or not execution.is_strangers(report)
+        ]
 
     async def _look(self, context: SymbolContext, closing: _Closing) -> Scene:
         """Return what is known now: position and open orders are asked for anew each time."""
@@ -217,7 +220,7 @@ class Flattening:
         is_held = position is not None and position.quantity != 0
         return Scene(
             quantity=position.quantity if position is not None else None,
-            resting=self._ours_among(context, resting) if resting is not None else None,
+            resting=len(self._ours_of(context, resting)) if resting is not None else None,
             in_flight=doubtful is not None,
             touch=await self._touch(context) if is_held else None,
             mark_price=position.mark_price if position is not None else Decimal(0),

@@ -5,7 +5,7 @@ import random
 from decimal import Decimal
 from pathlib import Path
 
-from core.engine import Wiring
+from core.engine import ExitCode, Wiring
 from core.flatten_command import FlattenCommand, Report
 from core.halt import Halt, HaltLatch
 from core.state import SharedState
@@ -104,5 +104,50 @@ def test_close_that_a_daemon_left_unfinished_is_finished_by_the_command(tmp_path
         world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
         assert (await flatten(world)).result.is_done
         assert latch.read() == Halt("BTCUSDT", "position over the limit", 5)
+
+    in_a_world(tmp_path, story)
+
+
+def elsewhere(world: World) -> World:
+    """Return the same account as another machine sees it, with a state directory of its own."""
+    folder = world.folder / "elsewhere"
+    folder.mkdir()
+    return World(world.exchange, world.clock, folder, world.symbol)
+
+
+def test_daemon_elsewhere_that_quotes_on_is_left_alone_and_named(tmp_path: Path) -> None:
+    """Its orders come again after they were taken out: nothing is claimed, and no war of cancels is begun."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(10)
+        placed = world.count("orders")
+        report = await flatten(elsewhere(world))
+        assert not report.result.is_done
+        orders, position = report.lines()
+        assert "NOT VERIFIED that no order of ours rests (another instance trades on this account" in orders
+        assert "stop that one first" in position
+        assert world.count("orders") - placed < 25
+        await world.until_quoting(30)
+        await asyncio.sleep(5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_of_a_machine_that_is_gone_are_taken_out_and_waited_for(tmp_path: Path) -> None:
+    """Nobody places them again for some seconds; only then it is said to be done."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="SELL", quantity="0.010")
+        await world.vanish()
+        began_s = world.now_s
+        report = await flatten(elsewhere(world))
+        assert report.result.is_done
+        assert 8 < world.now_s - began_s < 12
+        assert (world.position(), world.ours()) == (0, [])
 
     in_a_world(tmp_path, story)

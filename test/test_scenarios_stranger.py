@@ -2,12 +2,16 @@
 
 import asyncio
 import shutil
+from copy import copy
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from core.engine import ExitCode
+from core.flatten import Terms
+from core.flattening import Flattening
 from core.foreign_writer import ForeignWriter
 
 from .daemon import World, in_a_world
@@ -80,6 +84,44 @@ def test_first_instance_makes_way_when_the_second_did_not_see_it(
         )
         assert await world.end() is ExitCode.STOPPED
         assert world.events("engine_event").count("stranger") == 1
+
+    in_a_world(tmp_path, story)
+
+
+def test_close_with_broken_books_leaves_the_orders_of_a_living_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last resort, which asks the exchange alone what rests, takes out ours and nobody else's."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        engine = world.engine
+        assert engine is not None
+        await world.other_client(
+            *("POST", "/fapi/v1/order"),
+            symbol=world.symbol,
+            side="BUY",
+            type="LIMIT",
+            timeInForce="GTX",
+            price="60000.0",
+            quantity="0.003",
+            newClientOrderId="qpmm-mm9-zz-1",
+        )
+
+        async def broken(*_: object) -> bool:
+            raise RuntimeError("the books are broken")
+
+        execution = copy(engine.execution)
+        execution.is_strangers = lambda report: "-mm9-" in report.client_id
+        monkeypatch.setattr(execution, "withdraw", broken)
+        engine.contexts[0].gate.close("test", "a close")
+        flattening = Flattening(
+            engine.gateway, execution, world.clock, Terms(Decimal(50), 3.0), max_book_age_ms=3000
+        )
+        async with engine.contexts[0].lock:
+            assert await flattening._withdraw(engine.contexts[0], 2.0)
+        assert [order.client_order_id for order in world.ours()] == ["qpmm-mm9-zz-1"]
 
     in_a_world(tmp_path, story)
 
