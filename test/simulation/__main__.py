@@ -4,13 +4,16 @@ import argparse
 import gc
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from test.simulation.shrink import Shrinker
 from test.simulation.swarm import draw_plan
 
 REGRESSIONS = Path(__file__).parent / "regressions"
+MOST_SEEDS = 100_000
+"""However many minutes there are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m test.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="how many seeds (default: 10)")
+    parser.add_argument(
+        "--minutes", type=float, help="as many seeds as begin within these minutes, however many that are"
+    )
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--seed", type=int, help="this seed alone, with what happened if it fails")
     parser.add_argument("--hours", type=float, default=1.0, help="virtual hours of each (default: 1)")
@@ -66,12 +74,24 @@ def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
     count = 1 if options.seed is not None or options.script is not None else options.seeds
     options.log = options.log or options.seed is not None
     one = partial(_quietly, logs=options.log, **_how(options))
-    seeds = range(first, first + count)
+    if options.minutes is not None and options.seed is None and options.script is None:
+        count = MOST_SEEDS
+    seeds = _within(options.minutes, range(first, first + count))
     if options.jobs == 1:
         yield from map(one, seeds)
         return
     with ProcessPoolExecutor(options.jobs) as pool:
-        yield from pool.map(one, seeds)
+        running = {pool.submit(one, seed) for seed in islice(seeds, options.jobs)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (each.result() for each in done)
+            running |= {pool.submit(one, seed) for seed in islice(seeds, len(done))}
+
+
+def _within(minutes: float | None, seeds: Iterable[int]) -> Iterator[int]:
+    """Yield seeds until so many minutes have passed; all of them without a bound."""
+    until_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    return takewhile(lambda _seed: time.monotonic() < until_s, seeds)
 
 
 def _quietly(seed: int, *, logs: bool, **how: object) -> Outcome:
