@@ -237,7 +237,12 @@ class Flattening:
         book, now_ns = context.state.book, self._clock.monotonic_ns()
         if book is None or now_ns - context.state.book_proven_ns > self._max_book_age_ns:
             book = await self._try(
-                self._gateway.book_top(context.rules, attempts=1, timeout_s=self.BOOK_TIMEOUT_S)
+                self._gateway.book_top(
+                    context.rules,
+                    attempts=1,
+                    timeout_s=self.BOOK_TIMEOUT_S,
+                    max_age_ms=self._max_book_age_ns // 1_000_000,
+                )
             )
         return (book.bid_ticks, book.ask_ticks) if book is not None and book.is_sane else None
 

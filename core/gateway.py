@@ -38,6 +38,8 @@ UNKNOWN_ORDER = -2011
 MAX_CANCEL_BATCH = 10
 MAX_ORDER_BATCH = 5
 """Orders that one request may place or amend."""
+SHORTEST_DEPTH = 5
+"""Levels a side; source: binance-futures order book, the limits that are allowed."""
 TRADES_PAGE = 1000
 INCOME_PAGES = 20
 ORDERS_PAGE = 1000
@@ -179,14 +181,31 @@ class Gateway:
             return {entry["symbol"]: wire.symbol_rules(entry) for entry in wanted}
 
     async def book_top(
-        self, rules: SymbolRules, *, attempts: int = 3, timeout_s: float | None = None
+        self,
+        rules: SymbolRules,
+        *,
+        attempts: int = 3,
+        timeout_s: float | None = None,
+        max_age_ms: int | None = None,
     ) -> BookTop:
-        """Return best bid and ask."""
+        """Return best bid and ask. Raises OutcomeUnknown for a reply made more than ``max_age_ms`` ago.
+
+        They are asked of ``depth``, for it says when the reply was made: in a quiet market the time of the last change
+        does not tell a book that still stands from one out of a cache. Source: binance-futures order book, ``E``.
+        """
         reply = await self._read(
-            "/fapi/v1/ticker/bookTicker", {"symbol": rules.symbol}, Security.NONE, attempts, timeout_s
+            "/fapi/v1/depth",
+            {"symbol": rules.symbol, "limit": SHORTEST_DEPTH},
+            Security.NONE,
+            attempts,
+            timeout_s,
         )
         with readable("the book"):
-            return wire.rest_book_top(reply, rules, self._clock.monotonic_ns())
+            age_ms = self.rest.server_clock.time_ms() - reply["E"]
+            book = wire.rest_book_top(reply, rules, self._clock.monotonic_ns())
+        if max_age_ms is not None and age_ms > max_age_ms:
+            raise OutcomeUnknown(f"the reply about the book is {age_ms / 1000:.1f} s old")
+        return book
 
     async def mark_price(self, symbol: str, *, attempts: int = 3, timeout_s: float | None = None) -> Decimal:
         """Return the mark price."""

@@ -240,7 +240,9 @@ class MarketDataWorker:
         """Ask the exchange for its book; it proves ours fresh, or shows that the stream is silent."""
         try:
             timeout_s = self._max_age_ns / 2e9
-            theirs = await self._gateway.book_top(context.rules, attempts=1, timeout_s=timeout_s)
+            theirs = await self._gateway.book_top(
+                context.rules, attempts=1, timeout_s=timeout_s, max_age_ms=self._max_age_ns // 1_000_000
+            )
             if context.state.mark_price == 0:
                 context.state.mark_price = await self._gateway.mark_price(
                     context.symbol, attempts=1, timeout_s=timeout_s

@@ -31,7 +31,6 @@ _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("GET", "/fapi/v3/positionRisk"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v3/account"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/userTrades"): (Lane.VERIFY, MIDDLE),
-    ("GET", "/fapi/v1/ticker/bookTicker"): (Lane.QUERY, Cost(2)),
     ("GET", "/fapi/v1/accountConfig"): (Lane.QUERY, MIDDLE),
     ("GET", "/fapi/v3/balance"): (Lane.QUERY, MIDDLE),
     ("GET", "/fapi/v1/symbolConfig"): (Lane.QUERY, MIDDLE),

@@ -212,18 +212,20 @@ def position(entry: Json) -> Position:
     )
 
 
-def rest_book_top(ticker: Json, rules: SymbolRules, received_ns: int) -> BookTop:
-    """Return the best bid and ask of a REST bookTicker reply, rounded outwards if they are between two ticks.
+def rest_book_top(depth: Json, rules: SymbolRules, received_ns: int) -> BookTop:
+    """Return the best bid and ask of a REST depth reply, rounded outwards if they are between two ticks.
 
-    That happens after a change of the tick: what rested before still does.
+    That happens after a change of the tick: what rested before still does. A side without a level has price and
+    quantity 0.
     """
+    bid, ask = (best[0] if (best := depth[side]) else ("0", "0") for side in ("bids", "asks"))
     return BookTop(
-        bid_ticks=rules.floor_ticks(Decimal(ticker["bidPrice"])),
-        bid_lots=rules.lots(Decimal(ticker["bidQty"])),
-        ask_ticks=rules.ceil_ticks(Decimal(ticker["askPrice"])),
-        ask_lots=rules.lots(Decimal(ticker["askQty"])),
-        update_id=ticker.get("lastUpdateId", 0),
-        exchange_ms=ticker["time"],
+        bid_ticks=rules.floor_ticks(Decimal(bid[0])),
+        bid_lots=rules.lots(Decimal(bid[1])),
+        ask_ticks=rules.ceil_ticks(Decimal(ask[0])),
+        ask_lots=rules.lots(Decimal(ask[1])),
+        update_id=depth["lastUpdateId"],
+        exchange_ms=depth["T"],
         received_ns=received_ns,
     )
 

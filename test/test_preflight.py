@@ -376,14 +376,12 @@ ANSWERS: dict[str, Any] = {
         ],
         "symbols": [EXCHANGE_INFO_BTC, {**EXCHANGE_INFO_BTC, "symbol": "ODD", "filters": []}],
     },
-    "GET /fapi/v1/ticker/bookTicker": {
-        "symbol": "BTCUSDT",
-        "bidPrice": "79999.90",
-        "bidQty": "4.218",
-        "askPrice": "80000.10",
-        "askQty": "6.128",
-        "time": 1790000000120,
+    "GET /fapi/v1/depth": {
         "lastUpdateId": 5001,
+        "E": 1790000000123,
+        "T": 1790000000120,
+        "bids": [["79999.90", "4.218"]],
+        "asks": [["80000.10", "6.128"]],
     },
     "GET /fapi/v1/premiumIndex": {"symbol": "BTCUSDT", "markPrice": "80000.00000000", "time": 1790000000000},
     "GET /fapi/v1/accountConfig": {"canTrade": True, "dualSidePosition": False, "multiAssetsMargin": False},
@@ -541,8 +539,8 @@ async def test_symbol_that_is_not_trading_does_not_pass(status: str, is_passing:
 
 async def test_empty_book_is_waited_for() -> None:
     """Nothing can be said about sizes and prices without a market."""
-    empty = {**ANSWERS["GET /fapi/v1/ticker/bookTicker"], "bidQty": "0.000"}
-    check = (await checked(answering("/fapi/v1/ticker/bookTicker", empty)))["book"]
+    empty = {**ANSWERS["GET /fapi/v1/depth"], "bids": []}
+    check = (await checked(answering("/fapi/v1/depth", empty)))["book"]
     assert check.found == "that of BTCUSDT is empty, has one side only, or is crossed"
     assert (check.passed, check.is_passing) == (False, True)
 

@@ -67,7 +67,7 @@ def test_stale_book_pulls_the_quotes_in_time_although_the_question_about_it_hang
     async def story(world: World) -> None:
         world.start(refresh_config={"orderbook_refresh_interval": 60})  # no refresh helps
         await world.until_quoting()
-        world.lose = _lose_requests("/fapi/v1/ticker/bookTicker")
+        world.lose = _lose_requests("/fapi/v1/depth")
         world.control("POST", "/sim/silence", stream="bookTicker", seconds=60)
         await world.until(lambda: not world.ours(), OUT_WITHIN_S, "quotes that are out")
         await world.watch(30, orders=0)

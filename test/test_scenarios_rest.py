@@ -22,7 +22,7 @@ GARBAGE: tuple[Any, ...] = ({}, [], [{}], "text", 7, {"code": 0}, [None], [[]])
 READ_ALL_ALONG = (
     "GET /fapi/v1/openOrders",
     "GET /fapi/v1/order",
-    "GET /fapi/v1/ticker/bookTicker",
+    "GET /fapi/v1/depth",
     "GET /fapi/v1/time",
     "GET /fapi/v1/userTrades",
     "GET /fapi/v3/positionRisk",
@@ -37,7 +37,7 @@ READ_AT_THE_START = (
     "GET /fapi/v1/exchangeInfo",
     "GET /fapi/v1/premiumIndex",
     "GET /fapi/v1/symbolConfig",
-    "GET /fapi/v1/ticker/bookTicker",
+    "GET /fapi/v1/depth",
     "GET /fapi/v1/time",
     "GET /fapi/v3/balance",
     "GET /sapi/v1/account/apiRestrictions",

@@ -1,6 +1,7 @@
 """What is in the way of a start and passes by itself: it is waited for, by name; a mistake is not."""
 
 import asyncio
+import json
 import logging
 from decimal import Decimal
 from pathlib import Path
@@ -52,10 +53,10 @@ def test_book_with_one_side_and_an_exchange_out_of_reach_are_waited_for(tmp_path
 
     async def story(world: World) -> None:
         async def one_sided(sent: Sent) -> HttpResponse | None:
-            if not sent.path.endswith("ticker/bookTicker") or world.now_s > 60:
+            if not sent.path.endswith("/depth") or world.now_s > 60:
                 return None
-            whole = (await sent.deliver()).body
-            return HttpResponse(200, {}, whole.replace(b'"bidQty":"', b'"bidQty":"0","was":"'))
+            whole = json.loads((await sent.deliver()).body)
+            return HttpResponse(200, {}, json.dumps({**whole, "bids": []}).encode())
 
         world.tamper = one_sided
         world.link.cut()

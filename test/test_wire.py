@@ -277,14 +277,12 @@ def test_position_of_no_number_is_an_error(name: str, text: str) -> None:
 
 def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
     """Two shapes, one book."""
-    ticker = {
-        "symbol": "BTCUSDT",
-        "bidPrice": "79999.90",
-        "bidQty": "4.218",
-        "askPrice": "80000.10",
-        "askQty": "6.128",
-        "time": 1790000000120,
+    depth = {
         "lastUpdateId": 5001,
+        "E": 1790000000123,
+        "T": 1790000000120,
+        "bids": [["79999.90", "4.218"], ["79999.80", "0.001"]],
+        "asks": [["80000.10", "6.128"]],
     }
     message = (
         b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":5001,"E":1790000000123,"T":1790000000120,'
@@ -292,7 +290,7 @@ def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
     )
     streamed = msgspec.json.decode(message, type=wire.BookTickerMessage)
     expected = BookTop(799_999, 4218, 800_001, 6128, 5001, 1790000000120, 77)
-    assert wire.rest_book_top(ticker, BTC, 77) == expected
+    assert wire.rest_book_top(depth, BTC, 77) == expected
     assert wire.BookReader(BTC).top(streamed.data, 77) == expected
     assert streamed.stream == "btcusdt@bookTicker"
 
@@ -327,10 +325,11 @@ def test_a_number_of_the_book_is_read_as_a_decimal_would_be(text: str, unit: str
     assert [outcome(at_once), outcome(at_once)] == [outcome(slowly)] * 2
 
 
-def test_book_without_an_update_id_is_the_oldest_there_is() -> None:
-    """Any book of the stream is newer than it."""
-    ticker = {"bidPrice": "1", "bidQty": "1", "askPrice": "2", "askQty": "1", "time": 5}
-    assert wire.rest_book_top(ticker, BTC, 0).update_id == 0
+def test_book_with_one_side_is_not_sane() -> None:
+    """Nor is one without any; both can be read."""
+    depth = {"lastUpdateId": 1, "E": 5, "T": 5, "bids": [["1", "1"]], "asks": []}
+    assert not wire.rest_book_top(depth, BTC, 0).is_sane
+    assert not wire.rest_book_top({**depth, "bids": []}, BTC, 0).is_sane
 
 
 def test_mark_price_message_is_read_with_the_fields_it_has() -> None:
