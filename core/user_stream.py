@@ -48,7 +48,7 @@ class FillBook:
         if not context.ledger.apply(fill):
             return False
         context.state.position = context.ledger.position_quantity
-        order = context.orders.find(fill.client_id) or context.orders.by_order_id(fill.order_id)
+        order = self._order_of(context, fill)
         if order is not None:
             lots = context.rules.floor_lots(fill.quantity)
             context.orders.count(order, lots, self._clock.monotonic_ns())
@@ -58,6 +58,16 @@ class FillBook:
             self._audit_foreign(context, fill, before)
         self._on_fill(context.symbol)
         return True
+
+    @staticmethod
+    def _order_of(context: SymbolContext, fill: Fill) -> LiveOrder | None:
+        """Return the order that was filled; by its number only where its name is not told.
+
+        Numbers are given anew after a reset of the exchange: one of ours may be a stranger's then.
+        """
+        if fill.client_id:
+            return context.orders.find(fill.client_id)
+        return context.orders.by_order_id(fill.order_id)
 
     def _audit_foreign(self, context: SymbolContext, fill: Fill, before: Decimal) -> None:
         """Leave a line about a trade that somebody else made on our position."""

@@ -190,6 +190,19 @@ def test_event_that_comes_twice_counts_once() -> None:
     assert bench.filled == ["BTCUSDT"]
 
 
+def test_trade_of_a_stranger_under_a_number_of_ours_is_the_strangers() -> None:
+    """After a reset of the exchange numbers begin anew; the name tells whose it is."""
+    bench = Bench()
+    selling(bench)
+    bench.receive(update())
+    bench.receive(trade(c="of-a-person", q="0.050", l="0.050", z="0.050", X="FILLED"))
+    order = bench.btc.orders.find(OURS)
+    assert order is not None
+    assert (order.status, order.executed_lots) == (OrderStatus.ACTIVE, 0)
+    assert bench.btc.ledger.position_quantity == Decimal("-0.050")
+    assert bench.foreign == [8886774]
+
+
 def test_lite_event_of_a_trade_is_left_to_the_full_one() -> None:
     """TRADE_LITE has no fee: the same trade comes as ORDER_TRADE_UPDATE."""
     bench = Bench()
