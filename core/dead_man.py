@@ -48,6 +48,7 @@ class DeadManSwitch:
         self._on_lapse = on_lapse
         self._fed_at_progress: dict[str, int] = {}
         self._ack_ns: dict[str, int] = {}
+        self._failing: dict[str, type[ExchangeError]] = {}
         for context in contexts:
             context.gate.close(GATE_KEY, "dead-man switch is not armed yet")
 
@@ -70,8 +71,13 @@ class DeadManSwitch:
         try:
             await self._gateway.arm_dead_man(context.symbol, int(self._safety.dead_man_window_s * 1000))
         except ExchangeError as error:
-            log.warning("%s: the dead-man switch could not be refreshed: %s", context.symbol, error)
+            if type(error) is not self._failing.get(
+                context.symbol
+            ):  # once for as long as it is of the same kind
+                self._failing[context.symbol] = type(error)
+                log.warning("%s: the dead-man switch could not be refreshed: %s", context.symbol, error)
             return False
+        self._failing.pop(context.symbol, None)
         if self._has_lapsed(context, sent_ns):
             self._on_lapse("the dead-man switch had lapsed")
         self._ack_ns[context.symbol] = context.state.dead_man_ack_ns = sent_ns

@@ -91,7 +91,7 @@ class RecoveryManager:
         self._look_again_s = self.UNEXPLAINED_AGAIN_S
         self._looking_again: asyncio.TimerHandle | None = None
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
-        self.steps = RecoverySteps(gate, clock)
+        self.steps = RecoverySteps(gate, clock, lambda: gateway.rest.limited_for_s)
         self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
         self.rules = RulesWatch(contexts, gateway, bus, clock, on_new_units)
         fills = FillBook(bus, clock, on_fill, self._foreign_trade)

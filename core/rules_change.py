@@ -9,7 +9,7 @@ TRADING = "TRADING"
 
 RULES_CODES = frozenset(
     {-1013, -1111, -1121, -1122, -4001, -4002, -4003, -4004, -4005, -4013, -4014, -4016, -4023}
-    | {-4024, -4025, -4030, -4108, -4109, -4131, -4140, -4164}
+    | {-4024, -4025, -4030, -4108, -4109, -4131, -4140, -4164, -5024}
 )
 """Refusals that speak of a filter or of the symbol's state: what is known of the rules may be old."""
 ACCOUNT_CODES = frozenset({-2027, -4061, -4168})

@@ -1,6 +1,7 @@
 """The way back to quoting: each step by name, account and rules as they have to be, the stream proven."""
 
 import asyncio
+import logging
 from decimal import Decimal
 from pathlib import Path
 
@@ -70,6 +71,27 @@ def test_step_that_does_not_succeed_is_the_reason_that_the_status_tells(
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_limit_that_holds_a_recovery_up_is_a_part_of_the_reason_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another program has used up what the address may ask; the log does not repeat it every second."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("used-weight", weight=2400)
+        world.strike("close-sockets")
+        await until_reason(world, "but the exchange takes no requests for another ", 20)
+        await world.until(lambda: not world.ours(), 25, "the dead-man switch")
+        await world.until_quoting(75)
+        assert await world.end() is ExitCode.STOPPED
+
+    with caplog.at_level(logging.WARNING, "core.dead_man"):
+        in_a_world(tmp_path, story)
+    said = [each.message for each in caplog.records if "could not be refreshed" in each.message]
+    assert len(said) == 1, said
 
 
 async def nothing(_sent: Sent) -> HttpResponse | None:
@@ -159,9 +181,9 @@ def test_symbol_that_stops_trading_is_named_and_quoted_again_when_it_trades(tmp_
         await until_reason(world, "BTCUSDT is SETTLING", 75)
         await world.until(lambda: not world.ours(), 5)
         refused = len(world.record()["rejected"])
-        await asyncio.sleep(10)
+        await asyncio.sleep(101 - world.now_s)
         assert len(world.record()["rejected"]) == refused
-        await world.until_quoting(40)
+        await world.until_quoting(12)
         assert await world.end() is ExitCode.STOPPED
         assert world.events("risk_event").count("rules") == 2
 

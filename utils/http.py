@@ -379,9 +379,14 @@ class BinanceRest:
         stamped = {**params, "recvWindow": self.recv_window_ms, "timestamp": self.server_clock.time_ms()}
         return self._signer.signed_params(stamped)
 
+    @property
+    def limited_for_s(self) -> float:
+        """Return for how long nothing is to be sent because of a limit; 0 or less if there is none in force."""
+        return (self._blocked_until_ns - self._clock.monotonic_ns()) / 1e9
+
     def refuse_while_limited(self) -> None:
         """Return if nothing keeps requests back; else raise RateLimited with the time that is left."""
-        remaining_s = (self._blocked_until_ns - self._clock.monotonic_ns()) / 1e9
+        remaining_s = self.limited_for_s
         if remaining_s > 0:
             status = 418 if self._banned else 429
             raise RateLimited(

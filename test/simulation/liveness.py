@@ -1,5 +1,7 @@
 """What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
 
+from collections.abc import Callable
+
 from core.posture import Posture
 from sim.account_payloads import available
 from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, SIZE_QUOTE, Facts
@@ -9,8 +11,9 @@ from test.simulation.operating import UNEXPLAINED
 class Liveness:
     """Tells whether the daemon quotes as it should, and why not."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, silent_until_s: Callable[[], float]) -> None:
         self._facts = facts
+        self._silent_until_s = silent_until_s
 
     def is_quoting(self) -> bool:
         """Tell whether all quotes rest that the posture and the limit allow, and nothing about them is in doubt."""
@@ -59,6 +62,8 @@ class Liveness:
             return self._facts.struck(300.0, *LYING_READS, "hide-trades")
         if "somebody else trades" in cause:
             return self._facts.struck(300.0, *OTHER_HANDS)
+        if "takes no requests" in cause:
+            return self._facts.now_s < self._silent_until_s()
         if "-2019" in cause:
             return self._is_margin_short()
         if cause.startswith("refused: "):

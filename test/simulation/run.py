@@ -31,6 +31,7 @@ from test.simulation.swarm import draw_plan
 SYMBOL = "BTCUSDT"
 WALLET_QUOTE = 20_000
 RECOVERS_WITHIN_S = 60.0
+CALM_S = 61.0
 AGREES_WITHIN_S = 20.0
 _DIGITS = re.compile(r"[0-9.]+")
 
@@ -95,7 +96,7 @@ class Run:
         )
         facts = Facts(world, plan, self._nemesis, self._operator, self._violated)
         self._oracle = Oracle(facts)
-        self._liveness = Liveness(facts)
+        self._liveness = Liveness(facts, lambda: self._oracle.requests.silent_until_s)
         self._operator.on_exit = self._oracle.lifelines.ended
         self._operator.frozen = self._oracle.lifelines.frozen
         world.exchange.attend(self._oracle)
@@ -176,8 +177,9 @@ class Run:
                 over_s = (
                     now_s  # the time until quotes are back begins when the true cause of a pause has gone
                 )
-            if now_s - began_s > RECOVERS_WITHIN_S:
-                if over_s < now_s:
+            is_overdue = now_s - over_s > RECOVERS_WITHIN_S
+            if is_overdue or now_s - began_s > CALM_S:  # a pause that ended late is judged in the next round
+                if is_overdue:
                     said = cause or f"no cause named; {self._liveness.lack()}"
                     self._violated("INV-27", f"no quotes {now_s - over_s:.0f} s after all was well: {said}")
                 self._outcome.pauses.append(_DIGITS.sub("N", cause))
