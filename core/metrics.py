@@ -240,12 +240,29 @@ class Counters:
         return sum(self.orders.get((symbol, kind.value), 0) for kind in kinds)
 
 
+@lru_cache(maxsize=4096)
+def _row(
+    name: str,
+    value: str,
+    unit: str,
+    symbol: str = "-",
+    side: str = "-",
+    level: str = "-",
+    sub_type: str = "-",
+    details: str = "",
+) -> Row:
+    """Return a row of every second: the same object for the same content, of which the file knows the text by then."""
+    return Row(name, value, unit, symbol, side, level, sub_type, details)
+
+
 def _text(value: Decimal | float) -> str:
     """Return a number as plain digits; a bool, which is an int, as 1 or 0."""
+    if type(value) is float:
+        return f"{value:.3f}"
     if isinstance(value, Decimal):
         text = str(value)  # faster than the format, and the same unless it has an exponent
         return f"{value:f}" if "E" in text else text
-    return str(int(value)) if isinstance(value, int) else f"{value:.3f}"
+    return str(int(value))
 
 
 def _unit(unit: str, context: SymbolContext) -> str:
@@ -281,7 +298,7 @@ def symbol_rows(
     }
     symbol, units = context.symbol, _units(context.rules.base_asset, context.rules.quote_asset)
     for name, value in values.items():
-        yield Row(name, _text(value), units[name], symbol, "-", "-", "-", details.get(name, ""))
+        yield _row(name, _text(value), units[name], symbol, "-", "-", "-", details.get(name, ""))
     yield from _quote_rows(context)
 
 
@@ -377,14 +394,14 @@ def _quote_rows(context: SymbolContext) -> Iterator[Row]:
         status = order.shown_status.lower()
         for name, value in values.items():
             details = order.decision if name == "quote_distance_bps" else ""
-            yield Row(name, _text(value), units[name], symbol, side, level, status, details)
+            yield _row(name, _text(value), units[name], symbol, side, level, status, details)
 
 
 def account_rows(values: Mapping[str, Decimal | float], quote_asset: str) -> Iterator[Row]:
     """Yield this second's rows of the account and the process."""
     for name, value in values.items():
         unit = ACCOUNT_METRICS[name][0]
-        yield Row(name, _text(value), quote_asset.lower() if unit == QUOTE else unit)
+        yield _row(name, _text(value), quote_asset.lower() if unit == QUOTE else unit)
 
 
 def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -19,6 +19,8 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
 """What stands in a file as it is."""
 _MOST_SHAPES = 10_000
 """So many kinds of lines are kept ready; there are more only if something in them never stops changing."""
+_MOST_TAILS = 4096
+"""So many rows are kept with their text: those whose value stays the same come again, second after second."""
 
 
 def csv_line(cells: Sequence[str]) -> str:
@@ -31,6 +33,14 @@ def csv_line(cells: Sequence[str]) -> str:
 def _day(stamped: tuple[str, Row]) -> str:
     """Return the local day of a row: YYYY-MM-DD."""
     return stamped[0][:10]
+
+
+def _batches(rows: Sequence[tuple[str, Row]]) -> Iterator[tuple[str, Iterable[tuple[str, Row]]]]:
+    """Yield the rows in their order, a batch for each day; hardly ever there is more than one."""
+    if len({timestamp for timestamp, _ in rows}) == 1:
+        yield _day(rows[0]), rows
+    else:
+        yield from groupby(rows, key=_day)
 
 
 def _cell(cell: str) -> str:
@@ -72,6 +82,7 @@ class MetricsFile:
         self._environment = environment
         self._file = AppendFile()
         self._shapes: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._tails: dict[int, tuple[Row, str]] = {}
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
@@ -81,7 +92,7 @@ class MetricsFile:
     def append(self, rows: Sequence[tuple[str, Row]]) -> None:
         """Write rows, each with its ISO 8601 timestamp. Raises OSError if the disk does not take them."""
         with self._lock:
-            for day, batch in groupby(rows, key=_day):
+            for day, batch in _batches(rows):
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
@@ -92,17 +103,30 @@ class MetricsFile:
 
     def lines(self, rows: Iterable[tuple[str, Row]]) -> list[str]:
         """Return the lines of rows, each with its end."""
-        shapes, lines = self._shapes, []
+        tails, lines = self._tails, []
         for timestamp, row in rows:
-            value, details = row.value, row.details
-            shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
-            before, after = shapes.get(shape) or self._shape(shape)
-            if not _NUMBER(value):
-                value = _cell(value)
-            if details:
-                details = _cell(redact(details) if len(details) >= REDACT_FROM else details)
-            lines.append(f"{timestamp}{before}{value}{after}{details}\n")
+            known = tails.get(id(row))
+            if known is not None:  # it is this very row, which is kept, so that no other can have its id
+                lines.append(timestamp + known[1])
+                continue
+            tail = self._tail(row)
+            lines.append(timestamp + tail)
+            if len(row.details) < REDACT_FROM:  # in others a secret may be found that is learned later
+                if len(tails) >= _MOST_TAILS:
+                    tails.clear()
+                tails[id(row)] = row, tail
         return lines
+
+    def _tail(self, row: Row) -> str:
+        """Return the line of a row without its timestamp."""
+        value, details = row.value, row.details
+        shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
+        before, after = self._shapes.get(shape) or self._shape(shape)
+        if not _NUMBER(value):
+            value = _cell(value)
+        if details:
+            details = _cell(redact(details) if len(details) >= REDACT_FROM else details)
+        return f"{before}{value}{after}{details}\n"
 
     def _shape(self, shape: tuple[str, ...]) -> tuple[str, str]:
         """Return what lines of this shape have before and behind their value, and keep it: most lines have few."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from core.metrics import COLUMNS, Row
 from core.metrics_file import HEADER, MetricsFile, csv_line
+from utils.redaction import Redactor
 
 ROOT = Path(__file__).resolve().parents[1]
 NOON = "2026-11-21T12:00:00.000+00:00"
@@ -292,3 +293,20 @@ def test_killed_process_leaves_whole_lines(tmp_path: Path, batches: int) -> None
     assert rows[0] == list(COLUMNS)
     assert {len(found) for found in rows} == {11}
     assert len(rows) > 40 * batches
+
+
+def test_row_that_comes_again_is_masked_once_its_secret_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text of rows is kept, but of none whose details may hold a secret that is learned later."""
+    redactor = Redactor()
+    monkeypatch.setattr("core.metrics_file.redact", redactor.redact)
+    file, again = metrics_file(tmp_path), row(details="for mallory.42")
+    file.append([(NOON, again), (NOON, again)])
+    redactor.learn("mallory.42")
+    file.append([(NOON, again)])
+    assert [line.rpartition(",")[2] for line in text_of(tmp_path).splitlines()[1:]] == [
+        "for mallory.42",
+        "for mallory.42",
+        "for ***",
+    ]

@@ -100,3 +100,12 @@ def test_only_signing_and_redaction_reveal_a_secret() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "reveal"
     }
     assert revealing == homes
+
+
+def test_text_that_was_harmless_is_masked_once_its_secret_is_known() -> None:
+    """What was found to hold no secret is looked at again after each that is learned."""
+    redactor = Redactor()
+    line = "login of mallory.42 refused"
+    assert redactor.redact(line) == redactor.redact(line) == line
+    redactor.learn("mallory.42")
+    assert redactor.redact(line) == f"login of {MASK} refused"

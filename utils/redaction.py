@@ -27,12 +27,14 @@ class Redactor:
     FRAGMENT = 6
     HAS_FRAGMENTS_FROM = 20
     MOST_MINTED = 32
+    MOST_CLEAN = 1024
 
     def __init__(self) -> None:
         self._known: tuple[str, ...] = ()
         self._minted: deque[str] = deque(maxlen=self.MOST_MINTED)
         self._whole: tuple[str, ...] = ()
         self._fragments: frozenset[str] = frozenset()
+        self._clean: set[str] = set()
 
     def learn(self, secret: str) -> None:
         """Have a secret of the configuration masked from now on, for good; one of a few characters is left alone."""
@@ -65,12 +67,24 @@ class Redactor:
             for start in range(len(secret) - size + 1)
             if not secret[start : start + size].isdigit()  # of which every price and every time has some
         )
+        self._clean = set()
 
     def redact(self, text: str) -> str:
         """Return the text with every secret, and every fragment of one, masked."""
+        clean = (
+            self._clean
+        )  # texts in which nothing was found with what is known: the same ones come each second
+        if text in clean:
+            return text
+        masked = text
         for secret in self._whole:
-            text = text.replace(secret, MASK)
-        return self._without_fragments(_LONG.sub(MASK, _NAMED.sub(rf"\1{MASK}", text)))
+            masked = masked.replace(secret, MASK)
+        masked = self._without_fragments(_LONG.sub(MASK, _NAMED.sub(rf"\1{MASK}", masked)))
+        if masked == text:
+            if len(clean) >= self.MOST_CLEAN:
+                clean.clear()
+            clean.add(text)
+        return masked
 
     def _without_fragments(self, text: str) -> str:
         fragments, size = self._fragments, self.FRAGMENT
