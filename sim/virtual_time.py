@@ -81,13 +81,14 @@ class _Timer(asyncio.TimerHandle):
     __slots__ = ()
     _callback: Callable[..., object]
     _context: Context
+    _loop: "VirtualTimeLoop"
 
     def __init__(
         self,
         when_s: float,
         callback: Callable[..., object],
         args: Sequence[object],
-        loop: asyncio.AbstractEventLoop,
+        loop: "VirtualTimeLoop",
         context: Context | None,
     ) -> None:
         self._when = when_s
@@ -98,6 +99,14 @@ class _Timer(asyncio.TimerHandle):
         self._cancelled = False
         self._scheduled = True
         self._repr = self._source_traceback = None
+
+    def cancel(self) -> None:
+        """The callback will not be called; most timers are cancelled after they have fired, by `asyncio.sleep`."""
+        if not self._cancelled:
+            self._cancelled = True
+            if self._scheduled:
+                self._loop._timer_handle_cancelled(self)
+            self._callback = self._args = None  # type: ignore[assignment]  # as asyncio's own lets go of them
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
