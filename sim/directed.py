@@ -1,5 +1,6 @@
 """A market to which a script happens (see `sim.script`), whatever market it is."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
@@ -39,11 +40,12 @@ class DirectedMarket(StreamMarket):
 
     def _play(self, funding: Sequence[FundingTerms]) -> Iterator[MarketEvent]:
         due = list(funding)
-        while (next_ms := self._market.peek_ms()) is not None:
+        peek, take, directors = self._market.peek_ms, self._market.take, self._directors
+        while (next_ms := peek()) is not None:
             while due and due[0].time_ms <= next_ms:
                 yield due.pop(0)
-            event = self._market.take()
-            yield from self._directors[event.symbol].play(event)
+            event = take()
+            yield from directors[event.symbol].play(event)
         yield from due
 
 
@@ -54,7 +56,10 @@ class _Director:
         self._symbol = rules.symbol
         self._start_ms = start_ms
         own = [each for each in script if each.symbol in (None, rules.symbol)]
-        self._moves = [_Moving(each) for each in own if isinstance(each, Move)]
+        moves = sorted((each for each in own if isinstance(each, Move)), key=lambda each: each.at_ms)
+        self._coming = deque(_Moving(each) for each in moves)
+        self._moving: list[_Moving] = []
+        self._moved_ticks = 0
         self._droughts = [each for each in own if isinstance(each, Drought)]
         self._halts = [each for each in own if isinstance(each, Halt)]
         self._shift_ticks = 0
@@ -65,42 +70,54 @@ class _Director:
         self._last_trade_id = 0
         self._last_single_id = 0
 
-    def play(self, event: MarketEvent) -> Iterator[MarketEvent]:
+    def play(self, event: MarketEvent) -> Sequence[MarketEvent]:
         """The event as it happens, or nothing; a move prints what it takes."""
         past_ms = event.time_ms - self._start_ms
         if isinstance(event, BookTicker):
-            yield from self._quote(event, past_ms)
-        elif isinstance(event, Trade):
-            yield from self._trade(event, past_ms)
-        elif isinstance(event, DepthChange):
-            yield from self._depth(event, past_ms)
-        else:
-            yield event
+            return self._quote(event, past_ms)
+        if isinstance(event, Trade):
+            return self._trade(event, past_ms)
+        if isinstance(event, DepthChange):
+            return self._depth(event, past_ms)
+        return (event,)
 
-    def _quote(self, event: BookTicker, past_ms: int) -> Iterator[MarketEvent]:
+    def _quote(self, event: BookTicker, past_ms: int) -> Sequence[MarketEvent]:
         if self._is_halted(past_ms, prints=False) or self._is_dry(past_ms):
             self._quote_missed = True
-            return
+            return ()
         self._quote_missed = False
         was_ticks, self._shift_ticks = self._shift_ticks, self._shift(event, past_ms)
-        shown = self._shown
-        if shown is not None and was_ticks != self._shift_ticks:
-            yield self._sweep(shown, event.time_ms, falls=self._shift_ticks < was_ticks)
-            if self._has_depth:
-                yield self._forgotten(event.time_ms)
-        factor = self._factor(past_ms)
-        self._shown = structs.replace(
-            event,
-            bid_ticks=event.bid_ticks + self._shift_ticks,
-            bid_lots=_smaller(event.bid_lots, factor),
-            ask_ticks=event.ask_ticks + self._shift_ticks,
-            ask_lots=_smaller(event.ask_lots, factor),
+        shift_ticks, factor, before = self._shift_ticks, self._factor(past_ms), self._shown
+        self._shown = shown = BookTicker(
+            event.time_ms,
+            event.symbol,
+            event.update_id,
+            event.bid_ticks + shift_ticks,
+            _smaller(event.bid_lots, factor),
+            event.ask_ticks + shift_ticks,
+            _smaller(event.ask_lots, factor),
         )
-        yield self._shown
+        if before is None or was_ticks == shift_ticks:
+            return (shown,)
+        swept = self._sweep(before, event.time_ms, falls=shift_ticks < was_ticks)
+        if self._has_depth:
+            return (swept, self._forgotten(event.time_ms, before), shown)
+        return (swept, shown)
 
     def _shift(self, event: BookTicker, past_ms: int) -> int:
-        mid_ticks = (event.bid_ticks + event.ask_ticks) // 2 + self._shift_ticks
-        shift_ticks = sum(move.ticks(mid_ticks, past_ms) for move in self._moves)
+        """How far all moves together have taken the price, in ticks; what is over stays as it was in the end."""
+        coming, moving = self._coming, self._moving
+        while coming and coming[0].at_ms <= past_ms:
+            moving.append(coming.popleft())
+        shift_ticks = self._moved_ticks
+        if moving:
+            mid_ticks = (event.bid_ticks + event.ask_ticks) // 2 + self._shift_ticks
+            for move in tuple(moving):
+                ticks = move.ticks(mid_ticks, past_ms)
+                shift_ticks += ticks
+                if past_ms >= move.end_ms:
+                    self._moved_ticks += ticks
+                    moving.remove(move)
         return max(shift_ticks, 1 - event.bid_ticks)
 
     def _sweep(self, shown: BookTicker, time_ms: int, *, falls: bool) -> Trade:
@@ -110,11 +127,11 @@ class _Director:
         trade_id, single_id = self._last_trade_id + self._prints, self._last_single_id + self._prints
         return Trade(time_ms, shown.symbol, trade_id, ticks, lots, single_id, single_id, buyer_is_maker=falls)
 
-    def _trade(self, event: Trade, past_ms: int) -> Iterator[MarketEvent]:
+    def _trade(self, event: Trade, past_ms: int) -> Sequence[MarketEvent]:
         self._last_trade_id, self._last_single_id = event.trade_id, event.last_id
         if self._quote_missed or self._is_halted(past_ms, prints=True) or self._is_dry(past_ms):
-            return
-        yield structs.replace(
+            return ()
+        played = structs.replace(
             event,
             trade_id=event.trade_id + self._prints,
             price_ticks=event.price_ticks + self._shift_ticks,
@@ -122,22 +139,19 @@ class _Director:
             first_id=event.first_id + self._prints,
             last_id=event.last_id + self._prints,
         )
+        return (played,)
 
-    def _depth(self, event: DepthChange, past_ms: int) -> Iterator[MarketEvent]:
+    def _depth(self, event: DepthChange, past_ms: int) -> Sequence[MarketEvent]:
         if self._is_halted(past_ms, prints=False) or self._is_dry(past_ms):
-            if self._has_depth:
-                yield self._forgotten(event.time_ms)
-            return
+            return (self._forgotten(event.time_ms, self._shown),) if self._has_depth else ()
         self._has_depth = True
-        factor = self._factor(past_ms)
-        yield structs.replace(
-            event, bids=self._levels(event.bids, factor), asks=self._levels(event.asks, factor)
-        )
+        bids, asks = (self._levels(each, self._factor(past_ms)) for each in (event.bids, event.asks))
+        return (structs.replace(event, bids=bids, asks=asks),)
 
-    def _forgotten(self, time_ms: int) -> DepthChange:
-        """The levels known so far are no longer what they were."""
+    def _forgotten(self, time_ms: int, shown: BookTicker | None) -> DepthChange:
+        """The levels known so far, up to what was shown last, are no longer what they were."""
         self._has_depth = False
-        last_id = 0 if self._shown is None else self._shown.update_id
+        last_id = 0 if shown is None else shown.update_id
         return DepthChange(time_ms, self._symbol, last_id, (), (), snapshot=True)
 
     def _levels(self, levels: Levels, factor: int) -> Levels:
@@ -148,15 +162,19 @@ class _Director:
         )
 
     def _is_halted(self, past_ms: int, *, prints: bool) -> bool:
-        return any(
+        return bool(self._halts) and any(
             each.at_ms <= past_ms < each.end_ms and (prints or not each.prints_only) for each in self._halts
         )
 
     def _is_dry(self, past_ms: int) -> bool:
+        if not self._droughts:
+            return False
         factor = self._factor(past_ms)
         return factor > 1 and past_ms % _DROUGHT_SLICE_MS >= max(1, _DROUGHT_SLICE_MS // factor)
 
     def _factor(self, past_ms: int) -> int:
+        if not self._droughts:
+            return 1
         return max((each.factor for each in self._droughts if each.at_ms <= past_ms < each.end_ms), default=1)
 
 
@@ -166,12 +184,13 @@ class _Moving:
     def __init__(self, move: Move) -> None:
         self._move = move
         self._from_ticks: int | None = None
+        self.at_ms = move.at_ms
+        self.end_ms = move.at_ms + move.fall_ms + move.stay_ms + move.recover_ms
+        """From then on the part that is in force stays the same."""
 
     def ticks(self, mid_ticks: int, past_ms: int) -> int:
-        """The part of the move that is in force, in ticks."""
+        """The part of the move that is in force, in ticks, once it has begun."""
         permille = self._move.permille(past_ms)
-        if past_ms < self._move.at_ms:
-            return 0
         if self._from_ticks is None:
             self._from_ticks = mid_ticks
         return self._from_ticks * self._move.hundredths_bps * permille // _WHOLE
