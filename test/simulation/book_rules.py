@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from core.live_order import LiveOrder
+from core.metrics import COLUMNS
 from core.model import OrderStatus
 from test.simulation.facts import Facts
 
@@ -25,11 +26,14 @@ class BookRules:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._known: dict[str, tuple[int, int]] = {}
+        self._going: dict[str, None] = {}
+        """Those of the known orders whose end is not known yet."""
         self._wrong_since_s: dict[str, float] = {}
 
     def restarted(self) -> None:
         """Note that a new process knows nothing yet."""
         self._known.clear()
+        self._going.clear()
         self._wrong_since_s.clear()
 
     def look(self) -> None:
@@ -39,13 +43,14 @@ class BookRules:
             return
         for order in context.orders.living():
             self.inv_10_knowledge_only_grows(order)
-        for client_id in [each for each in self._known if self._known[each][0] < _ENDED]:
+        for client_id in tuple(self._going):
             order = context.orders.find(client_id)
             if order is not None and order.status.is_terminal:
                 self.inv_10_knowledge_only_grows(order)
         if len(self._known) > 2000:
             for client_id in list(self._known)[:1000]:
                 del self._known[client_id]
+                self._going.pop(client_id, None)
         self.inv_12_books_are_not_wrong_for_long()
 
     def inv_10_knowledge_only_grows(self, order: LiveOrder) -> None:
@@ -67,6 +72,10 @@ class BookRules:
                 "INV-10", f"{order.client_id}: {order.executed_lots} of {order.lots} lots executed"
             )
         self._known[order.client_id] = rank, order.executed_lots
+        if rank < _ENDED:
+            self._going[order.client_id] = None
+        else:
+            self._going.pop(order.client_id, None)
 
     def inv_12_books_are_not_wrong_for_long(self) -> None:
         """INV-12: what the daemon thinks of an order is not wrong, or undecided, for more than 90 s without a break.
@@ -139,31 +148,32 @@ class BookRules:
             self._check_metrics(path)
 
     def _check_metrics(self, path: Path) -> None:
+        counted: Counter[str] = Counter()
+        numbers: set[str] = set()  # there are far fewer values than rows
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file, strict=True))
-        violated = self._facts.violated
-        if not rows:
-            return
-        header = rows[0]
-        value_at = header.index("value") if "value" in header else -1
-        for number, row in enumerate(rows[1:], 2):
-            if len(row) != len(header) or row == header:
-                violated("INV-22", f"{path.name} line {number}: {row}")
+            rows = csv.reader(file, strict=True)
+            header = next(rows, [])
+            if header != list(COLUMNS):
+                if header:  # a file that was just made has nothing
+                    self._facts.violated("INV-22", f"{path.name} begins with {header}")
                 return
-            if not _is_number(row[value_at]):
-                violated("INV-22", f"{path.name} line {number}: {row[value_at]!r} is no number")
-                return
-        self._check_trades(path, header, rows[1:])
+            columns = len(header)
+            value_at, sub_type_at, details_at = map(header.index, ("value", "sub_type", "details"))
+            for row in rows:
+                if len(row) != columns or row == header:
+                    self._facts.violated("INV-22", f"{path.name} line {rows.line_num}: {row}")
+                    return
+                if (value := row[value_at]) not in numbers:
+                    if not _is_number(value):
+                        what = f"{path.name} line {rows.line_num}: {value!r} is no number"
+                        self._facts.violated("INV-22", what)
+                        return
+                    numbers.add(value)
+                if row[sub_type_at].endswith("_fill") and "trade=" in row[details_at]:
+                    counted[row[details_at].split("trade=")[1].split()[0]] += 1
+        self._check_trades(path, counted)
 
-    def _check_trades(self, path: Path, header: list[str], rows: list[list[str]]) -> None:
-        if "sub_type" not in header or "details" not in header:
-            return
-        sub_type, details = header.index("sub_type"), header.index("details")
-        counted = Counter(
-            row[details].split("trade=")[1].split()[0]
-            for row in rows
-            if row[sub_type].endswith("_fill") and "trade=" in row[details]
-        )
+    def _check_trades(self, path: Path, counted: Counter[str]) -> None:
         twice = [trade for trade, number in counted.items() if number > 1]
         if twice and not self._facts.nemesis.fired_at_exchange("wipe-account") and not self._was_restarted():
             self._facts.violated("INV-22", f"{path.name}: trades {twice[:5]} are counted twice")
