@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
+import msgspec
+
 from core.engine import Engine, ExitCode, Wiring, run_engine
 from core.gateway import Gateway
 from core.live_order import LiveOrder
@@ -39,6 +41,7 @@ from utils.config_loader import get_config
 from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import BinanceRest, HttpResponse, HttpTransport
 from utils.machine import Machine
+from utils.query import query_text
 from utils.ws import WsConnection, WsTransport
 
 KEY, SECRET = "paper-key", "paper-secret"
@@ -226,7 +229,7 @@ class TamperedSocket:
     async def _take(self) -> None:
         try:
             while True:
-                reply = json.loads(await self._inner.receive())
+                reply = msgspec.json.decode(await self._inner.receive())
                 waiting = self._replies.pop(reply["id"], None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(reply)
@@ -245,7 +248,7 @@ class TamperedSocket:
         self._tasks.add(asyncio.ensure_future(self._carry(text)))
 
     async def _carry(self, text: str) -> None:
-        request = json.loads(text)
+        request = msgspec.json.decode(text)
         method, path = _ENDPOINTS[request["method"]]
         limits: list[Any] = []
 
@@ -260,9 +263,11 @@ class TamperedSocket:
             if lost:
                 raise OutcomeUnknown("lost")
             limits.extend(reply.get("rateLimits", []))
-            return json_reply(reply["status"], reply.get("result", reply.get("error")))
+            return HttpResponse(
+                reply["status"], {}, msgspec.json.encode(reply.get("result", reply.get("error")))
+            )
 
-        sent = Sent(method, path, urlencode(request["params"]), self.REPLY_WITHIN_S, deliver)
+        sent = Sent(method, path, query_text(request["params"]), self.REPLY_WITHIN_S, deliver)
         try:
             response = await self._tamper(sent) or await deliver()
         except (ExchangeError, TimeoutError):

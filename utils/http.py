@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -31,6 +30,7 @@ from utils.errors import (
     Refused,
 )
 from utils.http_sessions import HttpSessions
+from utils.query import query_text
 from utils.signing import Signer
 from utils.tls import tls_context
 
@@ -370,9 +370,9 @@ class BinanceRest:
 
     def _query(self, params: Mapping[str, str | int], security: Security) -> str:
         if security is not Security.SIGNED:
-            return urlencode(params)
+            return query_text(params)
         stamped = {**params, "recvWindow": self.recv_window_ms, "timestamp": self.server_clock.time_ms()}
-        return self._signer.signed_query(urlencode(stamped))
+        return self._signer.signed_query(query_text(stamped))
 
     def signed_for_socket(self, params: Mapping[str, str | int]) -> dict[str, str | int]:
         """Return the parameters with key, timestamp and signature as the WebSocket API wants them."""
