@@ -4,6 +4,7 @@ Only the YAML of plain values is read (no tags, no anchors needed), every key mu
 twice is refused.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -100,7 +101,16 @@ def _value(key: str, node: Any, place: str) -> Any:
         raise FaultError(f"{place}: the value of {_short(key)} cannot be read.") from None
 
 
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]+)?")
+_WORD = re.compile(r"[a-zA-Z]+-[a-zA-Z-]+[a-zA-Z]")
+
+
 def _plain(text: str) -> Any:
+    """Return what YAML makes of a text that stands alone; plain numbers and names with a hyphen need no parser."""
+    if number := _NUMBER.fullmatch(text):
+        return float(text) if number[1] else int(text)
+    if _WORD.fullmatch(text):
+        return text
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
