@@ -174,8 +174,8 @@ class DayKeeper:
         file = self._files[context.symbol]
         try:
             return await self._from_disk(lambda: file.read(today))
-        except TimeoutError:
-            log.error("%s: the disk does not answer; today's result is counted anew", context.symbol)
+        except OSError:
+            log.error("%s: the disk cannot be read; today's result is counted anew", context.symbol)
             return None
         except DamagedDay as damage:
             log.error(
@@ -190,7 +190,7 @@ class DayKeeper:
         return None
 
     async def _from_disk(self, read: Callable[[], T]) -> T:
-        """Return what is read off the event loop. Raises what it raises, and TimeoutError for a disk that hangs."""
+        """Return what is read off the event loop. Raises what it raises, and TimeoutError, an OSError, for a disk that hangs."""
         found: list[T] = []
         async with asyncio.timeout(self.DISK_PATIENCE_S):
             await self._run_blocking(lambda: found.append(read()))
@@ -281,10 +281,8 @@ class DayKeeper:
         file = self._files[context.symbol]
         try:
             return await self._from_disk(lambda: file.acceptance(day))
-        except TimeoutError:
-            log.error(
-                "%s: the disk does not answer; whether a loss was accepted is not known", context.symbol
-            )
+        except OSError:
+            log.error("%s: the disk cannot be read; whether a loss was accepted is not known", context.symbol)
             return None
 
     async def take_acceptance(self, context: SymbolContext, mark_price: Decimal) -> None:

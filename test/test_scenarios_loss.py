@@ -1,5 +1,8 @@
 """The loss limit of a day: in both directions, by price, fees and funding, over restarts, kills and midnight."""
 
+import asyncio
+import errno
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -283,6 +286,30 @@ def test_cleared_halt_comes_back_at_once_while_the_loss_stands(tmp_path: Path) -
         await lose(world, Decimal(44))
         await world.until(lambda: is_halted(world), 3)
         assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_disk_that_cannot_be_read_costs_no_worker_when_a_halt_is_cleared(tmp_path: Path) -> None:
+    """Whether the loss was accepted is not known then, so the halt comes back, and stands."""
+
+    async def broken(_work: Callable[[], object]) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def story(world: World) -> None:
+        world.run_blocking = lambda work: (broken if world.now_s < until_s else asyncio.to_thread)(work)
+        until_s = 0.0
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(21))
+        await world.until(lambda: is_halted(world), 3)
+        until_s = world.now_s + 5
+        day_file(world).accept(day_of(world.clock.time_ms()), Decimal(-21), world.clock.time_ms())
+        latch(world).clear()
+        await world.watch(10, orders=0)
+        assert is_halted(world)
+        assert await world.end() is ExitCode.HALTED
+        assert "worker_restarted" not in world.events("engine_event")
 
     in_a_world(tmp_path, story)
 

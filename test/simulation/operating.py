@@ -18,6 +18,7 @@ RESTART_S = 2.0
 RESUME_AFTER_S = 20.0
 UNEXPLAINED = "no trade explains"
 """What the daemon says when it wants a person to look at the account and to start it again."""
+_OTHER_MARGIN_TYPE = "set it back to ISOLATED"
 STOP_WITHIN_S = 9.0
 """Longer than a stop may take: 1 s for requests under way, 4 s to verify, 3 s for last words and flushes."""
 
@@ -145,10 +146,14 @@ class Operator:
 
     def _asks_for_a_look(self) -> bool:
         engine = self._world.engine
-        return engine is not None and any(UNEXPLAINED in each for each in engine.contexts[0].gate.reasons)
+        reasons = "; ".join(engine.contexts[0].gate.reasons) if engine is not None else ""
+        return UNEXPLAINED in reasons or _OTHER_MARGIN_TYPE in reasons
 
     async def restart_if_asked(self) -> None:
-        """Restart a daemon that wants a person to look: its position is not what its trades have made."""
+        """Restart a daemon that wants a person to look: its position is not what its trades have made.
+
+        Or its margin type is not that of its start, which was somebody else's doing.
+        """
         if not self._asks_for_a_look():
             return
         self.is_back.clear()
