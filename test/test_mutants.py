@@ -10,6 +10,7 @@ import pytest
 from sim.fault_kinds import KINDS
 from test.mutants.__main__ import table
 from test.mutants.catalogue import ROOT, DoesNotApply, Edit, Mutant, load, patched
+from test.mutants.hunt import NOT_FAIR
 from test.mutants.trials import Hunt, Result, Verdict, hunted, scenario_verdict
 from test.mutants.workshop import Run
 from test.simulation.kinds import ALL
@@ -100,8 +101,22 @@ def test_violation_that_the_untouched_program_has_too_kills_nothing() -> None:
         return Run(1, f'{{"seed": {seed}, "violations": ["3.0 s: INV-02: twice"]}}', 1.0)
 
     verdict = hunted(Path("mutant"), Path("control"), A_MUTANT, Hunt(), run)
-    assert (verdict.killed, verdict.how, verdict.seeds) == (True, "killed by INV-02", 5)
+    assert (verdict.killed, verdict.how, verdict.seed) == (True, "killed by INV-02", 5)
     assert asked == [("mutant", "1"), ("control", "2"), ("mutant", "3"), ("control", "5")]
+
+
+def test_mutant_that_does_not_quote_in_calm_weather_is_none() -> None:
+    """Whatever a storm would show of it."""
+    verdict = hunted(NOWHERE, NOWHERE, A_MUTANT, Hunt(), lambda *_: Run(NOT_FAIR, "AssertionError: no", 1.0))
+    assert (verdict.killed, verdict.how) == (False, "does not quote in calm weather: AssertionError: no")
+
+
+def test_hunt_ends_when_its_time_is_over() -> None:
+    """With the seeds that it took until then."""
+    verdict = hunted(
+        NOWHERE, NOWHERE, A_MUTANT, Hunt(), lambda *_: Run(None, '{"seed": 4, "violations": []}', 1)
+    )
+    assert (verdict.killed, verdict.how) == (False, "survived 4 seeds, then its time was over")
 
 
 def test_mutant_without_a_violation_survives() -> None:
@@ -114,8 +129,8 @@ def test_last_line_of_the_table_is_the_sum() -> None:
     """Of all that were examined; a survivor of either kind counts as none."""
     dead, alive = Verdict(True, "killed"), Verdict(False, "survived")
     results = [
-        Result(A_MUTANT, dead, dead, dead),
-        Result(A_MUTANT, dead, dead, alive),
+        Result(A_MUTANT, dead, simulation=dead),
+        Result(A_MUTANT, dead, simulation=alive),
         Result(A_MUTANT, alive, dead),
         Result(A_MUTANT, dead, dead),
     ]

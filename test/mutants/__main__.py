@@ -1,4 +1,4 @@
-"""Each planted mutant against its scenario and, with ``--by simulation``, against the simulation.
+"""Each planted mutant against its scenario, or with ``--by simulation`` against the storms of the simulation.
 
 ``python -m test.mutants`` copies the project, makes the patch of each mutant in a copy of its own, and sees whether
 it is found out. The last line says of how many.
@@ -21,6 +21,7 @@ from test.mutants.trials import (
     Result,
     Verdict,
     examine,
+    examine_by_simulation,
     pytest_arguments,
 )
 from test.mutants.workshop import Workshop, run_python
@@ -35,10 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.only or ()) - {each.id for each in mutants}:
         print(f"there is no mutant {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
-    hunt = Hunt(options.seeds, options.hours, options.faults_per_hour) if options.by == "simulation" else None
+    hunt = None
+    if options.by == "simulation":
+        hunt = Hunt(options.seeds, options.hours, options.faults_per_hour, options.seconds)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workshop = Workshop(Path(folder))
-        complaint = "" if options.skip_control else _control(workshop, mutants)
+        complaint = "" if options.skip_control or hunt is not None else _control(workshop, mutants)
         if complaint:
             print(complaint, file=sys.stderr)
             return 2
@@ -56,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="ID", help="these modes only")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--seeds", type=int, default=200, help="of the simulation, for each mutant")
-    parser.add_argument("--hours", type=float, default=0.1, help="of each seed")
+    parser.add_argument("--hours", type=float, default=1 / 12, help="of each seed")
+    parser.add_argument("--seconds", type=float, default=300, help="for the seeds of each mutant at most")
     parser.add_argument("--faults-per-hour", type=float, default=600)
     parser.add_argument(
         "--skip-control", action="store_true", help="do not run the scenarios without a patch first"
@@ -82,7 +86,7 @@ def _examine_all(
     telling = threading.Lock()
 
     def one(mutant: Mutant) -> Result:
-        result = examine(workshop, mutant, hunt)
+        result = examine(workshop, mutant) if hunt is None else examine_by_simulation(workshop, mutant, hunt)
         if not quiet:
             with telling:
                 print(line(result), file=sys.stderr, flush=True)
@@ -94,12 +98,19 @@ def _examine_all(
 
 def line(result: Result) -> str:
     """Return what was found about one mutant, in one line."""
-    by_scenario = result.scenario if result.fair.killed else result.fair
-    text = f"{result.mutant.id:<7}  {result.mutant.title[:46]:<46}  scenario: {_told(by_scenario)}"
+    text = f"{result.mutant.id:<7}  {result.mutant.title[:46]:<46}"
+    if not result.fair.killed:
+        return f"{text}  {_told(result.fair)}"
+    if result.scenario is not None:
+        text += f"  scenario: {_told(result.scenario)}"
     if result.simulation is not None:
-        seeds = f" at seed {result.simulation.seeds}" if result.simulation.killed else ""
-        text += f"  simulation: {_told(result.simulation)}{seeds}"
-    return text
+        seed = (
+            f"seed {result.simulation.seed}: {result.simulation.seen[:110]}"
+            if result.simulation.killed
+            else ""
+        )
+        text += f"  simulation: {_told(result.simulation)}  {seed}"
+    return text.rstrip()
 
 
 def _told(verdict: Verdict) -> str:
@@ -123,7 +134,8 @@ def _as_json(result: Result) -> dict[str, Any]:
                 "killed": verdict.killed,
                 "how": verdict.how,
                 "seconds": round(verdict.seconds, 1),
-                "seeds": verdict.seeds,
+                "seed": verdict.seed,
+                "seen": verdict.seen,
             }
             for name, verdict in found.items()
             if verdict is not None

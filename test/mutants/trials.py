@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from test.mutants.catalogue import Mutant
+from test.mutants.hunt import NOT_FAIR
 from test.mutants.workshop import Run, Workshop, run_python
 
 CALM_TIMEOUT_S = 120.0
 SCENARIO_TIMEOUT_S = 240.0
-HUNT_TIMEOUT_S = 1800.0
 _NO_KILL = re.compile(
     r"^E\s+(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|NameError)\b", re.M
 )
@@ -23,37 +23,43 @@ RunPython = Callable[[Path, list[str], float], Run]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether something killed the mutant; ``how`` says it in a few words, or why there is no verdict."""
+    """Whether something killed the mutant; ``how`` says it in a few words, or why there is no verdict.
+
+    ``seed`` is the last seed that was tried, the one that killed it if one did; ``seen`` is what broke the rule.
+    """
 
     killed: bool
     how: str
     seconds: float = 0.0
-    seeds: int = 0
+    seed: int = 0
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that was found about one mutant; ``simulation`` is None where it was not asked."""
+    """Everything that was found about one mutant; None is what was not asked."""
 
     mutant: Mutant
     fair: Verdict
-    scenario: Verdict
+    scenario: Verdict | None = None
     simulation: Verdict | None = None
 
     @property
     def is_killed(self) -> bool:
         """Tell whether all that was asked has killed it."""
-        by_simulation = self.simulation is None or self.simulation.killed
-        return self.fair.killed and self.scenario.killed and by_simulation
+        return self.fair.killed and all(
+            each.killed for each in (self.scenario, self.simulation) if each is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """How the simulation looks for a violation."""
+    """How the simulation looks for a violation, and for how many seconds at most."""
 
     seeds: int = 200
-    hours: float = 0.1
+    hours: float = 1 / 12
     faults_per_hour: float = 600.0
+    within_s: float = 300.0
 
 
 def scenario_verdict(run: Run) -> Verdict:
@@ -91,19 +97,22 @@ def hunted(copy: Path, control: Path, mutant: Mutant, hunt: Hunt, run: RunPython
     A seed that violates an invariant on the control as well says nothing of the mutant, and the next ones are tried.
     """
     first, spent_s = 1, 0.0
-    if not mutant.kinds:
-        return Verdict(False, "no fault of the simulation brings it about")
-    while first <= hunt.seeds and spent_s < HUNT_TIMEOUT_S:
-        found = run(copy, _hunt_arguments(mutant, hunt, first, hunt.seeds), HUNT_TIMEOUT_S - spent_s)
+    while first <= hunt.seeds and spent_s < hunt.within_s:
+        found = run(copy, _hunt_arguments(mutant, hunt, first, hunt.seeds), hunt.within_s - spent_s)
         spent_s += found.seconds
         if found.code == 0:
             return Verdict(False, f"survived {hunt.seeds} seeds", spent_s, hunt.seeds)
+        if found.code == NOT_FAIR:
+            return Verdict(False, f"does not quote in calm weather: {_last_line(found.output)}", spent_s)
         seed, violations = _violation(found.output)
+        if found.code is None:
+            return Verdict(False, f"survived {seed} seeds, then its time was over", spent_s, seed)
         if found.code != 1 or not violations:
             return Verdict(False, f"no verdict: {_last_line(found.output)}", spent_s, max(seed, first) - 1)
-        clean = run(control, _hunt_arguments(mutant, hunt, seed, seed), HUNT_TIMEOUT_S)
+        clean = run(control, _hunt_arguments(mutant, hunt, seed, seed), hunt.within_s)
+        spent_s += clean.seconds
         if clean.code == 0:
-            return Verdict(True, f"killed by {_rules(violations)}", spent_s, seed)
+            return Verdict(True, f"killed by {_rules(violations)}", spent_s, seed, violations[0])
         first = seed + 1
     return Verdict(False, f"survived {first - 1} seeds", spent_s, first - 1)
 
@@ -113,6 +122,7 @@ def _hunt_arguments(mutant: Mutant, hunt: Hunt, first: int, last: int) -> list[s
         *("-m", "test.mutants.hunt", "--kinds", ",".join(mutant.kinds)),
         *("--first", str(first), "--seeds", str(last - first + 1)),
         *("--hours", str(hunt.hours), "--faults-per-hour", str(hunt.faults_per_hour)),
+        *(("--calm-first",) if first == 1 and not mutant.inject else ()),
     ]
 
 
@@ -130,20 +140,38 @@ def _rules(violations: list[str]) -> str:
     return " ".join(rules) or violations[0][:60]
 
 
-def examine(workshop: Workshop, mutant: Mutant, hunt: Hunt | None, run: RunPython = run_python) -> Result:
-    """Return everything about one mutant, in copies of its own."""
-    patch = (*mutant.inject, *mutant.edits)
-    copy = workshop.copy_with(mutant.id, patch)
+def examine(workshop: Workshop, mutant: Mutant, run: RunPython = run_python) -> Result:
+    """Return what its scenario finds about one mutant, in copies of its own."""
+    copy = workshop.copy_with(mutant.id, mutant.edits)
     try:
-        fair = fairness(workshop.copy_with(f"{mutant.id}-calm", mutant.edits) if mutant.inject else copy, run)
-        by_scenario = workshop.copy_with(f"{mutant.id}-scenario", mutant.edits) if mutant.inject else copy
-        scenario = scenario_verdict(run(by_scenario, pytest_arguments(mutant.scenario), SCENARIO_TIMEOUT_S))
-        if hunt is None:
-            return Result(mutant, fair, scenario)
-        control = (
-            workshop.copy_with(f"{mutant.id}-control", mutant.inject) if mutant.inject else workshop.untouched
-        )
-        return Result(mutant, fair, scenario, hunted(copy, control, mutant, hunt, run))
+        scenario = scenario_verdict(run(copy, pytest_arguments(mutant.scenario), SCENARIO_TIMEOUT_S))
+        return Result(mutant, fairness(copy, run), scenario)
     finally:
-        for name in ("", "-calm", "-scenario", "-control"):
-            workshop.remove(copy.with_name(f"{mutant.id}{name}"))
+        workshop.remove(copy)
+
+
+def examine_by_simulation(
+    workshop: Workshop, mutant: Mutant, hunt: Hunt, run: RunPython = run_python
+) -> Result:
+    """Return what the simulation finds about one mutant. What has to go wrong first, goes wrong in the control, too."""
+    if mutant.inject:
+        return _examine_injected(workshop, mutant, hunt, run)
+    copy = workshop.copy_with(mutant.id, mutant.edits)
+    try:
+        found = hunted(copy, workshop.untouched, mutant, hunt, run)
+        fair = Verdict(not found.how.startswith("does not quote"), "quotes in calm weather")
+        return Result(mutant, fair, simulation=found)
+    finally:
+        workshop.remove(copy)
+
+
+def _examine_injected(workshop: Workshop, mutant: Mutant, hunt: Hunt, run: RunPython) -> Result:
+    """Do so where something is planted to go wrong first: in calm weather, and in the control, the mutant is not."""
+    calm = workshop.copy_with(f"{mutant.id}-calm", mutant.edits)
+    copy = workshop.copy_with(mutant.id, (*mutant.inject, *mutant.edits))
+    control = workshop.copy_with(f"{mutant.id}-control", mutant.inject)
+    try:
+        return Result(mutant, fairness(calm, run), simulation=hunted(copy, control, mutant, hunt, run))
+    finally:
+        for each in (calm, copy, control):
+            workshop.remove(each)
