@@ -404,11 +404,22 @@ class World:
         """Return in what the daemon's books of its orders differ from the exchange's, each client id first."""
         there = {order.client_order_id: order for order in self.ours()}
         here = {order.client_id: order for order in self.books.living()}
+        units = self._units()
         return [
             f"{name} {what}"
             for name in sorted(there.keys() | here.keys())
-            if (what := _disagreement(here.get(name), there.get(name)))
+            if (what := _disagreement(here.get(name), there.get(name), units))
         ]
+
+    def _units(self) -> tuple[Decimal | int, Decimal | int]:
+        """Return how many ticks and steps of the exchange's are in one of those that the daemon has read last."""
+        rules = self.exchange._venue.instruments[self.symbol].rules
+        if self.engine is None:
+            return 1, 1
+        [known] = [each.rules for each in self.engine.contexts if each.symbol == self.symbol]
+        if (known.tick_size, known.step_size) == (rules.tick_size, rules.step_size):
+            return 1, 1
+        return known.tick_size / rules.tick_size, known.step_size / rules.step_size
 
     def _http(self) -> HttpTransport:
         lossy = LossyHttp(InMemoryHttp(self.link), lambda method, path: self.lose(method, path))
@@ -585,15 +596,18 @@ class World:
         return [row["sub_type"] for row in self.rows() if row["metric_name"] == name]
 
 
-def _disagreement(known: LiveOrder | None, true: Order | None) -> str:
-    """Return in what the daemon is wrong, or not sure, about an order."""
+def _disagreement(
+    known: LiveOrder | None, true: Order | None, units: tuple[Decimal | int, Decimal | int]
+) -> str:
+    """Return in what the daemon is wrong, or not sure, about an order; ``units`` are those of its prices and lots."""
     if known is None:
         return "rests, and the daemon knows nothing of it"
     if true is None:
         return f"does not rest, but stands at {known.state}"
     if known.change is not None or known.status not in RESTING:
         return f"rests, and stands at {known.state}"
-    ours = (known.price_ticks, known.lots, known.executed_lots)
+    tick, lot = units
+    ours = (known.price_ticks * tick, known.lots * lot, known.executed_lots * lot)
     theirs = (true.price_ticks, true.lots, true.executed_lots)
     return f"rests at {theirs} (price, lots, executed), and not at {ours}" if ours != theirs else ""
 

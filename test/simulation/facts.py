@@ -18,6 +18,21 @@ LIMIT_QUOTE = Decimal(2000)
 DEAD_MAN_S = 20.0
 LYING_READS = ("hide-orders", "stale-reads", "empty-list", "drop-fields", "wipe-account", "symbol-missing")
 """While these are in force the exchange itself tells of fewer orders than rest."""
+HELD_UP = (
+    *("error", "delay-request", "drop-request", "reset-request", "refuse-connection"),
+    *(
+        "delay-reply",
+        "drop-reply",
+        "reset-reply",
+        "truncate-reply",
+        "empty-reply",
+        "empty-list",
+        "drop-fields",
+    ),
+    *("stale-reads", "cut", "half-open", "outage", "latency", "straggle", "stall", "symbol-missing"),
+    *("used-weight", "clock-step", "clock-skew", "wrong-server-time"),
+)
+"""While these are in force an answer may be missing, late or wrong, or a request may not leave in time."""
 MARKET_SHOCKS = ("move-market", "jump", "flash_crash", "halt", "drought", "quiet-market", "mark-offset")
 OTHER_HANDS = (
     "foreign-fill",
@@ -73,6 +88,10 @@ class Facts:
     def struck(self, seconds: float, *kinds: str) -> bool:
         """Tell whether one of these kinds was in force within so many seconds."""
         return self.nemesis.struck_within(seconds, *kinds)
+
+    def struck_last_s(self, *kinds: str) -> float:
+        """Return when one of these kinds was last in force, now if one is; long ago if none ever was."""
+        return min(max((self.nemesis.struck_s.get(kind, -1e9) for kind in kinds), default=-1e9), self.now_s)
 
 
 def is_ours(order: Order) -> bool:

@@ -58,6 +58,19 @@ def _delayed(rng: random.Random) -> Values:
     return {**_requests(rng), "delay_ms": rng.choice(("uniform:10-900", "lognormal:100-3000", "4500", "800"))}
 
 
+_CODES = (
+    *(-1000, -1001, -1006, -1007, -1008, -2010, -2011, -2013, -4116, -5022),
+    *(-2014, -2015, -2022, -4118, -4120),
+)
+_ONLY: Mapping[int, Values] = {
+    -4116: {"method": "POST", "path": "/fapi/v1/order"},
+    -2022: {"method": "POST", "path": "/fapi/v1/order"},
+    -4118: {"method": "POST", "path": "/fapi/v1/order"},
+    -4120: {"method": "POST", "path": "/fapi/v1/order/test", "for_s": 30.0},
+}
+"""What strikes only whom it says something of: the id that is there already, the closing order, its kind."""
+
+
 def _error(rng: random.Random) -> Values:
     values = _requests(rng)
     if rng.random() < 0.75:
@@ -65,7 +78,10 @@ def _error(rng: random.Random) -> Values:
         if reply in _LONG:
             values |= {"for_s": _seconds(rng, 0.3, 1), "probability": 0.3, "retry_after_s": rng.randint(1, 8)}
     else:
-        values["code"] = rng.choice((-1000, -1001, -1006, -1007, -1008, -2010, -2011, -2013, -4116, -5022))
+        values["code"] = code = rng.choice(_CODES)
+        values |= _ONLY.get(code, {})
+        if code in (-4116, -4120):
+            return values | {"executed": "sometimes" if code == -4116 else "false", "probability": 1.0}
     values["executed"] = rng.choice(("true", "false", "sometimes")) if "reply" in values else "false"
     if values.get("reply") in ("unavailable-503", "internal-503", "overload-503", *_LONG):
         values["executed"] = "false"  # these promise that nothing was done
@@ -97,6 +113,21 @@ def _book_events(rng: random.Random) -> Values:
 
 def _lasting(rng: random.Random) -> Values:
     return {"for_s": _seconds(rng, 1, 4, 10, 25)}
+
+
+def _long(rng: random.Random) -> Values:
+    return {"for_s": _seconds(rng, 1, 10, 40, 80)}
+
+
+def _rules(rng: random.Random) -> Values:
+    """Return other filters for a while; a tick or a step is there for long, so that it is met."""
+    return rng.choice(
+        (
+            _lasting(rng) | {"min_notional": rng.choice((50, 90)), "max_num_orders": rng.choice((4, 200))},
+            _long(rng) | {"tick_size": rng.choice(("0.5", "1"))},
+            _long(rng) | {"step_size": "0.002"},
+        )
+    )
 
 
 def _fixed(**values: Any) -> Draw:
@@ -164,19 +195,19 @@ EXCHANGE: Mapping[str, Draw] = {
         {"route": route} if (route := rng.choice(("", "public", "private"))) else {}
     ),
     "outage": _lasting,
-    "halt": _and(_lasting, status=("TRADING_HALT", "PENDING_TRADING")),
+    "halt": _and(_long, status=("TRADING_HALT", "PENDING_TRADING")),
     "wipe-account": _fixed(wallet=20_000),
     "expire-listen-key": _and(_fixed(), notice=("true", "false")),
     "foreign-order": _and(_sided, quantity=("0.001", "0.002"), away_bps=(50, 100, 300)),
     "foreign-fill": _and(_sided, quantity=(*_SIZES, "0.04")),
     "adl": _and(_fixed(), fraction=(0.3, 1.0), reason=("adl", "liquidation")),
-    "symbol-rules": _and(_lasting, min_notional=(50, 90), max_num_orders=(4, 200)),
+    "symbol-rules": _rules,
     "symbol-missing": _lasting,
-    "restrict": _and(_lasting, code=_RESTRICTIONS),
+    "restrict": _and(_long, code=_RESTRICTIONS),
     "transfer": _and(_fixed(), amount=("100", "-100", "-2500")),
     "leverage": _and(_fixed(), leverage=(1, 20, 50)),
     "margin-type": _and(_fixed(), margin_type=("ISOLATED", "CROSSED")),
-    "hedge-mode": _lasting,
+    "hedge-mode": _long,
     "multi-assets-mode": _lasting,
     "clock-skew": _and(_lasting, offset_ms=(-30_000, -2500, 1200, 20_000)),
     "move-market": _and(_fixed(), bps=(-400, -120, -40, -10, 10, 40, 120, 400)),
@@ -202,7 +233,12 @@ DAEMON: Mapping[str, Draw] = {
     "latency": _and(_lasting, ms=(20, 100, 300, 700)),
     "straggle": _and(_requests, late_ms=(200, 1500, 4000)),
     "twice": _requests,
+    "echo": _requests,
+    "refuse-close": _and(_lasting, code=(-2022, -4118), probability=(0.5, 1.0)),
     "second-daemon": _fixed(),
+    "wrong-host": _and(
+        _fixed(), url=("https://fapi.binance.com", "https://demo-fapi.binance.com", "http://192.0.2.7")
+    ),
     "person-trades": _and(_sided, quantity=_SIZES),
     "person-order": _and(_sided, quantity=("0.001",)),
     "jump": _and(_fixed(), bps=(-300, -80, -20, 20, 80, 300)),
@@ -228,6 +264,7 @@ RARE = frozenset(
         "vanish",
         "stop",
         "outage",
+        "wrong-host",
     }
 )
 """Kinds after which most others have nothing to strike for a while: they come a fifth as often."""

@@ -3,10 +3,11 @@
 from core.engine import ExitCode
 from sim.messages import Request, Response
 from sim.orders import Order
-from test.simulation.facts import DEAD_MAN_S, LIMIT_QUOTE, LYING_READS, Facts
+from test.simulation.facts import DEAD_MAN_S, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, Facts
 
 _UNPROTECTED_S = 6.0
 _LATE_REQUESTS = ("delay-request", "straggle", "stall", "latency", "half-open")
+_UNFELT = ("disk-full", "disk-broken", "second-daemon", "wrong-host")
 _HALT_IN_FLIGHT_S = 6.0
 
 
@@ -106,8 +107,10 @@ class LifelineRules:
     def inv_17_breach_takes_quotes_out(self) -> None:
         """INV-17: quotes are out 3 s after a breach of the limit and the position is closed after 20 s, in calm.
 
-        The position is read every second, and each step has a round trip. While faults strike, and 15 s after, the
-        bounds are 60 s and 240 s.
+        The position is read every second, and each step has a round trip. While faults strike that a close could feel,
+        and 15 s after, the bounds are 60 s and 240 s; a disk is no such, and what other hands trade is closed as well,
+        within the bounds from then on. They are as wide while another program has used up the minute's weight, without
+        which nobody can read a clock or a position.
         """
         facts = self._facts
         instrument = facts.instrument
@@ -117,8 +120,10 @@ class LifelineRules:
             self._breach_s = None
             return
         self._breach_s = facts.now_s if self._breach_s is None else self._breach_s
-        calm = facts.now_s - facts.nemesis.last_s > 15
-        for_s = facts.now_s - max(self._breach_s, facts.nemesis.last_s + 15 if calm else 0)
+        harmed_s = facts.struck_last_s(*(facts.nemesis.struck_s.keys() - set(_UNFELT) - set(OTHER_HANDS)))
+        calm = facts.now_s - harmed_s > 15 and not facts.struck(61.0, "used-weight")
+        since_s = max(self._breach_s, facts.struck_last_s(*OTHER_HANDS))
+        for_s = facts.now_s - (max(since_s, harmed_s + 15) if calm else self._breach_s)
         quotes = [each for each in facts.world.ours() if not each.reduce_only]
         if quotes and for_s > (3.0 if calm else 60.0):
             facts.violated(

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import os
 import random
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 from sim.fault_file import parse_fault
 from sim.orders import Side
 from sim.virtual_time import VirtualTimeLoop
-from test.daemon import Sent, World
+from test.daemon import KEY, Sent, World
 from test.simulation.kinds import DAEMON, MARKET
 from test.simulation.operating import Operator
 from test.simulation.plan import Plan, TimedFault
@@ -57,6 +58,8 @@ class Nemesis:
         """When the last fault struck, or one that lasts was last in force."""
         self.struck_s: dict[str, float] = {}
         """Until when a fault of each kind was in force, or when it struck."""
+        self.standstill = (-1e9, 0.0)
+        """When the process last stood still until, and for how many seconds."""
         self._doings: dict[str, Callable[[TimedFault], Awaitable[None] | None]] = {
             "cut": self._cut,
             "half-open": self._half_open,
@@ -69,7 +72,10 @@ class Nemesis:
             "latency": self._slow_down,
             "straggle": self._strike_requests,
             "twice": self._strike_requests,
+            "echo": self._strike_requests,
+            "refuse-close": self._strike_requests,
             "second-daemon": self._second_daemon,
+            "wrong-host": self._wrong_host,
             "person-trades": self._person_trades,
             "person-order": self._person_order,
         }
@@ -167,6 +173,10 @@ class Nemesis:
             await sent.hang()
         if latency_s:
             await asyncio.sleep(latency_s)
+        if harm is not None and harm.kind == "echo":
+            return _echo_of(sent)
+        if harm is not None and harm.kind == "refuse-close":
+            return _refusal(harm.values["code"], "The order is refused.")
         reply = await sent.deliver()
         if (
             harm is not None
@@ -183,6 +193,8 @@ class Nemesis:
         for _, fault in self._request_faults:
             values = fault.values
             if values.get("method", sent.method) != sent.method or values.get("path", sent.path) != sent.path:
+                continue
+            if fault.kind == "refuse-close" and not sent.is_close():
                 continue
             if self._rng.random() < values["probability"]:
                 return fault
@@ -231,6 +243,7 @@ class Nemesis:
         end_ns = loop.now_ns + int(fault.values["seconds"] * _NS)
         self.last_s = max(self.last_s, end_ns / _NS)
         self.struck_s["stall"] = end_ns / _NS
+        self.standstill = (end_ns / _NS, fault.values["seconds"])
         while loop.now_ns < end_ns:
             loop._now_ns = min(loop.now_ns + 10_000_000, end_ns)
             exchange.advance(clock.time_ms())
@@ -263,6 +276,9 @@ class Nemesis:
                 number = errno.ENOSPC if fault.kind == "disk-full" else errno.EIO
                 raise OSError(number, os.strerror(number))
         work()
+
+    async def _wrong_host(self, fault: TimedFault) -> None:
+        await self._operator.start_at_wrong_host(fault.values["url"])
 
     async def _second_daemon(self, _fault: TimedFault) -> None:
         if not self._operator.is_back.is_set():
@@ -307,3 +323,13 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return '"null"' if value == "null" else str(value)
+
+
+def _echo_of(sent: Sent) -> HttpResponse:
+    """Return a refusal that repeats what was sent, signature and key included, as some middle boxes do."""
+    text = f"Malformed: {sent.method} {sent.path}?{sent.query} X-MBX-APIKEY: {KEY}"
+    return _refusal(-1102, text)
+
+
+def _refusal(code: int, text: str) -> HttpResponse:
+    return HttpResponse(400, {}, json.dumps({"code": code, "msg": text}).encode())

@@ -3,13 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
+from commands.wiring import wired
 from core.daily_loss import day_of
 from core.day_file import DamagedDay, DayFile
 from core.engine import Engine, ExitCode
 from core.halt import HaltLatch
+from core.state import SharedState
 from test.daemon import World
 from test.simulation.plan import Plan
 from utils.errors import ExchangeError, StartRefused
@@ -43,6 +47,8 @@ class Operator:
             "order_config": {"price_offset_percent": plan.offset_percent},
             "refresh_config": {"refresh_mode": plan.mode},
         }
+        if plan.keeps_book:
+            self._config["market_data"] = {"depth": "diff"}
         world.order_transport = plan.transport
         self.is_back = asyncio.Event()
         """Cleared while somebody has ended the daemon, and will start it again."""
@@ -96,6 +102,17 @@ class Operator:
         self.is_back.set()
         if not refused:
             self._violated("INV-21", "a second daemon on the same account was not refused")
+
+    async def start_at_wrong_host(self, url: str) -> None:
+        """Try to connect paper trading to a host of another environment: it has to be refused, before any socket."""
+        world = self._world
+        settings = replace(world.settings(**self._config), paper_url=url)
+        config = SimpleNamespace(BINANCE_API_KEY="", BINANCE_SECRET_KEY="")
+        try:
+            async with wired(settings, config, SharedState(), live_confirmed=False):  # type: ignore[arg-type]
+                self._violated("INV-30", f"paper trading would have been connected to {url}")
+        except ValueError as error:
+            self._note(f"refused: {error}")
 
     # --- what a service manager and an operator do ------------------------------------------------------------
 

@@ -50,6 +50,10 @@ class Plan:
     transport: str = "rest"
     offset_percent: float = 0.03
     events_per_second: float = 20.0
+    midnight_s: float = 0.0
+    """When in the run it is 00:00 UTC; 0 for a run at some time of the day."""
+    keeps_book: bool = False
+    """Whether the daemon keeps a copy of the whole book, which doubles what a run costs."""
     note: str = ""
 
     @property
@@ -74,6 +78,8 @@ def write_plan(plan: Plan) -> str:
         "transport": plan.transport,
         "offset_percent": plan.offset_percent,
         "events_per_second": plan.events_per_second,
+        "midnight_s": plan.midnight_s,
+        "keeps_book": plan.keeps_book,
     }
     faults = [{"at_s": each.at_s, "fault": each.kind, **each.values} for each in plan.faults]
     return yaml.safe_dump({**head, "faults": faults}, sort_keys=False, width=100)

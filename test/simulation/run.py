@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.daily_loss import DAY_MS
 from core.engine import Engine, ExitCode
+from core.log_setup import RedactingFormatter
 from sim.directed import DirectedMarket
 from sim.market import Market
 from sim.rules import MAINNET
 from sim.script import Drought, Halt, Happening, Move
 from sim.synthetic import SyntheticMarket
+from sim.virtual_time import DEFAULT_EPOCH_MS
 from test.daemon import World, in_a_world
 from test.simulation.facts import Facts, Violation
 from test.simulation.kinds import MARKET
@@ -64,13 +67,17 @@ class Outcome:
 class _Listener(logging.Handler):
     """Weaves what the daemon logs into the log of the run, wherever logging is on."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
+    def __init__(self, note: Callable[[str], None], shown: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
+        self.setFormatter(RedactingFormatter("%(message)s"))
         self._note = note
+        self._shown = shown
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        self._note(f"    {record.levelname.lower()}: {record.getMessage()}")
+        text = self.format(record)
+        self._shown(text)
+        self._note(f"    {record.levelname.lower()}: {text}")
 
 
 class Run:
@@ -120,7 +127,7 @@ class Run:
     async def go(self) -> None:
         """Let everything happen that is planned, or as much as it takes to find a violation."""
         playing = asyncio.ensure_future(self._play())
-        listener = _Listener(self._note)
+        listener = _Listener(self._note, self._oracle.claims.inv_23_text_shows_no_secret)
         logging.getLogger("core").addHandler(listener)
         helping = [asyncio.ensure_future(each) for each in (self._look(), self._operator.look_after())]
         try:
@@ -191,7 +198,7 @@ class Run:
     async def _agree(self) -> None:
         """Wait until the books equal the exchange's; a trade or an amendment may be on its way at any moment."""
         began_s = self._world.now_s
-        while differences := self._oracle.books.differences():
+        while differences := self._oracle.differences():
             if self._world.now_s - began_s > AGREES_WITHIN_S:
                 rule, _, what = differences[0].partition(" ")
                 self._violated(rule, what)
@@ -209,6 +216,7 @@ class Run:
         if ours := self._world.ours():
             self._violated("INV-16", f"{len(ours)} orders rest after a clean stop")
         self._oracle.books.inv_22_files_parse()
+        self._oracle.claims.inv_23_files_show_no_secret()
         if self._nemesis.fired_at_exchange("wipe-account") or self._disk_was_spoilt():
             return  # what became of orders was lost with the account, or with the disk
         if problems := (await self._world.audit()).problems:
@@ -254,6 +262,13 @@ def _happening(fault: TimedFault, start_ms: int) -> Happening:
     return Halt(at_ms, None, end_ms, prints_only=False)
 
 
+def epoch_of(plan: Plan) -> int:
+    """Return the epoch time in ms at which a run begins."""
+    if not plan.midnight_s:
+        return DEFAULT_EPOCH_MS
+    return (DEFAULT_EPOCH_MS // DAY_MS + 1) * DAY_MS - int(plan.midnight_s * 1000)
+
+
 def run_plan(plan: Plan, *, go_on: bool = False) -> Outcome:
     """Carry out a plan in virtual time; end at the first violation unless told to go on."""
     outcome = Outcome(plan.seed)
@@ -270,6 +285,7 @@ def run_plan(plan: Plan, *, go_on: bool = False) -> Outcome:
                 symbol=SYMBOL,
                 seed=plan.seed,
                 wallet=WALLET_QUOTE,
+                epoch_ms=epoch_of(plan),
                 market=lambda start_ms: market_of(plan, start_ms),
             )
         except Exception as error:  # noqa: BLE001 - a run that the harness does not survive has failed

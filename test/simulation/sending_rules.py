@@ -107,7 +107,7 @@ class SendingRules:
             self.inv_09_gate_is_open(sent)
             self.inv_09_journal_can_be_written(sent)
             self.inv_06_book_is_fresh(sent)
-            self.inv_06_book_is_the_exchanges()
+            self.inv_06_book_is_the_exchanges("a quote left")
 
     def look(self) -> None:
         """Remember what best bid and ask the exchange has, every half second."""
@@ -120,6 +120,9 @@ class SendingRules:
                 for each, at_s in self._touches.items()
                 if self._facts.now_s - at_s <= TRUE_WITHIN_S
             }
+        context = self._facts.context
+        if context is not None and context.gate.is_open:
+            self.inv_06_book_is_the_exchanges("the gate is open")
 
     @staticmethod
     def _opens_or_changes_quotes(sent: Sent) -> bool:
@@ -147,19 +150,23 @@ class SendingRules:
         elif age_s > MAX_BOOK_AGE_S:
             self._facts.violated("INV-06", f"{sent.method} {sent.path} on a book of {age_s:.2f} s ago")
 
-    def inv_06_book_is_the_exchanges(self) -> None:
-        """INV-06: the book was the exchange's own within 8 s, whatever the daemon holds for proof of that.
+    def inv_06_book_is_the_exchanges(self, what: str) -> None:
+        """INV-06: quotes leave, and the gate is open, only on a book that was the exchange's own within 8 s.
+
+        That is asked whatever the daemon holds for proof of it.
 
         Within them are the 3 s of the proof, as many for one that came late, and what passes between two looks.
         """
         facts, context = self._facts, self._facts.context
         if context is None or context.state.book is None or facts.struck(30.0, *_CHANGED_BOOKS):
             return
+        if context.rules.tick_size != facts.instrument.rules.tick_size:
+            return  # counted in other ticks
         book = context.state.book
         age_s = facts.world.clock.time_ms() / 1000 - book.exchange_ms / 1000
         true_s = self._touches.get((book.bid_ticks, book.ask_ticks), 0.0)
         if age_s > TRUE_WITHIN_S and facts.now_s - true_s > TRUE_WITHIN_S:
-            facts.violated("INV-06", f"a quote left on a book that was true {age_s:.1f} s ago")
+            facts.violated("INV-06", f"{what} on a book that was true {age_s:.1f} s ago")
 
     def inv_09_journal_can_be_written(self, sent: Sent) -> None:
         """INV-09: no order is placed 8 s after the disk began to take nothing at all, because nobody could note it."""
@@ -185,7 +192,7 @@ class SendingRules:
                 self._facts.violated("INV-20", f"{sent.method} of {order.client_order_id}, which is not ours")
 
     def inv_08_nothing_within_a_ban(self, sent: Sent) -> None:
-        """INV-08: nothing is sent until a ban is over of which the daemon has been told."""
+        """INV-08: nothing is sent until a ban or a limit on weight is over of which the daemon has been told."""
         left_s = self._banned_until_s - self._facts.now_s
         if left_s > 0:
             self._facts.violated("INV-08", f"{sent.method} {sent.path} with {left_s:.1f} s of a ban left")
@@ -195,7 +202,7 @@ class SendingRules:
         if reply.status == 400 and _code_of(reply.body) in _TIMESTAMPS:
             self.inv_29_timestamps_are_repaired(sent)
         now_s = self._facts.now_s
-        if reply.status == 418:
+        if reply.status == 418 or (reply.status == 429 and b"-1015" not in reply.body):
             rest_s = float(reply.headers.get("retry-after", 0))
             self._banned_until_s = max(self._banned_until_s, now_s + rest_s)
         if reply.status in (403, 418, 429):

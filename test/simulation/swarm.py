@@ -12,6 +12,8 @@ from test.simulation.plan import ROUND_S, STORM_S, Plan, TimedFault
 
 SHARE = 0.25
 LEAST_KINDS = 3
+MIDNIGHT_SHARE = 0.33
+KEEPS_BOOK_EVERY = 4
 _RARELY = 0.2
 
 
@@ -40,7 +42,19 @@ def draw_plan(
         transport=rng.choice(("rest", "rest", "ws")),
         offset_percent=rng.choice((0.01, 0.03, 0.1)),
         events_per_second=events_per_second,
+        midnight_s=_midnight_s(seed, faults),
+        keeps_book="depth-gap" in enabled and (kinds is not None or seed % KEEPS_BOOK_EVERY == 0),
     )
+
+
+def _midnight_s(seed: int, faults: Sequence[TimedFault]) -> float:
+    """Return when a day ends in the run of a seed, of each third one: at some fault of it, or just after; else 0."""
+    rng = random.Random(f"midnight/{seed}")
+    if not faults or rng.random() >= MIDNIGHT_SHARE:
+        return 0.0
+    absent = [each for each in faults if each.kind in ("vanish", "stop")]
+    fault = rng.choice(absent or list(faults))
+    return round(fault.at_s + rng.uniform(0.0, 1.0) * max(1.0, fault.for_s), 1)
 
 
 def draw_kinds(rng: random.Random) -> list[str]:
