@@ -190,7 +190,7 @@ class DayKeeper:
         return None
 
     async def _from_disk(self, read: Callable[[], T]) -> T:
-        """Return what is read off the event loop. Raises what it raises, and TimeoutError, an OSError, for a disk that hangs."""
+        """Return what is read off the event loop. Raises what it raises, and TimeoutError for a disk that hangs."""
         found: list[T] = []
         async with asyncio.timeout(self.DISK_PATIENCE_S):
             await self._run_blocking(lambda: found.append(read()))
