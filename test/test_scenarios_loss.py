@@ -303,6 +303,7 @@ def test_disk_that_cannot_be_read_costs_no_worker_when_a_halt_is_cleared(tmp_pat
         await world.until_quoting()
         await lose(world, Decimal(21))
         await world.until(lambda: is_halted(world), 3)
+        await asyncio.sleep(2)
         until_s = world.now_s + 5
         day_file(world).accept(day_of(world.clock.time_ms()), Decimal(-21), world.clock.time_ms())
         latch(world).clear()
