@@ -291,7 +291,7 @@ def test_cleared_halt_comes_back_at_once_while_the_loss_stands(tmp_path: Path) -
 
 
 def test_disk_that_cannot_be_read_costs_no_worker_when_a_halt_is_cleared(tmp_path: Path) -> None:
-    """Whether the loss was accepted is not known then, so it does not quote; it does once the disk is well."""
+    """Whether the loss was accepted is not known then, so the halt comes back, and is on disk once that is well."""
 
     async def broken(_work: Callable[[], object]) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -307,9 +307,9 @@ def test_disk_that_cannot_be_read_costs_no_worker_when_a_halt_is_cleared(tmp_pat
         until_s = world.now_s + 5
         day_file(world).accept(day_of(world.clock.time_ms()), Decimal(-21), world.clock.time_ms())
         latch(world).clear()
-        await world.watch(4, orders=0)
-        assert await world.until_quoting(30) > 1
-        assert await world.end() is ExitCode.STOPPED
+        await world.watch(10, orders=0)
+        assert is_halted(world)
+        assert await world.end() is ExitCode.HALTED
         assert "worker_restarted" not in world.events("engine_event")
 
     in_a_world(tmp_path, story)
