@@ -91,7 +91,7 @@ class Operator:
         if running is None or running.done() or engine is None:
             return
         self.is_back.clear()  # nobody else ends or starts one meanwhile
-        second = world.start(**self._config)
+        second = world.start(watch=self._on_engine, **self._config)  # the watch is that of later engines, too
         await asyncio.wait({second}, timeout=0.5)
         refused = second.done() and isinstance(second.exception(), StartRefused)
         if not second.done():
