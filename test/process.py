@@ -59,8 +59,25 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return both
 
 
+_LAUNCHER = """
+import ctypes, os, sys
+number, parent, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, int(number))
+if os.getppid() == int(parent):
+    os.execv(command[0], command)
+"""
+"""Becomes the program, after having asked the kernel for a signal at the end of the thread that started it.
+
+Whoever kills the tests, or the black box, without a last word leaves no process behind. Source: prctl(2),
+PR_SET_PDEATHSIG.
+"""
+
+
 class Process:
-    """One running program; what it prints goes to files in its folder."""
+    """One running program; what it prints goes to files in its folder. It does not outlive who has started it."""
+
+    ends_with = signal.SIGKILL
+    """The signal that it gets when the thread that has started it ends; one that stands still heeds no other."""
 
     def __init__(self, arguments: Iterable[str], folder: Path, name: str, cwd: Path = ROOT) -> None:
         self._out, self._err = folder / f"{name}.stdout", folder / f"{name}.stderr"
@@ -70,7 +87,18 @@ class Process:
         self.started_s = time.time()
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._popen = subprocess.Popen(
-                [sys.executable, "-W", "error", *arguments],
+                [
+                    *(
+                        sys.executable,
+                        "-I",
+                        "-S",
+                        "-c",
+                        _LAUNCHER,
+                        str(int(self.ends_with)),
+                        str(os.getpid()),
+                    ),
+                    *(sys.executable, "-W", "error", *arguments),
+                ],
                 cwd=cwd,
                 env=environment | {"PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
@@ -129,6 +157,8 @@ class Process:
 
 class Exchange(Process):
     """``python -m sim``, ready: ``url`` answers."""
+
+    ends_with = signal.SIGTERM
 
     def __init__(self, folder: Path, name: str, arguments: Iterable[str]) -> None:
         super().__init__(["-m", "sim", "--port", "0", *arguments], folder, name)

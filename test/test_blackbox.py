@@ -1,5 +1,7 @@
 """One short run of each kind of trouble on real processes; ``python -m test.blackbox`` makes as many as one wants."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,7 @@ from test.blackbox.__main__ import Run, run_one, table
 from test.blackbox.files import complaints
 from test.blackbox.kinds import KINDS
 from test.blackbox.scene import BRIEF
-from test.process import Folder
+from test.process import ROOT, Folder, eventually
 
 pytestmark = pytest.mark.no_cover
 
@@ -27,6 +29,38 @@ def beside() -> Iterator[dict[str, Future[Run]]]:
 def test_daemon_comes_through(beside: dict[str, Future[Run]], kind: str) -> None:
     """Nothing torn, no stranger touched, no order left, and quotes or a stop as the kind has it."""
     assert beside[kind].result().failure == ""
+
+
+def test_processes_end_with_a_black_box_that_is_killed(tmp_path: Path) -> None:
+    """The simulated exchange and a daemon that stands still, though nobody ends them."""
+    script = (
+        "import pathlib, signal, sys, time\n"
+        "from test.process import Stage, eventually\n"
+        "with Stage(pathlib.Path(sys.argv[1])) as stage:\n"
+        "    exchange = stage.exchange()\n"
+        "    daemon = stage.daemon(stage.folder(exchange))\n"
+        "    eventually(lambda: daemon.catches(signal.SIGTERM), 30)\n"
+        "    daemon.send(signal.SIGSTOP)\n"
+        "    print(exchange.pid, daemon.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pids = [int(pid) for pid in owner.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(map(is_alive, pids))
+        owner.kill()
+        owner.wait()
+    eventually(lambda: not any(map(is_alive, pids)), 10, "a process was left")
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether there is such a process, other than one that nobody has collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_table_has_a_line_for_each_kind_and_figure() -> None:
