@@ -442,7 +442,10 @@ class Engine:
         logs = self._settings.logs
         if not logs.log_to_csv:
             return None
-        return MetricsFile(logs.directory, self._settings.instance_id, self._settings.environment.value)
+        settings = self._settings
+        return MetricsFile(
+            logs.directory, settings.instance_id, settings.environment.value, logs.max_metrics_mb
+        )
 
     @property
     def workers(self) -> tuple[Worker, ...]:

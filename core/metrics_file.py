@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
+from core.metrics_store import remove_oldest
 from utils.redaction import redact
 
 REDACT_FROM = 6
@@ -73,13 +74,19 @@ HEADER = csv_line(COLUMNS)
 class MetricsFile:
     """Appends rows to ``metrics-YYYYMMDD.csv`` in a directory, each to the file of its own local day.
 
-    Whole lines only, whatever happens: see ``AppendFile``.
+    Whole lines only, whatever happens: see ``AppendFile``. ``max_mb`` is how much all days together may hold, 0 for no
+    bound: when a file is begun, and now and then, the oldest are removed (``core.metrics_store``).
     """
 
-    def __init__(self, directory: Path, instance_id: str, environment: str) -> None:
+    LOOK_EVERY_BYTES = 50_000_000
+
+    def __init__(self, directory: Path, instance_id: str, environment: str, max_mb: int = 0) -> None:
         self._directory = directory
         self._instance_id = instance_id
         self._environment = environment
+        self._max_mb = max_mb
+        self._tidied = Path()
+        self._since_tidied = 0
         self._file = AppendFile()
         self._shapes: dict[tuple[str, ...], tuple[str, str]] = {}
         self._tails: dict[int, tuple[Row, str]] = {}
@@ -96,10 +103,15 @@ class MetricsFile:
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
-        text = "".join(self.lines(rows))
-        if self._file.open(self.path(day.replace("-", ""))):
+        text, path = "".join(self.lines(rows)), self.path(day.replace("-", ""))
+        if self._file.open(path):
             text = HEADER + text
-        self._file.write_whole(text.encode(), "metrics")
+        data = text.encode()
+        self._file.write_whole(data, "metrics")
+        self._since_tidied += len(data)
+        if path != self._tidied or self._since_tidied >= self.LOOK_EVERY_BYTES:
+            self._tidied, self._since_tidied = path, 0
+            remove_oldest(self._directory, self._max_mb, path)
 
     def lines(self, rows: Iterable[tuple[str, Row]]) -> list[str]:
         """Return the lines of rows, each with its end."""

@@ -118,6 +118,8 @@ class LogSettings:
     directory: Path
     level: str
     status_interval_s: float
+    max_metrics_mb: int
+    """0 means no bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +273,7 @@ def _logs(config: Config) -> LogSettings:
         directory=resolve_path(config.logging.log_directory),
         level=config.logging.log_level,
         status_interval_s=float(config.status_interval),
+        max_metrics_mb=config.logging.max_metrics_mb,
     )
 
 

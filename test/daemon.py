@@ -446,7 +446,8 @@ class World:
             **config,
         }
         given["execution"] = {"order_transport": self.order_transport, **config.get("execution", {})}
-        given["logging"] = {"log_directory": str(self.folder / "logs"), **config.get("logging", {})}
+        logs = {"log_directory": str(self.folder / "logs"), "max_metrics_mb": 0}  # all of a week is read
+        given["logging"] = {**logs, **config.get("logging", {})}
         path = self.folder / "config.yaml"
         path.write_text(json.dumps(given), encoding="utf-8")
         environment = self.folder / "empty.env"

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
 from core.metrics_file import HEADER, MetricsFile, csv_line
 from utils.redaction import Redactor
@@ -258,6 +259,76 @@ def test_file_whose_torn_line_cannot_be_cut_is_not_written_to(
             metrics_file(tmp_path).append([(NOON, row())])
     assert len(os.listdir("/proc/self/fd")) == open_before
     assert text_of(tmp_path) == HEADER + "torn"
+
+
+# --- how much is kept ---------------------------------------------------------------------------------------
+
+
+def stored(folder: Path, day: str, size: int) -> Path:
+    """Return the metrics file of a day, of this size."""
+    path = folder / f"metrics-{day}.csv"
+    path.write_bytes(b"x" * (size - 1) + b"\n")
+    return path
+
+
+def test_oldest_days_go_when_all_outgrow_the_bound_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not today's, not one that another daemon has open, no link, and no file of any other name."""
+    days = [stored(tmp_path, f"202611{day}", 400_000) for day in (16, 17, 18, 19)]
+    others = [
+        tmp_path / name
+        for name in (
+            "metrics-2026.csv",
+            "metrics-20261101.csv.gz",
+            "my-metrics-20261101.csv",
+            "quant_pmm.log",
+        )
+    ]
+    for path in others:
+        path.write_bytes(b"x" * 2_000_000)
+    link = tmp_path / "metrics-20261101.csv"
+    link.symlink_to(others[0])
+    held = AppendFile()
+    held.open(days[1])
+    file = MetricsFile(tmp_path, "mm1", "paper", 1)
+    file.append([(NOON, row())])
+    assert [path.exists() for path in days] == [False, True, False, True]
+    assert all(path.exists() for path in (*others, link))
+    assert "metrics-20261116.csv (0 MB) was removed: the metrics may hold 1 MB" in caplog.text
+    held.close()
+    monkeypatch.setattr(MetricsFile, "LOOK_EVERY_BYTES", 300_000)
+    file.append([(NOON, row())] * (250_000 // len(LINE)))  # not yet
+    assert days[1].exists()
+    file.append([(NOON, row())] * 1500)
+    assert [path.exists() for path in days] == [False, False, False, True]
+    assert text_of(tmp_path).startswith(HEADER)
+    file.close()
+
+
+def test_days_that_cannot_be_removed_cost_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was written is written: an error here would have it written twice."""
+    old = stored(tmp_path, "20200101", 3_000_000)
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    file = MetricsFile(tmp_path, "mm1", "paper", 1)
+    file.append([(NOON, row())])
+    file.close()
+    assert text_of(tmp_path).count("\n") == 2
+    assert old.exists()
+    assert "old metrics could not be removed: Operation not permitted" in caplog.text
+
+
+def test_nothing_is_removed_without_a_bound(tmp_path: Path) -> None:
+    """0 keeps all days."""
+    old = stored(tmp_path, "20200101", 3_000_000)
+    MetricsFile(tmp_path, "mm1", "paper", 0).append([(NOON, row())])
+    assert old.exists()
 
 
 # --- kill ---------------------------------------------------------------------------------------------------

@@ -79,7 +79,9 @@ def settings(environment: Environment = Environment.PAPER, **changes: Any) -> Se
             restart_window_s=60,
             listen_key_refresh_s=1800,
         ),
-        logs=LogSettings(log_to_csv=True, directory=Path("logs"), level="INFO", status_interval_s=5),
+        logs=LogSettings(
+            log_to_csv=True, directory=Path("logs"), level="INFO", status_interval_s=5, max_metrics_mb=0
+        ),
         paper=PaperSettings(market="synthetic", recording="", speed=Decimal(1), seed=1, latency_ms=5),
     )
     return replace(shipped, **changes)

@@ -322,3 +322,21 @@ def test_this_machine_says_what_it_has(tmp_path: Path) -> None:
     assert THIS_MACHINE.free_mb(tmp_path / "not" / "there") == pytest.approx(
         THIS_MACHINE.free_mb(tmp_path), abs=500
     )
+
+
+def test_metrics_of_old_days_go_beyond_the_bound(tmp_path: Path) -> None:
+    """With the first rows of a run; a bound that holds them keeps them."""
+
+    async def story(world: World) -> None:
+        logs = world.folder / "logs"
+        logs.mkdir()
+        old = logs / "metrics-20200101.csv"
+        old.write_bytes(b"x" * 1_500_000)
+        for max_mb, is_kept in ((2, True), (1, False)):
+            world.start(logging={"max_metrics_mb": max_mb})
+            await world.until_quoting()
+            await asyncio.sleep(2)
+            assert await world.end() is ExitCode.STOPPED
+            assert old.exists() is is_kept
+
+    in_a_world(tmp_path, story)

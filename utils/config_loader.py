@@ -317,6 +317,7 @@ class LoggingConfig(Section):
     log_to_csv: bool = _switch(default=True)
     log_directory: str = _folder("logs")
     log_level: str = _choice("INFO", "DEBUG", "INFO", "WARNING", "ERROR")
+    max_metrics_mb: int = _integer(5000, 0, 10_000_000, " MB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
