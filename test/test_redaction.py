@@ -27,6 +27,7 @@ SIGNATURE = "3c661234138461fcc7a7d8746c6558c9842d4e10870d2ecbedf7777cad694af9"
         f"{{'listenKey': '{LISTEN_KEY}'}}",
         f'{{"e":"listenKeyExpired","listenKey":"{LISTEN_KEY}"}}',
         f"Signature: {SIGNATURE}",
+        f"apiKey : {KEY[:40]}",
         f"{{'X-MBX-APIKEY': '{KEY}'}}",
         f"<CIMultiDict('Host': 'fapi.binance.com', 'X-MBX-APIKEY': '{KEY}')>",
         f"('X-MBX-APIKEY', '{KEY}')",
@@ -47,8 +48,12 @@ def test_text_without_secrets_is_left_as_it_is() -> None:
     redactor = Redactor()
     for secret in ("", "a", "abc", "long enough"):
         redactor.learn(secret)
-    line = "a listenKey expired; abc; order qpmm-mm1-1 cancelled"
-    assert redactor.redact(line) == line
+    for line in (
+        "a listenKey expired; abc; order qpmm-mm1-1 cancelled",
+        "POST /fapi/v1/listenKey: no answer",
+        "signature: wrong, apiKey: unknown",
+    ):
+        assert redactor.redact(line) == line
 
 
 def test_fragments_of_a_secret_are_masked_wherever_they_begin_and_end(seed: int) -> None:

@@ -13,9 +13,11 @@ from utils.config_loader import Secret
 
 MASK = "***"
 _NAMED = re.compile(
-    r"((?:signature|listenKey|apiKey|X-MBX-APIKEY)[\"']?(?:=|\s*:\s*|(?<=[\"'])\s*,\s*)b?[\"']?)[0-9A-Za-z%+/=_-]+",
+    r"((?:signature|listenKey|apiKey|X-MBX-APIKEY)[\"']?"
+    r"(?:=|\s*:\s*(?=b?[\"']|[0-9A-Za-z%+/=_-]{16})|(?<=[\"'])\s*,\s*)b?[\"']?)[0-9A-Za-z%+/=_-]+",
     re.IGNORECASE,
 )
+"""A value behind a name; behind a bare colon one that is longer than the words of a sentence ("listenKey: no answer")."""
 _LONG = re.compile(r"[0-9A-Za-z]{48,}")
 """Keys, secrets, signatures and listen keys have 64; nothing that is worth reading is so long without a break."""
 
