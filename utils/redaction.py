@@ -17,7 +17,7 @@ _NAMED = re.compile(
     r"(?:=|\s*:\s*(?=b?[\"']|[0-9A-Za-z%+/=_-]{16})|(?<=[\"'])\s*,\s*)b?[\"']?)[0-9A-Za-z%+/=_-]+",
     re.IGNORECASE,
 )
-"""A value behind a name; behind a bare colon one that is longer than the words of a sentence ("listenKey: no answer")."""
+"""A value behind a name; behind a bare colon one longer than the words of a sentence ("listenKey: no answer")."""
 _LONG = re.compile(r"[0-9A-Za-z]{48,}")
 """Keys, secrets, signatures and listen keys have 64; nothing that is worth reading is so long without a break."""
 
