@@ -18,9 +18,10 @@ RIGHTS_KEY = "key rights"
 class KeyKeeper:
     """Closes the account's gate, with the cause in words, while the key is not accepted or may do too much.
 
-    A refusal by any request closes it at once; it opens when the exchange answers a signed question again. What already
-    rests can be cancelled by nobody meanwhile: the exchange's dead-man switch does it. The rights are asked for again
-    every ``RIGHTS_EVERY_S``; ``wallet`` is the host that knows them, None where there is none.
+    A refusal by any request closes it at once; it opens when the exchange answers a signed question, ``PROBE_EVERY_S``
+    after the last refusal. What already rests can be cancelled by nobody meanwhile: the exchange's dead-man switch does
+    it. The rights are asked for again every ``RIGHTS_EVERY_S``; ``wallet`` is the host that knows them, None where there
+    is none.
     """
 
     name = "keys"
@@ -55,8 +56,10 @@ class KeyKeeper:
     async def _until_accepted_again(self) -> None:
         while True:
             await self._refused.wait()
+            self._refused.clear()  # a refusal within these seconds sets it again, and so does one of the probe
             await asyncio.sleep(self.PROBE_EVERY_S)
-            self._refused.clear()  # a refusal of the probe sets it again
+            if self._refused.is_set():
+                continue
             try:
                 await self._gateway.account_modes()
             except ExchangeError:
