@@ -28,6 +28,7 @@ HELD_UP = (
         "empty-reply",
         "empty-list",
         "drop-fields",
+        "short-batch",
     ),
     *("stale-reads", "cut", "half-open", "outage", "latency", "straggle", "stall", "symbol-missing"),
     *("used-weight", "clock-step", "clock-skew", "wrong-server-time"),
