@@ -89,9 +89,12 @@ class DayKeeper:
         if not self._limit_quote or len(results) < len(self._contexts):
             return None
         total = sum((result.quote for result in results), _ZERO)
-        parts = results[0].text if len(results) == 1 else f"{len(results)} symbols"
-        text = f"today's result is {total:+.2f} ({parts}) of the allowed loss of {self._limit_quote:f}"
-        return Reading(LOSS, max(-total, _ZERO) / self._limit_quote, text)
+
+        def in_words() -> str:
+            parts = results[0].text if len(results) == 1 else f"{len(results)} symbols"
+            return f"today's result is {total:+.2f} ({parts}) of the allowed loss of {self._limit_quote:f}"
+
+        return Reading(LOSS, max(-total, _ZERO) / self._limit_quote, in_words)
 
     async def keep(self, context: SymbolContext, mark_price: Decimal) -> bool:
         """Have the day's result be that of this moment; return whether a new day has begun.

@@ -5,7 +5,7 @@ for how long, the reading counts as calm again. Until then the highest step that
 symbol is the highest that any of its readings calls for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
@@ -37,11 +37,16 @@ WIDEN_FACTOR = 2
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A share of a limit, with the numbers behind it in words."""
+    """A share of a limit, with the numbers behind it in words, or what makes those: they are hardly ever asked for."""
 
     name: str
     share: Decimal
-    text: str
+    words: str | Callable[[], str]
+
+    @property
+    def text(self) -> str:
+        """Return the numbers in words."""
+        return self.words if isinstance(self.words, str) else self.words()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +108,15 @@ class Staircase:
 
     def update(self, readings: Iterable[Reading], now_ns: int) -> Stance:
         """Return the stance that these readings call for; those that are missing stay where they are."""
-        texts = {}
+        found = {}
         for reading in readings:
-            texts[reading.name] = reading.text
+            found[reading.name] = reading
             self._move(self._steps[reading.name], self._ladders[reading.name], reading.share, now_ns)
         posture = max((step.posture for step in self._steps.values()), default=Posture.NORMAL)
         if posture is Posture.NORMAL:
             return Stance()
         decisive = [name for name, step in self._steps.items() if step.posture is posture]
-        return Stance(posture, "; ".join(texts.get(name, name) for name in decisive))
+        return Stance(posture, "; ".join(found[name].text if name in found else name for name in decisive))
 
     @staticmethod
     def _move(step: _Step, ladder: Ladder, share: Decimal, now_ns: int) -> None:

@@ -77,10 +77,12 @@ class PostureKeeper:
         yield context.prices.reading()
         held, price = known_position(context), context.state.risk_price(context.rules)
         share = position_share(held, price, context.limits)
-        yield Reading(POSITION, share, f"the position {held:f} is at {share:.0%} of its limit")
+        yield Reading(POSITION, share, lambda: f"the position {held:f} is at {share:.0%} of its limit")
         exposure = exposure_of(context)
-        share = max(exposure.share(side) for side in Side)
-        yield Reading(WORST_CASE, share, f"position and orders together are at {share:.0%} of the limit")
+        worst = max(exposure.share(Side.BUY), exposure.share(Side.SELL))
+        yield Reading(
+            WORST_CASE, worst, lambda: f"position and orders together are at {worst:.0%} of the limit"
+        )
         loss = self._loss()
         if loss is not None:
             yield loss

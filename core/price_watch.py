@@ -54,6 +54,8 @@ class PriceWatch:
 
     def reading(self) -> Reading:
         """Return how far the mid has moved, as a share of the limit."""
+        return Reading(PRICE, self._share(), self._in_words)
+
+    def _in_words(self) -> str:
         change, limit = self._window.change_fraction * 100, self._limit * 100
-        text = f"the mid has moved {change:.2f} % within {self._window_s:g} s (limit {limit.normalize():f} %)"
-        return Reading(PRICE, self._share(), text)
+        return f"the mid has moved {change:.2f} % within {self._window_s:g} s (limit {limit.normalize():f} %)"

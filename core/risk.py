@@ -107,11 +107,10 @@ class Exposure:
         self._rules = rules
         self._settings = settings
         self._unit_quote = rules.tick_size * rules.step_size
-        self._worth = dict.fromkeys(
-            Side, 0
-        )  # in ticks times lots, like all that is compared here quote by quote
+        # In ticks times lots, like all that is compared here quote by quote.
+        self._worth = {Side.BUY: 0, Side.SELL: 0}
         self._in_slots: dict[Slot, int] = {}
-        self._lots = dict.fromkeys(Side, 0)
+        self._lots = {Side.BUY: 0, Side.SELL: 0}
         self._lots_in_slots: dict[Slot, int] = {}
         self._count = 0
         for order in living.living():
