@@ -244,10 +244,13 @@ class Nemesis:
         self.last_s = max(self.last_s, end_ns / _NS)
         self.struck_s["stall"] = end_ns / _NS
         self.standstill = (end_ns / _NS, fault.values["seconds"])
+        self._operator.frozen(loop.now_ns)
         while loop.now_ns < end_ns:
-            loop._now_ns = min(loop.now_ns + 10_000_000, end_ns)
+            due_ms, now_ms = exchange.next_due_ms(), clock.time_ms()
+            wait_ms = max(due_ms - now_ms, 1) if due_ms is not None else 1000
+            loop._now_ns = min(loop.now_ns + wait_ms * 1_000_000, end_ns)
+            self._operator.frozen(loop.now_ns)  # until then nothing changes, so that it is told the worst
             exchange.advance(clock.time_ms())
-            self._operator.frozen(loop.now_ns)
 
     def _step_clock(self, fault: TimedFault) -> None:
         self._set_clock(fault.values["by_ms"])
