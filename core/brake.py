@@ -16,6 +16,11 @@ _PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021
 """Refusals that say nothing of the next attempt: nothing was sent, the market had moved, the exchange was busy, a limit
 was reached, the clock was off."""
 
+_ACCOUNT_WIDE = frozenset(
+    {-4087, -4088, -4105, -4106, -4107, -4109, -4140, -4141, -4189, -4192, -4400, -4401, -4402, -4403}
+)
+"""Refusals of whatever would open: where one of them has passed, all have."""
+
 
 @dataclass(slots=True)
 class _Strikes:
@@ -28,7 +33,7 @@ class RefusalBrake:
     """After three refusals in a row with the same code a slot is tried once a minute only.
 
     The first such try comes 10 s after the third refusal, or 10 s after that of a slot that was braked before it. One
-    that is accepted releases all slots that were refused with the same code.
+    that is accepted releases all slots that were refused with the same code, or all that an account-wide refusal held.
     """
 
     def __init__(self) -> None:
@@ -57,8 +62,10 @@ class RefusalBrake:
     def accepted(self, slot: tuple[Side, int]) -> None:
         """Note that the exchange took an order in this slot."""
         was = self._by_slot.pop(slot, None)
-        if was is not None and was.count >= STRIKES:
-            self._by_slot = {other: each for other, each in self._by_slot.items() if each.code != was.code}
+        if was is None or was.count < STRIKES:
+            return
+        over = _ACCOUNT_WIDE if was.code in _ACCOUNT_WIDE else {was.code}
+        self._by_slot = {other: each for other, each in self._by_slot.items() if each.code not in over}
 
     def allows(self, slot: tuple[Side, int], now_ns: int) -> bool:
         """Tell whether the slot may be tried now."""

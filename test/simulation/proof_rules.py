@@ -12,6 +12,7 @@ from core.gate import Gate
 from core.gateway import UNKNOWN_ORDER
 from core.live_order import LiveOrder
 from core.model import OrderStatus
+from core.posture import Posture
 from sim.messages import Request, Response
 from sim.orders import Order
 from sim.params import Params
@@ -292,9 +293,12 @@ class ProofRules:
             self._facts.violated("INV-26", f"{len(times)} quotes were refused with {code} within a minute")
 
     def inv_37_amendment_keeps_what_was_executed(self, sent: Sent) -> None:
-        """INV-37: an amendment leaves the configured size to be filled, beside what the daemon knows to be executed."""
+        """INV-37: an amendment leaves the configured size to be filled, beside what the daemon knows to be executed.
+
+        Less is right for a quote that may only reduce the position, where it is cut to what is left of that.
+        """
         context = self._facts.context
-        if context is None:
+        if context is None or context.posture >= Posture.ONE_SIDE:
             return
         for item in _elements(sent.query):
             order = context.orders.find(str(item.get("origClientOrderId", "")))
