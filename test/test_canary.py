@@ -23,9 +23,9 @@ from test.canary import Canaries, SeamClock, SeamHttp, SeamRandom, Seams, SeamWs
 from test.daemon import World, in_a_world
 from test.process import Stage, eventually
 from utils import redaction
-from utils.config_loader import Secret
 from utils.http import HttpTransport
 from utils.redaction import redactor
+from utils.secret import Secret
 from utils.ws import WsTransport
 
 pytestmark = pytest.mark.no_cover

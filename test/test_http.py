@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from sim.virtual_time import VirtualClock, run_virtual
 from test.blackbox.proxy import Proxy
-from utils.config_loader import Secret
 from utils.errors import (
     AuthFailed,
     BotError,
@@ -39,6 +38,7 @@ from utils.http import (
     printable,
     with_retries,
 )
+from utils.secret import Secret
 from utils.signing import Signer
 
 NOW_MS = 1_790_000_000_000

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.config_loader import Secret
 from utils.redaction import MASK, Redactor
+from utils.secret import Secret
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
@@ -95,7 +95,7 @@ def test_of_what_is_minted_only_the_newest_are_remembered() -> None:
 
 def test_only_signing_and_redaction_reveal_a_secret() -> None:
     """Whoever else wants the plain text has to come by here."""
-    homes = {"utils/config_loader.py", "utils/signing.py", "utils/redaction.py"}
+    homes = {"utils/config_rules.py", "utils/signing.py", "utils/redaction.py"}
     parts = (".", "core", "utils", "sim", "demo")
     sources = [path for part in parts for path in (ROOT / part).glob("*.py")]
     revealing = {

@@ -9,7 +9,7 @@ import re
 from collections import deque
 from urllib.parse import quote_plus
 
-from utils.config_loader import Secret
+from utils.secret import Secret
 
 MASK = "***"
 _NAMED = re.compile(

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from utils.config_loader import Secret
+from utils.secret import Secret
 
 
 class Signer:
