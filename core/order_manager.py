@@ -13,6 +13,7 @@ from core.live_order import LiveOrder
 from core.refresh import Refresher
 from core.schedule import Schedule
 from core.settings import ManageSettings
+from core.wake import Wake
 from utils.clock import Clock
 from utils.errors import ExchangeError
 
@@ -50,7 +51,7 @@ class OrderManager:
         self._clean_up_ns = 0
         self._settled_ns = {context.symbol: 0 for context in contexts}
         self._closings = {context.symbol: asyncio.Event() for context in contexts}
-        self._wakes = {context.symbol: asyncio.Event() for context in contexts}
+        self._wakes = {context.symbol: Wake() for context in contexts}
         self._refreshers = {
             context.symbol: Refresher(context, execution, bus, clock, manage) for context in contexts
         }
@@ -129,11 +130,7 @@ class OrderManager:
         if not context.gate.is_open:
             wait_s = self.TURN_S
         wake = self._wakes[context.symbol]
-        try:
-            async with asyncio.timeout(min(wait_s, self.TURN_S)):
-                await wake.wait()
-        except TimeoutError:
-            pass
+        await wake.comes(min(wait_s, self.TURN_S))
         wake.clear()
 
     async def reset(self, context: SymbolContext) -> None:

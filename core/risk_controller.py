@@ -18,6 +18,7 @@ from core.posture import LOSS, Posture, Stance
 from core.posture_keeper import PostureKeeper
 from core.risk import breach_text, known_position, position_notional_quote
 from core.settings import RiskSettings
+from core.wake import Wake
 from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import AuthFailed, ExchangeError, OutcomeUnknown
@@ -75,8 +76,8 @@ class RiskController:
         self._on_difference = on_difference
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._forced: dict[str, str] = {}
-        self._wakes = {context.symbol: asyncio.Event() for context in contexts}
-        self._hurries = {context.symbol: asyncio.Event() for context in contexts}
+        self._wakes = {context.symbol: Wake() for context in contexts}
+        self._hurries = {context.symbol: Wake() for context in contexts}
         self._context_of = {context.symbol: context for context in contexts}
         self._confirmed_ns = {context.symbol: 0 for context in contexts}
         self._differing: dict[str, tuple[Decimal, int]] = {}
@@ -176,9 +177,9 @@ class RiskController:
             await self.check(context)
             self.checks[context.symbol] += 1
             spacing_s = min(self.SPACING_S, self._settings.check_interval_s)
-            if await _comes(hurry, spacing_s):
+            if await hurry.comes(spacing_s):
                 continue
-            await _comes(wake, self._settings.check_interval_s - spacing_s)
+            await wake.comes(self._settings.check_interval_s - spacing_s)
 
     def _own_posture(self, context: SymbolContext) -> Stance:
         """Return what a position that is being closed, or a halt, calls for, whatever the readings say."""
@@ -402,13 +403,3 @@ class RiskController:
         text = "%s: %s; trying again: %s"
         quietly(lambda: log.critical(text, context.symbol, what, result.trouble))
         self._publish(context, RiskKind.NOT_FLAT, self._notional(context), result.trouble)
-
-
-async def _comes(event: asyncio.Event, within_s: float) -> bool:
-    """Tell whether the event comes within so many seconds, having waited for it."""
-    try:
-        async with asyncio.timeout(within_s):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
