@@ -48,7 +48,7 @@ class KillSwitch:
 
     def file_is_there(self) -> bool:
         """Tell whether the file stands; a folder that cannot be looked into counts as one without it."""
-        return os.path.lexists(self._path)
+        return os.access(self._path, os.F_OK, follow_symlinks=False)  # unlike lstat raises nothing each time
 
     def remove_file(self) -> bool:
         """Have no file stand; return whether there was one. Raises OSError."""

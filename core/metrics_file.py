@@ -88,6 +88,8 @@ class MetricsFile:
         self._tidied = Path()
         self._since_tidied = 0
         self._file = AppendFile()
+        self._present = "", directory
+        """The day that was written to last, and its file."""
         self._shapes: dict[tuple[str, ...], tuple[str, str]] = {}
         self._tails: dict[int, tuple[Row, str]] = {}
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
@@ -103,7 +105,10 @@ class MetricsFile:
                 self._append_to(day, batch)
 
     def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
-        text, path = "".join(self.lines(rows)), self.path(day.replace("-", ""))
+        text = "".join(self.lines(rows))
+        if day != self._present[0]:
+            self._present = day, self.path(day.replace("-", ""))
+        path = self._present[1]
         if self._file.open(path):
             text = HEADER + text
         data = text.encode()

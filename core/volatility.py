@@ -4,7 +4,7 @@ What exactly is computed stands in docs/market-data.md.
 """
 
 from collections import deque
-from math import exp, expm1, fsum, log, sqrt
+from math import dist, exp, expm1, fsum, log, sqrt
 
 BPS = 10_000.0
 
@@ -42,7 +42,7 @@ class ReturnDeviation:
         if count < 2:
             return 0.0
         mean = fsum(returns) / count
-        return BPS * sqrt(fsum([(each - mean) ** 2 for each in returns]) / count)
+        return BPS * dist(tuple(returns), (mean,) * count) / sqrt(count)
 
 
 class EwmaVolatility:
