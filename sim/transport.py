@@ -163,12 +163,14 @@ class InMemoryHttp:
         request = Request(method, path, query, lower_case, "")
         up, down = self._link.lanes()
         self._link.send(up, partial(self._execute, request, reply, down))
+        timer = asyncio.get_running_loop().call_later(timeout_s, _settle, reply, TimeoutError())
         try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.sleep(0)  # like a socket, let others run even if the reply is there already
-                response: Response = await reply
+            await asyncio.sleep(0)  # like a socket, let others run even if the reply is there already
+            response: Response = await reply
         except TimeoutError as error:
             raise OutcomeUnknown(f"{what}: no reply within {timeout_s:g} s") from error
+        finally:
+            timer.cancel()
         return HttpResponse(response.status, dict(response.headers), response.body)
 
     def _execute(self, request: Request, reply: asyncio.Future[Response], down: Lane) -> None:
