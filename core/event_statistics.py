@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 
 @dataclass(slots=True)
 class Timing:
@@ -30,8 +32,7 @@ class Timing:
         return self.max_ns / 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriberStatistics:
+class SubscriberStatistics(Struct, frozen=True, kw_only=True):
     """What one subscriber has done: calls, how many of them failed, and how long they took.
 
     The last five are of a subscriber with a queue: how many facts wait and have waited at most, how many were left out
@@ -50,8 +51,7 @@ class SubscriberStatistics:
     max_wait_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindStatistics:
+class KindStatistics(Struct, frozen=True, kw_only=True):
     """How often facts of one kind were published, in all and a second."""
 
     count: int

@@ -162,8 +162,9 @@ class MarketDataWorker:
         if not book.is_sane:
             context.gate.close(GATE_KEY, "the book is crossed or empty")
             return
-        lowest, highest = self._sane_half_ticks.get(context.symbol, (0, book.mid_half_ticks))
-        if not lowest <= book.mid_half_ticks <= highest:
+        mid_half_ticks = book.mid_half_ticks
+        lowest, highest = self._sane_half_ticks.get(symbol, (0, mid_half_ticks))
+        if not lowest <= mid_half_ticks <= highest:
             context.gate.close(GATE_KEY, "the book is too far from the mark price to be true")
             return
         context.state.book = book
@@ -171,7 +172,6 @@ class MarketDataWorker:
         if self._bus.wants(BookEvent):
             self._bus.publish(BookEvent(symbol, book))
         if is_proof:
-            mid_half_ticks = book.mid_half_ticks
             self._prove(context, book.received_ns)
             context.prices.add(book.received_ns, mid_half_ticks)
             if known is None or known.mid_half_ticks != mid_half_ticks:

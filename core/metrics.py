@@ -257,9 +257,10 @@ def _row(
 
 def _text(value: Decimal | float) -> str:
     """Return a number as plain digits; a bool, which is an int, as 1 or 0."""
-    if type(value) is float:
+    kind = type(value)
+    if kind is float:
         return f"{value:.3f}"
-    if isinstance(value, Decimal):
+    if kind is Decimal:
         text = str(value)  # faster than the format, and the same unless it has an exponent
         return f"{value:f}" if "E" in text else text
     return str(int(value))

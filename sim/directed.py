@@ -61,7 +61,7 @@ class _Director:
         self._moving: list[_Moving] = []
         self._moved_ticks = 0
         self._droughts = [each for each in own if isinstance(each, Drought)]
-        self._halts = [each for each in own if isinstance(each, Halt)]
+        self._halts = sorted((each for each in own if isinstance(each, Halt)), key=lambda each: each.at_ms)
         self._shift_ticks = 0
         self._shown: BookTicker | None = None
         self._quote_missed = False
@@ -93,9 +93,9 @@ class _Director:
             event.symbol,
             event.update_id,
             event.bid_ticks + shift_ticks,
-            _smaller(event.bid_lots, factor),
+            event.bid_lots if factor == 1 else _smaller(event.bid_lots, factor),
             event.ask_ticks + shift_ticks,
-            _smaller(event.ask_lots, factor),
+            event.ask_lots if factor == 1 else _smaller(event.ask_lots, factor),
         )
         if before is None or was_ticks == shift_ticks:
             return (shown,)
@@ -162,9 +162,12 @@ class _Director:
         )
 
     def _is_halted(self, past_ms: int, *, prints: bool) -> bool:
-        return bool(self._halts) and any(
-            each.at_ms <= past_ms < each.end_ms and (prints or not each.prints_only) for each in self._halts
-        )
+        for each in self._halts:
+            if past_ms < each.at_ms:
+                return False  # the others begin later still
+            if past_ms < each.end_ms and (prints or not each.prints_only):
+                return True
+        return False
 
     def _is_dry(self, past_ms: int) -> bool:
         if not self._droughts:

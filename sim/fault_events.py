@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from sim.fault_rules import Subject
 
@@ -31,8 +32,7 @@ REORDER_WITHIN_MS = 1000
 """A payload that waits for a next one does so for this long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A payload as it goes out: after ``delay_ms``, or with ``behind_next`` after the next payload of its socket."""
 
     text: str

@@ -6,6 +6,8 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from msgspec import Struct
+
 
 class FaultError(Exception):
     """A fault cannot be used as it is written; the text is one sentence that names the place and the remedy."""
@@ -74,8 +76,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Struct, frozen=True, kw_only=True):
     """A request, a payload or a stream as targets see it."""
 
     symbol: str = ""

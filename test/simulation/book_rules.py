@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from core.live_order import LiveOrder
-from core.metrics import COLUMNS
+from core.metrics import COLUMNS, MAKER_FILL, TAKER_FILL
 from core.model import OrderStatus
 from test.simulation.facts import Facts
 
@@ -17,6 +17,7 @@ _RANK = {
     OrderStatus.PARTIALLY_FILLED: 2,
 }
 _ENDED = 3
+_FILLS = frozenset((MAKER_FILL, TAKER_FILL))
 _DOUBTFUL_S = 90.0
 
 
@@ -169,7 +170,7 @@ class BookRules:
                         self._facts.violated("INV-22", what)
                         return
                     numbers.add(value)
-                if row[sub_type_at].endswith("_fill") and "trade=" in row[details_at]:
+                if row[sub_type_at] in _FILLS and "trade=" in row[details_at]:
                     counted[row[details_at].split("trade=")[1].split()[0]] += 1
         self._check_trades(path, counted)
 
