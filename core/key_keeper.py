@@ -20,8 +20,8 @@ class KeyKeeper:
 
     A refusal by any request closes it at once; it opens when the exchange answers a signed question, ``PROBE_EVERY_S``
     after the last refusal. What already rests can be cancelled by nobody meanwhile: the exchange's dead-man switch does
-    it. The rights are asked for again every ``RIGHTS_EVERY_S``; ``wallet`` is the host that knows them, None where there
-    is none.
+    it. The rights are asked for again every ``RIGHTS_EVERY_S``; ``wallet`` is the host that knows them, None where
+    there is none.
     """
 
     name = "keys"
