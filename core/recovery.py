@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from math import ceil
 
 from core.account_watch import AccountWatch
 from core.cash_keeper import CashKeeper
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 POSITION_KEY = "position"
 FOREIGN_KEY = "foreign trade"
+LIMIT_KEY = "limit"
 LISTEN_KEY_GONE = -1125
 
 
@@ -58,6 +60,8 @@ class RecoveryManager:
     RULES_DEADLINE_S = 20.0
     CLOCK_EVERY_S = 300.0
     LISTEN_KEY_RETRY_S = 30.0
+    SHORT_LIMIT_S = 5
+    """A limit that is over sooner is not worth the places in the queue."""
     UNEXPLAINED_AGAIN_S = 5.0
     """How soon a trade is looked for that explains the position; ever more seldom, at least once a minute."""
     UNEXPLAINED_AT_MOST_S = 60.0
@@ -91,7 +95,7 @@ class RecoveryManager:
         self._look_again_s = self.UNEXPLAINED_AGAIN_S
         self._looking_again: asyncio.TimerHandle | None = None
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
-        self.steps = RecoverySteps(gate, clock, lambda: gateway.rest.limited_for_s)
+        self.steps = RecoverySteps(gate, clock)
         self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
         self.rules = RulesWatch(contexts, gateway, bus, clock, on_new_units)
         fills = FillBook(bus, clock, on_fill, self._foreign_trade)
@@ -258,9 +262,18 @@ class RecoveryManager:
         while True:
             await asyncio.sleep(self.TURN_S)
             self.steps.show()
+            self._judge_limit()
             for context in self._contexts:
                 if not self._foreign[context.symbol].is_going_on(self._clock.monotonic_ns()):
                     context.gate.open(FOREIGN_KEY)
+
+    def _judge_limit(self) -> None:
+        """Have no quote rest that could be neither amended nor cancelled for long, and say for how much longer."""
+        limited_s = ceil(self._gateway.rest.limited_for_s)
+        if limited_s <= 0:
+            self._gate.open(LIMIT_KEY)
+        elif limited_s > self.SHORT_LIMIT_S or LIMIT_KEY in self._gate.closed_by:
+            self._gate.close(LIMIT_KEY, f"the exchange takes no requests for another {limited_s} s")
 
     def _refused(self, code: int) -> None:
         if code in RULES_CODES:

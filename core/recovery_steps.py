@@ -1,9 +1,8 @@
 """The steps of a recovery: each has a deadline, and says what it is, and for how long, while it lasts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import ceil
 
 from core.gate import Gate
 from utils.clock import Clock
@@ -15,14 +14,12 @@ RECONCILE_KEY = "reconcile"
 class RecoverySteps:
     """Keeps the account's gate closed from ``close`` to ``open``, with the present step as the reason.
 
-    The reason reads "recovering: reading the position (3 s)"; ``show`` has the seconds be those of now. While
-    ``limited_for_s`` returns more than 0, it says besides that the exchange takes no requests.
+    The reason reads "recovering: reading the position (3 s)"; ``show`` has the seconds be those of now.
     """
 
-    def __init__(self, gate: Gate, clock: Clock, limited_for_s: Callable[[], float]) -> None:
+    def __init__(self, gate: Gate, clock: Clock) -> None:
         self._gate = gate
         self._clock = clock
-        self._limited_for_s = limited_for_s
         self._is_closed = False
         self._what = ""
         self._since_ns = 0
@@ -43,10 +40,8 @@ class RecoverySteps:
         if not self._is_closed:
             return
         elapsed_s = (self._clock.monotonic_ns() - self._since_ns) // 1_000_000_000
-        text = f"recovering: {self._what}" + (f" ({elapsed_s} s)" if elapsed_s else "")
-        if (limited_s := ceil(self._limited_for_s())) > 0:
-            text += f", but the exchange takes no requests for another {limited_s} s"
-        self._gate.close(RECONCILE_KEY, text)
+        text = f"recovering: {self._what}"
+        self._gate.close(RECONCILE_KEY, f"{text} ({elapsed_s} s)" if elapsed_s else text)
 
     def _become(self, what: str) -> None:
         if what != self._what:

@@ -83,7 +83,7 @@ def test_limit_that_holds_a_recovery_up_is_a_part_of_the_reason_and_said_once(
         await world.until_quoting()
         world.strike("used-weight", weight=2400)
         world.strike("close-sockets")
-        await until_reason(world, "but the exchange takes no requests for another ", 20)
+        await until_reason(world, "the exchange takes no requests for another ", 20)
         await world.until(lambda: not world.ours(), 25, "the dead-man switch")
         await world.until_quoting(75)
         assert await world.end() is ExitCode.STOPPED
