@@ -61,6 +61,7 @@ class Operator:
         self.resumes = 0
         self.restarts = 0
         self.on_exit: Callable[[ExitCode], None] = lambda _code: None
+        self.on_start: Callable[[], None] = lambda: None
         self.frozen: Callable[[int], None] = lambda _now_ns: None
         self.latch = HaltLatch(world.folder / "state", "paper-test", world.symbol)
 
@@ -68,6 +69,7 @@ class Operator:
         """Have a daemon run."""
         self.is_back.set()
         self.gone_s = None
+        self.on_start()
         self._world.start(watch=self._on_engine, **self._config)
 
     async def stop(self) -> ExitCode | None:

@@ -41,7 +41,6 @@ class Oracle:
     def new_engine(self, engine: Engine) -> None:
         """Follow a daemon that has just been started."""
         self.requests.follow(engine.contexts[0].gate)
-        self.requests.restarted()
         self.books.restarted()
         self.proofs.follow(engine)
         self.claims.follow(engine)

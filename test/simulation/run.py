@@ -105,6 +105,7 @@ class Run:
         self._oracle = Oracle(facts)
         self._liveness = Liveness(facts, lambda: self._oracle.requests.silent_until_s)
         self._operator.on_exit = self._oracle.lifelines.ended
+        self._operator.on_start = self._oracle.requests.restarted
         self._operator.frozen = self._oracle.lifelines.frozen
         world.exchange.attend(self._oracle)
 
