@@ -20,6 +20,7 @@ from core.lanes import Lanes
 from core.live_order import LiveOrder
 from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Quote, Side, SymbolRules
 from core.rate_budget import RateBudget
+from core.request_costs import SHORTEST_DEPTH
 from utils.clock import Clock
 from utils.errors import OutcomeUnknown, Refused
 from utils.http import (
@@ -38,8 +39,6 @@ UNKNOWN_ORDER = -2011
 MAX_CANCEL_BATCH = 10
 MAX_ORDER_BATCH = 5
 """Orders that one request may place or amend."""
-SHORTEST_DEPTH = 5
-"""Levels a side; source: binance-futures order book, the limits that are allowed."""
 TRADES_PAGE = 1000
 INCOME_PAGES = 20
 ORDERS_PAGE = 1000

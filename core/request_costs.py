@@ -12,6 +12,8 @@ Params = Mapping[str, str | int]
 ONE_ORDER = Cost(weight=0, orders_10s=1, orders_1m=1)
 ORDER_BATCH = Cost(weight=5, orders_10s=5, orders_1m=1)
 LIGHT, MIDDLE = Cost(1), Cost(5)
+SHORTEST_DEPTH = 5
+"""Levels a side; source: binance-futures order book, the limits that are allowed."""
 
 _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("POST", "/fapi/v1/order"): (Lane.PLACE, ONE_ORDER),
@@ -31,9 +33,11 @@ _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("GET", "/fapi/v3/positionRisk"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v3/account"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/userTrades"): (Lane.VERIFY, MIDDLE),
-    ("GET", "/fapi/v1/accountConfig"): (Lane.QUERY, MIDDLE),
+    ("GET", "/fapi/v1/ticker/bookTicker"): (Lane.QUERY, Cost(2)),
+    ("GET", "/fapi/v1/accountConfig"): (Lane.VERIFY, MIDDLE),
+    ("GET", "/fapi/v1/exchangeInfo"): (Lane.VERIFY, LIGHT),
     ("GET", "/fapi/v3/balance"): (Lane.QUERY, MIDDLE),
-    ("GET", "/fapi/v1/symbolConfig"): (Lane.QUERY, MIDDLE),
+    ("GET", "/fapi/v1/symbolConfig"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/income"): (Lane.QUERY, Cost(30)),
     ("GET", "/fapi/v1/commissionRate"): (Lane.QUERY, Cost(20)),
 }
@@ -49,7 +53,10 @@ def lane_and_cost(method: str, path: str, params: Params) -> tuple[Lane, Cost]:
     if path == "/fapi/v1/openOrders" and "symbol" not in params:
         return lane, _ALL_OPEN_ORDERS
     if path == "/fapi/v1/depth":
-        return lane, Cost(_depth_weight(int(params.get("limit", 500))))
+        limit = int(
+            params.get("limit", 500)
+        )  # the shortest one proves the book, all others make a copy of it
+        return Lane.VERIFY if limit == SHORTEST_DEPTH else lane, Cost(_depth_weight(limit))
     return lane, cost
 
 
