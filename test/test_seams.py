@@ -65,6 +65,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "core/engine.py": "holds, cancels and gathers its workers, and the end races a second request to stop",
         "core/risk_controller.py": "holds the flattening beside the record of a breach, and cancels it with itself",
         "core/halt_keeper.py": "holds the one write of a halt that is under way: nobody waits for a disk for long",
+        "core/flatten_command.py": "holds the look-out for other instances, cancels and gathers it at the end",
         "core/status_socket.py": "holds its server, and cancels and gathers it at the end",
         "core/day_keeper.py": "holds the one write of a day that is under way, and finishes it at the end",
         "core/amend_queue.py": "holds amendments under way: an answer is noted whoever has stopped to wait",
