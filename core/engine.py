@@ -148,8 +148,7 @@ async def _run_with(
     preparing = prepare_to_close(start) if closes else _prepare(start)
     prepared = await unless_stopped(stop, preparing)
     if prepared is None:
-        log.info("stopped before the start was complete; no order was sent")
-        return ExitCode.FAULT if closes else ExitCode.STOPPED
+        return _stopped_early(closes)
     while True:
         boot = next_boot(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
@@ -174,6 +173,15 @@ async def _run_with(
         after_crash = False
         for symbol in settings.symbols:
             wiring.state.of(symbol).begin_anew()
+
+
+def _stopped_early(closes: Sequence[Halt]) -> ExitCode:
+    """Say how a start has ended that was not complete; return what that means."""
+    log.info("stopped before the start was complete; no order was sent")
+    if not closes:
+        return ExitCode.STOPPED
+    log.critical("NOT FLAT: what an earlier run had to close is not verified to be closed")
+    return ExitCode.FAULT
 
 
 def latches_of(settings: Settings, account: str) -> dict[str, HaltLatch]:
@@ -580,7 +588,7 @@ class Engine:
             self.begins_anew = True
             log.warning("ending this run to begin another one")
             return ExitCode.STOPPED
-        if self._is_finishing_close and not self._stop.is_wanted:
+        if self._is_finishing_close and not (self._stop.is_wanted or self.risk.is_closing):
             log.error(
                 "what the last run had to close is closed; the halt stands until `python main.py resume`"
             )

@@ -52,22 +52,28 @@ class HaltKeeper:
     async def engage(self, symbol: str, reason: str, *, is_closing: bool) -> None:
         """Have a halt stand; return when it does on disk, or when that has taken too long."""
         self._wanted[symbol] = Halt(symbol, reason, self._clock.time_ms(), is_closing)
-        await self.keep(symbol)
+        await self._kept(symbol)
 
     async def finish(self, symbol: str) -> None:
         """Have the latch say that what was to be closed is closed; return like ``engage``."""
         if symbol in self._wanted:
             self._wanted[symbol] = replace(self._wanted[symbol], is_closing=False)
-            await self.keep(symbol)
+            await self._kept(symbol)
 
-    async def keep(self, symbol: str) -> None:
-        """Have the disk hold what stands in memory, if it does not yet."""
-        if self._wanted.get(symbol) == self._written.get(symbol):
-            return
+    def keep(self, symbol: str) -> None:
+        """Have what stands in memory on its way to the disk, if it is not there yet."""
         writing = self._writing.get(symbol)
-        if writing is None or writing.done():
-            writing = asyncio.ensure_future(self._write(symbol))
-            self._writing[symbol] = writing
+        if writing is not None and not writing.done():
+            return
+        if self._wanted.get(symbol) != self._written.get(symbol):
+            self._writing[symbol] = asyncio.ensure_future(self._write(symbol))
+
+    async def _kept(self, symbol: str) -> None:
+        """Have it on disk, or give up waiting."""
+        self.keep(symbol)
+        writing = self._writing.get(symbol)
+        if writing is None:
+            return
         await asyncio.wait({writing}, timeout=self.DISK_PATIENCE_S)
         if not writing.done():
             self._complain(symbol, "the disk does not answer")

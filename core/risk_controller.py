@@ -143,6 +143,8 @@ class RiskController:
         self._halted[halt.symbol] = halt.reason
         self._not_closed_before_ns[halt.symbol] = settled_ns
         self._halts.take_up(halt)
+        text = f"an earlier run has not finished its close: {halt.reason}"
+        self._publish(context, RiskKind.BREACH, self._notional(context), text)
         self._show(context)
 
     async def closed(self) -> None:
@@ -225,7 +227,7 @@ class RiskController:
         await self._look_for_resume(context)
         if context.symbol in self._held and not self._halts.stands(context.symbol):
             await self._halts.engage(context.symbol, self._held[context.symbol], is_closing=False)
-        await self._halts.keep(context.symbol)
+        self._halts.keep(context.symbol)
         if context.symbol in self._must_flatten:
             self._forced.pop(context.symbol, None)  # it would call for nothing else
             context.state.last_risk_check = self._clock.time_ms() / 1000

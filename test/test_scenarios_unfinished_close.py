@@ -221,6 +221,27 @@ def test_wrong_keys_at_the_start_do_not_end_the_trying(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_clock_that_goes_wrong_during_a_close_is_measured_again(tmp_path: Path) -> None:
+    """The start has measured it, and then the exchange's leaps by 20 s: the close goes on a moment later."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        latch_of(world).engage("position over the limit", 5, is_closing=True)
+
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            return NO if sent.is_close() and world.now_s < 5 else None
+
+        world.tamper = refuse
+        restarted = world.start(**CALM)
+        await asyncio.sleep(3)
+        world.strike("clock-skew", offset_ms=20_000, for_s=300)
+        async with asyncio.timeout(20):
+            assert await restarted is ExitCode.HALTED
+        assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
 def test_dust_ends_a_close_that_was_taken_up(tmp_path: Path) -> None:
     """What no order can close keeps no start going for ever."""
 
