@@ -248,6 +248,13 @@ DAEMON: Mapping[str, Draw] = {
 }
 """Kinds of our own: the network, the process, its host, other people, and the market's own shocks."""
 
+AIMED: Mapping[str, Draw] = {
+    "killed-close": _and(
+        _sided, quantity=("0.04", "0.06"), after_s=(0.0, 0.0, 0.004, 0.02, 0.3), for_s=(0.0, 2.0, 20.0)
+    ),
+}
+"""What chance would hardly ever bring about: a limit is broken, and the daemon killed in the middle of the close."""
+
 MARKET = frozenset({"jump", "flash_crash", "drought", "quiet-market"})
 """Kinds that are part of the market from the beginning of a run."""
 

@@ -1,16 +1,20 @@
 """What must hold when the daemon dies, stops, halts or breaks a limit: quotes go, and stay gone."""
 
 import os
+from urllib.parse import parse_qs
 
+from core.client_ids import boot_of
 from core.engine import ExitCode
 from sim.messages import Request, Response
 from sim.orders import Order
+from test.daemon import Sent
 from test.simulation.facts import DEAD_MAN_S, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, Facts
 
 _UNPROTECTED_S = 6.0
 _LATE_REQUESTS = ("delay-request", "straggle", "stall", "latency", "half-open")
 _UNFELT = ("disk-full", "disk-broken", "second-daemon", "wrong-host")
 _HALT_IN_FLIGHT_S = 6.0
+_CLOSED_WITHIN_S, _CLOSED_WITHIN_STORM_S = 60.0, 240.0
 
 
 class LifelineRules:
@@ -22,11 +26,21 @@ class LifelineRules:
         self._latched_s: float | None = None
         self._breach_s: float | None = None
         self._frozen_ns = 0
+        self._closing_s: float | None = None
+        self._closing_boot: int | None = None
 
     def order_changed(self, order: Order, execution: str) -> None:
-        """Look at an order of ours that has just been accepted."""
+        """Look at an order of ours that has just been accepted, or filled."""
         if execution == "NEW" and not order.reduce_only:
             self.inv_18_halt_stands(order)
+            self.inv_17_close_is_finished_before_a_quote(order)
+        self._note_flat()
+
+    def sending(self, sent: Sent) -> None:
+        """Look at a request that leaves the daemon: one that closes begins a close, whatever becomes of it."""
+        if sent.is_close() and self._closing_s is None:
+            [client_id] = parse_qs(sent.query)["newClientOrderId"]
+            self._closing_s, self._closing_boot = self._facts.now_s, boot_of(client_id)
 
     def answered(self, request: Request, response: Response) -> None:
         """Look at a dead-man switch that was just set."""
@@ -38,6 +52,8 @@ class LifelineRules:
         self.inv_14_quotes_are_protected()
         self.inv_15_quotes_go_when_nobody_is_there()
         self.inv_17_breach_takes_quotes_out()
+        self._note_flat()
+        self.inv_17_close_is_finished_by_somebody()
         latched = os.access(self._facts.operator.latch.path, os.F_OK)  # no exception twice a second
         if not latched:
             self._latched_s = None
@@ -133,6 +149,46 @@ class LifelineRules:
             )
         if for_s > (20.0 if calm else 240.0):
             facts.violated("INV-17", f"a position worth {value:.0f} stands for {for_s:.0f} s")
+
+    def _note_flat(self) -> None:
+        """Have a close be finished once nothing is held that an order could close."""
+        if self._closing_s is None:
+            return
+        instrument = self._facts.instrument
+        lots = abs(self._facts.world.exchange._venue.account.positions[instrument.symbol].lots)
+        if instrument.rules.quantity(lots) * instrument.mark.mark < instrument.rules.min_notional:
+            self._closing_s = None
+
+    def inv_17_close_is_finished_before_a_quote(self, order: Order) -> None:
+        """INV-17: whoever began a close, and whoever was killed in it, nobody quotes before the position was flat.
+
+        A quote of the same run may have been on its way when it began. Where readings lied, the position was flat for
+        all anybody could know.
+        """
+        since_s = self._closing_s
+        if since_s is None:
+            return
+        is_same_run = boot_of(order.client_order_id) == self._closing_boot
+        if is_same_run and self._facts.now_s - since_s < _HALT_IN_FLIGHT_S:
+            return
+        if not self._facts.struck(60.0, *LYING_READS):
+            self._facts.violated(
+                "INV-17",
+                f"{order.client_order_id} was placed, and a close of {since_s:.1f} s is not finished",
+            )
+
+    def inv_17_close_is_finished_by_somebody(self) -> None:
+        """INV-17: a close that has begun ends flat, or in dust, in 60 s, through kills and stops and restarts.
+
+        While faults strike, and 15 s after, the bound is 240 s.
+        """
+        facts = self._facts
+        if self._closing_s is None:
+            return
+        calm = facts.now_s - facts.nemesis.last_s > 15
+        for_s = facts.now_s - max(self._closing_s, facts.nemesis.last_s + 15 if calm else 0)
+        if for_s > (_CLOSED_WITHIN_S if calm else _CLOSED_WITHIN_STORM_S):
+            facts.violated("INV-17", f"a close that began at {self._closing_s:.1f} s has not ended")
 
     def inv_18_halt_stands(self, order: Order) -> None:
         """INV-18: no quote comes to rest while a halt stands on disk; one may have been on its way for recvWindow."""

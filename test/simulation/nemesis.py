@@ -13,7 +13,7 @@ from sim.fault_file import parse_fault
 from sim.orders import Side
 from sim.virtual_time import VirtualTimeLoop
 from test.daemon import KEY, Sent, World
-from test.simulation.kinds import DAEMON, MARKET
+from test.simulation.kinds import AIMED, DAEMON, MARKET
 from test.simulation.operating import Operator
 from test.simulation.plan import Plan, TimedFault
 from utils.errors import ExchangeError
@@ -23,6 +23,8 @@ _NS = 1_000_000_000
 LEVERAGE = 5
 NOTICED_AFTER_S = 15.0
 """A person puts the account's settings back so long after somebody has changed them."""
+CLOSES_WITHIN_S = 20.0
+"""A daemon that was to be killed in a close, and has begun none for so long, is left alone."""
 _PHASES = ("fall_s", "stay_s", "recover_s")
 
 
@@ -53,6 +55,8 @@ class Nemesis:
         self._due_s = {"market": 0.0, "account": 0.0}
         self._stragglers: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+        """Set when the daemon sends an order that closes."""
         self.fired: Counter[str] = Counter()
         self.last_s = 0.0
         """When the last fault struck, or one that lasts was last in force."""
@@ -64,6 +68,7 @@ class Nemesis:
             "cut": self._cut,
             "half-open": self._half_open,
             "vanish": self._vanish,
+            "killed-close": self._kill_in_close,
             "stop": self._stop,
             "stall": self._stall,
             "clock-step": self._step_clock,
@@ -102,7 +107,7 @@ class Nemesis:
         if fault.kind in MARKET:
             self.fired[fault.kind] += 1
             return
-        if fault.kind not in DAEMON:
+        if fault.kind not in DAEMON and fault.kind not in AIMED:
             values = {name: _text(value) for name, value in fault.values.items()}
             rule = parse_fault({"fault": fault.kind, **values}, f"fault at {fault.at_s} s")
             self._world.exchange.inject(rule, self._world.clock.time_ms())
@@ -157,6 +162,8 @@ class Nemesis:
 
     async def _tamper(self, sent: Sent) -> HttpResponse | None:
         self._sending(sent)
+        if sent.is_close():
+            self._closing.set()
         reply = await self._carried(sent)
         self._replied(sent, reply)
         return reply
@@ -226,6 +233,28 @@ class Nemesis:
         self._operator.gone_s = self._world.now_s
         await asyncio.sleep(fault.for_s)
         self._operator.start()
+
+    async def _kill_in_close(self, fault: TimedFault) -> None:
+        """Break the limit, and kill the daemon a moment after its first closing order has left.
+
+        What is still held then is halved by a person: it is within the limit, and not closed.
+        """
+        self._closing.clear()
+        self._do_at_exchange("foreign-fill", side=fault.values["side"], quantity=fault.values["quantity"])
+        try:
+            async with asyncio.timeout(CLOSES_WITHIN_S):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(fault.values["after_s"])
+        self.fired["vanish"] += 1
+        self.last_s = max(self.last_s, self._world.now_s + fault.for_s)
+        killing = asyncio.ensure_future(self._vanish(fault))
+        await asyncio.sleep(0)
+        if held := abs(self._world.position()):
+            side = "SELL" if self._world.position() > 0 else "BUY"
+            self._do_at_exchange("foreign-fill", side=side, quantity=f"{(held / 2).quantize(held):f}")
+        await killing
 
     async def _stop(self, fault: TimedFault) -> None:
         if not self._operator.is_back.is_set():

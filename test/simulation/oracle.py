@@ -67,6 +67,7 @@ class Oracle:
         """Look at a request that leaves the daemon."""
         self.trace.sent(sent, self._facts.now_s)
         self.requests.sending(sent)
+        self.lifelines.sending(sent)
         self.proofs.sending(sent)
         self.claims.sending(sent)
 

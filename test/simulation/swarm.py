@@ -7,7 +7,7 @@ kinds drives each of them deeper than one that has all. Faults come in bursts, w
 import random
 from collections.abc import Sequence
 
-from test.simulation.kinds import ALL, RARE
+from test.simulation.kinds import AIMED, ALL, RARE
 from test.simulation.plan import ROUND_S, STORM_S, Plan, TimedFault
 
 SHARE = 0.25
@@ -34,6 +34,8 @@ def draw_plan(
     faults = [
         fault for number in range(rounds) for fault in _storm(rng, number * ROUND_S, each, enabled, weights)
     ]
+    if kinds is None:
+        faults += _aimed(random.Random(f"aimed/{seed}"), rounds)
     return Plan(
         seed=seed,
         faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
@@ -57,6 +59,18 @@ def _midnight_s(seed: int, faults: Sequence[TimedFault]) -> float:
     return round(fault.at_s + rng.uniform(0.0, 1.0) * max(1.0, fault.for_s), 1)
 
 
+def _aimed(rng: random.Random, rounds: int) -> list[TimedFault]:
+    """Return the aimed faults of a quarter of the seeds, one a round; drawn apart, so that all else stays the same."""
+    if rng.random() >= SHARE:
+        return []
+    faults = []
+    for number in range(rounds):
+        kind = rng.choice(list(AIMED))
+        at_s = number * ROUND_S + rng.uniform(20.0, STORM_S - 60.0)
+        faults.append(TimedFault(round(at_s, 2), kind, AIMED[kind](rng)))
+    return faults
+
+
 def draw_kinds(rng: random.Random) -> list[str]:
     """Return the kinds that are enabled: each with a chance of a quarter, and no fewer than three."""
     enabled = [kind for kind in ALL if rng.random() < SHARE]
@@ -76,7 +90,7 @@ def _storm(
         at_s = min(
             max(rng.choice(bursts) + rng.expovariate(1 / 8.0), 12.0 if not begin_s else 0.0), STORM_S - 1
         )
-        values = ALL[kind](rng)
+        values = {**ALL, **AIMED}[kind](rng)
         if "for_s" in values:
             values["for_s"] = round(max(0.001, min(values["for_s"], STORM_S - at_s)), 3)
         faults.append(TimedFault(round(begin_s + at_s, 2), kind, values))
