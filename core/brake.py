@@ -62,7 +62,7 @@ class RefusalBrake:
     def accepted(self, slot: tuple[Side, int]) -> None:
         """Note that the exchange took an order in this slot."""
         was = self._by_slot.pop(slot, None)
-        if was is None or was.count < STRIKES:
+        if was is None or (was.count < STRIKES and was.code not in _ACCOUNT_WIDE):
             return
         over = _ACCOUNT_WIDE if was.code in _ACCOUNT_WIDE else {was.code}
         self._by_slot = {other: each for other, each in self._by_slot.items() if each.code not in over}

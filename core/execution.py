@@ -73,6 +73,7 @@ class ExecutionEngine:
         self.is_strangers: Callable[[OrderReport], bool] = lambda _report: False
         """Tells whether an order with our prefix was placed by somebody else who lives; whoever knows puts it here."""
         self._complained: dict[str, str] = {}
+        self._unheard_cancels: set[str] = set()
         self.on_refusal: Callable[[int], None] = _nobody
         """Called with the code of each refusal of a new order: it may say that rules or account have changed."""
         self.amend_queue = amend_queue or AmendQueue(gateway.amend, clock)
@@ -200,8 +201,11 @@ class ExecutionEngine:
         try:
             results = await self._gateway.cancel(context.rules, orders)
         except (NotSent, OutcomeUnknown) as error:
-            log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
+            if context.symbol not in self._unheard_cancels:  # once for as long as it goes on
+                self._unheard_cancels.add(context.symbol)
+                log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
             return
+        self._unheard_cancels.discard(context.symbol)
         unclear = []
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):

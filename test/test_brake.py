@@ -76,7 +76,8 @@ def test_end_of_a_refusal_of_the_whole_account_releases_all_that_such_refusals_h
     for slot, code in ((SLOT, -4400), ((Side.SELL, 1), -4105), ((Side.SELL, 2), -4131)):
         for _ in range(STRIKES):
             brake.refused(slot, code, 0)
-    brake.accepted(SLOT)
+    brake.refused((Side.BUY, 2), -4400, 0)
+    brake.accepted((Side.BUY, 2))
     assert brake.allows((Side.SELL, 1), 1)
     assert not brake.allows((Side.SELL, 2), 1)
 
