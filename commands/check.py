@@ -2,17 +2,16 @@
 
 import argparse
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from commands.halts import halts_text
 from commands.printing import show
-from commands.signals import signals_go_to
-from commands.wiring import wired
-from core.engine import ExitCode, unless_stopped
+from commands.wiring import until_stopped
+from core.engine import ExitCode, Wiring
 from core.gateway import Gateway
 from core.preflight import Preflight, preflight
 from core.settings import Settings
-from core.shutdown import StopRequest
-from core.state import SharedState
 from utils.config_loader import Config
 from utils.errors import ExchangeError, StartRefused
 
@@ -39,18 +38,19 @@ def check(settings: Settings, config: Config, parsed: argparse.Namespace) -> int
 
 
 async def _ask(settings: Settings, config: Config, parsed: argparse.Namespace) -> Preflight | None:
-    stop = StopRequest()
-    with signals_go_to(stop.ask):
-        async with wired(settings, config, SharedState(), live_confirmed=parsed.live) as wiring:
-            checks = preflight(
-                settings,
-                Gateway(wiring.rest, wiring.clock),
-                wiring.wallet,
-                has_keys=wiring.has_keys,
-                confirmed=parsed.live,
-                machine=wiring.machine,
-            )
-            return await unless_stopped(stop, checks)
+    """Return what was found, None if it was broken off by a signal."""
+
+    def ask(wiring: Wiring) -> Coroutine[Any, Any, Preflight]:
+        return preflight(
+            settings,
+            Gateway(wiring.rest, wiring.clock),
+            wiring.wallet,
+            has_keys=wiring.has_keys,
+            confirmed=parsed.live,
+            machine=wiring.machine,
+        )
+
+    return await until_stopped(settings, config, ask, live_confirmed=parsed.live)
 
 
 def _print_checks(found: Preflight) -> None:

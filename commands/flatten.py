@@ -5,13 +5,10 @@ import asyncio
 import sys
 
 from commands.printing import show
-from commands.signals import signals_go_to
-from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
-from core.engine import ExitCode, unless_stopped
+from commands.wiring import EMBEDDED_ACCOUNT, account_of, until_stopped
+from core.engine import ExitCode
 from core.flatten_command import FlattenCommand, Report
 from core.settings import Settings
-from core.shutdown import StopRequest
-from core.state import SharedState
 from utils.config_loader import Config
 from utils.errors import ExchangeError, StartRefused
 from utils.venue import Environment
@@ -60,7 +57,6 @@ def _is_meant(settings: Settings) -> bool:
 
 async def _flattened(settings: Settings, config: Config, parsed: argparse.Namespace) -> list[Report] | None:
     """Return what was done about each symbol, None if it was broken off by a signal."""
-    stop = StopRequest()
-    with signals_go_to(stop.ask):
-        async with wired(settings, config, SharedState(), live_confirmed=parsed.live) as wiring:
-            return await unless_stopped(stop, FlattenCommand(settings, wiring).run())
+    return await until_stopped(
+        settings, config, lambda wiring: FlattenCommand(settings, wiring).run(), live_confirmed=parsed.live
+    )

@@ -1,14 +1,17 @@
 """How a command is connected to the exchange of its environment, and the name of the account there."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from fractions import Fraction
+from typing import Any, TypeVar
 
+from commands.signals import signals_go_to
 from core.day_file import DayFile
-from core.engine import Wiring
+from core.engine import Wiring, unless_stopped
 from core.halt import HaltLatch
 from core.settings import Settings
+from core.shutdown import StopRequest
 from core.state import SharedState
 from utils.background import in_daemon_thread
 from utils.clock import ServerClock, SystemClock
@@ -19,9 +22,25 @@ from utils.machine import THIS_MACHINE
 from utils.venue import LIVE, TESTNET, Environment, Venue, paper_venue
 from utils.ws import SocketTransport
 
+T = TypeVar("T")
+
 PAPER_KEY = "paper-key"
 PAPER_SECRET = "paper-secret"  # noqa: S105 - opens nothing but the simulated exchange
 EMBEDDED_ACCOUNT = "paper-embedded"
+
+
+async def until_stopped(
+    settings: Settings,
+    config: Config,
+    work: Callable[[Wiring], Coroutine[Any, Any, T]],
+    *,
+    live_confirmed: bool,
+) -> T | None:
+    """Return what ``work`` makes of an exchange, None if a signal has broken it off."""
+    stop = StopRequest()
+    with signals_go_to(stop.ask):
+        async with wired(settings, config, SharedState(), live_confirmed=live_confirmed) as wiring:
+            return await unless_stopped(stop, work(wiring))
 
 
 @asynccontextmanager

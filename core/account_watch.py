@@ -13,9 +13,9 @@ from core.context import SymbolContext
 from core.events import EventBus, RiskEvent, RiskKind
 from core.gate import Gate
 from core.gateway import Gateway
+from core.rereading import read_again
 from core.risk import position_notional_quote
 from utils.clock import Clock
-from utils.errors import ExchangeError
 
 log = logging.getLogger(__name__)
 
@@ -64,19 +64,13 @@ class AccountWatch:
 
     async def run(self) -> None:
         """Read the account now and then until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(self.AGAIN_S):
-                    await self._due.wait()
-            except TimeoutError:
-                if not self._problem and self._clock.monotonic_ns() - self._read_ns < self.EVERY_S * 1e9:
-                    continue
-            try:
-                await self.check()
-            except ExchangeError as error:
-                log.warning("the account's configuration could not be read: %s", error)
-                await asyncio.sleep(self.AGAIN_S)
-                self._due.set()
+        await read_again(
+            "the account's configuration", self.check, self._due, self.AGAIN_S, is_due=self._is_due
+        )
+
+    def _is_due(self) -> bool:
+        """Tell whether something was wrong with it, or the interval has passed."""
+        return bool(self._problem) or self._clock.monotonic_ns() - self._read_ns >= self.EVERY_S * 1e9
 
     async def check(self) -> bool:
         """Read the account; return whether it is as it has to be. Raises ExchangeError if it cannot be read."""

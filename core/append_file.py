@@ -4,6 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from core.file_locks import is_locked
+
 
 class AppendFile:
     """One file at a time, opened when it is first written to.
@@ -51,19 +53,7 @@ class AppendFile:
 
 def is_being_written(path: Path) -> bool:
     """Tell whether a process that lives has this file open to write to it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
+    return is_locked(path, shared=True)
 
 
 def _mark_open(descriptor: int) -> None:

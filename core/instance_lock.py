@@ -6,24 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from core.file_locks import is_locked
 from utils.errors import StartRefused
 
 
 def is_held(directory: Path, account: str, symbol: str) -> bool:
     """Tell whether a daemon on this machine trades this symbol on this account now."""
-    try:
-        descriptor = os.open(directory / f"lock-{account}-{symbol}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
+    return is_locked(directory / f"lock-{account}-{symbol}", shared=False)
 
 
 class InstanceLock:

@@ -12,9 +12,9 @@ from core.context import SymbolContext
 from core.events import EventBus, RiskEvent, RiskKind
 from core.gateway import Gateway
 from core.model import SymbolRules
+from core.rereading import read_again
 from core.rules_change import TRADING, RulesStep, differences, rules_step
 from utils.clock import Clock
-from utils.errors import ExchangeError
 
 log = logging.getLogger(__name__)
 
@@ -65,20 +65,14 @@ class RulesWatch:
 
     async def run(self) -> None:
         """Read the rules now and then until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(self.AGAIN_S):
-                    await self._due.wait()
-                await asyncio.sleep(max(self.SPACING_S - self._age_s(), 0.0))
-            except TimeoutError:
-                if not self._untraded and self._age_s() < self._interval_s():
-                    continue
-            try:
-                await self.check()
-            except ExchangeError as error:
-                log.warning("the exchange's rules could not be read: %s", error)
-                await asyncio.sleep(self.AGAIN_S)
-                self._due.set()
+        await read_again(
+            "the exchange's rules",
+            self.check,
+            self._due,
+            self.AGAIN_S,
+            is_due=lambda: bool(self._untraded) or self._age_s() >= self._interval_s(),
+            spacing_s=lambda: self.SPACING_S - self._age_s(),
+        )
 
     def _age_s(self) -> float:
         return (self._clock.monotonic_ns() - self._read_ns) / 1e9
