@@ -637,6 +637,7 @@ class Engine:
     async def _closed_in_time(self) -> bool:
         """Give a close that is under way a bounded time, which a second request to stop ends; tell if it sufficed."""
         if not self.risk.is_closing:
+            await self.risk.closed()  # its record may be on its way to the disk
             return True
         log.warning("stopping in the middle of a close: %.0f s more for it", self.CLOSE_PATIENCE_S)
         closing = asyncio.ensure_future(self.risk.closed())

@@ -21,6 +21,7 @@ class HaltKeeper:
 
     DISK_PATIENCE_S = 2.0
     """For so long somebody waits for a record."""
+    LAST_PATIENCE_S = 0.5
 
     def __init__(self, latches: Mapping[str, HaltLatch], clock: Clock, run_blocking: RunBlocking) -> None:
         self._latches = latches
@@ -67,6 +68,12 @@ class HaltKeeper:
             return
         if self._wanted.get(symbol) != self._written.get(symbol):
             self._writing[symbol] = asyncio.ensure_future(self._write(symbol))
+
+    async def settled(self) -> None:
+        """Wait, not for long, until nothing is on its way to the disk any more."""
+        writing = [each for each in self._writing.values() if not each.done()]
+        if writing:
+            await asyncio.wait(writing, timeout=self.LAST_PATIENCE_S)
 
     async def _kept(self, symbol: str) -> None:
         """Have it on disk, or give up waiting."""

@@ -148,11 +148,15 @@ class RiskController:
         self._show(context)
 
     async def closed(self) -> None:
-        """Wait until nothing has to be closed any more; close it here if nobody runs the checks."""
+        """Wait until nothing has to be closed any more, and the disk knows it, or hangs.
+
+        Close it here if nobody runs the checks.
+        """
         while self._must_flatten:
             if not self._is_running:
                 await asyncio.gather(*(self._flatten(self._context_of[each]) for each in self._must_flatten))
             await asyncio.sleep(self.LOOK_EVERY_S)
+        await self._halts.settled()
 
     async def run(self) -> None:
         """Check every position until cancelled; the gates are closed whenever this does not run."""
@@ -381,16 +385,16 @@ class RiskController:
             return context.symbol not in self._must_flatten
 
     async def _flat(self, context: SymbolContext, result: Flattened) -> None:
-        """Say that it is closed; whoever waits for that hears of it when the disk knows it, too, or hangs."""
+        """Say that it is closed, and have the disk know it."""
         self._alarmed_ns.pop(context.symbol, None)
         if result.dust:
             quietly(lambda: log.warning("%s: %s", context.symbol, result.dust))
         text = "%s: the position is closed; quoting is paused until `python main.py resume`"
         quietly(lambda: log.warning(text, context.symbol))
         self._publish(context, RiskKind.FLAT, Decimal(0), result.dust)
-        await self._halts.finish(context.symbol)
         self._must_flatten.discard(context.symbol)
         self._show(context)
+        await self._halts.finish(context.symbol)
 
     def _alarm(self, context: SymbolContext, result: Flattened) -> None:
         """Say aloud that it could not be closed, now and then for as long as that is so."""
