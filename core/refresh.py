@@ -170,6 +170,8 @@ class Refresher:
     def _learn(self, placed: Sequence[LiveOrder]) -> None:
         now_ns = self._clock.monotonic_ns()
         for order in placed:
+            if order.status is OrderStatus.IN_DOUBT:
+                continue  # neither taken nor refused, for all that is known
             if order.status is not OrderStatus.REJECTED:
                 self._brake.accepted(order.slot)
             elif self._brake.refused(order.slot, order.refused_code, now_ns):

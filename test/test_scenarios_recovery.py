@@ -325,3 +325,30 @@ def test_liquidation_in_a_gap_of_the_stream_halts_all_the_same(tmp_path: Path) -
         assert "adl_autoclose" in details[0]
 
     in_a_world(tmp_path, story)
+
+
+def test_question_without_an_answer_lets_no_other_quote_out_while_all_are_refused(tmp_path: Path) -> None:
+    """Quotes are braked under a restriction; the one that asks is lost on its way, which says nothing of the others."""
+    orders: list[str] = []
+
+    async def count(sent: Sent) -> HttpResponse | None:
+        if (sent.method, sent.path) != ("POST", "/fapi/v1/order"):
+            return None
+        orders.append(sent.query)
+        return await sent.hang() if len(orders) == 1 else None
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("restrict", code=-4400, for_s=120)
+        world.strike("expire-orders")
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        await world.until(lambda: bool(context.refusal), 30, "the brake")
+        world.tamper = count
+        await world.until(lambda: len(orders) > 0, 15, "a question")
+        await asyncio.sleep(8)
+        assert len(orders) <= 3  # and not all six
+        await world.end()
+
+    in_a_world(tmp_path, story)

@@ -139,7 +139,8 @@ class ClaimRules:
     def inv_10_what_was_told_is_known(self, message: str | bytes) -> None:
         """INV-10: once an event was read, its order is known to be at least as far as it tells, without exception.
 
-        What cannot be read, or names an order or a status that is unknown, tells nothing.
+        What cannot be read, or names an order or a status that is unknown, tells nothing; neither do parts of a lot,
+        which there are after a change of the step.
         """
         context = self._facts.context
         if context is None or "ORDER_TRADE_UPDATE" not in str(message):
@@ -149,7 +150,10 @@ class ClaimRules:
         told = _RANK.get(str(update.get("X", "")), 0)
         if order is None or not told:
             return
-        lots = context.rules.floor_lots(Decimal(str(update.get("z", 0))))
+        executed = Decimal(str(update.get("z", 0)))
+        lots = context.rules.floor_lots(executed)
+        if context.rules.quantity(lots) != executed:
+            return
         if _RANK_OF.get(order.status, 3) < told or order.executed_lots < lots:
             self._facts.violated(
                 "INV-10",
