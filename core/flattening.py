@@ -93,6 +93,7 @@ class Flattening:
         self._clock = clock
         self._terms = terms
         self._max_book_age_ns = max_book_age_ms * 1_000_000
+        self._hindrance = ""
         self._closings: dict[str, _Closing] = {}
         self._measured_ns = -(10**18)
 
@@ -334,7 +335,10 @@ class Flattening:
         try:
             return await work
         except (ExchangeError, TimeoutError) as error:
-            _say(logging.INFO, "while closing: %s", str(error) or "no answer in time")
+            hindrance = str(error) or "no answer in time"
+            if hindrance != self._hindrance:  # once for as long as it is the same
+                self._hindrance = hindrance
+                _say(logging.INFO, "while closing: %s", hindrance)
         except Exception as error:  # noqa: BLE001 - the next step is more important than any reason
             _say(logging.ERROR, "while closing: %s: %s", type(error).__name__, error)
         return None

@@ -13,6 +13,8 @@ from test.simulation.facts import DEAD_MAN_S, LIMIT_QUOTE, LYING_READS, OTHER_HA
 _UNPROTECTED_S = 6.0
 _LATE_REQUESTS = ("delay-request", "straggle", "stall", "latency", "half-open")
 _UNFELT = ("disk-full", "disk-broken", "second-daemon", "wrong-host")
+_DUST_QUOTE = 140
+"""Two of the larger steps that are drawn."""
 _HALT_IN_FLIGHT_S = 6.0
 _CLOSED_WITHIN_S, _CLOSED_WITHIN_STORM_S = 60.0, 240.0
 
@@ -151,12 +153,12 @@ class LifelineRules:
             facts.violated("INV-17", f"a position worth {value:.0f} stands for {for_s:.0f} s")
 
     def _note_flat(self) -> None:
-        """Have a close be finished once nothing is held that an order could close."""
+        """Have a close be finished once nothing is held that an order could close, with whatever step there was."""
         if self._closing_s is None:
             return
         instrument = self._facts.instrument
         lots = abs(self._facts.world.exchange._venue.account.positions[instrument.symbol].lots)
-        if instrument.rules.quantity(lots) * instrument.mark.mark < instrument.rules.min_notional:
+        if instrument.rules.quantity(lots) * instrument.mark.mark < _DUST_QUOTE:
             self._closing_s = None
 
     def inv_17_close_is_finished_before_a_quote(self, order: Order) -> None:
