@@ -13,7 +13,7 @@ from test.simulation.facts import Violation
 from test.simulation.kinds import ALL, DAEMON, EXCHANGE, MARKET
 from test.simulation.nemesis import _text
 from test.simulation.plan import Plan, PlanError, TimedFault, load_plan, read_plan, write_plan
-from test.simulation.report import figures, table
+from test.simulation.report import figures, merged, table
 from test.simulation.run import Outcome, run_plan, run_seed
 from test.simulation.shrink import Shrinker
 from test.simulation.swarm import draw_kinds, draw_plan
@@ -137,7 +137,18 @@ def test_figures_say_which_kinds_never_struck() -> None:
     """The table has what struck, what was reached, and how long it took until quotes were back."""
     outcome = Outcome(1, faults=Counter({"cut": 3}), recovered_s=[1.0, 2.0, 9.0], seconds=3600, cpu_s=60)
     found = figures([outcome])
-    assert found["recovered_s"] == {"count": 3, "p50": 2.0, "p99": 9.0, "max": 9.0}
+    each = [1.0, 2.0, 9.0]
+    assert found["recovered_s"] == {"count": 3, "p50": 2.0, "p99": 9.0, "max": 9.0, "each": each}
     assert set(found["faults_never"]) == set(ALL) - {"cut"}
     assert "cut 3" in table(found)
     assert set(DAEMON) >= MARKET
+
+
+def test_merged_figures_are_those_of_one_run_of_all_seeds() -> None:
+    """Whether a campaign was run at once or in parts, on one machine or several."""
+    outcomes = [
+        Outcome(1, faults=Counter({"cut": 3}), recovered_s=[1.0, 9.0], seconds=3600, cpu_s=60, quoted_s=1800),
+        Outcome(2, violations=[Violation("INV-01", 3.0, "x")], seconds=7200, cpu_s=30, quoted_s=7200),
+        Outcome(3, reached=Counter({"exit": 1}), recovered_s=[2.0], pauses=["p"], seconds=3600, cpu_s=90),
+    ]
+    assert merged([figures(outcomes[:1]), figures(outcomes[1:])]) == figures(outcomes)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from test.simulation.plan import Plan, load_plan, write_plan
-from test.simulation.report import figures, table
+from test.simulation.report import figures, merged, table
 from test.simulation.run import Outcome, run_seed
 from test.simulation.shrink import Shrinker
 from test.simulation.swarm import draw_plan
@@ -31,6 +31,8 @@ MOST_SEEDS = 100_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return 1 if a rule was broken."""
     options = _parser().parse_args(arguments)
+    if options.merge:
+        return _told(merged([json.loads(path.read_text()) for path in options.merge]), options)
     if options.twice:
         return _twice(options)
     if options.shrink:
@@ -40,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes.append(outcome)
         if not options.json:
             print(*_lines(outcome, log=options.log), sep="\n", flush=True)
-    found = figures(outcomes)
+    return _told(figures(outcomes), options)
+
+
+def _told(found: dict[str, Any], options: argparse.Namespace) -> int:
+    """Print the figures; return the exit code that they call for."""
     print(json.dumps(found) if options.json else "\n" + table(found))
     return 1 if found["violations"] else 0
 
@@ -65,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--twice", action="store_true", help="each seed in two processes: equal traces")
     parser.add_argument("--log", action="store_true", help="show what happened in runs that failed")
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="no run: the figures of these --json outputs as one",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     return parser
 

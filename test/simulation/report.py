@@ -33,6 +33,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "p50": percentile(recovered, 0.5),
             "p99": percentile(recovered, 0.99),
             "max": max(recovered, default=0.0),
+            "each": recovered,
         },
         "pauses": dict(Counter(cause for outcome in outcomes for cause in outcome.pauses).most_common(20)),
         "quoted_share": round(sum(each.quoted_s for each in outcomes) / seconds, 3) if seconds else 0.0,
@@ -46,6 +47,37 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "cpu_s": round(cpu_s, 1),
         "hours_a_minute": round(seconds / 60 / cpu_s, 2) if cpu_s else 0.0,
         "traces": {str(outcome.seed): outcome.trace for outcome in outcomes},
+    }
+
+
+def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of several runs, as ``figures`` returned them, as those of one."""
+    recovered = [each for part in parts for each in part["recovered_s"]["each"]]
+    faults, reached, pauses = (
+        sum((Counter(part[name]) for part in parts), Counter[str]())
+        for name in ("faults", "reached", "pauses")
+    )
+    hours, cpu_s = sum(part["hours"] for part in parts), sum(part["cpu_s"] for part in parts)
+    summed = ("seeds", "requests", "fills", "halts", "strikes")
+    return {
+        **{name: sum(part[name] for part in parts) for name in summed},
+        "hours": round(hours, 2),
+        "violations": [each for part in parts for each in part["violations"]],
+        "recovered_s": {
+            "count": len(recovered),
+            "p50": percentile(recovered, 0.5),
+            "p99": percentile(recovered, 0.99),
+            "max": max(recovered, default=0.0),
+            "each": recovered,
+        },
+        "pauses": dict(pauses.most_common(20)),
+        "quoted_share": round(sum(part["quoted_share"] * part["hours"] for part in parts) / hours, 3),
+        "faults": dict(sorted(faults.items())),
+        "faults_never": sorted(set(ALL) - set(faults)),
+        "reached": dict(sorted(reached.items())),
+        "cpu_s": round(cpu_s, 1),
+        "hours_a_minute": round(hours * 60 / cpu_s, 2),
+        "traces": {seed: trace for part in parts for seed, trace in part["traces"].items()},
     }
 
 
