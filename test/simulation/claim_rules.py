@@ -6,8 +6,9 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
+from core.context import SymbolContext
 from core.engine import Engine
-from core.events import DepthEvent, OrderEvent, OrderKind, RiskEvent, RiskKind
+from core.events import DepthEvent, EngineEvent, EngineKind, OrderEvent, OrderKind, RiskEvent, RiskKind
 from core.market_model import DepthView
 from core.model import OrderStatus
 from sim.orders import Order
@@ -16,6 +17,7 @@ from test.simulation.facts import HELD_UP, LYING_READS, OTHER_HANDS, Facts
 from test.simulation.operating import UNEXPLAINED
 from utils.http import HttpResponse
 
+PLANTED = "planted"
 _RANK = {
     "NEW": 1,
     "PARTIALLY_FILLED": 2,
@@ -59,6 +61,7 @@ class ClaimRules:
         self._engine, self._forced_s, self._wrong_s, self._paused_s = engine, None, None, None
         engine.bus.subscribe(self._risk, RiskEvent, name="claims of risk")
         engine.bus.subscribe(self._order, OrderEvent, name="claims of orders")
+        engine.bus.subscribe(self._worker, EngineEvent, name="claims of workers")
         if self._facts.plan.keeps_book:
             engine.bus.subscribe(self._depth, DepthEvent, name="claims of depth")
         stream = engine.recovery.stream
@@ -66,7 +69,7 @@ class ClaimRules:
 
         def receive(message: str | bytes) -> None:
             believe(message)
-            self.inv_10_what_was_told_is_known(message)
+            self.inv_10_what_was_told_is_known(engine.contexts[0], message)
 
         stream._on_message = receive
 
@@ -114,9 +117,15 @@ class ClaimRules:
         if event.kind is RiskKind.FLAT:
             self.inv_17_flat_is_flat()
 
+    def _worker(self, event: EngineEvent) -> None:
+        if event.kind in (EngineKind.WORKER_RESTARTED, EngineKind.WORKER_GAVE_UP):
+            self.inv_39_no_worker_fails(event)
+
     def _order(self, event: OrderEvent) -> None:
         if event.kind in (OrderKind.NEVER_EXISTED, OrderKind.CANCELLED):
             self.inv_13_absence_is_proven(event)
+        elif event.kind is OrderKind.REJECTED:
+            self.inv_13_refused_orders_do_not_rest(event)
 
     def _depth(self, event: DepthEvent) -> None:
         self.inv_06_copy_of_the_book_is_true(event.depth)
@@ -126,24 +135,33 @@ class ClaimRules:
     def inv_17_flat_is_flat(self) -> None:
         """INV-17: a position that is said to be closed is closed at the exchange, down to less than an order's worth.
 
-        Not while other hands trade, or the exchange's own readings lie.
+        Not where other hands have traded since it was read, which takes longer while answers are held up, or where
+        the exchange's own readings lie.
         """
         facts = self._facts
-        if facts.struck(5.0, *OTHER_HANDS, *LYING_READS):
+        read_s = 10.0 if facts.struck(10.0, *HELD_UP) else 1.5
+        if facts.struck(read_s, *OTHER_HANDS) or facts.struck(10.0, *LYING_READS):
             return
         instrument = facts.instrument
         lots = facts.world.exchange._venue.account.positions[instrument.symbol].lots
         if abs(instrument.rules.quantity(lots)) * instrument.mark.mark > _LEAST_QUOTE:
             facts.violated("INV-17", f"it is said to be closed, but {lots} lots are held")
 
-    def inv_10_what_was_told_is_known(self, message: str | bytes) -> None:
+    def inv_39_no_worker_fails(self, event: EngineEvent) -> None:
+        """INV-39: no worker ends by an error, whatever the network, the disk and the exchange do.
+
+        An error that a mutant has planted is passed over: there it is what comes of it that counts.
+        """
+        if PLANTED not in event.details:
+            self._facts.violated("INV-39", f"{event.kind}: {event.details}")
+
+    def inv_10_what_was_told_is_known(self, context: SymbolContext, message: str | bytes) -> None:
         """INV-10: once an event was read, its order is known to be at least as far as it tells, without exception.
 
         What cannot be read, or names an order or a status that is unknown, tells nothing; neither do parts of a lot,
         which there are after a change of the step.
         """
-        context = self._facts.context
-        if context is None or "ORDER_TRADE_UPDATE" not in str(message):
+        if "ORDER_TRADE_UPDATE" not in str(message):
             return
         update = _update_of(message)
         order = context.orders.find(str(update.get("c", "")))
@@ -175,6 +193,16 @@ class ClaimRules:
                 "INV-13",
                 f"{event.client_id} is held for gone ({order.reason}) after"
                 f" {self._not_found[event.client_id]} answers that do not know it",
+            )
+
+    def inv_13_refused_orders_do_not_rest(self, event: OrderEvent) -> None:
+        """INV-13: an order that is held for refused does not rest, without exception.
+
+        Whatever is no proof of a refusal leaves the outcome open.
+        """
+        if event.client_id in self._facts.instrument.by_client:
+            self._facts.violated(
+                "INV-13", f"{event.client_id} is held for refused ({event.details}), and rests"
             )
 
     def inv_11_trades_explain_the_position(self) -> None:

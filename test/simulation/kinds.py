@@ -83,7 +83,7 @@ def _error(rng: random.Random) -> Values:
         if code in (-4116, -4120):
             return values | {"executed": "sometimes" if code == -4116 else "false", "probability": 1.0}
     values["executed"] = rng.choice(("true", "false", "sometimes")) if "reply" in values else "false"
-    if values.get("reply") in ("unavailable-503", "internal-503", "overload-503", *_LONG):
+    if values.get("reply") in ("unavailable-503", "internal-503", "overload-503", "html-403", *_LONG):
         values["executed"] = "false"  # these promise that nothing was done
     return values
 
@@ -231,6 +231,7 @@ DAEMON: Mapping[str, Draw] = {
     "disk-full": _and(_lasting, probability=(0.3, 1.0)),
     "disk-broken": _and(_lasting, probability=(0.3, 1.0)),
     "latency": _and(_lasting, ms=(20, 100, 300, 700)),
+    "fall-behind": _and(_long, share=(0.3, 0.6)),
     "straggle": _and(_requests, late_ms=(200, 1500, 4000)),
     "twice": _requests,
     "echo": _requests,

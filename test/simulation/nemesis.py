@@ -52,6 +52,7 @@ class Nemesis:
         self._disk_faults: list[tuple[float, TimedFault]] = []
         self._latency_s = 0.0
         self._latency_until_s = 0.0
+        self._behind = (0.0, 0.0, 0.0)
         self._due_s = {"market": 0.0, "account": 0.0}
         self._stragglers: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
@@ -75,6 +76,7 @@ class Nemesis:
             "disk-full": self._spoil_disk,
             "disk-broken": self._spoil_disk,
             "latency": self._slow_down,
+            "fall-behind": self._fall_behind,
             "straggle": self._strike_requests,
             "twice": self._strike_requests,
             "echo": self._strike_requests,
@@ -87,7 +89,7 @@ class Nemesis:
         world.tamper = self._tamper
         world.late_s = self._late_s
         world.run_blocking = self._run_blocking
-        world.has_plain_streams = not any(each.kind == "latency" for each in plan.faults)
+        world.has_plain_streams = not any(each.kind in ("latency", "fall-behind") for each in plan.faults)
 
     async def play(self, faults: list[TimedFault]) -> None:
         """Let these faults happen at their times; return when the last has struck."""
@@ -129,6 +131,7 @@ class Nemesis:
         self._request_faults.clear()
         self._disk_faults.clear()
         self._latency_s = 0.0
+        self._behind = (0.0, 0.0, 0.0)
         self._set_clock(0)
         self._put_account_back()
 
@@ -156,6 +159,14 @@ class Nemesis:
     def _slow_down(self, fault: TimedFault) -> None:
         self._latency_s = fault.values["ms"] / 1000
         self._latency_until_s = self._world.now_s + fault.for_s
+
+    def _fall_behind(self, fault: TimedFault) -> None:
+        """Let the market's messages come later and later, by so much of the time that passes."""
+        self._behind = (self._world.now_s, self._world.now_s + fault.for_s, fault.values["share"])
+
+    def _behind_s(self, now_s: float) -> float:
+        begin_s, end_s, share = self._behind
+        return (now_s - begin_s) * share if now_s < end_s else 0.0
 
     def _strike_requests(self, fault: TimedFault) -> None:
         self._request_faults.append((self._world.now_s + fault.for_s, fault))
@@ -220,6 +231,8 @@ class Nemesis:
         now_s = self._world.now_s
         kind = "market" if message.startswith('{"stream"') else "account"
         late_s = self._latency_s if now_s < self._latency_until_s else 0.0
+        if kind == "market":
+            late_s += self._behind_s(now_s)
         self._due_s[kind] = max(now_s + late_s, self._due_s[kind])
         return self._due_s[kind] - now_s
 

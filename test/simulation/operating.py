@@ -92,7 +92,7 @@ class Operator:
         """Try to start a second daemon on the same account and symbol: it has to be refused."""
         world = self._world
         running, engine, state, stop = world.running, world.engine, world.state, world.stop
-        clock = world.daemon_clock
+        clock, watch = world.daemon_clock, world._watch
         if running is None or running.done() or engine is None:
             return
         self.is_back.clear()  # nobody else ends or starts one meanwhile
@@ -103,7 +103,7 @@ class Operator:
             second.cancel()
             await asyncio.gather(second, return_exceptions=True)
         world.running, world.engine, world.state, world.stop = running, engine, state, stop
-        world.daemon_clock = clock
+        world.daemon_clock, world._watch = clock, watch
         self.is_back.set()
         if not refused:
             self._violated("INV-21", "a second daemon on the same account was not refused")

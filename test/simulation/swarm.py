@@ -14,6 +14,8 @@ SHARE = 0.25
 LEAST_KINDS = 3
 MIDNIGHT_SHARE = 0.33
 KEEPS_BOOK_EVERY = 4
+PRICE_MOVES = ("jump", "flash_crash", "move-market", "mark-offset")
+MOVED_WITHIN_S = 13.0
 _RARELY = 0.2
 
 
@@ -44,19 +46,24 @@ def draw_plan(
         transport=rng.choice(("rest", "rest", "ws")),
         offset_percent=rng.choice((0.01, 0.03, 0.1)),
         events_per_second=events_per_second,
-        midnight_s=_midnight_s(seed, faults),
+        midnight_s=_midnight_s(seed, faults, 1.0 if kinds is not None else MIDNIGHT_SHARE),
         keeps_book="depth-gap" in enabled and (kinds is not None or seed % KEEPS_BOOK_EVERY == 0),
     )
 
 
-def _midnight_s(seed: int, faults: Sequence[TimedFault]) -> float:
-    """Return when a day ends in the run of a seed, of each third one: at some fault of it, or just after; else 0."""
+def _midnight_s(seed: int, faults: Sequence[TimedFault], share: float) -> float:
+    """Return when a day ends in the run of a seed, of so many of them, 0 for never: where it can, without a daemon.
+
+    And where it can, not just after the price was moved, so that there is no doubt about the price of midnight.
+    """
     rng = random.Random(f"midnight/{seed}")
-    if not faults or rng.random() >= MIDNIGHT_SHARE:
+    if not faults or rng.random() >= share:
         return 0.0
+    moves_s = [each.at_s for each in faults if each.kind in PRICE_MOVES]
     absent = [each for each in faults if each.kind in ("vanish", "stop")]
-    fault = rng.choice(absent or list(faults))
-    return round(fault.at_s + rng.uniform(0.0, 1.0) * max(1.0, fault.for_s), 1)
+    times_s = [round(each.at_s + rng.random() * max(1.0, each.for_s), 1) for each in absent or faults]
+    clear_s = [at_s for at_s in times_s if not any(-MOVED_WITHIN_S < each - at_s < 2 for each in moves_s)]
+    return rng.choice(clear_s or times_s)
 
 
 def _aimed(rng: random.Random, rounds: int) -> list[TimedFault]:
