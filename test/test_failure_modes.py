@@ -73,3 +73,16 @@ def test_rows_with_a_mutant_are_those_of_the_catalogue() -> None:
     """And the test of the row is the scenario that kills it."""
     mutants = {mutant.id: f"`{mutant.test_name}`" for mutant in load()}
     assert {row[0]: row[4] for row in rows() if row[5] == "yes"} == mutants
+
+
+def test_table_of_kills_has_every_mutant_with_its_faults() -> None:
+    """As the catalogue of mutants has them; the simulation has killed each, with a seed of the first 200."""
+    text = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    found = {cells[0]: cells for cells in lines if re.fullmatch(r"[A-Z]{3}-\d\d", cells[0])}
+    assert list(found) == [mutant.id for mutant in load()]
+    for mutant in load():
+        _, _, kinds, rule, seed, _, _ = found[mutant.id]
+        assert tuple(re.findall(r"`([\w-]+)`", kinds)) == mutant.kinds
+        assert re.fullmatch(r"INV-\d\d", rule)
+        assert 1 <= int(seed) <= 200

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     hunt = None
     if options.by == "simulation":
-        hunt = Hunt(options.seeds, options.hours, options.faults_per_hour, options.seconds)
+        hunt = Hunt(options.seeds, options.hours, options.seconds)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workshop = Workshop(Path(folder))
         complaint = "" if options.skip_control or hunt is not None else _control(workshop, mutants)
@@ -61,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=200, help="of the simulation, for each mutant")
     parser.add_argument("--hours", type=float, default=1 / 12, help="of each seed")
     parser.add_argument("--seconds", type=float, default=300, help="for the seeds of each mutant at most")
-    parser.add_argument("--faults-per-hour", type=float, default=600)
     parser.add_argument(
         "--skip-control", action="store_true", help="do not run the scenarios without a patch first"
     )

@@ -1,7 +1,8 @@
 """The planted mutants: for each failure mode of the first rank, a patch that takes away what guards against it.
 
 In ``catalogue.toml`` ``id``, ``title`` and ``breaks`` say which mode it is and what the patch does. ``scenario``
-is the test that shows the mode, ``kinds`` are the faults under which the simulation meets it. ``edits`` are the patch.
+is the test that shows the mode, ``kinds`` are the faults under which the simulation meets it, ``faults_per_hour`` how
+many of them where one in six seconds is too few for two to meet. ``edits`` are the patch.
 ``inject`` is what has to go wrong inside of the program first, where no fault from outside brings the mode about: it
 is part of the control run, too, which has to stand it.
 """
@@ -45,6 +46,7 @@ class Mutant:
     kinds: tuple[str, ...]
     edits: tuple[Edit, ...]
     inject: tuple[Edit, ...] = ()
+    faults_per_hour: float = 600.0
 
     @property
     def test_file(self) -> str:
@@ -69,6 +71,7 @@ def load(file: Path = FILE) -> tuple[Mutant, ...]:
             kinds=tuple(entry["kinds"]),
             edits=tuple(Edit(**edit) for edit in entry["edits"]),
             inject=tuple(Edit(**edit) for edit in entry.get("inject", ())),
+            faults_per_hour=float(entry.get("faults_per_hour", 600)),
         )
         for entry in entries
     )

@@ -58,7 +58,6 @@ class Hunt:
 
     seeds: int = 200
     hours: float = 1 / 12
-    faults_per_hour: float = 600.0
     within_s: float = 300.0
 
 
@@ -121,7 +120,7 @@ def _hunt_arguments(mutant: Mutant, hunt: Hunt, first: int, last: int) -> list[s
     return [
         *("-m", "test.mutants.hunt", "--kinds", ",".join(mutant.kinds)),
         *("--first", str(first), "--seeds", str(last - first + 1)),
-        *("--hours", str(hunt.hours), "--faults-per-hour", str(hunt.faults_per_hour)),
+        *("--hours", str(hunt.hours), "--faults-per-hour", str(mutant.faults_per_hour)),
         *(("--calm-first",) if first == 1 and not mutant.inject else ()),
     ]
 
