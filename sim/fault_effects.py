@@ -197,7 +197,7 @@ def _place_foreign(stage: VenueStage, rule: Rule, now_ms: int) -> None:
         return
     away = 1 - values["away_bps"] / _BPS if values["side"] is Side.BUY else 1 + values["away_bps"] / _BPS
     spec = OrderSpec(
-        client_order_id=f"{values['new_client_id']}-{now_ms}"[:36],
+        client_order_id=f"{values['new_client_id']}-{now_ms}-{len(instrument.open)}"[:36],
         side=values["side"],
         type=OrderType.LIMIT,
         time_in_force=TimeInForce.GTC,

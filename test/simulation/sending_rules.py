@@ -61,7 +61,8 @@ _FIREWALL_S, _LIMIT_S = 120.0, 10.0
 _KEPT_REFUSALS = 300
 _KEPT_TOUCHES = 200
 _NOTICED_S = 8.0
-_REFUSALS_A_MINUTE = 4
+_REFUSALS_A_MINUTE = 5
+"""Three, the first one that asks 10 s later, and one whose answer was lost with a socket that closed over it."""
 _CANCELS_A_MINUTE = 100
 
 
@@ -77,6 +78,7 @@ class SendingRules:
         """Until when the daemon does right to send nothing at all, by what the exchange has told it."""
         self._touches: dict[tuple[int, int], float] = {}
         self._refused: dict[tuple[Any, ...], deque[float]] = {}
+        self._unheard: Counter[tuple[Any, ...]] = Counter()
         self._stale: deque[tuple[float, str]] = deque(maxlen=50)
         self._asked_clock_s = 0.0
         self.codes: Counter[int] = Counter()
@@ -199,8 +201,12 @@ class SendingRules:
 
     def replied(self, sent: Sent, reply: HttpResponse) -> None:
         """Look at a reply that the daemon is about to get."""
-        if reply.status == 400 and _code_of(reply.body) in _TIMESTAMPS:
+        code = _code_of(reply.body) if reply.status == 400 else 0
+        if code in _TIMESTAMPS:
             self.inv_29_timestamps_are_repaired(sent)
+        cause = _cause(sent.method, sent.path, sent.query, "", code)
+        if self._unheard.pop(cause, 0):
+            self.inv_26_refused_requests_are_not_repeated(sent, cause)
         now_s = self._facts.now_s
         if reply.status == 418 or (reply.status == 429 and b"-1015" not in reply.body):
             rest_s = float(reply.headers.get("retry-after", 0))
@@ -210,8 +216,9 @@ class SendingRules:
             self.silent_until_s = max(self.silent_until_s, now_s + rest_s)
 
     def restarted(self) -> None:
-        """Note that a new process knows nothing of a ban yet."""
+        """Note that a new process knows nothing of a ban yet, nor of what was refused."""
         self._banned_until_s = 0.0
+        self._refused.clear()
 
     # --- at the exchange --------------------------------------------------------------------------------------
 
@@ -226,7 +233,7 @@ class SendingRules:
         elif request.method in ("POST", "PUT") and code in _FILTERS:
             self.inv_07_filters_are_kept(request, response, code)
         if request.method != "GET" and response.status == 400 and code not in _TIMESTAMPS:
-            self.inv_26_refused_requests_are_not_repeated(request, code)
+            self._unheard[_cause(request.method, request.path, request.query, request.body, code)] += 1
 
     def inv_07_filters_are_kept(self, request: Request, response: Response, code: int) -> None:
         """INV-07: no order is refused for tick, step, band or size, unless rules or prices have just changed.
@@ -261,23 +268,23 @@ class SendingRules:
                 "INV-29", f"{lately.total()} timestamps refused within a minute: {dict(lately)}"
             )
 
-    def inv_26_refused_requests_are_not_repeated(self, request: Request, code: int) -> None:
+    def inv_26_refused_requests_are_not_repeated(self, request: Sent, cause: tuple[Any, ...]) -> None:
         """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
 
-        A cancel has to be tried until nothing rests, the dead-man switch until it is armed, a closing order until the
-        position is flat, whatever the answer: for those 100 a minute are the bound on attempts.
+        Only what the exchange itself has refused counts, and only if the daemon hears of it. A cancel has to be tried
+        until nothing rests, the dead-man switch until it is armed, a closing order until the position is flat, whatever
+        the answer: for those 100 a minute are the bound on attempts.
         """
-        params = Params.of_request(request.query, request.body)
-        cause = (request.method, request.path, code, *(params.text_or(name, "") for name in _INTENT))
         times = self._refused.setdefault(cause, deque(maxlen=64))
         now_s = self._facts.now_s
         while times and now_s - times[0] > 60:
             times.popleft()
         times.append(now_s)
-        if len(self._refused) > _KEPT_REFUSALS:
-            del self._refused[next(iter(self._refused))]
+        for kept in (self._refused, self._unheard):
+            if len(kept) > _KEPT_REFUSALS:
+                del kept[next(iter(kept))]  # type: ignore[attr-defined]
         keeps_safe = request.method == "DELETE" or request.path == "/fapi/v1/countdownCancelAll"
-        keeps_safe = keeps_safe or params.text_or("reduceOnly", "") == "true"
+        keeps_safe = keeps_safe or request.is_close()
         if len(times) > (_CANCELS_A_MINUTE if keeps_safe else _REFUSALS_A_MINUTE):
             self._facts.violated("INV-26", f"{cause} was refused {len(times)} times within a minute")
 
@@ -292,6 +299,12 @@ _INTENT = (
     "batchOrders",
     "origClientOrderIdList",
 )
+
+
+def _cause(method: str, path: str, query: str, body: str, code: int) -> tuple[Any, ...]:
+    """Return what makes a refused request the same as one before."""
+    params = Params.of_request(query, body)
+    return (method, path, code, *(params.text_or(name, "") for name in _INTENT))
 
 
 def _code_of(body: bytes) -> int:
