@@ -17,7 +17,7 @@ _PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021
 was reached, the clock was off."""
 
 _ACCOUNT_WIDE = frozenset(
-    {-4087, -4088, -4105, -4106, -4107, -4109, -4140, -4141, -4189, -4192, -4400, -4401, -4402, -4403}
+    {-2023, -4087, -4088, -4105, -4106, -4107, -4109, -4140, -4141, -4189, -4192, -4400, -4401, -4402, -4403}
 )
 """Refusals of whatever would open: where one of them has passed, all have."""
 
