@@ -12,7 +12,8 @@ from test.simulation.facts import DEAD_MAN_S, LIMIT_QUOTE, LYING_READS, OTHER_HA
 
 _UNPROTECTED_S = 6.0
 _LATE_REQUESTS = ("delay-request", "straggle", "stall", "latency", "half-open")
-_UNFELT = ("disk-full", "disk-broken", "second-daemon", "wrong-host")
+_DISK = ("disk-full", "disk-broken")
+_UNFELT = (*_DISK, "second-daemon", "wrong-host")
 _DUST_QUOTE = 140
 """Two of the larger steps that are drawn."""
 _HALT_IN_FLIGHT_S = 6.0
@@ -165,7 +166,7 @@ class LifelineRules:
         """INV-17: whoever began a close, and whoever was killed in it, nobody quotes before the position was flat.
 
         A quote of the same run may have been on its way when it began. Where readings lied, the position was flat for
-        all anybody could know.
+        all anybody could know; where the disk took nothing when it began, the next run does not know of it.
         """
         since_s = self._closing_s
         if since_s is None:
@@ -173,7 +174,8 @@ class LifelineRules:
         is_same_run = boot_of(order.client_order_id) == self._closing_boot
         if is_same_run and self._facts.now_s - since_s < _HALT_IN_FLIGHT_S:
             return
-        if not self._facts.struck(60.0, *LYING_READS):
+        is_unwritten = not is_same_run and self._facts.struck(self._facts.now_s - since_s + 10.0, *_DISK)
+        if not is_unwritten and not self._facts.struck(60.0, *LYING_READS):
             self._facts.violated(
                 "INV-17",
                 f"{order.client_order_id} was placed, and a close of {since_s:.1f} s is not finished",

@@ -20,6 +20,7 @@ from utils.errors import ExchangeError, StartRefused
 
 RESTART_S = 2.0
 RESUME_AFTER_S = 20.0
+TOPPED_UP_QUOTE = 3000
 UNEXPLAINED = "no trade explains"
 """What the daemon says when it wants a person to look at the account and to start it again."""
 _OTHER_MARGIN_TYPE = "set it back to ISOLATED"
@@ -155,6 +156,9 @@ class Operator:
         if isinstance(error, ExchangeError | StartRefused):
             self.exits[type(error).__name__] += 1
             self._note(f"could not start: {error}")
+            if str(error).startswith("margin: "):
+                self._note(f"the operator transfers {TOPPED_UP_QUOTE} USDT")
+                self._world.strike("transfer", amount=TOPPED_UP_QUOTE)
             return None
         if error is not None:
             self.exits["crash"] += 1
