@@ -132,6 +132,7 @@ class Nemesis:
         self._disk_faults.clear()
         self._latency_s = 0.0
         self._behind = (0.0, 0.0, 0.0)
+        self._due_s = dict.fromkeys(self._due_s, 0.0)
         self._set_clock(0)
         self._put_account_back()
 
@@ -227,12 +228,16 @@ class Nemesis:
             self._note(f"{sent.method} {sent.path} came to nothing: {error}")
 
     def _late_s(self, message: str) -> float:
-        """Return how late a message comes; none overtakes one before it."""
+        """Return how late a message comes; none overtakes one before it, except when falling behind is over."""
         now_s = self._world.now_s
         kind = "market" if message.startswith('{"stream"') else "account"
         late_s = self._latency_s if now_s < self._latency_until_s else 0.0
         if kind == "market":
-            late_s += self._behind_s(now_s)
+            behind_s = self._behind_s(now_s)
+            late_s += behind_s
+            if behind_s == 0 < self._behind[1]:
+                self._behind = (0.0, 0.0, 0.0)
+                self._due_s[kind] = now_s
         self._due_s[kind] = max(now_s + late_s, self._due_s[kind])
         return self._due_s[kind] - now_s
 
