@@ -614,6 +614,9 @@ class Engine:
         for context in self.contexts:
             if context.state.strategy_paused and code is ExitCode.STOPPED:
                 code = ExitCode.HALTED
+        if is_closed and code is not ExitCode.REFUSED and self.risk.is_closing:
+            is_closed = False  # a breach that was found while the quotes were taken out
+            self._say_not_flat()
         if not is_closed:
             code = ExitCode.FAULT
         if not verified:
@@ -651,11 +654,14 @@ class Engine:
                 task.cancel()
             await asyncio.gather(closing, hurrying, return_exceptions=True)
         if self.risk.is_closing:
-            log.critical(
-                "NOT FLAT: ending before the position was verified to be closed. The next start goes on with it;"
-                " or run `python main.py flatten`"
-            )
+            self._say_not_flat()
         return not self.risk.is_closing
+
+    def _say_not_flat(self) -> None:
+        log.critical(
+            "NOT FLAT: ending before the position was verified to be closed. The next start goes on with it;"
+            " or run `python main.py flatten`"
+        )
 
     async def _flush(self) -> None:
         """Write the last metrics and what became of the orders, unless the disk hangs. That fails no end."""

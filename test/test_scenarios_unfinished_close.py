@@ -176,6 +176,45 @@ def test_stop_in_the_middle_of_a_close_gives_it_a_bounded_time_and_says_how_it_w
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("why", ["stop", "tick"])
+def test_breach_that_is_found_while_stopping_is_not_taken_for_a_halt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    """Filled over the limit while the end waits for a last amendment: 1, not 4, so that somebody starts it again."""
+
+    async def story(world: World) -> None:
+        held: list[str] = []
+
+        async def hold(sent: Sent) -> HttpResponse | None:
+            if sent.method == "PUT" or sent.is_close():
+                held.append(sent.path)
+                await asyncio.sleep(0.8)
+            return None
+
+        eager = {"modify_threshold": 0, "patience_bps_s": 0}
+        running = world.start(**CALM, order_management=eager)
+        await world.until_quoting()
+        world.tamper = hold
+        await world.until(lambda: bool(held), 10, "an amendment under way")
+        assert world.engine is not None
+        if why == "stop":
+            world.stop.ask("told to")
+        else:
+            world.engine._begin_anew("the exchange changed tick or step")
+        await asyncio.sleep(0.05)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        async with asyncio.timeout(10):
+            assert await running is ExitCode.FAULT
+        assert world.position() == Decimal(OVER_THE_LIMIT)
+        assert halt_of(world).is_closing
+        assert sum("NOT FLAT" in line for line in caplog.messages) == 1
+        world.tamper = lambda _sent: asyncio.sleep(0, None)
+        assert await world.start(**CALM) is ExitCode.HALTED
+        assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
 def test_second_request_to_stop_ends_the_patience_with_a_close(tmp_path: Path) -> None:
     """Within two seconds, and still with the word that it is not flat."""
 
