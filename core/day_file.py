@@ -100,7 +100,7 @@ class DayFile:
         try:
             sealed = msgspec.json.decode(data, type=_Sealed)
             record = msgspec.json.decode(sealed.record, type=DayRecord)
-        except (msgspec.MsgspecError, ArithmeticError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, ArithmeticError) as error:
             raise DamagedDay("it is torn or damaged") from error
         self._check(sealed, record, today)
         return record
@@ -129,7 +129,7 @@ class DayFile:
         """Return what an operator has accepted on this day, None if nothing; what cannot be read accepts nothing."""
         try:
             found = msgspec.json.decode(self.accepted_path.read_bytes(), type=Acceptance)
-        except (OSError, msgspec.MsgspecError, ArithmeticError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ArithmeticError):
             return None
         is_ours = (found.account, found.symbol, found.day) == (self._account, self._symbol, day)
         return found if is_ours else None

@@ -1,6 +1,5 @@
 """A halt is a latch on disk: it survives every restart, and only an operator clears it."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -9,12 +8,12 @@ from utils.durable import write_whole
 from utils.redaction import redact
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why and when (ms since the epoch) risk halted a symbol.
 
     ``is_closing`` says that its position was to be closed, and that nobody has verified yet that it is. A file without
-    the key is of a version that did not know it, and says nothing of a close.
+    the key is of a version that did not know it, and says nothing of a close; one with
+    a key that nobody knows is damaged.
     """
 
     symbol: str
@@ -46,7 +45,7 @@ class HaltLatch:
             return Halt(self._symbol, f"the halt file cannot be read ({error.strerror})", 0, is_closing=True)
         try:
             return msgspec.json.decode(text, type=Halt)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return Halt(self._symbol, "the halt file is damaged", 0, is_closing=True)
 
     def engage(self, reason: str, now_ms: int, *, is_closing: bool = False) -> None:
@@ -57,7 +56,7 @@ class HaltLatch:
         """Note that what was to be closed is closed, if a halt stands at all. Raises OSError likewise."""
         halt = self.read()
         if halt is not None and halt.is_closing:
-            self._write(replace(halt, is_closing=False))
+            self._write(msgspec.structs.replace(halt, is_closing=False))
 
     def _write(self, halt: Halt) -> None:
         write_whole(self.path, msgspec.json.encode(halt))

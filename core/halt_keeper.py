@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+
+import msgspec
 
 from core.halt import Halt, HaltLatch
 from utils.background import RunBlocking
@@ -58,7 +59,7 @@ class HaltKeeper:
     async def finish(self, symbol: str) -> None:
         """Have the latch say that what was to be closed is closed; return like ``engage``."""
         if symbol in self._wanted:
-            self._wanted[symbol] = replace(self._wanted[symbol], is_closing=False)
+            self._wanted[symbol] = msgspec.structs.replace(self._wanted[symbol], is_closing=False)
             await self._kept(symbol)
 
     def keep(self, symbol: str) -> None:

@@ -121,8 +121,8 @@ def read_journal(paths: Iterable[Path]) -> tuple[list[JournalLine], int]:
     for path in paths:
         for text in _whole_lines(path):
             try:
-                lines.append(decoder.decode(text))
-            except msgspec.MsgspecError:
+                lines.append(decoder.decode(text.decode()))  # msgspec looks into no key that it does not know
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 unreadable += 1
     return lines, unreadable
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from commands.halts import halts_text
@@ -51,7 +52,7 @@ def test_close_that_begins_while_an_older_halt_is_still_being_written_is_on_disk
         assert halt is not None
         assert (halt.reason, halt.is_closing) == ("over the limit", True)
         await halts.finish("BTCUSDT")
-        assert latch.read() == replace(halt, is_closing=False)
+        assert latch.read() == msgspec.structs.replace(halt, is_closing=False)
 
     run_virtual(story)
 

@@ -1,6 +1,6 @@
-"""Every file that outlives a run, cut off at every byte: what a crash of the machine may leave of it."""
+"""Every file that outlives a run, cut off or damaged at every byte: what a crash of the machine may leave of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,6 +31,15 @@ def at_every_byte(path: Path, look: Callable[[bool], None]) -> None:
         look(length == len(whole))
 
 
+def damaged_at_every_byte(path: Path) -> Iterator[int]:
+    """Have each byte of the file replaced in turn by one that no text has; yield where."""
+    whole = path.read_bytes()
+    assert whole
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        yield at
+
+
 def _record() -> DayRecord:
     return DayRecord(
         account=ACCOUNT,
@@ -59,6 +68,16 @@ def test_torn_halt_is_a_halt(tmp_path: Path) -> None:
     at_every_byte(latch.path, look)
 
 
+def test_damaged_halt_is_one_whose_close_is_not_finished(tmp_path: Path) -> None:
+    """Whichever byte of it is damaged, also one of a key."""
+    latch = HaltLatch(tmp_path, ACCOUNT, SYMBOL)
+    latch.engage("the position was over its limit", NOW_MS, is_closing=True)
+    for _at in damaged_at_every_byte(latch.path):
+        halt = latch.read()
+        assert halt is not None
+        assert halt.is_closing
+
+
 def test_torn_record_of_a_day_is_known_for_one(tmp_path: Path) -> None:
     """It is never taken for a smaller loss; what an operator accepted, only if it is whole."""
     file = DayFile(tmp_path, ACCOUNT, SYMBOL)
@@ -82,6 +101,18 @@ def test_torn_record_of_a_day_is_known_for_one(tmp_path: Path) -> None:
     at_every_byte(file.accepted_path, look_at_acceptance)
 
 
+def test_damaged_record_of_a_day_is_known_for_one(tmp_path: Path) -> None:
+    """Whichever byte of it is damaged; a damaged acceptance accepts nothing."""
+    file = DayFile(tmp_path, ACCOUNT, SYMBOL)
+    file.write(_record())
+    file.accept(DAY, Decimal("-104.5"), NOW_MS)
+    for _at in damaged_at_every_byte(file.path):
+        with pytest.raises(DamagedDay):
+            file.read(DAY)
+    for _at in damaged_at_every_byte(file.accepted_path):
+        assert file.acceptance(DAY) is None
+
+
 def _without_end_of_line(path: Path) -> None:
     """Leave out the last byte, without which the record is whole all the same."""
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
@@ -99,6 +130,15 @@ def test_torn_number_of_the_start_makes_no_id_come_again(tmp_path: Path) -> None
         assert number in earlier_boots(tmp_path, ACCOUNT, [SYMBOL])
 
 
+def test_damaged_number_of_the_start_makes_no_id_come_again(tmp_path: Path) -> None:
+    """Whichever byte of it is damaged."""
+    last = next_boot(tmp_path, ACCOUNT, [SYMBOL], NOW_MS)
+    for _at in damaged_at_every_byte(tmp_path / f"boot-{ACCOUNT}-{SYMBOL}.json"):
+        number = next_boot(tmp_path, ACCOUNT, [SYMBOL], NOW_MS + 1)
+        assert number > last
+        assert number in earlier_boots(tmp_path, ACCOUNT, [SYMBOL])
+
+
 def test_torn_count_of_bad_ends_holds_nobody_up(tmp_path: Path) -> None:
     """It counts as none."""
     count = CrashCount(tmp_path, ACCOUNT, [SYMBOL])
@@ -108,6 +148,14 @@ def test_torn_count_of_bad_ends_holds_nobody_up(tmp_path: Path) -> None:
         assert count.read() == (Ends([NOW_MS]) if is_whole else Ends())
 
     at_every_byte(count.path, look)
+
+
+def test_damaged_count_of_bad_ends_holds_nobody_up(tmp_path: Path) -> None:
+    """Whichever byte of it is damaged, no end is counted that was not."""
+    count = CrashCount(tmp_path, ACCOUNT, [SYMBOL])
+    count.end_badly(NOW_MS)
+    for _at in damaged_at_every_byte(count.path):
+        assert count.read() in (Ends(), Ends([NOW_MS]))
 
 
 def test_torn_lock_says_that_the_last_run_did_not_end_well(tmp_path: Path) -> None:
@@ -133,6 +181,17 @@ def test_torn_journal_keeps_every_whole_line_and_goes_on(tmp_path: Path) -> None
         path.write_bytes(whole[:length])
         _written(tmp_path, lines[2:])
         assert read_journal([path]) == (lines[: whole[:length].count(b"\n")] + lines[2:], 0)
+
+
+def test_damaged_line_of_the_journal_is_left_out_and_counted(tmp_path: Path) -> None:
+    """Whichever byte of it is damaged, also one of a key; only the end of the line takes the next one along."""
+    lines = [JournalLine(NOW_MS + number, "ACTIVE", f"qpmm-mm1-1-{number}", SYMBOL) for number in range(3)]
+    _written(tmp_path, lines)
+    [path] = journal_paths(tmp_path, ACCOUNT)
+    first = path.read_bytes().index(b"\n")
+    for at in damaged_at_every_byte(path):
+        if at <= first:
+            assert read_journal([path]) == (lines[2:] if at == first else lines[1:], 1)
 
 
 def _written(folder: Path, lines: list[JournalLine]) -> None:
