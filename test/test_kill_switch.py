@@ -1,6 +1,9 @@
 """The switch that stops everything from outside: a file or a signal, and no way back but a reset."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from core.kill_switch import KillSwitch
 
@@ -21,6 +24,18 @@ def test_file_is_seen_soon_and_outlives_its_removal(tmp_path: Path) -> None:
     assert switch.reason() != ""
     switch.reset()
     assert switch.reason() == ""
+
+
+def test_file_is_seen_where_faccessat2_is_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's filter older than that system call answers it with EPERM, which is not to mean: no file."""
+    access = os.access
+
+    def filtered(path: str, mode: int, *, follow_symlinks: bool = True) -> bool:
+        return follow_symlinks and access(path, mode)
+
+    monkeypatch.setattr(os, "access", filtered)
+    (tmp_path / "HALT").touch()
+    assert KillSwitch(tmp_path, lambda: 0).file_is_there()
 
 
 def test_reset_looks_again_at_once(tmp_path: Path) -> None:
