@@ -22,7 +22,7 @@ class TimestampHold:
         """Note the code of a refusal; return whether it begins a hold. Those of one attempt count once."""
         if code not in _TIMESTAMP_CODES or (self._refusals and now_ns < self._until_ns):
             return False
-        hold_s = min(FIRST_HOLD_S * 2.0**self._refusals, LONGEST_HOLD_S)
+        hold_s = min(FIRST_HOLD_S * 2.0 ** min(self._refusals, 20), LONGEST_HOLD_S)
         self._refusals += 1
         self._until_ns = now_ns + int(hold_s * 1e9)
         return self._refusals == 1
