@@ -2,8 +2,9 @@
 
 The mark price is the exchange's, and follows an index: what it says counts at once. Our own book may be swept for a
 moment, or be thin for longer, and a close into such a book is the dearest there is. So a limit that only the book says
-is broken counts when it stays so: valued at the best bid, the lower side, at every check for ``PERSISTS_S``. Until
-then the posture leaves only quotes that reduce the position (``core.posture``).
+is broken counts when it stays so: valued at the best bid, the lower side, at every check for ``PERSISTS_S``, and no two
+checks further apart than ``GAP_S`` or twice their interval. Until then the posture leaves only quotes that reduce the
+position (``core.posture``).
 """
 
 from decimal import Decimal
@@ -12,6 +13,8 @@ from core.risk import is_breach
 from core.settings import RiskSettings
 
 PERSISTS_S = 5.0
+GAP_S = 2.0
+"""Checks further apart than this, as while the position cannot be read, say nothing of the time between them."""
 
 
 class BreachWatch:
@@ -19,7 +22,9 @@ class BreachWatch:
 
     def __init__(self, settings: RiskSettings) -> None:
         self._settings = settings
+        self._gap_ns = max(GAP_S, 2 * settings.check_interval_s) * 1e9
         self._since_ns: int | None = None
+        self._looked_ns = 0
 
     def price_of_breach(
         self, quantity: Decimal, mark_price: Decimal, bid_price: Decimal | None, now_ns: int
@@ -35,7 +40,8 @@ class BreachWatch:
         if bid_price is None or not is_breach(quantity, bid_price, self._settings):
             self._since_ns = None
             return None
-        if self._since_ns is None:
+        if self._since_ns is None or now_ns - self._looked_ns > self._gap_ns:
             self._since_ns = now_ns
+        self._looked_ns = now_ns
         is_certain = mark_price <= 0 or now_ns - self._since_ns >= PERSISTS_S * 1e9
         return bid_price if is_certain else None

@@ -28,12 +28,24 @@ def test_book_alone_counts_once_it_has_said_so_for_seconds() -> None:
     """One check within the limit, or without a fresh book, and it begins anew."""
     watch = BreachWatch(LIMIT)
     last_ns = int(PERSISTS_S * S)
-    assert watch.price_of_breach(HELD, LOW, HIGH, 0) is None
+    for at_ns in range(0, last_ns, S):
+        assert watch.price_of_breach(HELD, LOW, HIGH, at_ns) is None
     assert watch.price_of_breach(HELD, LOW, HIGH, last_ns - 1) is None
     assert watch.price_of_breach(HELD, LOW, HIGH, last_ns) == HIGH
     for harmless in (LOW, None):
         assert watch.price_of_breach(HELD, LOW, harmless, last_ns + S) is None
         assert watch.price_of_breach(HELD, LOW, HIGH, last_ns + 2 * S) is None
+
+
+def test_time_without_a_check_says_nothing_of_the_book() -> None:
+    """A swept book, readings that fail for longer than it has to last, one more look: it begins anew."""
+    for interval_s, gap_s in ((1.0, 6), (10.0, 21)):
+        watch = BreachWatch(replace(LIMIT, check_interval_s=interval_s))
+        assert watch.price_of_breach(HELD, LOW, HIGH, 0) is None
+        assert watch.price_of_breach(HELD, LOW, HIGH, gap_s * S) is None
+        assert watch.price_of_breach(HELD, LOW, HIGH, int((gap_s + interval_s) * S)) == (
+            HIGH if interval_s > PERSISTS_S else None
+        )
 
 
 def test_without_a_mark_price_the_book_has_to_do() -> None:
