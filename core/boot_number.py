@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from utils.durable import write_whole
-from utils.errors import StartRefused
+from utils.errors import DiskRefused
 
 KEPT = 100
 """So many earlier runs are remembered: their orders may still be met."""
@@ -28,7 +28,7 @@ def next_boot(
     It is the wall clock in ms, or one more than the last number where the clock was set back. So it also grows where
     a file was lost, as long as the clock is right. Without symbols nothing is kept: the account ends with the process.
 
-    Raises StartRefused if the disk does not take it: an id that may come again must not be used. ``at_any_cost`` it is
+    Raises DiskRefused if the disk does not take it: an id that may come again must not be used. ``at_any_cost`` it is
     used all the same, the clock has to do: for what must not wait for a disk.
     """
     paths = [directory / f"boot-{account}-{symbol}.json" for symbol in symbols]
@@ -39,10 +39,7 @@ def next_boot(
     except OSError as error:
         if at_any_cost:
             return number
-        raise StartRefused(
-            f"state: {directory} cannot be written to ({error.strerror});"
-            " make room on the disk, or set state_directory in config.yaml to a folder that can"
-        ) from error
+        raise DiskRefused.of(directory, error) from error
     return number
 
 

@@ -50,6 +50,7 @@ from core.supervisor import Supervisor, Worker, WorkerGaveUp
 from core.systemd import Heartbeat, Notify, to_nobody
 from utils.background import RunBlocking
 from utils.clock import Clock
+from utils.errors import DiskRefused, NotSent
 from utils.http import BinanceRest
 from utils.machine import Machine
 from utils.ws import WsTransport
@@ -107,7 +108,8 @@ async def run_engine(
     the exchange changes tick or step, the run ends in order and another one begins, with another engine.
 
     Raises StartRefused where configuration or account do not allow to start, and ExchangeError where what is in the
-    way, such as an exchange that cannot be asked, did not pass in time. In both cases nothing was sent that could rest.
+    way, such as an exchange that cannot be asked, did not pass in time; or a disk that takes nothing after a run that
+    may have left something behind: that may pass, and must be tried again. Nothing was sent then that could rest.
     """
     with ExitStack() as held:
         symbols = settings.symbols if wiring.is_shared else ()
@@ -115,11 +117,17 @@ async def run_engine(
             held.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
             for symbol in symbols
         ]
-        if wiring.restarts is None:
-            return await _run_with(locks, settings, wiring, stop, on_engine)
-        return await wiring.restarts.counted(
-            stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
-        )
+        try:
+            if wiring.restarts is None:
+                return await _run_with(locks, settings, wiring, stop, on_engine)
+            return await wiring.restarts.counted(
+                stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
+            )
+        except DiskRefused as refusal:
+            if not any(lock.was_left_running for lock in locks):
+                raise
+            text = "NOT VERIFIED what the last run has left, a position over its limit perhaps"
+            raise NotSent(f"{refusal}; {text}") from refusal
 
 
 async def _run_with(
@@ -155,14 +163,14 @@ async def _run_with(
             at_any_cost=bool(closes),
         )
         for lock in locks:
-            _mark(lock, at_any_cost=bool(closes))
+            lock.mark_running(at_any_cost=bool(closes))
         engine = Engine(
             settings, wiring, gateway, prepared, stop, closes=closes, after_crash=after_crash, boot=boot
         )
         if on_engine is not None:
             on_engine(engine)
         code = await engine.run()
-        if code is not ExitCode.NOT_VERIFIED:
+        if code is not ExitCode.NOT_VERIFIED and engine.is_close_noted:
             for lock in locks:
                 lock.leave_clean()
         if not engine.begins_anew or code is not ExitCode.STOPPED:
@@ -187,16 +195,6 @@ def _stopped_early(closes: Sequence[Halt]) -> ExitCode:
 def latches_of(settings: Settings, account: str) -> dict[str, HaltLatch]:
     """Return the latch of each symbol on the account."""
     return {symbol: HaltLatch(settings.state_directory, account, symbol) for symbol in settings.symbols}
-
-
-def _mark(lock: InstanceLock, *, at_any_cost: bool) -> None:
-    """Note that this run may leave something behind; a disk that takes nothing is no reason to close nothing."""
-    try:
-        lock.mark_running()
-    except OSError as error:
-        if not at_any_cost:
-            raise
-        log.error("that this run has begun could not be noted: %s", error.strerror)
 
 
 async def _prepare(start: Start) -> Prepared:
@@ -245,6 +243,8 @@ class Engine:
         self._changed = asyncio.Event()
         self.begins_anew = False
         """Whether the run has ended because it has to begin anew, and not because somebody has asked it to stop."""
+        self.is_close_noted = True
+        """Whether a close that this run leaves unfinished, if it does, stands on disk for the next one."""
         self._clock = wiring.clock
         self._gateway = self.gateway = gateway
         self.bus = EventBus(wiring.clock)
@@ -616,7 +616,7 @@ class Engine:
                 code = ExitCode.HALTED
         if is_closed and code is not ExitCode.REFUSED and self.risk.is_closing:
             is_closed = False  # a breach that was found while the quotes were taken out
-            self._say_not_flat()
+            await self._say_not_flat()
         if not is_closed:
             code = ExitCode.FAULT
         if not verified:
@@ -654,14 +654,17 @@ class Engine:
                 task.cancel()
             await asyncio.gather(closing, hurrying, return_exceptions=True)
         if self.risk.is_closing:
-            self._say_not_flat()
+            await self._say_not_flat()
         return not self.risk.is_closing
 
-    def _say_not_flat(self) -> None:
-        log.critical(
-            "NOT FLAT: ending before the position was verified to be closed. The next start goes on with it;"
-            " or run `python main.py flatten`"
+    async def _say_not_flat(self) -> None:
+        self.is_close_noted = await self.risk.is_close_noted()
+        what_next = (
+            "The next start goes on with it; or run `python main.py flatten`"
+            if self.is_close_noted
+            else "The halt is not on disk, so the next start does not know of it: run `python main.py flatten`"
         )
+        log.critical("NOT FLAT: ending before the position was verified to be closed. %s", what_next)
 
     async def _flush(self) -> None:
         """Write the last metrics and what became of the orders, unless the disk hangs. That fails no end."""

@@ -39,8 +39,7 @@ class HaltKeeper:
 
     def is_cleared(self, symbol: str) -> bool:
         """Tell whether the latch of a halt of this run was on disk, and is no more: an operator has cleared it."""
-        is_on_disk = symbol in self._written and self._written[symbol] == self._wanted[symbol]
-        return is_on_disk and self._latches[symbol].read() is None
+        return self.is_on_disk(symbol) and self._latches[symbol].read() is None
 
     def forget(self, symbol: str) -> None:
         """Have no halt stand in memory, because it was cleared on disk."""
@@ -75,6 +74,10 @@ class HaltKeeper:
         writing = [each for each in self._writing.values() if not each.done()]
         if writing:
             await asyncio.wait(writing, timeout=self.LAST_PATIENCE_S)
+
+    def is_on_disk(self, symbol: str) -> bool:
+        """Tell whether the disk has taken the halt of this run as it stands."""
+        return symbol in self._written and self._written[symbol] == self._wanted.get(symbol)
 
     async def _kept(self, symbol: str) -> None:
         """Have it on disk, or give up waiting."""

@@ -1,13 +1,19 @@
 """One daemon for each account and symbol on this machine, and how the last one ended."""
 
+import errno
 import fcntl
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from core.file_locks import is_locked
-from utils.errors import StartRefused
+from utils.errors import DiskRefused, StartRefused
+
+log = logging.getLogger(__name__)
+
+_NOT_WRITABLE = {errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM}
 
 
 def is_held(directory: Path, account: str, symbol: str) -> bool:
@@ -19,8 +25,9 @@ class InstanceLock:
     """A lock that its holder's death releases, whatever kind of death; held while the context lasts.
 
     ``account`` and ``symbol`` name it. Raises StartRefused on entering if another process holds it, or if the folder
-    does not allow to lock. ``was_left_running`` tells afterwards that the last holder did not say that it left nothing
-    behind: it crashed, or could not verify.
+    does not allow to lock; on a disk that takes nothing a file that is there can be locked all the same.
+    ``was_left_running`` tells afterwards that the last holder did not say that it left nothing behind: it crashed, or
+    could not verify.
     """
 
     def __init__(self, directory: Path, account: str, symbol: str) -> None:
@@ -32,7 +39,7 @@ class InstanceLock:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = self._opened()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.was_left_running = os.fstat(self._descriptor).st_size > 0
         except BlockingIOError as error:
@@ -48,13 +55,34 @@ class InstanceLock:
             ) from error
         return self
 
-    def mark_running(self) -> None:
-        """Note that from now on something of this holder's may be at the exchange."""
-        os.pwrite(self._descriptor, b"running\n", 0)
+    def _opened(self) -> int:
+        """Return a descriptor of the file: one that can only be read is enough for a lock."""
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE or not self._path.exists():
+                raise
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def mark_running(self, *, at_any_cost: bool = False) -> None:
+        """Note that from now on something of this holder's may be at the exchange.
+
+        Raises DiskRefused if the disk does not take it; ``at_any_cost`` that is only said: it is no reason to close
+        nothing.
+        """
+        try:
+            os.pwrite(self._descriptor, b"running\n", 0)
+        except OSError as error:
+            if not at_any_cost:
+                raise DiskRefused.of(self._path.parent, error) from error
+            log.error("that this run has begun could not be noted: %s", error.strerror)
 
     def leave_clean(self) -> None:
-        """Note that nothing of this holder's was left at the exchange."""
-        os.ftruncate(self._descriptor, 0)
+        """Note that nothing of this holder's was left at the exchange; a disk that takes nothing keeps the opposite."""
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            log.error("that this run has left nothing behind could not be noted: %s", error.strerror)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -19,11 +19,20 @@ from core.resource_watch import LEAST_FREE_MB, LOW_FREE_MB
 from core.rules_change import TRADING
 from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_quote, price_objection, size_objection
-from utils.errors import AuthFailed, ExchangeError, NotSent, OutcomeUnknown, Refused, StartRefused
+from utils.errors import (
+    AuthFailed,
+    DiskRefused,
+    ExchangeError,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+    StartRefused,
+)
 from utils.http import BinanceRest
 from utils.machine import Machine
 from utils.venue import Environment
 
+DISK = "disk"
 HEADROOM_PERCENT = 5
 """How much above the bare minimum the suggested values are, so that a small move of the price does not undo them."""
 MAX_CLOCK_OFFSET_MS = 60_000
@@ -309,11 +318,13 @@ class Preflight:
     def refuse_unless_passed(self) -> None:
         """Raise StartRefused with the sentence of the first mistake; without one, NotSent with that of a fault.
 
+        It is a DiskRefused if that is a disk without room.
+
         What is passing raises nothing: see ``waits_for``.
         """
         for check in self.checks:
             if check.is_mistake:
-                raise StartRefused(check.sentence)
+                raise (DiskRefused if check.name == DISK else StartRefused)(check.sentence)
         for check in self.checks:
             if check.is_fault and not check.is_passing:
                 raise NotSent(check.sentence)
@@ -403,13 +414,13 @@ def disk_check(machine: Machine, folders: Iterable[Path]) -> Check:
             left_mb = machine.free_mb(folder)
         except OSError as error:
             return Check(
-                "disk", f"{folder}: {error.strerror}", f"make {folder} a folder that can be written to"
+                DISK, f"{folder}: {error.strerror}", f"make {folder} a folder that can be written to"
             )
         found.append(f"{left_mb:.0f} MB free for {folder.name}")
         if left_mb < LEAST_FREE_MB:
             text = f"make room: at least {LEAST_FREE_MB} MB are needed, {LOW_FREE_MB} MB are comfortable"
-            return Check("disk", f"{left_mb:.0f} MB free for {folder}", text)
-    return Check("disk", ", ".join(found))
+            return Check(DISK, f"{left_mb:.0f} MB free for {folder}", text)
+    return Check(DISK, ", ".join(found))
 
 
 async def _symbol_facts(

@@ -13,7 +13,7 @@ from core.shutdown import StopRequest
 from core.systemd import Notify, more_time, to_nobody
 from utils.background import RunBlocking
 from utils.clock import Clock
-from utils.errors import ExchangeError, StartRefused
+from utils.errors import DiskRefused, ExchangeError, StartRefused
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,7 @@ class Restarts:
             if self._is_closing():
                 log.error("a start could not be counted: %s", error.strerror)
                 return await run()
-            raise StartRefused(
-                f"state: {self._count.path.parent} cannot be written to ({error.strerror});"
-                " make room on the disk, or set state_directory in config.yaml to a folder that can"
-            ) from error
+            raise DiskRefused.of(self._count.path.parent, error) from error
         self._halt_after_too_many(ends)
         if not await self._wait(ends, stop):
             self._note(self._count.end_without_count)

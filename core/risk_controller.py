@@ -158,6 +158,11 @@ class RiskController:
             await asyncio.sleep(self.LOOK_EVERY_S)
         await self._halts.settled()
 
+    async def is_close_noted(self) -> bool:
+        """Tell whether the disk knows of every close that is not finished; what is on its way there is waited for."""
+        await self._halts.settled()
+        return all(self._halts.is_on_disk(symbol) for symbol in self._must_flatten)
+
     async def run(self) -> None:
         """Check every position until cancelled; the gates are closed whenever this does not run."""
         self._is_running = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import errno
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
+import pytest
 
 from core.engine import Engine, ExitCode, Wiring, run_engine
 from core.gateway import Gateway
@@ -102,6 +104,18 @@ class Sent:
         """Never answer."""
         await asyncio.sleep(self.timeout_s)
         raise OutcomeUnknown(f"{self.method} {self.path}: no answer")
+
+
+def read_only_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no lock file be opened for writing, as on a file system that is mounted read-only."""
+    real = os.open
+
+    def opened(path: str | Path, flags: int, *rest: int) -> int:
+        if Path(path).name.startswith("lock-") and flags & os.O_RDWR:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", opened)
 
 
 RESTING = frozenset({OrderStatus.ACTIVE, OrderStatus.PARTIALLY_FILLED})

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from core.instance_lock import InstanceLock
+from test.daemon import read_only_locks
 from test.process import Stage, eventually
-from utils.errors import StartRefused
+from utils.errors import DiskRefused, StartRefused
 
 ROOT = Path(__file__).resolve().parents[1]
 REFUSAL = "instance: another daemon is already trading BTCUSDT on this account; stop it first"
@@ -83,6 +84,27 @@ def test_file_that_cannot_be_locked_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(StartRefused, match="Operation not supported"), lock(tmp_path):
         pass
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_file_on_a_disk_that_takes_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was remounted read-only: the lock holds, tells how the last run ended, and ends no run that has to close."""
+    with lock(tmp_path) as first:
+        first.mark_running()
+    read_only_locks(monkeypatch)
+    with lock(tmp_path) as second:
+        assert second.was_left_running
+        with pytest.raises(StartRefused, match="another daemon"), lock(tmp_path):
+            pass
+        with pytest.raises(DiskRefused, match="make room on the disk"):
+            second.mark_running()
+        second.mark_running(at_any_cost=True)
+        second.leave_clean()
+    with lock(tmp_path) as third:
+        assert third.was_left_running
+    with pytest.raises(StartRefused, match="Read-only file system"), lock(tmp_path, "other"):
+        pass
 
 
 def test_death_of_the_holder_releases_the_lock(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from core.engine import ExitCode
 from core.halt import Halt, HaltLatch
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import Sent, World, in_a_world, json_reply, read_only_locks
+from utils.errors import NotSent
 from utils.http import HttpResponse
 
 OVER_THE_LIMIT = "0.043"
@@ -44,6 +45,12 @@ async def breach(world: World, quantity: str = OVER_THE_LIMIT, *, thin: bool = F
         world.strike("thin-book", factor=1_000_000)
         await world.watch(1)
     world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=quantity)
+
+
+def fill_the_disk(world: World) -> None:
+    """From now on neither a halt nor the number of a start can be written."""
+    for name in ("halt", "boot"):
+        (world.folder / "state" / f"{name}-paper-test-BTCUSDT.tmp").mkdir()
 
 
 class Moment:
@@ -119,10 +126,7 @@ def test_close_is_finished_although_the_exchange_is_down_at_first_and_the_disk_i
         await world.until(lambda: moment.came and latch_of(world).read() is not None, 5)
         await world.vanish()
         world.tamper = lambda _sent: asyncio.sleep(0, None)
-        for name in ("halt", "boot"):
-            (
-                world.folder / "state" / f"{name}-paper-test-BTCUSDT.tmp"
-            ).mkdir()  # nothing can be written there
+        fill_the_disk(world)
         world.link.cut()
         restarted = world.start(**CALM)
         await asyncio.sleep(45)
@@ -230,6 +234,59 @@ def test_second_request_to_stop_ends_the_patience_with_a_close(tmp_path: Path) -
         assert world.running is not None
         assert not world.running.done()
         assert await world.end(2) is ExitCode.FAULT
+
+    in_a_world(tmp_path, story)
+
+
+def test_close_is_finished_on_a_disk_that_was_remounted_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the lock's own file can be opened for writing: the position is closed, and the start ends with 4."""
+
+    async def story(world: World) -> None:
+        moment = Moment(world, "before the first order")
+        await breach(world)
+        await world.until(lambda: moment.came and latch_of(world).read() is not None, 5)
+        await world.vanish()
+        world.tamper = lambda _sent: asyncio.sleep(0, None)
+        fill_the_disk(world)
+        read_only_locks(monkeypatch)
+        async with asyncio.timeout(30):
+            assert await world.start(**CALM) is ExitCode.HALTED
+        assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_breach_that_no_disk_has_taken_ends_no_start_with_two(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    """The disk was full before: each start fails until there is room, and is tried again, for nobody knows the rest."""
+
+    async def story(world: World) -> None:
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            return NO if sent.is_close() else None
+
+        world.tamper = refuse
+        world.start(**CALM)
+        await world.until_quoting()
+        fill_the_disk(world)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        await world.until(lambda: not world.ours(), 5)
+        if end == "kill":
+            await world.vanish()
+        else:
+            assert await world.end(20) is ExitCode.FAULT
+            [last] = [line for line in caplog.messages if "NOT FLAT" in line]
+            assert "The halt is not on disk" in last
+            assert "The next start goes on" not in last
+        assert latch_of(world).read() is None
+        for _ in range(2):
+            with pytest.raises(
+                NotSent, match=r"make room on the disk.*NOT VERIFIED what the last run has left"
+            ):
+                await world.start(**CALM)
 
     in_a_world(tmp_path, story)
 

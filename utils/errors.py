@@ -4,6 +4,7 @@
 
     BotError
     ├── StartRefused            the configuration or account does not allow to start: tell the user, exit code 2
+    │   └── DiskRefused         only a disk that takes nothing is in the way
     └── ExchangeError           a request or a stream did not end as wished
         ├── Disconnected        a stream ended: reconnect and reconcile
         ├── NotSent             certainly not executed: nothing reached the exchange; may be sent again
@@ -18,6 +19,9 @@ The exchange answers one question that no exception class can hold: what a *refu
 (``-2011`` on a cancel mostly means that the order was filled). That is decided in ``core.order``.
 """
 
+from pathlib import Path
+from typing import Self
+
 
 class BotError(Exception):
     """Root of everything this program raises on purpose."""
@@ -25,6 +29,18 @@ class BotError(Exception):
 
 class StartRefused(BotError):
     """The program must not start trading like this; ``str()`` is one sentence with the remedy."""
+
+
+class DiskRefused(StartRefused):
+    """Nothing but a disk that takes nothing is in the way."""
+
+    @classmethod
+    def of(cls, folder: Path, error: OSError) -> Self:
+        """Return the refusal for a folder that the state cannot be written to."""
+        return cls(
+            f"state: {folder} cannot be written to ({error.strerror});"
+            " make room on the disk, or set state_directory in config.yaml to a folder that can"
+        )
 
 
 class ExchangeError(BotError):
