@@ -130,7 +130,7 @@ class FlattenCommand:
             after_crash = any(lock.was_left_running for lock in locks)
             contexts = await self._contexts()
             for lock in locks:
-                lock.mark_running()
+                lock.mark_running(at_any_cost=True)
             reports = await self._all(contexts, after_crash=after_crash)
             if all(report.result.is_done for report in reports):
                 for lock in locks:
@@ -169,7 +169,10 @@ class FlattenCommand:
         bus = EventBus(wiring.clock)
         file = JournalFile(settings.state_directory, wiring.account, KEEP_DAYS)
         journal = JournalWorker(contexts, wiring.clock, file, wiring.run_blocking, Gate(), bus)
-        boot = next_boot(settings.state_directory, wiring.account, settings.symbols, wiring.clock.time_ms())
+        boot = next_boot(
+            *(settings.state_directory, wiring.account, settings.symbols, wiring.clock.time_ms()),
+            at_any_cost=True,
+        )
         execution = ExecutionEngine(
             self._gateway,
             wiring.clock,

@@ -5,12 +5,14 @@ import random
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from core.engine import ExitCode, Wiring
 from core.flatten_command import FlattenCommand, Report
 from core.halt import Halt, HaltLatch
 from core.state import SharedState
 from sim.transport import InMemoryHttp, InMemoryWs
-from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, untouched
+from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, read_only_locks, untouched
 from utils.http import BinanceRest, HttpResponse
 
 
@@ -104,6 +106,22 @@ def test_close_that_a_daemon_left_unfinished_is_finished_by_the_command(tmp_path
         world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
         assert (await flatten(world)).result.is_done
         assert latch.read() == Halt("BTCUSDT", "position over the limit", 5)
+
+    in_a_world(tmp_path, story)
+
+
+def test_command_needs_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full, and read-only: it closes what is open all the same."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        await world.vanish()
+        (world.folder / "state" / "boot-paper-test-BTCUSDT.tmp").mkdir()
+        read_only_locks(monkeypatch)
+        assert (await flatten(world)).result.is_done
+        assert (world.position(), world.ours()) == (0, [])
 
     in_a_world(tmp_path, story)
 
