@@ -174,20 +174,25 @@ class LifelineRules:
         is_same_run = boot_of(order.client_order_id) == self._closing_boot
         if is_same_run and self._facts.now_s - since_s < _HALT_IN_FLIGHT_S:
             return
-        is_unwritten = not is_same_run and self._facts.struck(self._facts.now_s - since_s + 10.0, *_DISK)
-        if not is_unwritten and not self._facts.struck(60.0, *LYING_READS):
+        is_unknown = not is_same_run and self._is_unwritten(since_s)
+        if not is_unknown and not self._facts.struck(60.0, *LYING_READS):
             self._facts.violated(
                 "INV-17",
                 f"{order.client_order_id} was placed, and a close of {since_s:.1f} s is not finished",
             )
 
+    def _is_unwritten(self, closing_s: float) -> bool:
+        """Tell whether the disk may have taken no note of a close that began then."""
+        return self._facts.struck(self._facts.now_s - closing_s + 10.0, *_DISK)
+
     def inv_17_close_is_finished_by_somebody(self) -> None:
         """INV-17: a close that has begun ends flat, or in dust, in 60 s, through kills and stops and restarts.
 
-        While faults strike, and 15 s after, the bound is 240 s.
+        While faults strike, and 15 s after, the bound is 240 s. Not where the disk took nothing when it began: the next
+        run does not know of it.
         """
         facts = self._facts
-        if self._closing_s is None:
+        if self._closing_s is None or self._is_unwritten(self._closing_s):
             return
         calm = facts.now_s - facts.nemesis.last_s > 15
         for_s = facts.now_s - max(self._closing_s, facts.nemesis.last_s + 15 if calm else 0)
