@@ -37,6 +37,8 @@ class DayRecord:
     accepted_quote: Decimal
     accepted_ms: int
     saved_ms: int
+    trades: int = 0
+    """How many of the day were known: a list that has fewer is not the whole one."""
     version: int = VERSION
 
     @property

@@ -24,7 +24,7 @@ from core.model import Fill
 from core.posture import LOSS, Reading
 from utils.background import RunBlocking
 from utils.clock import Clock
-from utils.errors import ExchangeError
+from utils.errors import ExchangeError, OutcomeUnknown
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ class DayKeeper:
     OPEN_AGAIN_S = 1.0
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
+    MOST_SHORT_LISTS = 5
+    OPENING_MS = 10_000
+    """The ledger was opened at most so long before the day was first asked for."""
     DISK_PATIENCE_S = 2.0
     """A disk that hangs is not waited for: the position has to be checked meanwhile."""
 
@@ -74,6 +77,10 @@ class DayKeeper:
         self._due_ns: dict[tuple[str, str], int] = {}
         self._funding_seen: dict[str, Decimal] = {}
         self._complained: set[str] = set()
+        self._trades_before: dict[str, int] = {}
+        """So many trades of the day are not among the fills that the ledger has counted; below 0 after midnight."""
+        self._too_short = 0
+        self._asked_first_ms: dict[str, int] = {}
         self._open_again_s = self.OPEN_AGAIN_S
         self._saving: dict[str, asyncio.Task[None]] = {}
         for context in contexts if limit_quote else ():
@@ -150,14 +157,17 @@ class DayKeeper:
     async def _open(self, context: SymbolContext, today: int, mark_price: Decimal) -> None:
         """Begin to count, from what the exchange's own record says of the day so far."""
         ledger, symbol = context.ledger, context.symbol
+        self._asked_first_ms.setdefault(symbol, self._server_ms())
         stored, trades, funding = await asyncio.gather(
             self._stored(context, today),
             self._gateway.user_trades(symbol, 0, start_ms_of(today)),
             self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset),
         )
+        self._refuse_short_list(context, stored, today, len(trades))
         fills = [self._gateway.fill(trade, "") for trade in trades]
         began_with = await self._unrealized_at_start(context, fills, today, mark_price, stored)
-        before = [fill for fill in fills if fill.trade_id <= ledger.opened_after_id]
+        before = [fill for fill in fills if self._is_before(context, fill)]
+        self._trades_before[symbol] = len(before)
         count = DayCount(today, Sums.of_fills(before, _ZERO), Sums(), began_with)
         accepted = (
             stored if stored is not None and stored.day == today else await self._accepted(context, today)
@@ -171,6 +181,31 @@ class DayKeeper:
         self._measure(context, mark_price)
         await self.take_acceptance(context, mark_price)
         self._tell(context, "of today so far")
+
+    def _is_before(self, context: SymbolContext, fill: Fill) -> bool:
+        """Tell whether a trade of the day is none that the ledger counts.
+
+        An old one is not, whatever the last trade was said to be when the ledger was opened: that may have been a lie.
+        """
+        ledger = context.ledger
+        is_old = fill.time_ms < self._asked_first_ms[context.symbol] - self.OPENING_MS
+        return fill.trade_id <= ledger.opened_after_id or (is_old and not ledger.has_counted(fill.trade_id))
+
+    def _refuse_short_list(
+        self, context: SymbolContext, stored: DayRecord | None, today: int, trades: int
+    ) -> None:
+        """Raise OutcomeUnknown for a list of today's trades that lacks some that are known, the first few times.
+
+        A reading may lag or be empty, and would let a loss be forgotten; an account that was reset has fewer for good.
+        """
+        known = stored.trades if stored is not None and stored.day == today else 0
+        if trades < known and self._too_short < self.MOST_SHORT_LISTS:
+            self._too_short += 1
+            raise OutcomeUnknown(f"the exchange lists {trades} trades of today, and {known} are known")
+        if trades < known:
+            log.warning(
+                "%s: the exchange lists %d trades of today, %d were known", context.symbol, trades, known
+            )
 
     async def _stored(self, context: SymbolContext, today: int) -> DayRecord | None:
         """Return what an earlier run has left; what cannot be used is put aside and said aloud."""
@@ -229,6 +264,7 @@ class DayKeeper:
         self._measure(context, mark_price)
         self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
+        self._trades_before[context.symbol] = -context.ledger.fill_count
         self._complained.clear()
 
     def _tell(self, context: SymbolContext, when: str) -> None:
@@ -325,6 +361,7 @@ class DayKeeper:
             accepted_quote=count.accepted_quote,
             accepted_ms=count.accepted_ms,
             saved_ms=self._server_ms(),
+            trades=self._trades_before[context.symbol] + context.ledger.fill_count,
         )
         self._saving[context.symbol] = asyncio.ensure_future(self._write(context, record))
 

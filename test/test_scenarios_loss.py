@@ -315,6 +315,25 @@ def test_disk_that_cannot_be_read_costs_no_worker_when_a_halt_is_cleared(tmp_pat
     in_a_world(tmp_path, story)
 
 
+def test_list_of_trades_that_is_empty_at_a_start_lets_no_loss_be_forgotten(tmp_path: Path) -> None:
+    """It is asked for again: what was lost before counts together with what is lost then."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await asyncio.sleep(12)  # the record of the day is written now and then
+        assert await world.end() is ExitCode.STOPPED
+        world.strike("empty-list", path="/fapi/v1/userTrades", for_s=4)
+        world.start(**LIMIT)
+        assert await world.until_quoting(40) > 3
+        await lose(world, Decimal(22))
+        await world.until(lambda: is_halted(world), 5)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
 def test_loss_accepted_while_no_daemon_runs_lets_the_next_one_quote(tmp_path: Path) -> None:
     """The halt cleared and the loss accepted between two runs."""
 
