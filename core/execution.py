@@ -20,7 +20,7 @@ from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
 from core.risk import amend_objection, last_objection
 from core.timestamp_hold import TimestampHold
 from utils.clock import Clock
-from utils.errors import ExchangeError, NotSent, OutcomeUnknown, RateLimited, Refused
+from utils.errors import ExchangeError, NotSent, OutcomeUnknown, Overloaded, RateLimited, Refused
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,8 @@ class ExecutionEngine:
             return
         if isinstance(error, Refused):
             self._learn_refusal(error)
-            order.refused_code = error.code or UNREADABLE
+            is_passing = isinstance(error, Overloaded | RateLimited)  # told by text or status alone, too
+            order.refused_code = error.code or (0 if is_passing else UNREADABLE)
             self.on_refusal(error.code)
         self._end(context, order, OrderStatus.REJECTED, str(error))
 

@@ -46,6 +46,31 @@ def test_refused_quotes_are_not_insisted_on(tmp_path: Path, code: int, most: int
     in_a_world(tmp_path, story)
 
 
+def test_busy_exchange_that_tells_no_code_gets_the_quotes_as_soon_as_it_takes_them(tmp_path: Path) -> None:
+    """Half a minute of 503 without a code: that is no quote that was refused again and again."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        until_s, refused = world.now_s + 30, 0
+
+        async def be_busy(sent: Sent) -> HttpResponse | None:
+            nonlocal refused
+            if not sent.is_order() or world.now_s >= until_s:
+                return None
+            refused += 1
+            return json_reply(503, {"msg": "Service Unavailable."})
+
+        world.tamper = be_busy
+        await world.until(lambda: world.ours() == [], 10, "the quotes are replaced")
+        await asyncio.sleep(until_s - world.now_s)
+        assert refused > 3 * 6
+        await world.until_quoting(5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_nothing_leaves_while_a_limit_lasts(tmp_path: Path) -> None:
     """One 429 with fifteen seconds: not one request more, not even a cancel, until they are over."""
 
