@@ -328,7 +328,7 @@ class Engine:
 
     def _progress(self) -> list[int]:
         """Return numbers that grow only while the control loops of this run work."""
-        turns = self.risk.checks if self._is_finishing_close else self.orders.progress
+        turns = self.risk.checks if self._is_finishing_close else self.orders.alive
         return [turns[context.symbol] for context in self.contexts]
 
     def _build_workers(self, wiring: Wiring, wallet_quote: Decimal | None) -> None:

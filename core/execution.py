@@ -87,6 +87,11 @@ class ExecutionEngine:
             refused=self._learn_refusal,
         )
 
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether nothing can be sent for now because of a limit or a ban."""
+        return self._gateway.rest.limited_for_s > 0
+
     # --- placing ----------------------------------------------------------------------------------------------
 
     async def place(self, context: SymbolContext, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:

@@ -25,7 +25,8 @@ class OrderManager:
     once when the gate closes.
 
     ``progress`` counts, by symbol, turns of the control loop that ended in a known state: nothing waits to be cancelled
-    that could not be. Whoever feeds a dead-man switch watches it grow.
+    that could not be. Whoever feeds a dead-man switch watches it grow. ``alive`` counts those as well at whose end a
+    limit or a ban let nothing be sent: a new process could do no better, and would not know of it.
     """
 
     name = "orders"
@@ -43,6 +44,7 @@ class OrderManager:
         manage: ManageSettings,
     ) -> None:
         self.progress = {context.symbol: 0 for context in contexts}
+        self.alive = dict(self.progress)
         self._contexts = contexts
         self._execution = execution
         self._bus = bus
@@ -89,8 +91,9 @@ class OrderManager:
             await self._settle(context)
             await self._turn(context, self._clock.monotonic_ns())
             self._clean_up(self._clock.monotonic_ns())
-            if not any(order.cancel_requested for order in context.orders.living()):
-                self.progress[context.symbol] += 1
+            is_known = not any(order.cancel_requested for order in context.orders.living())
+            self.progress[context.symbol] += is_known
+            self.alive[context.symbol] += is_known or self._execution.is_limited
             await self._rest(context)
 
     def _clean_up(self, now_ns: int) -> None:

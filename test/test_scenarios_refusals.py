@@ -96,6 +96,33 @@ def test_nothing_leaves_while_a_limit_lasts(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_ban_with_the_account_stream_down_does_not_starve_the_watchdog(tmp_path: Path) -> None:
+    """What cannot be cancelled for so long is no loop that hangs: a new process would not even know of the ban."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        until_s = world.now_s + 60
+
+        async def ban(_sent: Sent) -> HttpResponse | None:
+            left_s = int(until_s - world.now_s)
+            return HttpResponse(418, {"retry-after": str(left_s)}, b'{"code": -1003}') if left_s > 0 else None
+
+        world.tamper = ban
+        world.engine.recovery.stream.drop("cut")
+        await world.until(lambda: not world.engine.gate.is_open, 5)
+        known = world.engine.orders.progress[world.symbol]
+        while world.now_s < until_s - 6:
+            before = world.engine._progress()
+            await asyncio.sleep(5)
+            assert world.engine._progress() > before
+        assert world.engine.orders.progress[world.symbol] <= known + 2  # those are for the dead-man switch
+        await world.until_quoting(60)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_every_number_is_written_plainly(tmp_path: Path) -> None:
     """Positions of 0.043 and 0.051 are closed: sizes that come out of a float with a tail of digits are none here."""
 
