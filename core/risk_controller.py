@@ -27,6 +27,7 @@ from utils.quietly import quietly
 log = logging.getLogger(__name__)
 
 GATE_KEY = "risk"
+FORCED_KEY = "forced"
 CHECK_KEY = "position check"
 
 
@@ -108,7 +109,11 @@ class RiskController:
                 self._hurries[event.symbol].set()
 
     def halt(self, symbol: str, reason: str) -> None:
-        """Halt the symbol as if it had broken its limit, for a reason from elsewhere."""
+        """Halt the symbol as if it had broken its limit, for a reason from elsewhere.
+
+        The gate closes in this turn, the rest waits until the position has been read.
+        """
+        self._context_of[symbol].gate.close(FORCED_KEY, reason)
         self._forced[symbol] = reason
         self._wakes[symbol].set()
 
@@ -239,6 +244,7 @@ class RiskController:
         self._halts.keep(context.symbol)
         if context.symbol in self._must_flatten:
             self._forced.pop(context.symbol, None)  # it would call for nothing else
+            context.gate.open(FORCED_KEY)
             context.state.last_risk_check = self._clock.time_ms() / 1000
             return await self._flatten(context)
         try:
@@ -351,6 +357,7 @@ class RiskController:
         """Pause first, in this turn; then close. What is said or recorded beside that cannot stop it."""
         symbol = context.symbol
         context.gate.close(GATE_KEY, "halted by risk")
+        context.gate.open(FORCED_KEY)
         context.state.strategy_paused = True
         self._must_flatten.add(symbol)
         self._halted[symbol] = "a limit was broken"

@@ -1,11 +1,13 @@
 """A position over the limit is closed, quoting pauses, and only an operator ends the pause."""
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 
 from core.engine import ExitCode
 from core.halt import HaltLatch
-from test.daemon import World, in_a_world
+from test.daemon import Sent, World, in_a_world, json_reply, untouched
+from utils.http import HttpResponse
 
 OVER_THE_LIMIT = "0.040"
 """At 64,000 USDT each about 2560 USDT; the limit of the shipped configuration is 2000."""
@@ -165,6 +167,37 @@ def test_position_of_another_program_is_noticed_and_adopted(tmp_path: Path) -> N
         await world.until_quoting()
         world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.005")
         await world.until(lambda: world.state.position == world.position() != 0, 5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_forced_trade_has_the_quotes_out_although_the_position_cannot_be_read(tmp_path: Path) -> None:
+    """Out within a second; once the position can be read it is closed, halted, and after a resume it quotes again."""
+
+    async def story(world: World) -> None:
+        world.start(risk={"max_daily_loss": 0, "max_price_change": 0})
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        await asyncio.sleep(3)
+
+        async def unread(sent: Sent) -> HttpResponse | None:
+            is_asked = sent.path == "/fapi/v3/positionRisk"
+            return json_reply(503, {"code": -1001, "msg": "internal error"}) if is_asked else None
+
+        world.tamper = unread
+        world.control("POST", "/sim/adl", symbol=world.symbol, quantity="0.002")
+        await world.until(lambda: not world.ours(), 1, "the quotes out")
+        placed = world.count("orders")
+        await asyncio.sleep(2)
+        assert world.count("orders") == placed
+        assert world.position() == Decimal("0.008")
+        world.tamper = untouched
+        await world.until(lambda: _is_flat_and_out(world), 10, "the position closed")
+        await world.until(lambda: latch(world).read() is not None, 2)
+        await asyncio.sleep(2)
+        assert latch(world).clear()
+        await world.until_quoting()
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
