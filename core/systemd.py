@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from utils.clock import Clock
+from utils.redaction import redact
 
 Notify = Callable[[str], None]
 """Tells the service manager some lines; never fails."""
@@ -29,9 +30,9 @@ class NotifySocket:
         self._socket.settimeout(0)
 
     def tell(self, lines: str) -> None:
-        """Send some lines, without waiting."""
+        """Send some lines, without waiting, and without the secrets in them."""
         try:
-            self._socket.sendto(lines.encode(), self._address)
+            self._socket.sendto(redact(lines).encode(), self._address)
         except OSError:
             pass
 

@@ -51,6 +51,16 @@ def test_nobody_is_told_where_no_manager_is() -> None:
     ] * 3
 
 
+def test_no_secret_reaches_the_manager(manager: socket.socket) -> None:
+    """Its status line is kept in the journal of the system, and shown to everybody who may ask for it."""
+    found = notify_socket({"NOTIFY_SOCKET": manager.getsockname()})
+    assert found is not None
+    secret = "canary0123456789" * 4
+    found.tell(f"STATUS=waiting: GET /fapi/v1/order?signature={secret}: no answer")
+    assert heard(manager) == ["STATUS=waiting: GET /fapi/v1/order?signature=***: no answer"]
+    found.close()
+
+
 def test_socket_by_path_and_by_abstract_name(manager: socket.socket) -> None:
     """A manager that has gone is no error, nor is one that does not read."""
     found = notify_socket({"NOTIFY_SOCKET": manager.getsockname()})
