@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,10 +16,26 @@ log = logging.getLogger(__name__)
 
 _NOT_WRITABLE = {errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM}
 
+TRIES = 11
+TRY_AGAIN_S = 0.05
+
 
 def is_held(directory: Path, account: str, symbol: str) -> bool:
     """Tell whether a daemon on this machine trades this symbol on this account now."""
     return is_locked(directory / f"lock-{account}-{symbol}", shared=False)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file for this process alone. Raises BlockingIOError if another one holds it, and not only looks at it.
+
+    Whoever asks ``is_held`` has a lock on the file for the moment that takes.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(TRY_AGAIN_S)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class InstanceLock:
@@ -40,7 +57,7 @@ class InstanceLock:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._opened()
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor)
             self.was_left_running = os.fstat(self._descriptor).st_size > 0
         except BlockingIOError as error:
             self._release()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -47,6 +48,17 @@ def test_refused_one_keeps_nothing_and_takes_nothing_away(tmp_path: Path) -> Non
             with pytest.raises(StartRefused, match="another daemon"), lock(tmp_path):
                 pass
         assert os.listdir("/proc/self/fd") == before
+
+
+def test_look_at_the_lock_is_no_daemon(tmp_path: Path) -> None:
+    """Whoever looks whether a daemon trades holds a lock for a moment; a start in that moment waits for its end."""
+    with lock(tmp_path):
+        pass
+    look = os.open(tmp_path / "lock-live-BTCUSDT", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    Timer(0.1, os.close, [look]).start()
+    with lock(tmp_path):
+        pass
 
 
 def test_error_inside_releases_the_lock(tmp_path: Path) -> None:
