@@ -50,9 +50,16 @@ class Liveness:
             return "; ".join(context.gate.reasons)
         if context.refusal:
             return f"refused: {context.refusal}"
-        if context.posture >= Posture.PULL:
+        if context.posture >= Posture.PULL or self._has_nothing_to_reduce():
             return f"{context.posture.label}: {context.posture_reason}"
         return ""
+
+    def _has_nothing_to_reduce(self) -> bool:
+        """Tell whether only quotes that reduce are allowed, and less is held than an order."""
+        context = self._facts.context
+        assert context is not None
+        held = abs(context.ledger.position_quantity) * context.state.risk_price(context.rules)
+        return context.posture is Posture.ONE_SIDE and held < SIZE_QUOTE
 
     def is_true(self, cause: str) -> bool:
         """Tell whether the cause of a pause is the case: a market that has moved, or a halt that stands."""
@@ -62,6 +69,8 @@ class Liveness:
             return self._facts.struck(300.0, *LYING_READS, "hide-trades")
         if "somebody else trades" in cause:
             return self._facts.struck(300.0, *OTHER_HANDS)
+        if cause.startswith(Posture.ONE_SIDE.label):
+            return self._has_nothing_to_reduce()
         if "takes no requests" in cause:
             return self._facts.now_s < self._silent_until_s()
         if "-2019" in cause:

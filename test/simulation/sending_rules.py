@@ -261,7 +261,7 @@ class SendingRules:
         now_s = self._facts.now_s
         self._stale.append((now_s, f"{request.method} {request.path}"))
         lately = Counter(what for at_s, what in self._stale if now_s - at_s < 60)
-        if not self._facts.struck(90.0, *_CHANGED_CLOCKS):
+        if not self._facts.struck(90.0, *_CHANGED_CLOCKS, "used-weight"):
             self._facts.violated("INV-29", f"{request.method} {request.path} was refused for its timestamp")
         elif lately.total() > 30 and now_s - self._asked_clock_s > 5:
             self._facts.violated(
