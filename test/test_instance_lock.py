@@ -56,7 +56,7 @@ def test_look_at_the_lock_is_no_daemon(tmp_path: Path) -> None:
         pass
     look = os.open(tmp_path / "lock-live-BTCUSDT", os.O_RDONLY)
     fcntl.flock(look, fcntl.LOCK_SH)
-    Timer(0.1, os.close, [look]).start()
+    Timer(0.004, os.close, [look]).start()
     with lock(tmp_path):
         pass
 

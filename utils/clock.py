@@ -30,6 +30,11 @@ class SystemClock:
         return time.monotonic_ns()
 
 
+def pause(seconds: float) -> None:
+    """Have the whole process stand still, event loop and all: only for milliseconds, and where nothing runs yet."""
+    time.sleep(seconds)
+
+
 class ServerClock:
     """The exchange's clock as this machine knows it: the local clock plus a measured offset.
 
