@@ -14,6 +14,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+def _summary(seconds: list[float]) -> dict[str, Any]:
+    return {
+        "count": len(seconds),
+        "p50": percentile(seconds, 0.5),
+        "p99": percentile(seconds, 0.99),
+        "max": max(seconds, default=0.0),
+        "each": seconds,
+    }
+
+
 def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return what a program would want to know of these runs."""
     recovered = [each for outcome in outcomes for each in outcome.recovered_s]
@@ -28,13 +38,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             for outcome in outcomes
             for each in outcome.violations
         ],
-        "recovered_s": {
-            "count": len(recovered),
-            "p50": percentile(recovered, 0.5),
-            "p99": percentile(recovered, 0.99),
-            "max": max(recovered, default=0.0),
-            "each": recovered,
-        },
+        "recovered_s": _summary(recovered),
         "pauses": dict(Counter(cause for outcome in outcomes for cause in outcome.pauses).most_common(20)),
         "quoted_share": round(sum(each.quoted_s for each in outcomes) / seconds, 3) if seconds else 0.0,
         "requests": sum(each.requests for each in outcomes),
@@ -63,20 +67,16 @@ def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **{name: sum(part[name] for part in parts) for name in summed},
         "hours": round(hours, 2),
         "violations": [each for part in parts for each in part["violations"]],
-        "recovered_s": {
-            "count": len(recovered),
-            "p50": percentile(recovered, 0.5),
-            "p99": percentile(recovered, 0.99),
-            "max": max(recovered, default=0.0),
-            "each": recovered,
-        },
+        "recovered_s": _summary(recovered),
         "pauses": dict(pauses.most_common(20)),
-        "quoted_share": round(sum(part["quoted_share"] * part["hours"] for part in parts) / hours, 3),
+        "quoted_share": round(sum(part["quoted_share"] * part["hours"] for part in parts) / hours, 3)
+        if hours
+        else 0.0,
         "faults": dict(sorted(faults.items())),
         "faults_never": sorted(set(ALL) - set(faults)),
         "reached": dict(sorted(reached.items())),
         "cpu_s": round(cpu_s, 1),
-        "hours_a_minute": round(hours * 60 / cpu_s, 2),
+        "hours_a_minute": round(hours * 60 / cpu_s, 2) if cpu_s else 0.0,
         "traces": {seed: trace for part in parts for seed, trace in part["traces"].items()},
     }
 
