@@ -114,6 +114,7 @@ class Reconciler:
         else:
             raise Refused(0, "the account trades too busily elsewhere to read its position")
         early = context.ledger.open(position, before)
+        context.orders.count_all()  # what orders of an earlier run have traded is in the position
         self._note_position(context, position)
         for fill in early:
             self._fills.count(context, fill)
