@@ -55,7 +55,7 @@ def line_of(order: LiveOrder, rules: SymbolRules, now_ms: int) -> JournalLine:
         level=order.level,
         price=rules.price_text(order.price_ticks),
         quantity=rules.quantity_text(order.lots),
-        executed=rules.quantity_text(order.executed_lots) if order.executed_lots else "0",
+        executed=f"{order.executed_quantity(rules):f}" if any(order.executed) else "0",
         reason=redact(order.reason) if order.reason else "",
     )
 

@@ -1,12 +1,14 @@
 """One order of ours: what is known of it, what may still change, and when its absence has become proof. Pure."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from core.model import OrderStatus, Side
+from core.model import OrderStatus, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after
 
+_NOTHING = Decimal(0)
 MAX_AMENDS = 10_000
 """The exchange amends one order less often than this."""
 
@@ -64,8 +66,12 @@ class LiveOrder:
     """The change under way; at most one."""
     order_id: int = 0
     executed_lots: int = 0
+    executed_rest: Decimal = _NOTHING
+    """What is executed beyond these lots: of an order from before a change of the step, in the base asset."""
     counted_lots: int = 0
     """Executed lots whose trades are in the ledger: the status of an order may come before its trades."""
+    counted_rest: Decimal = _NOTHING
+    """What of those trades is beyond these lots."""
     adopted_lots: int = 0
     """Those of them that were taken for counted with a position of the exchange's: their trades may come yet."""
     update_ms: int = 0
@@ -101,6 +107,29 @@ class LiveOrder:
     reason: str = ""
     decision: str = ""
     """What the latest refresh decided about it, and why."""
+
+    @property
+    def executed(self) -> tuple[int, Decimal]:
+        """Return what is executed: whole lots, and what is beyond them."""
+        return self.executed_lots, self.executed_rest
+
+    def executed_quantity(self, rules: SymbolRules) -> Decimal:
+        """Return what is executed in the base asset, to the last digit."""
+        return rules.quantity(self.executed_lots) + self.executed_rest
+
+    @property
+    def uncounted_lots(self) -> int:
+        """Return the executed lots whose trades are not in the ledger yet."""
+        return self.executed_lots - self.counted_lots
+
+    @property
+    def is_uncounted(self) -> bool:
+        """Tell whether trades of what is executed are not in the ledger yet."""
+        return self.executed > (self.counted_lots, self.counted_rest)
+
+    def count_all(self) -> None:
+        """Take all that is executed for counted."""
+        self.counted_lots, self.counted_rest = self.executed
 
     @property
     def remaining_lots(self) -> int:
@@ -170,7 +199,7 @@ class EndedOrder(NamedTuple):
     order_id: int
     price_ticks: int
     lots: int
-    executed_lots: int
+    executed: tuple[int, Decimal]
     adopted_lots: int
     update_ms: int
 
@@ -185,7 +214,7 @@ class EndedOrder(NamedTuple):
             order.order_id,
             order.price_ticks,
             order.lots,
-            order.executed_lots,
+            order.executed,
             order.adopted_lots,
             order.update_ms,
         )
@@ -195,7 +224,8 @@ class EndedOrder(NamedTuple):
         order = LiveOrder(client_id, self.side, self.level, self.price_ticks, self.lots, 0)
         order.status, order.end_is_reported = self.status, self.end_is_reported
         order.order_id, order.update_ms = self.order_id, self.update_ms
-        order.executed_lots = order.counted_lots = self.executed_lots
+        order.executed_lots, order.executed_rest = self.executed
+        order.count_all()
         order.adopted_lots = self.adopted_lots
         order.accepted_ns, order.echoed = int(order.order_id > 0), True
         return order

@@ -11,7 +11,7 @@ import msgspec
 
 from core.market_model import DepthDiff, DepthSnapshot, DepthView, Levels, MarketTrade
 from core.model import SymbolRules
-from core.wire import units_of
+from core.wire import lots_of, units_of
 
 _Pairs = list[tuple[str, str]]
 
@@ -66,11 +66,11 @@ class TradeMessage(msgspec.Struct):
 
 def _levels(pairs: Sequence[Sequence[str]], rules: SymbolRules) -> Levels:
     tick, step = rules.tick_size, rules.step_size
-    return tuple((units_of(price, tick), units_of(quantity, step)) for price, quantity in pairs)
+    return tuple((units_of(price, tick), lots_of(quantity, step)) for price, quantity in pairs)
 
 
 def depth_diff(data: DepthData, rules: SymbolRules) -> DepthDiff:
-    """Return the changes in a diff depth payload; ValueError for a number that is between two units."""
+    """Return the changes in a diff depth payload; ValueError for a price that is between two ticks."""
     return DepthDiff(
         bids=_levels(data.b, rules),
         asks=_levels(data.a, rules),
@@ -98,11 +98,11 @@ def depth_snapshot(reply: Mapping[str, Any], rules: SymbolRules) -> DepthSnapsho
 def market_trade(data: TradeData, rules: SymbolRules, received_ns: int) -> MarketTrade:
     """Return the trade in a payload; when the buyer is the maker, the taker sold.
 
-    ValueError for a number that is between two units.
+    ValueError for a price that is between two ticks.
     """
     return MarketTrade(
         price_ticks=units_of(data.p, rules.tick_size),
-        lots=units_of(data.q, rules.step_size),
+        lots=lots_of(data.q, rules.step_size),
         is_buy=not data.m,
         trade_id=data.a or data.t,
         exchange_ms=data.T,

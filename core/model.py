@@ -90,6 +90,15 @@ class SymbolRules:
         """Return the most lots that are not more than the quantity."""
         return int((quantity / self.step_size).to_integral_value(ROUND_FLOOR))
 
+    def ceil_lots(self, quantity: Decimal) -> int:
+        """Return the fewest lots that are not less than the quantity."""
+        return int((quantity / self.step_size).to_integral_value(ROUND_CEILING))
+
+    def whole_lots(self, quantity: Decimal) -> tuple[int, Decimal]:
+        """Return the most lots that are not more than the quantity, and what of it is beyond them."""
+        lots = self.floor_lots(quantity)
+        return lots, quantity - self.step_size * lots
+
     def notional_quote(self, ticks: int, lots: int) -> Decimal:
         """Return price times quantity in the quote asset."""
         return self.price(ticks) * self.quantity(lots)
@@ -181,6 +190,9 @@ _TERMINAL = frozenset(
 class OrderReport:
     """What the exchange says of an order, in a reply or on the user stream. ``executed_lots`` is cumulative.
 
+    An order from before a change of the tick or the step may lie between two of them. Its price and lots are rounded up
+    then, so that it never looks smaller than it is; ``executed_rest`` is what is executed beyond the whole lots.
+
     ``is_amendment`` says that it tells of the very amend that made price and quantity what they are.
     """
 
@@ -196,6 +208,7 @@ class OrderReport:
     time_in_force: str
     update_ms: int
     is_amendment: bool = False
+    executed_rest: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

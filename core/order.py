@@ -21,6 +21,8 @@ from core.live_order import Change, ChangeKind, EndedOrder, LiveOrder, settled_n
 from core.model import OrderReport, OrderStatus, Quote, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after, sighting
 
+_NOTHING = Decimal(0)
+
 
 def _nobody(_order: LiveOrder) -> None:
     """Nobody follows the changes of orders."""
@@ -140,12 +142,12 @@ class LiveOrders:
         if not order.accepted_ns and not order.echoed and order.sent_ns >= self._echoes_since_ns:
             self.awaiting_echo[order.client_id] = now_ns
         order.accepted_ns = order.accepted_ns or now_ns
-        order.executed_lots = max(order.executed_lots, report.executed_lots)
+        _execute(order, report.executed_lots, report.executed_rest)
         self._note_uncounted(order, now_ns)
         was_concluded = order.state.open is Open.PROOF
         if was_concluded or not order.status.is_terminal:
             self._note_values(order, report)
-        self._move(order, sighting(report.status, order.executed_lots))
+        self._move(order, sighting(report.status, is_executed=any(order.executed)))
         if was_concluded and not order.status.is_terminal:
             order.reason = "believed not to exist, but does"
         self._settle_if_seen(order, report)
@@ -273,7 +275,7 @@ class LiveOrders:
 
     def _tell(self, order: LiveOrder) -> None:
         """Tell whoever follows the changes of orders, if there is one."""
-        now = (order.state, order.price_ticks, order.lots, order.executed_lots)
+        now = (order.state, order.price_ticks, order.lots, order.executed)
         if now != order.told:
             order.told = now
             self.on_change(order)
@@ -307,8 +309,8 @@ class LiveOrders:
         if order is None:
             return
         order.order_id = report.order_id
-        order.executed_lots = max(order.executed_lots, report.executed_lots)
-        self._move(order, sighting(report.status, order.executed_lots))
+        _execute(order, report.executed_lots, report.executed_rest)
+        self._move(order, sighting(report.status, is_executed=any(order.executed)))
         self._tell(order)
 
     def to_ask(self) -> dict[str, str]:
@@ -333,19 +335,23 @@ class LiveOrders:
 
     # --- trades -----------------------------------------------------------------------------------------------
 
-    def count(self, order: LiveOrder, lots: int, now_ns: int) -> None:
-        """Note that trades of so many lots of this order are in the ledger."""
+    def count(self, order: LiveOrder, lots: int, now_ns: int, rest: Decimal = _NOTHING) -> None:
+        """Note that trades of so many lots more of this order are in the ledger.
+
+        ``rest`` is what all its trades come to beyond whole lots.
+        """
         self._move(order, Trigger.TRADED)
         order.counted_lots += lots
+        order.counted_rest = rest
         known = min(max(order.counted_lots - order.executed_lots, 0), order.adopted_lots)
         order.adopted_lots -= known
         order.counted_lots -= known
-        order.executed_lots = max(order.executed_lots, order.counted_lots)
+        _execute(order, order.counted_lots, order.counted_rest)
         self._note_uncounted(order, now_ns)
         self._tell(order)
 
     def _note_uncounted(self, order: LiveOrder, now_ns: int) -> None:
-        if order.executed_lots > order.counted_lots:
+        if order.is_uncounted:
             self._uncounted.setdefault(order.client_id, now_ns)
         else:
             self._uncounted.pop(order.client_id, None)
@@ -353,7 +359,7 @@ class LiveOrders:
     def uncounted_lots(self) -> int:
         """Return what has been executed without its trades being in the ledger yet: bought less sold."""
         orders = [order for client_id in self._uncounted if (order := self.find(client_id)) is not None]
-        return sum(order.side.sign * (order.executed_lots - order.counted_lots) for order in orders)
+        return sum(order.side.sign * order.uncounted_lots for order in orders)
 
     def uncounted_since_ns(self) -> int | None:
         """Return since when the oldest of those trades is missing, None if none is."""
@@ -364,8 +370,8 @@ class LiveOrders:
         for client_id in list(self._uncounted):
             order = self.find(client_id)
             if order is not None:
-                order.adopted_lots += order.executed_lots - order.counted_lots
-                order.counted_lots = order.executed_lots
+                order.adopted_lots += order.uncounted_lots
+                order.count_all()
         self._uncounted.clear()
 
     def expect_echo(self, order: LiveOrder, now_ns: int) -> None:
@@ -451,5 +457,10 @@ def _change(order: LiveOrder, what_is_open: Open, now_ns: int) -> Change | None:
     return replace(change, kind=kind, in_doubt=True)
 
 
+def _execute(order: LiveOrder, lots: int, rest: Decimal) -> None:
+    """Have so much of the order be executed in all, if it is not more already."""
+    order.executed_lots, order.executed_rest = max(order.executed, (lots, rest))
+
+
 def _facts(order: LiveOrder) -> tuple[object, ...]:
-    return order.status, order.executed_lots, order.order_id, order.price_ticks, order.lots
+    return order.status, order.executed, order.order_id, order.price_ticks, order.lots

@@ -356,14 +356,14 @@ def after(state: State, trigger: Trigger) -> State | None:
     return TABLE.get((state, trigger))
 
 
-def sighting(status: OrderStatus, executed: int) -> Trigger:
-    """Return what it means to see an order reported in this status, with so much executed as is known by now.
+def sighting(status: OrderStatus, *, is_executed: bool) -> Trigger:
+    """Return what it means to see an order reported in this status; ``is_executed`` if anything of it is by now.
 
     A quantity that is executed makes an order partly filled, whatever its report calls it.
     """
     if status in _SEEN_END:
         return _SEEN_END[status]
-    if executed > 0 or status is OrderStatus.PARTIALLY_FILLED:
+    if is_executed or status is OrderStatus.PARTIALLY_FILLED:
         return Trigger.SEEN_PARTIAL
     return Trigger.SEEN_ACTIVE if status is OrderStatus.ACTIVE else Trigger.SEEN_UNHEARD
 

@@ -178,7 +178,7 @@ class StatusBoard:
             "level": order.level,
             "price": rules.price_text(order.price_ticks),
             "quantity": rules.quantity_text(order.lots),
-            "executed": rules.quantity_text(order.executed_lots),
+            "executed": f"{order.executed_quantity(rules):f}",
             "state": str(order.state),
             "age_s": self._age_s(order.sent_ns),
         }

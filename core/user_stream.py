@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -50,8 +50,8 @@ class FillBook:
         context.state.position = context.ledger.position_quantity
         order = self._order_of(context, fill)
         if order is not None:
-            lots = context.rules.floor_lots(fill.quantity)
-            context.orders.count(order, lots, self._clock.monotonic_ns())
+            lots, rest = context.rules.whole_lots(fill.quantity + order.counted_rest)
+            context.orders.count(order, lots, self._clock.monotonic_ns(), rest)
         self._say(context, fill, order)
         self._bus.publish(FillEvent(fill, order.level if order is not None else 0))
         if order is None and not is_ours(fill.client_id) and not fill.client_id.startswith(FORCED_PREFIXES):
@@ -148,7 +148,7 @@ class UserEvents:
             KeyError,
             TypeError,
             ValueError,
-            InvalidOperation,
+            ArithmeticError,
             RecursionError,
         ) as error:
             log.warning(

@@ -98,16 +98,18 @@ def finite(text: str) -> Decimal:
 
 
 def order_report(order: Json, rules: SymbolRules) -> OrderReport:
-    """Return what an order object of a REST reply says."""
+    """Return what an order object of a REST reply says; one from before a change of the rules is rounded up."""
+    executed_lots, executed_rest = rules.whole_lots(finite(order["executedQty"]))
     return OrderReport(
         symbol=order["symbol"],
         client_id=order["clientOrderId"],
         order_id=order["orderId"],
         side=Side(order["side"]),
         status=order_status(order["status"]),
-        price_ticks=rules.ticks(Decimal(order["price"])),
-        lots=rules.lots(Decimal(order["origQty"])),
-        executed_lots=rules.lots(Decimal(order["executedQty"])),
+        price_ticks=rules.ceil_ticks(finite(order["price"])),
+        lots=rules.ceil_lots(finite(order["origQty"])),
+        executed_lots=executed_lots,
+        executed_rest=executed_rest,
         reduce_only=order.get("reduceOnly", False),
         time_in_force=order.get("timeInForce", ""),
         update_ms=order["updateTime"],
@@ -115,16 +117,18 @@ def order_report(order: Json, rules: SymbolRules) -> OrderReport:
 
 
 def order_event_report(order: Json, rules: SymbolRules) -> OrderReport:
-    """Return what the ``o`` object of an ORDER_TRADE_UPDATE says of its order."""
+    """Return what the ``o`` object of an ORDER_TRADE_UPDATE says of its order, rounded as ``order_report`` does."""
+    executed_lots, executed_rest = rules.whole_lots(finite(order["z"]))
     return OrderReport(
         symbol=order["s"],
         client_id=order["c"],
         order_id=order["i"],
         side=Side(order["S"]),
         status=order_status(order["X"]),
-        price_ticks=rules.ticks(Decimal(order["p"])),
-        lots=rules.lots(Decimal(order["q"])),
-        executed_lots=rules.lots(Decimal(order["z"])),
+        price_ticks=rules.ceil_ticks(finite(order["p"])),
+        lots=rules.ceil_lots(finite(order["q"])),
+        executed_lots=executed_lots,
+        executed_rest=executed_rest,
         reduce_only=order.get("R", False),
         time_in_force=order.get("f", ""),
         update_ms=order["T"],
@@ -215,15 +219,15 @@ def position(entry: Json) -> Position:
 def rest_book_top(depth: Json, rules: SymbolRules, received_ns: int) -> BookTop:
     """Return the best bid and ask of a REST depth reply, rounded outwards if they are between two ticks.
 
-    That happens after a change of the tick: what rested before still does. A side without a level has price and
-    quantity 0.
+    That happens after a change of the tick: what rested before still does. So it is with sizes and the step; they are
+    rounded up, for nothing is said by 0. A side without a level has price and quantity 0.
     """
     bid, ask = (best[0] if (best := depth[side]) else ("0", "0") for side in ("bids", "asks"))
     return BookTop(
         bid_ticks=rules.floor_ticks(Decimal(bid[0])),
-        bid_lots=rules.lots(Decimal(bid[1])),
+        bid_lots=rules.ceil_lots(Decimal(bid[1])),
         ask_ticks=rules.ceil_ticks(Decimal(ask[0])),
-        ask_lots=rules.lots(Decimal(ask[1])),
+        ask_lots=rules.ceil_lots(Decimal(ask[1])),
         update_id=depth["lastUpdateId"],
         exchange_ms=depth["T"],
         received_ns=received_ns,
@@ -277,6 +281,12 @@ def units_of(text: str, unit: Decimal) -> int:
     return exact_units(Decimal(text), unit, "tick or step")
 
 
+@lru_cache(maxsize=_MOST_TEXTS)
+def lots_of(text: str, step: Decimal) -> int:
+    """Return how many lots the size in the text fills; one from before a change of the step is rounded up."""
+    return int((Decimal(text) / step).to_integral_value(ROUND_CEILING))
+
+
 class _Read(dict[str, int]):
     """Texts of numbers by how many units they are, as ``convert`` says it: a second look at a text costs nothing.
 
@@ -314,12 +324,12 @@ class BookReader:
     def __init__(self, rules: SymbolRules) -> None:
         tick = rules.tick_size
         self._bids, self._asks = _Read(tick, rules.floor_ticks), _Read(tick, rules.ceil_ticks)
-        self._lots = _Read(rules.step_size, rules.lots)
+        self._lots = _Read(rules.step_size, rules.ceil_lots)
 
     def top(self, data: BookTickerData, received_ns: int) -> BookTop:
         """Return the best bid and ask of a payload, rounded outwards as ``rest_book_top`` does.
 
-        Raises ValueError or ArithmeticError for a size that is between two steps, or no number.
+        Raises ValueError or ArithmeticError for what is no number.
         """
         lots = self._lots
         return BookTop(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -425,14 +426,15 @@ class World:
             if (what := _disagreement(here.get(name), there.get(name), units))
         ]
 
-    def _units(self) -> tuple[Decimal | int, Decimal | int]:
+    def _units(self) -> tuple[Decimal, Decimal]:
         """Return how many ticks and steps of the exchange's are in one of those that the daemon has read last."""
         rules = self.exchange._venue.instruments[self.symbol].rules
+        same = Decimal(1), Decimal(1)
         if self.engine is None:
-            return 1, 1
+            return same
         [known] = [each.rules for each in self.engine.contexts if each.symbol == self.symbol]
         if (known.tick_size, known.step_size) == (rules.tick_size, rules.step_size):
-            return 1, 1
+            return same
         return known.tick_size / rules.tick_size, known.step_size / rules.step_size
 
     def _http(self) -> HttpTransport:
@@ -611,10 +613,11 @@ class World:
         return [row["sub_type"] for row in self.rows() if row["metric_name"] == name]
 
 
-def _disagreement(
-    known: LiveOrder | None, true: Order | None, units: tuple[Decimal | int, Decimal | int]
-) -> str:
-    """Return in what the daemon is wrong, or not sure, about an order; ``units`` are those of its prices and lots."""
+def _disagreement(known: LiveOrder | None, true: Order | None, units: tuple[Decimal, Decimal]) -> str:
+    """Return in what the daemon is wrong, or not sure, about an order; ``units`` are those of its prices and lots.
+
+    What lies between two of those, the daemon has to take for the larger one, and what is executed for the smaller one.
+    """
     if known is None:
         return "rests, and the daemon knows nothing of it"
     if true is None:
@@ -622,8 +625,8 @@ def _disagreement(
     if known.change is not None or known.status not in RESTING:
         return f"rests, and stands at {known.state}"
     tick, lot = units
-    ours = (known.price_ticks * tick, known.lots * lot, known.executed_lots * lot)
-    theirs = (true.price_ticks, true.lots, true.executed_lots)
+    ours = (known.price_ticks, known.lots, known.executed_lots)
+    theirs = (ceil(true.price_ticks / tick), ceil(true.lots / lot), int(true.executed_lots / lot))
     return f"rests at {theirs} (price, lots, executed), and not at {ours}" if ours != theirs else ""
 
 

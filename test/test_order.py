@@ -599,3 +599,26 @@ def test_order_of_which_more_was_executed_than_it_was_known_to_have_makes_no_roo
     alone.register("qpmm-mm1-1-2", quote(level=2, lots=3), 3)
     shares = [Exposure(Decimal(0), MARK, each, BTC, RISK).share(Side.BUY) for each in (orders, alone)]
     assert shares[0] == shares[1]
+
+
+def test_trades_between_two_steps_come_to_what_was_executed() -> None:
+    """Two trades of half a step are one lot; a short record and a late report keep what is beyond it."""
+    half = BTC.step_size / 2
+    orders, order = registered()
+    for executed in (half, 2 * half, 3 * half):
+        lots, rest = BTC.whole_lots(executed)
+        orders.apply(order, report(executed_lots=lots, executed_rest=rest), 20)
+        assert order.executed_quantity(BTC) == executed
+        assert order.status is OrderStatus.PARTIALLY_FILLED
+        assert orders.uncounted_since_ns() == 20
+        lots, rest = BTC.whole_lots(half + order.counted_rest)
+        orders.count(order, lots, 30, rest)
+        assert orders.uncounted_since_ns() is None
+    end = report(status=OrderStatus.CANCELLED, executed_lots=1, executed_rest=half)
+    orders.apply(order, end, 40)
+    assert [orders.forget_ended(50, 0), orders.forget_ended(50, 0)] == [1, 0]
+    found = orders.find(order.client_id)
+    assert found is not None
+    assert found is not order
+    assert not orders.apply(found, end, 60)
+    assert (found.executed_quantity(BTC), orders.uncounted_since_ns()) == (3 * half, None)

@@ -124,7 +124,7 @@ def test_everything_that_may_rest_may_be_cancelled() -> None:
 )
 def test_sighting_says_what_a_report_means(status: OrderStatus, executed: int, trigger: Trigger) -> None:
     """An end is an end; otherwise what is executed decides before what the report calls it."""
-    assert sighting(status, executed) is trigger
+    assert sighting(status, is_executed=executed > 0) is trigger
 
 
 # --- an amend under way -------------------------------------------------------------------------------------

@@ -193,6 +193,27 @@ def test_order_event_says_the_same_of_its_order_as_a_reply() -> None:
     assert (found.reduce_only, found.time_in_force, found.update_ms) == (False, "GTX", 1790000000500)
 
 
+def test_order_from_before_a_change_of_the_rules_is_never_smaller_than_it_is() -> None:
+    """Price and size go up to the next tick and step, of what is executed nothing is lost; both channels alike."""
+    rules = replace(BTC, tick_size=Decimal("0.3"), step_size=Decimal("0.004"))
+    sell = {**PLACED_REPLY, "side": "SELL", "price": "80100.10", "origQty": "0.010", "executedQty": "0.006"}
+    event = {**TRADE_EVENT, "p": "80100.10"}
+    for found in (wire.order_report(sell, rules), wire.order_event_report(event, rules)):
+        assert (rules.price(found.price_ticks), rules.quantity(found.lots)) == (
+            Decimal("80100.3"),
+            Decimal("0.012"),
+        )
+        assert (found.executed_lots, found.executed_rest) == (1, Decimal("0.002"))
+
+
+@pytest.mark.parametrize("name", ["price", "origQty", "executedQty"])
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "much"])
+def test_order_of_no_number_is_an_error(name: str, text: str) -> None:
+    """A number that cannot be counted with says nothing of what rests."""
+    with pytest.raises((ValueError, ArithmeticError)):
+        wire.order_report({**PLACED_REPLY, name: text}, BTC)
+
+
 def test_trade_event_holds_its_fill_to_the_last_digit() -> None:
     """The last quantity and price, not the cumulative ones."""
     trade = wire.order_event_fill(TRADE_EVENT, "USDT")
@@ -295,6 +316,18 @@ def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
     assert streamed.stream == "btcusdt@bookTicker"
 
 
+def test_sizes_from_before_a_change_of_the_step_are_rounded_up() -> None:
+    """What rests is never nothing: a book of such sizes is one to quote on."""
+    rules = replace(BTC, step_size=Decimal("0.002"))
+    depth = {"lastUpdateId": 1, "E": 5, "T": 5, "bids": [["1", "0.001"]], "asks": [["2", "0.004"]]}
+    top = wire.rest_book_top(depth, rules, 0)
+    assert (top.bid_lots, top.ask_lots, top.is_sane) == (1, 2, True)
+    assert (
+        wire.BookReader(rules).top(wire.BookTickerData(1, 5, 5, "BTCUSDT", "1", "0.001", "2", "0.004"), 0)
+        == top
+    )
+
+
 @given(
     st.one_of(
         st.from_regex(r"[0-9]{0,6}\.?[0-9]{0,5}", fullmatch=True),
@@ -314,7 +347,8 @@ def test_a_number_of_the_book_is_read_as_a_decimal_would_be(text: str, unit: str
 
     def slowly() -> tuple[int, ...]:
         number = Decimal(text)
-        return rules.floor_ticks(number), rules.lots(number), rules.ceil_ticks(number), rules.lots(number)
+        lots = rules.ceil_lots(number)
+        return rules.floor_ticks(number), lots, rules.ceil_ticks(number), lots
 
     def at_once() -> tuple[int, ...]:
         data = wire.BookTickerData(1, 2, 3, "BTCUSDT", text, text, text, text)

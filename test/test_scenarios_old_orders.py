@@ -1,0 +1,71 @@
+"""Orders of an earlier run, and from before a change of tick or step: read, cancelled, counted."""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+from core.engine import ExitCode
+from test.daemon import World, in_a_world
+
+NEW_RULES = {"symbol": "BTCUSDT", "tick_size": "0.5", "step_size": "0.002", "min_qty": "0.002", "for_s": 300}
+
+
+def test_trades_of_an_earlier_run_are_not_waited_for(tmp_path: Path) -> None:
+    """A third of an order fills while the new run cancels it: that is in the position with which its books begin."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        world.strike("fill-first", method="DELETE", client_id="qpmm-", fraction=0.34, for_s=6)
+        world.start()
+        await world.until_quoting(15)
+        await asyncio.sleep(10)
+        assert world.position() != 0
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        assert context.orders.uncounted_since_ns() is None
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("connection_event").count("reconciled") == 1
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_of_an_earlier_run_are_cancelled_whatever_tick_and_step_are_by_now(tmp_path: Path) -> None:
+    """Six of 0.003 rest where steps are 0.002 by now, and a third of one fills at its cancel: nobody loses one.
+
+    The same holds for what fills of a new quote: no trade is lost, and no digit of what was executed.
+    """
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        old = {order.client_order_id for order in world.ours()}
+        await world.vanish()
+        world.strike("symbol-rules", **NEW_RULES)
+        world.strike("fill-first", method="DELETE", client_id="qpmm-", fraction=0.34, for_s=6)
+        world.start()
+        await world.until(
+            lambda: not any(order.client_order_id in old for order in world.ours()), 6, "a cancel"
+        )
+        ended = [order for order in world.record()["orders"] if order["clientOrderId"] in old]
+        assert {order["status"] for order in ended} == {"CANCELED"}
+        assert "0.001" in {order["executedQty"] for order in ended}
+        await world.until_quoting(15)
+
+        world.strike("fill-first", method="PUT", client_id="qpmm-", fraction=0.6, for_s=6)
+        world.strike("move-market", bps=4)
+        filled = len(world.record()["fills"])
+        await world.until(lambda: len(world.record()["fills"]) > filled, 5, "a trade of a quote")
+        await world.watch(3)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        assert context.ledger.position_quantity == world.position()
+        assert any(order.executed_rest == Decimal("0.001") for order in context.orders.living())
+        assert context.orders.uncounted_since_ns() is None
+        await world.until(lambda: not world.disagreements(), 5, "that the books agree")
+        assert await world.end() is ExitCode.STOPPED
+        audit = await world.audit()
+        assert audit.problems == []
+
+    in_a_world(tmp_path, story)
