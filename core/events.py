@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import get_args
 
 from core.event_bus import Bus
 from core.market_model import DepthView, MarketTrade
 from core.model import BookTop, Fill, Side
 from utils.clock import Clock
+from utils.word import Word
 
 
-class OrderKind(StrEnum):
+class OrderKind(Word):
     """What became of an order."""
 
     PLACED = "placed"
@@ -80,7 +80,7 @@ class OrderModifyFailureEvent(_Modification):
     in_doubt: bool = False
 
 
-class ResetKind(StrEnum):
+class ResetKind(Word):
     """How far a reset of the quotes has come."""
 
     STARTED = "started"
@@ -107,7 +107,7 @@ class FillEvent:
     level: int
 
 
-class RiskKind(StrEnum):
+class RiskKind(Word):
     """What the risk check found or did."""
 
     LIMITS = "limits"
@@ -136,7 +136,7 @@ class RiskEvent:
     details: str
 
 
-class ConnectionKind(StrEnum):
+class ConnectionKind(Word):
     """What became of a connection or of the data it brings."""
 
     UP = "up"
@@ -158,7 +158,7 @@ class ConnectionEvent:
     symbol: str = "-"
 
 
-class EngineKind(StrEnum):
+class EngineKind(Word):
     """What became of the daemon or one of its workers."""
 
     STARTED = "started"

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import NamedTuple
 
 from core.model import OrderStatus, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after
+from utils.word import Word
 
 _NOTHING = Decimal(0)
 MAX_AMENDS = 10_000
 """The exchange amends one order less often than this."""
 
 
-class ChangeKind(StrEnum):
+class ChangeKind(Word):
     """What a change under way is to do."""
 
     AMEND = "AMEND"

@@ -10,14 +10,14 @@ hold is impossible if all we know is true: it changes nothing, and the exchange 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 from typing import NamedTuple
 
 from core.model import OrderStatus
+from utils.word import Word
 
 
-class Open(StrEnum):
+class Open(Word):
     """What is still open about an order, beside what rests."""
 
     NOTHING = "nothing"
@@ -30,7 +30,7 @@ class Open(StrEnum):
     """The end was concluded here; the exchange has not spoken of it."""
 
 
-class Trigger(StrEnum):
+class Trigger(Word):
     """What can happen to an order, as far as anybody here learns of it."""
 
     PLACE_UNKNOWN = "placing got no answer"
