@@ -54,10 +54,13 @@ class SymbolContext:
     on_proven: "Callable[[SymbolContext], None]" = _no_one
     prices: PriceWatch = field(init=False)
     day: DayResult | None = None
+    widened: QuoteSettings = field(init=False)
+    """The settings with the offset that a posture of WIDEN has."""
     refusal: str = ""
     """Why the exchange has refused quotes again and again, as long as they are held back for it."""
 
     def __post_init__(self) -> None:
+        self.widened = replace(self.settings, offset_percent=self.settings.offset_percent * WIDEN_FACTOR)
         self.prices = PriceWatch(self.limits.max_price_change, self.limits.price_change_window_s)
 
     @property
@@ -68,9 +71,7 @@ class SymbolContext:
     @property
     def quoting(self) -> QuoteSettings:
         """Return the settings of the quotes as the posture has them: farther from the mid while it is to widen."""
-        if self.posture < Posture.WIDEN:
-            return self.settings
-        return replace(self.settings, offset_percent=self.settings.offset_percent * WIDEN_FACTOR)
+        return self.settings if self.posture < Posture.WIDEN else self.widened
 
     def prove_stream(self) -> None:
         """Note that the account stream has told of an order of ours."""

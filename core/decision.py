@@ -16,23 +16,20 @@ it: the same price move would have each of them follow within moments, with a re
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import StrEnum
-from math import ceil, floor
 
 from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote, Side
 from core.settings import ManageSettings, QuoteSettings
 from core.strategy import level_price_ticks, spread_objection
+from utils.word import Word
 
 MOST_AMENDMENTS = 9_900
 """An order is replaced before the exchange's cap of 10 000 amendments (-5026)."""
 
-_BPS = Decimal(10_000)
 _UNSETTLED = frozenset({OrderStatus.PENDING_NEW, OrderStatus.IN_DOUBT})
 
 
-class Move(StrEnum):
+class Move(Word):
     """What is done about one slot."""
 
     KEEP = "keep"
@@ -115,7 +112,6 @@ class Bounds:
     quoting: QuoteSettings
     keep_ticks: int
     amend_ticks: int
-    tick_bps: Decimal
     is_patient: bool = False
     """A deviation beyond the threshold has not lasted long enough yet to be followed."""
 
@@ -129,14 +125,14 @@ class Bounds:
         is_patient: bool = False,
     ) -> "Bounds":
         """Return the bounds that hold at this mid price."""
-        threshold = managing.modify_threshold
-        keep_ticks = int(threshold * mid_half_ticks / 2)
+        numerator, denominator = managing.threshold_ratio
+        keep_ticks = numerator * mid_half_ticks // (2 * denominator)
+        most, of_most = managing.deviation_ratio
         return cls(
             mid_half_ticks,
             quoting,
-            keep_ticks=max(keep_ticks, 1) if threshold else 0,
-            amend_ticks=int(managing.max_modify_deviation * mid_half_ticks / 2),
-            tick_bps=2 * _BPS / mid_half_ticks,
+            keep_ticks=max(keep_ticks, 1) if numerator else 0,
+            amend_ticks=most * mid_half_ticks // (2 * of_most),
             is_patient=is_patient,
         )
 
@@ -185,7 +181,7 @@ def _take_along(decision: Decision, bounds: Bounds) -> Decision:
 
 
 def _bps(ticks: int, bounds: Bounds) -> str:
-    return f"{ticks * bounds.tick_bps:.2f} bps"
+    return f"{ticks * 20_000 / bounds.mid_half_ticks:.2f} bps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,16 +232,26 @@ def _near_target(order: LiveOrder, bounds: Bounds) -> QuietBand:
     A target moves with the mid, times one plus or minus its offset, and is rounded to a tick, as the threshold is.
     """
     mid_half_ticks, keep_ticks = bounds.mid_half_ticks, bounds.keep_ticks
-    offset_percent = bounds.quoting.offset_percent
-    behind = order.price_ticks - level_price_ticks(mid_half_ticks, order.side, order.level, offset_percent)
-    half_ticks_a_tick = 2 / (1 + order.level * offset_percent / 100)
-    middle = mid_half_ticks + int(behind * half_ticks_a_tick)
-    reach = int(max(keep_ticks - 2, 0) * half_ticks_a_tick)
+    behind = order.price_ticks - level_price_ticks(mid_half_ticks, order.side, order.level, bounds.quoting)
+    numerator, denominator = bounds.quoting.offset_ratio
+    # half ticks of the mid by which a target moves a tick, as a fraction
+    half, of_half = 2 * denominator, denominator + order.level * numerator
+    middle = mid_half_ticks + _towards_zero(behind * half, of_half)
+    reach = max(keep_ticks - 2, 0) * half // of_half
     return QuietBand(middle - reach, middle + reach, middle, middle)
+
+
+def _towards_zero(numerator: int, denominator: int) -> int:
+    return numerator // denominator if numerator >= 0 else -(-numerator // denominator)
 
 
 def _within_spread(order: LiveOrder, settings: QuoteSettings) -> QuietBand:
     """Return the mids from which the order is neither nearer than min_spread nor farther than max_spread."""
-    factors = (1 - order.side.sign * settings.min_spread, 1 - order.side.sign * settings.max_spread)
-    edges = [2 * order.price_ticks / factor if factor else Decimal(2**63) for factor in factors]
-    return QuietBand(ceil(min(edges)), floor(max(edges)))
+    edges = []
+    for numerator, denominator in (settings.min_spread_ratio, settings.max_spread_ratio):
+        share = denominator - order.side.sign * numerator
+        edges.append((2 * order.price_ticks * denominator, share) if share else (2**63, 1))
+    (first, of_first), (second, of_second) = edges
+    if first * of_second > second * of_first:
+        first, of_first, second, of_second = second, of_second, first, of_first
+    return QuietBand(-(-first // of_first), second // of_second)

@@ -4,23 +4,26 @@ Prices are integer ticks and quantities integer lots; SymbolRules turns them int
 Money is Decimal.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from enum import StrEnum
+from functools import partial
 
 from msgspec import Struct
 
+from utils.word import Word
 
-class Side(StrEnum):
+
+class Side(Word):
     """The side of an order or quote, spelled as on the wire."""
 
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        """Return +1 for buy and -1 for sell."""
-        return 1 if self is Side.BUY else -1
+    sign: int
+    """+1 for buy and -1 for sell."""
+
+    def __init__(self, text: str) -> None:
+        self.sign = 1 if text == "BUY" else -1
 
     @property
     def opposite(self) -> "Side":
@@ -53,6 +56,21 @@ class SymbolRules:
     multiplier_up: Decimal
     multiplier_down: Decimal
     max_open_orders: int
+    # What follows from these is worked out once, for it is asked of each quote at each move of the price.
+    unit_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """What one tick times one lot is worth in the quote asset, as an exact fraction."""
+    min_units: int = field(init=False, repr=False, compare=False)
+    """The least ticks times lots that an order may be worth; ``min_ticks`` and ``max_ticks`` bound its price."""
+    min_ticks: int = field(init=False, repr=False, compare=False)
+    max_ticks: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        unit = self.tick_size * self.step_size
+        put = partial(object.__setattr__, self)
+        put("unit_ratio", unit.as_integer_ratio())
+        put("min_units", int((self.min_notional_quote / unit).to_integral_value(ROUND_CEILING)))
+        put("min_ticks", self.ceil_ticks(self.min_price))
+        put("max_ticks", self.floor_ticks(self.max_price) if self.max_price else 2**63)
 
     def price(self, ticks: int) -> Decimal:
         """Return the price of that many ticks."""
@@ -98,6 +116,12 @@ class SymbolRules:
         """Return the most lots that are not more than the quantity, and what of it is beyond them."""
         lots = self.floor_lots(quantity)
         return lots, quantity - self.step_size * lots
+
+    def units(self, quote: Decimal) -> int:
+        """Return the most ticks times lots that are worth no more than so much of the quote asset."""
+        numerator, denominator = quote.as_integer_ratio()
+        unit, of_unit = self.unit_ratio
+        return numerator * of_unit // (denominator * unit)
 
     def notional_quote(self, ticks: int, lots: int) -> Decimal:
         """Return price times quantity in the quote asset."""
@@ -154,7 +178,7 @@ class Quote:
         return self.side, self.level
 
 
-class OrderStatus(StrEnum):
+class OrderStatus(Word):
     """Where an order of ours stands in its life."""
 
     PENDING_NEW = "PENDING_NEW"
@@ -169,21 +193,11 @@ class OrderStatus(StrEnum):
     EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
     REJECTED = "REJECTED"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Tell whether the order's life has ended; nothing ever undoes that."""
-        return self in _TERMINAL
+    is_terminal: bool
+    """The order's life has ended; nothing ever undoes that."""
 
-
-_TERMINAL = frozenset(
-    {
-        OrderStatus.FILLED,
-        OrderStatus.CANCELLED,
-        OrderStatus.EXPIRED,
-        OrderStatus.EXPIRED_IN_MATCH,
-        OrderStatus.REJECTED,
-    }
-)
+    def __init__(self, text: str) -> None:
+        self.is_terminal = text in ("FILLED", "CANCELLED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

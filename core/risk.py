@@ -106,8 +106,8 @@ class Exposure:
         self._price = price
         self._rules = rules
         self._settings = settings
-        self._unit_quote = rules.tick_size * rules.step_size
         # In ticks times lots, like all that is compared here quote by quote.
+        self._room: dict[Side, int] = {}
         self._worth = {Side.BUY: 0, Side.SELL: 0}
         self._in_slots: dict[Slot, int] = {}
         self._lots = {Side.BUY: 0, Side.SELL: 0}
@@ -116,17 +116,27 @@ class Exposure:
         for order in living.living():
             self._count_in(order)
 
+    def _room_of(self, side: Side) -> int:
+        """Return the most that all that rests on a side may be worth, in ticks times lots; below 0 for nothing."""
+        room = self._room.get(side)
+        if room is None:
+            held = worst_case_quote(side, self._quantity, self._price, _ZERO, self._settings)
+            room = self._room[side] = self._rules.units(self._settings.position_limit_quote - held)
+        return room
+
     def _count_in(self, order: LiveOrder) -> None:
-        worth, lots, slot = _worth(order), most_lots(order), order.slot
-        self._worth[order.side] += worth
-        self._lots[order.side] += lots
+        worth, lots, side = _worth(order), most_lots(order), order.side
+        slot = side, order.level
+        self._worth[side] += worth
+        self._lots[side] += lots
         self._in_slots[slot] = self._in_slots.get(slot, 0) + worth
         self._lots_in_slots[slot] = self._lots_in_slots.get(slot, 0) + lots
         self._count += 1
 
     def share(self, side: Side) -> Decimal:
         """Return the worst case of a side, without the drift buffer, as a share of the limit that it is nearer to."""
-        notional = side.sign * self._quantity * self._price + self._unit_quote * self._worth[side]
+        unit_quote = self._rules.tick_size * self._rules.step_size
+        notional = side.sign * self._quantity * self._price + unit_quote * self._worth[side]
         share = notional / self._settings.position_limit_quote
         if self._settings.max_position:
             share = max(share, self._worst_quantity(side, self._lots[side]) / self._settings.max_position)
@@ -141,8 +151,7 @@ class Exposure:
         side, settings = quote.side, self._settings
         if self._one_sided and self._worst_quantity(side, lots) > 0:
             return "only what reduces the position"
-        worst = worst_case_quote(side, self._quantity, self._price, self._unit_quote * worth, settings)
-        if worst > settings.position_limit_quote:
+        if worth > self._room_of(side):
             return "position limit"
         if settings.max_position and self._worst_quantity(side, lots) > settings.max_position:
             return "max_position"
@@ -279,13 +288,21 @@ def _price_and_size_objection(context: SymbolContext, quote: Quote, book: BookTo
     )
     if crosses:
         return "price crosses the book"
-    price, mid = rules.price(quote.price_ticks), rules.tick_size * book.mid_half_ticks / 2
-    for name, middle in (("mid", mid), ("mark", context.state.mark_price)):
-        if middle > 0 and abs(price - middle) > settings.max_spread * middle:
-            return f"price {price:f} is farther than max_spread {settings.max_spread:f} from the {name} {middle:f}"
-    if rules.notional_quote(quote.price_ticks, quote.lots) > settings.size_quote:
+    distance_half_ticks = abs(2 * quote.price_ticks - book.mid_half_ticks)
+    share, of_share = settings.max_spread_ratio
+    if distance_half_ticks * of_share > share * book.mid_half_ticks > 0:
+        return _too_far(quote, rules.tick_size * book.mid_half_ticks / 2, "mid", context)
+    mark_price = context.state.mark_price
+    if mark_price > 0 and abs(rules.price(quote.price_ticks) - mark_price) > settings.max_spread * mark_price:
+        return _too_far(quote, mark_price, "mark", context)
+    if quote.price_ticks * quote.lots > rules.units(settings.size_quote):
         return f"size is over the configured {settings.size_quote} {rules.quote_asset}"
     return ""
+
+
+def _too_far(quote: Quote, middle: Decimal, name: str, context: SymbolContext) -> str:
+    price, most = context.rules.price(quote.price_ticks), context.settings.max_spread
+    return f"price {price:f} is farther than max_spread {most:f} from the {name} {middle:f}"
 
 
 def _room_objection(context: SymbolContext, quote: Quote) -> str:

@@ -4,8 +4,10 @@
 the field.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from utils.config_loader import Config, resolve_path
@@ -27,6 +29,17 @@ class QuoteSettings:
     max_spread: Decimal
     on_move: bool
     min_requote_interval_ms: int
+    # The fractions that every quote is compared with, exact and worked out once.
+    min_spread_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
+    max_spread_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
+    offset_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """``offset_percent`` as a fraction of 1."""
+
+    def __post_init__(self) -> None:
+        put = partial(object.__setattr__, self)
+        put("min_spread_ratio", self.min_spread.as_integer_ratio())
+        put("max_spread_ratio", self.max_spread.as_integer_ratio())
+        put("offset_ratio", (Fraction(self.offset_percent) / 100).as_integer_ratio())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +54,14 @@ class ManageSettings:
     max_pending_modifications: int
     modification_timeout_s: float
     cleanup_interval_s: float
+    threshold_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """``modify_threshold`` as an exact fraction; ``deviation_ratio`` is ``max_modify_deviation``."""
+    deviation_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        put = partial(object.__setattr__, self)
+        put("threshold_ratio", self.modify_threshold.as_integer_ratio())
+        put("deviation_ratio", self.max_modify_deviation.as_integer_ratio())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What do we want to rest? Pure: book and settings in, quotes out."""
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.settings import QuoteSettings
@@ -41,15 +41,16 @@ def level_quote(
     mid_half_ticks: int, side: Side, level: int, rules: SymbolRules, settings: QuoteSettings
 ) -> Quote:
     """Return the quote of one level, without asking whether the exchange would take it."""
-    price_ticks = level_price_ticks(mid_half_ticks, side, level, settings.offset_percent)
-    return Quote(side, level, price_ticks, rules.floor_lots(settings.size_quote / rules.price(price_ticks)))
+    price_ticks = level_price_ticks(mid_half_ticks, side, level, settings)
+    return Quote(side, level, price_ticks, rules.units(settings.size_quote) // price_ticks)
 
 
-def level_price_ticks(mid_half_ticks: int, side: Side, level: int, offset_percent: Decimal) -> int:
+def level_price_ticks(mid_half_ticks: int, side: Side, level: int, settings: QuoteSettings) -> int:
     """Return ``mid × (1 ∓ level × offset)`` in ticks, rounded away from the mid and at least one tick."""
-    exact_ticks = mid_half_ticks * (100 - side.sign * level * offset_percent) / 200
-    rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
-    return max(int(exact_ticks.to_integral_value(rounding)), 1)
+    numerator, denominator = settings.offset_ratio
+    exact = mid_half_ticks * (denominator - side.sign * level * numerator)
+    ticks = exact // (2 * denominator) if side is Side.BUY else -(-exact // (2 * denominator))
+    return max(ticks, 1)
 
 
 def spread_objection(side: Side, price_ticks: int, mid_half_ticks: int, settings: QuoteSettings) -> str:
@@ -58,9 +59,11 @@ def spread_objection(side: Side, price_ticks: int, mid_half_ticks: int, settings
     A tick beyond max_spread is within it: prices are rounded away from the mid.
     """
     distance_half_ticks = side.sign * (mid_half_ticks - 2 * price_ticks)
-    if distance_half_ticks < settings.min_spread * mid_half_ticks:
+    numerator, denominator = settings.min_spread_ratio
+    if distance_half_ticks * denominator < numerator * mid_half_ticks:
         return "nearer than min_spread"
-    if distance_half_ticks > settings.max_spread * mid_half_ticks + 2:
+    numerator, denominator = settings.max_spread_ratio
+    if (distance_half_ticks - 2) * denominator > numerator * mid_half_ticks:
         return "farther than max_spread"
     return ""
 
@@ -81,8 +84,8 @@ def size_objection(quote: Quote, rules: SymbolRules) -> str:
         )
     if quote.lots > rules.max_lots:
         return f"size is above the maximum of {rules.quantity_text(rules.max_lots)} {rules.base_asset}"
-    notional_quote = rules.notional_quote(quote.price_ticks, quote.lots)
-    if notional_quote < rules.min_notional_quote:
+    if quote.price_ticks * quote.lots < rules.min_units:
+        notional_quote = rules.notional_quote(quote.price_ticks, quote.lots)
         return f"{notional_quote} {rules.quote_asset} is below the minimum of {rules.min_notional_quote}"
     return ""
 
@@ -92,11 +95,12 @@ def price_objection(quote: Quote, mark_price: Decimal, rules: SymbolRules) -> st
 
     A mark price of 0 is unknown, and then its band is not checked.
     """
-    price = rules.price(quote.price_ticks)
-    if price < rules.min_price or (rules.max_price and price > rules.max_price):
+    if not rules.min_ticks <= quote.price_ticks <= rules.max_ticks:
+        price = rules.price(quote.price_ticks)
         return f"price {price} is outside of {rules.min_price} to {rules.max_price}"
     if mark_price <= 0:
         return ""
+    price = rules.price(quote.price_ticks)
     if quote.side is Side.BUY and price > mark_price * rules.multiplier_up:
         return f"price {price} is above the band around the mark price {mark_price}"
     if quote.side is Side.SELL and price < mark_price * rules.multiplier_down:

@@ -264,7 +264,7 @@ def test_plan_changes_nothing_within_the_quiet_band(
 
     def targets(mid: int) -> list[Quote]:
         return [
-            wanted(level_price_ticks(mid, side, level, AMENDING.offset_percent), 3, level, side)
+            wanted(level_price_ticks(mid, side, level, AMENDING), 3, level, side)
             for side in Side
             for level in (1, 2, 3)
         ]

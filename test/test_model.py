@@ -99,3 +99,20 @@ def test_flat_position_holds_nothing() -> None:
     """No position is a position of zero."""
     flat = Position.flat("BTCUSDT")
     assert (flat.symbol, flat.quantity, flat.entry_price, flat.unrealized_pnl_quote) == ("BTCUSDT", 0, 0, 0)
+
+
+@given(rules=SOME_RULES, quote_amount=st.decimals(0, 100_000, places=3), ticks=st.integers(1, 10**7))
+def test_units_of_an_amount_are_the_most_that_it_pays_for(
+    rules: SymbolRules, quote_amount: Decimal, ticks: int
+) -> None:
+    """Ticks times lots stand for money exactly: one more would be worth more than the amount."""
+    units = rules.units(quote_amount)
+    assert rules.notional_quote(units, 1) <= quote_amount < rules.notional_quote(units + 1, 1)
+    lots = units // ticks
+    assert rules.notional_quote(ticks, lots) <= quote_amount < rules.notional_quote(ticks, lots + 1)
+
+
+def test_words_hash_as_their_texts() -> None:
+    """A table of texts finds a word, and no call of Enum's is needed for it."""
+    assert {"BUY": 1}[Side.BUY] == 1
+    assert hash(OrderStatus.ACTIVE) == hash("ACTIVE")

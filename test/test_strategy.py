@@ -24,6 +24,11 @@ SETTINGS = st.builds(
 )
 
 
+def offset_of(percent: Decimal | int) -> QuoteSettings:
+    """Settings that are about the offset alone."""
+    return replace(QUOTES, offset_percent=Decimal(percent))
+
+
 def exact_ticks(book: BookTop, side: Side, level: int, offset_percent: Decimal) -> Fraction:
     """``mid × (1 ∓ level × offset)`` in ticks, in exact arithmetic of another kind."""
     distance = level * Fraction(offset_percent) / 100
@@ -35,7 +40,7 @@ def test_price_lies_outwards_of_the_exact_one_by_less_than_a_tick(
     book: BookTop, side: Side, level: int, offset: Decimal
 ) -> None:
     """A bid is never above, an ask never below what was configured; the lowest price there is, is one tick."""
-    ticks = level_price_ticks(book.mid_half_ticks, side, level, offset)
+    ticks = level_price_ticks(book.mid_half_ticks, side, level, offset_of(offset))
     outwards = side.sign * (exact_ticks(book, side, level, offset) - ticks)
     assert 0 <= outwards < 1 or ticks == 1
 
@@ -108,19 +113,19 @@ def test_three_levels_of_the_shipped_settings_are_as_a_person_expects() -> None:
 
 def test_mid_between_two_ticks_is_rounded_outwards_on_both_sides() -> None:
     """A mid of 100.5 ticks, 1 percent: 99.495 down to 99, 101.505 up to 102."""
-    assert level_price_ticks(201, Side.BUY, 1, Decimal(1)) == 99
-    assert level_price_ticks(201, Side.SELL, 1, Decimal(1)) == 102
+    assert level_price_ticks(201, Side.BUY, 1, offset_of(1)) == 99
+    assert level_price_ticks(201, Side.SELL, 1, offset_of(1)) == 102
 
 
 def test_price_on_a_tick_stays_there() -> None:
     """Rounding moves only what is between two ticks."""
-    assert level_price_ticks(2000, Side.BUY, 1, Decimal(1)) == 990
-    assert level_price_ticks(2000, Side.SELL, 1, Decimal(1)) == 1010
+    assert level_price_ticks(2000, Side.BUY, 1, offset_of(1)) == 990
+    assert level_price_ticks(2000, Side.SELL, 1, offset_of(1)) == 1010
 
 
 def test_bid_never_falls_below_one_tick() -> None:
     """The lowest price there is."""
-    assert level_price_ticks(3, Side.BUY, 50, Decimal(4)) == 1
+    assert level_price_ticks(3, Side.BUY, 50, offset_of(4)) == 1
 
 
 def test_size_below_the_smallest_lot_is_left_out_with_the_number() -> None:
