@@ -36,6 +36,8 @@ from sim.streams import Connection
 OWN_DOORS = "/sim/"
 _KEPT_STRIKES = 1000
 _KEPT_ANSWERS = 64
+_ASKED_WITHIN_MS = 2_000
+"""What a question was answered this much sooner than ``stale-reads`` wants serves, too."""
 _KEPT_QUESTIONS = 256
 _DEFAULT_REST_MS = 60_000
 _MS = 1000
@@ -395,10 +397,13 @@ class FaultPlan:
         answers.append((now_ms, response))
 
     def _stale(self, rule: Rule, request: Request, response: Response, now_ms: int) -> Response:
-        known = self._answers.get(_question(request))
+        """Return the answer of ``lag_s`` ago; what was answered long before that is no answer of then."""
+        latest_ms = now_ms - rule.values["lag_s"] * _MS
+        answers = self._answers.get(_question(request), ())
+        known = [(time_ms, answer) for time_ms, answer in answers if time_ms >= latest_ms - _ASKED_WITHIN_MS]
         if not known or response.status != 200:
             return response
-        old_enough = [answer for time_ms, answer in known if now_ms - time_ms >= rule.values["lag_s"] * _MS]
+        old_enough = [answer for time_ms, answer in known if time_ms <= latest_ms]
         return old_enough[-1] if old_enough else known[0][1]
 
     # Streams

@@ -344,6 +344,9 @@ async def _stale_reads(client: Client) -> None:
     assert await ids() == []
     await client.until(3.5)
     assert await ids() == ["a"]
+    await client.place("b")
+    await client.until(60)
+    assert await ids() == ["a", "b"], "what was answered a minute ago is not the answer of two seconds ago"
 
 
 @case("wrong-server-time", "offset_ms: -7000")
