@@ -39,6 +39,7 @@ class Liveness:
         if context.posture >= Posture.ONE_SIDE:
             return True
         held = abs(context.ledger.position_quantity) * context.state.risk_price(context.rules)
+        held *= 1 + context.limits.drift_buffer_percent / 100
         return held + LEVELS * SIZE_QUOTE > LIMIT_QUOTE
 
     def pause(self) -> str:
