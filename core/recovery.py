@@ -23,6 +23,7 @@ from core.gate import Gate
 from core.gateway import Gateway
 from core.reconciliation import Reconciler
 from core.recovery_steps import RECONCILE_KEY, RecoverySteps
+from core.relapse import Relapses
 from core.rules_change import ACCOUNT_CODES, RULES_CODES
 from core.rules_watch import RulesWatch
 from core.settings import SafetySettings
@@ -92,6 +93,7 @@ class RecoveryManager:
         self._gate = gate
         self._safety = safety
         self._due = asyncio.Event()
+        self._relapses = Relapses()
         self._look_again_s = self.UNEXPLAINED_AGAIN_S
         self._looking_again: asyncio.TimerHandle | None = None
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
@@ -196,6 +198,9 @@ class RecoveryManager:
         wait_s = self.RETRY_S
         while True:
             await self._due.wait()
+            if pause_s := self._relapses.pause_s(self._clock.monotonic_ns()):
+                self.steps.close(f"waiting for {pause_s:g} s: what is asked about comes back each time")
+                await asyncio.sleep(pause_s)
             self._due.clear()
             if not self.stream.is_up:
                 self.steps.close(self._awaited)
@@ -210,6 +215,7 @@ class RecoveryManager:
             self._judge_positions()
             if not self._due.is_set() and self.stream.is_up:
                 self.steps.open()
+                self._relapses.settled(self._clock.monotonic_ns())
 
     async def _reconcile_all(self) -> bool:
         try:

@@ -272,3 +272,20 @@ def test_nothing_is_sent_while_a_rate_limit_lasts(tmp_path: Path) -> None:
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_account_stream_of_nonsense_does_not_have_quotes_go_in_and_out_without_end(tmp_path: Path) -> None:
+    """Each message that cannot be read has the exchange asked; one after the other does so ever more seldom."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        placed = world.count("orders")
+        world.strike("truncate-events", stream="userData", for_s=60)
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.001")
+        await asyncio.sleep(61)
+        assert 1 <= world.count("orders") - placed < 60
+        assert await world.until_quoting(15) < 15
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)

@@ -35,6 +35,7 @@ _FILTERS = frozenset(
 )
 _PRECISION = -1111
 _TIMESTAMPS = frozenset({-1021, -5028})
+_TAKEN_ALREADY = -4116
 _LIMITS = frozenset({-1003, -1015})
 _CHANGED_RULES = (
     "symbol-rules",
@@ -232,7 +233,7 @@ class SendingRules:
             self.inv_08_limits_are_kept(request, code)
         elif request.method in ("POST", "PUT") and code in _FILTERS:
             self.inv_07_filters_are_kept(request, response, code)
-        if request.method != "GET" and response.status == 400 and code not in _TIMESTAMPS:
+        if request.method != "GET" and response.status == 400 and code not in _TIMESTAMPS | {_TAKEN_ALREADY}:
             self._unheard[_cause(request.method, request.path, request.query, request.body, code)] += 1
 
     def inv_07_filters_are_kept(self, request: Request, response: Response, code: int) -> None:
@@ -271,7 +272,8 @@ class SendingRules:
     def inv_26_refused_requests_are_not_repeated(self, request: Sent, cause: tuple[Any, ...]) -> None:
         """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
 
-        Only what the exchange itself has refused counts, and only if the daemon hears of it. A cancel has to be tried
+        Only what the exchange itself has refused counts, and only if the daemon hears of it. That it has an order of
+        this id already is no refusal: a request has arrived twice, and its order was accepted. A cancel has to be tried
         until nothing rests, the dead-man switch until it is armed, a closing order until the position is flat, whatever
         the answer: for those 100 a minute are the bound on attempts.
         """
