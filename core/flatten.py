@@ -7,8 +7,9 @@ The rules that every step keeps:
 3. No reading is not "flat": a position that could not be read is read again.
 4. The price is bounded, and the bound widens from order to order, up to ``Terms.max_slippage_bps``; at the deadline a
    market order is the last resort. Why: docs/risk.md.
-5. A request that was refused for good is not repeated as it was more than three times, and then once a minute; after
-   three refusals of whatever kind there are growing pauses.
+5. A request that was refused for good is not repeated as it was more than three times, and then every 10 s, for nothing
+   tells that its cause is gone, and what is over its limit does not wait for long; after three refusals of whatever
+   kind there are growing pauses.
 
 Source: binance-futures new order (reduceOnly), filters (PERCENT_PRICE, MIN_NOTIONAL), error codes.
 """
@@ -31,7 +32,7 @@ OTHER_STEP = frozenset({-1111, -4003, -4004, -4005, -4014, -4023, BELOW_MIN_NOTI
 LADDER = 4
 """After so many orders the price has the whole slippage."""
 SAME_AGAIN = 3
-SAME_AGAIN_S = 60.0
+SAME_AGAIN_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.4, 5.0
 """How long the close holds its breath after the third refusal in a row; twice as long after each further one."""
 BAND_MARGIN = Decimal("0.001")

@@ -207,7 +207,7 @@ def test_a_list_of_orders_that_does_not_come_holds_up_no_close() -> None:
 
 
 def test_same_order_is_not_repeated_for_ever_after_a_refusal() -> None:
-    """Three times, then once a minute; at another price or for another size after a pause."""
+    """Three times, then every 10 s; at another price or for another size after a pause."""
     late = scene(elapsed_s=6.0)
     efforts = Efforts()
     for _ in range(SAME_AGAIN):
@@ -219,7 +219,8 @@ def test_same_order_is_not_repeated_for_ever_after_a_refusal() -> None:
     assert isinstance(step(scene("0.039", elapsed_s=6.3), efforts), Wait)
     assert isinstance(step(scene("0.039", elapsed_s=6.4), efforts), Close)
     assert isinstance(step(scene(elapsed_s=6.4, touch=(1, 2)), efforts), Close)
-    assert isinstance(step(scene(elapsed_s=66.1), efforts), Close)
+    assert isinstance(step(scene(elapsed_s=15.9), efforts), Wait)
+    assert isinstance(step(scene(elapsed_s=16.1), efforts), Close)
 
 
 @pytest.mark.parametrize("code", [-1111, -4164])

@@ -240,6 +240,23 @@ def test_empty_list_of_positions_is_not_flat(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_restriction_of_all_orders_holds_up_a_close_no_longer_than_it_lasts(tmp_path: Path) -> None:
+    """The market stands still, so the refused order is the same each time: it is sent again all the same."""
+
+    async def story(world: World) -> None:
+        world.start(**CALM)
+        await world.until_quoting()
+        fault(world, "restrict", code=-2023, for_s=40)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        await world.watch(39)
+        assert world.position() == Decimal(OVER_THE_LIMIT)
+        assert len([row for row in world.record()["rejected"] if row["code"] == -2023]) <= 15
+        await until_flat(world, 12)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story, events_per_s=0.02)
+
+
 def test_price_band_that_lets_nobody_sell_is_alarmed_and_waited_out(tmp_path: Path) -> None:
     """The mark price stands 7 percent above the market: no order can be; an alarm each ten seconds, then it closes."""
 
