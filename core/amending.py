@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from core.amend_queue import AmendQueue
-from core.brake import POST_ONLY_WOULD_TAKE
+from core.brake import POST_ONLY_WOULD_TAKE, CrossingBrake
 from core.context import SymbolContext
 from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, OrderModifySuccessEvent
 from core.gateway import Amend, Answer
@@ -100,6 +100,7 @@ class Amending:
         report: Callable[[SymbolContext, LiveOrder, OrderReport], None],
         accepted: Callable[[], None],
         refused: Callable[[Refused], None],
+        crossings: CrossingBrake,
     ) -> None:
         self._queue = queue
         self._clock = clock
@@ -108,6 +109,7 @@ class Amending:
         self._report = report
         self._accepted = accepted
         self._on_refused = refused
+        self._crossings = crossings
 
     async def amend(
         self, context: SymbolContext, changes: Sequence[tuple[LiveOrder, Quote, str]], book: BookTop
@@ -167,6 +169,7 @@ class Amending:
         order = amendment.order
         self._accepted()
         order.amend_strikes = 0
+        self._crossings.accepted(context.symbol, order.side, amendment.new[0])
         self._report(context, order, report)
         if order.status.is_terminal:
             self._fail(context, amendment, f"the order is {order.status}", 0)
@@ -184,7 +187,10 @@ class Amending:
         self._on_refused(refusal)
         if refusal.code == TOO_MANY_MODIFICATIONS:
             order.amends = MAX_AMENDS
-        elif refusal.code not in _PASSING | {NO_NEED_TO_MODIFY, POST_ONLY_WOULD_TAKE}:
+        elif refusal.code == POST_ONLY_WOULD_TAKE:
+            now_ns = self._clock.monotonic_ns()
+            self._crossings.refused(context.symbol, order.side, amendment.new[0], now_ns)
+        elif refusal.code not in _PASSING | {NO_NEED_TO_MODIFY}:
             order.amend_strikes += 1
             if refusal.code not in _MAY_PASS or order.amend_strikes >= STRIKES:
                 order.amend_refused_code = refusal.code

@@ -1,4 +1,4 @@
-"""A request that was refused for good is not sent again and again: the brake on repeating oneself. Pure."""
+"""A request that was refused is not sent again and again: the brakes on repeating oneself. Pure."""
 
 from dataclasses import dataclass
 
@@ -78,3 +78,44 @@ class RefusalBrake:
     def grips(self) -> bool:
         """Tell whether a slot is held back."""
         return any(each.count >= STRIKES for each in self._by_slot.values())
+
+
+class CrossingBrake:
+    """After three refusals of a price because it would take, it is asked for again after 10 s, then every 30 s.
+
+    Whoever sees the market as it is does not ask three times: the book here lags behind it. Another price may be asked
+    for at once.
+    """
+
+    KEPT = 200
+    EVERY_S = 30.0
+
+    def __init__(self) -> None:
+        self._by_price: dict[tuple[str, Side, int], _Strikes] = {}
+
+    def refused(self, symbol: str, side: Side, price_ticks: int, now_ns: int) -> None:
+        """Note that an order or an amendment at this price would have taken."""
+        asked = symbol, side, price_ticks
+        strikes = self._by_price.pop(asked, None)
+        if strikes is None or now_ns > strikes.probe_ns + int(self.EVERY_S * 1e9):
+            strikes = _Strikes(POST_ONLY_WOULD_TAKE)
+        strikes.count += 1
+        wait_s = (0.0, PROBES_APART_S, self.EVERY_S)[(strikes.count >= STRIKES) + (strikes.count > STRIKES)]
+        strikes.probe_ns = now_ns + int(wait_s * 1e9)
+        self._by_price[asked] = strikes
+        if len(self._by_price) > self.KEPT:
+            del self._by_price[next(iter(self._by_price))]
+
+    def accepted(self, symbol: str, side: Side, price_ticks: int) -> None:
+        """Note that the exchange lets this price rest: so it would those that are farther from the market."""
+        if self._by_price:
+            self._by_price = {
+                asked: strikes
+                for asked, strikes in self._by_price.items()
+                if asked[:2] != (symbol, side) or side.sign * (asked[2] - price_ticks) > 0
+            }
+
+    def allows(self, symbol: str, side: Side, price_ticks: int, now_ns: int) -> bool:
+        """Tell whether this price may be asked for now."""
+        strikes = self._by_price.get((symbol, side, price_ticks))
+        return strikes is None or now_ns >= strikes.probe_ns

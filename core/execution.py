@@ -10,7 +10,7 @@ from functools import partial
 
 from core.amend_queue import AmendQueue
 from core.amending import Amending
-from core.brake import POST_ONLY_WOULD_TAKE, UNREADABLE
+from core.brake import POST_ONLY_WOULD_TAKE, UNREADABLE, CrossingBrake
 from core.client_ids import ClientIds, is_ours
 from core.context import SymbolContext
 from core.events import EventBus, OrderEvent, OrderKind
@@ -70,6 +70,7 @@ class ExecutionEngine:
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._place_again_ns = 0
         self.timestamps = TimestampHold()
+        self._crossings = CrossingBrake()
         self.is_strangers: Callable[[OrderReport], bool] = lambda _report: False
         """Tells whether an order with our prefix was placed by somebody else who lives; whoever knows puts it here."""
         self._complained: dict[str, str] = {}
@@ -85,12 +86,18 @@ class ExecutionEngine:
             report=self.report,
             accepted=self._accepted,
             refused=self._learn_refusal,
+            crossings=self._crossings,
         )
 
     @property
     def is_limited(self) -> bool:
         """Tell whether nothing can be sent for now because of a limit or a ban."""
         return self._gateway.rest.limited_for_s > 0
+
+    def may_ask_for(self, context: SymbolContext, quote: Quote) -> bool:
+        """Tell whether an order may ask for this price now: it was not refused again and again as one that takes."""
+        now_ns = self._clock.monotonic_ns()
+        return self._crossings.allows(context.symbol, quote.side, quote.price_ticks, now_ns)
 
     # --- placing ----------------------------------------------------------------------------------------------
 
@@ -119,6 +126,7 @@ class ExecutionEngine:
                 raise
         else:
             self._accepted()
+            self._crossings.accepted(context.symbol, order.side, quote.price_ticks)
             self.report(context, order, report)
         return order
 
@@ -146,6 +154,9 @@ class ExecutionEngine:
             self._learn_refusal(error)
             is_passing = isinstance(error, Overloaded | RateLimited)  # told by text or status alone, too
             order.refused_code = error.code or (0 if is_passing else UNREADABLE)
+            if error.code == POST_ONLY_WOULD_TAKE:
+                now_ns = self._clock.monotonic_ns()
+                self._crossings.refused(context.symbol, order.side, order.price_ticks, now_ns)
             self.on_refusal(error.code)
         self._end(context, order, OrderStatus.REJECTED, str(error))
 

@@ -76,13 +76,16 @@ class Refresher:
         context = self._context
         self._note(plan.decisions)
         now_ns = self._clock.monotonic_ns()
-        places = [quote for quote in plan.places if self._brake.allows(quote.slot, now_ns)]
-        room = self._execution.timestamps.room(now_ns)  # None is for any number
-        amends = plan.amends[:room]
+        execution = self._execution
+        places = [
+            quote
+            for quote in plan.places
+            if self._brake.allows(quote.slot, now_ns) and execution.may_ask_for(context, quote)
+        ]
+        room = execution.timestamps.room(now_ns)  # None is for any number
+        amends = [each for each in plan.amends if execution.may_ask_for(context, each[1])][:room]
         places = places if room is None else places[: room - len(amends)]
-        _, placed = await asyncio.gather(
-            self._execution.amend(context, amends, book), self._place(places, book)
-        )
+        _, placed = await asyncio.gather(execution.amend(context, amends, book), self._place(places, book))
         if amends:
             context.state.last_change = f"{len(amends)} amended ({amends[0][2]})"
         if amends or places:

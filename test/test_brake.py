@@ -2,7 +2,15 @@
 
 import pytest
 
-from core.brake import POST_ONLY_WOULD_TAKE, PROBE_EVERY_S, PROBES_APART_S, STRIKES, UNREADABLE, RefusalBrake
+from core.brake import (
+    POST_ONLY_WOULD_TAKE,
+    PROBE_EVERY_S,
+    PROBES_APART_S,
+    STRIKES,
+    UNREADABLE,
+    CrossingBrake,
+    RefusalBrake,
+)
 from core.model import Side
 
 SLOT = (Side.BUY, 1)
@@ -121,3 +129,56 @@ def test_slots_are_braked_one_by_one() -> None:
     brake = gripped()
     assert brake.allows((Side.SELL, 1), 1)
     assert brake.allows((Side.BUY, 2), 1)
+
+
+# --- prices that would take -----------------------------------------------------------------------------------
+
+ASKED = "BTCUSDT", Side.SELL, 800_000
+
+
+def test_price_that_was_refused_three_times_waits_and_no_other_one_does() -> None:
+    """10 s, then 30 s each time; after as long without it the count begins anew."""
+    every_ns = int(CrossingBrake.EVERY_S * 1e9)
+    brake = CrossingBrake()
+    for _ in range(STRIKES):
+        assert brake.allows(*ASKED, 0)
+        brake.refused(*ASKED, 0)
+    assert [brake.allows(*ASKED, now_ns) for now_ns in (APART_NS - 1, APART_NS)] == [False, True]
+    assert brake.allows("BTCUSDT", Side.SELL, 800_001, 0)
+    assert brake.allows("BTCUSDT", Side.BUY, 800_000, 0)
+    assert brake.allows("ETHUSDT", Side.SELL, 800_000, 0)
+    brake.refused(*ASKED, APART_NS)
+    over_ns = APART_NS + every_ns
+    assert [brake.allows(*ASKED, now_ns) for now_ns in (over_ns - 1, over_ns)] == [False, True]
+    brake.refused(*ASKED, over_ns + every_ns + 1)
+    assert brake.allows(*ASKED, over_ns + every_ns + 1)
+
+
+@pytest.mark.parametrize(
+    ("side", "price_ticks", "is_free"),
+    [
+        (Side.SELL, 800_000, True),
+        (Side.SELL, 799_999, True),
+        (Side.SELL, 800_001, False),
+        (Side.BUY, 800_000, False),
+    ],
+)
+def test_price_that_rests_frees_those_that_are_farther_from_the_market(
+    side: Side, price_ticks: int, *, is_free: bool
+) -> None:
+    """A sell that rests shows that a higher one would."""
+    brake = CrossingBrake()
+    for _ in range(STRIKES):
+        brake.refused(*ASKED, 0)
+    brake.accepted("BTCUSDT", side, price_ticks)
+    assert brake.allows(*ASKED, 0) is is_free
+
+
+def test_only_so_many_prices_are_remembered() -> None:
+    """The oldest goes first."""
+    brake = CrossingBrake()
+    for price_ticks in range(CrossingBrake.KEPT + 1):
+        for _ in range(STRIKES):
+            brake.refused("BTCUSDT", Side.BUY, price_ticks, 0)
+    held = [brake.allows("BTCUSDT", Side.BUY, price, 0) for price in range(CrossingBrake.KEPT + 1)]
+    assert held == [True] + [False] * CrossingBrake.KEPT

@@ -1,9 +1,11 @@
 """What the exchange refuses, or would refuse: nothing is insisted on, and nothing out of bounds ever leaves."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -44,6 +46,33 @@ def test_refused_quotes_are_not_insisted_on(tmp_path: Path, code: int, most: int
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_price_that_would_take_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
+    """The book lags behind the market: three times, once more after 10 s, then every 30 s; another price at once."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        until_s = world.now_s + 65
+        asked: Counter[tuple[str, ...]] = Counter()
+
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            if not (sent.is_order() or sent.method == "PUT") or world.now_s >= until_s:
+                return None
+            params = dict(parse_qsl(sent.query))
+            asked[sent.method, params.get("side", ""), params.get("price", "")] += 1
+            return json_reply(400, {"code": -5022, "msg": "it would take"})
+
+        world.tamper = refuse
+        world.strike("expire-orders")
+        await asyncio.sleep(until_s - world.now_s)
+        assert len(asked) >= 6
+        assert 4 <= max(asked.values()) <= 5, asked
+        await world.until_quoting(30)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.02)
 
 
 def test_busy_exchange_that_tells_no_code_gets_the_quotes_as_soon_as_it_takes_them(tmp_path: Path) -> None:
