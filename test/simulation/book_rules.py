@@ -19,6 +19,8 @@ _RANK = {
 _ENDED = 3
 _FILLS = frozenset((MAKER_FILL, TAKER_FILL))
 _DOUBTFUL_S = 90.0
+_OPENING_S = 15.0
+"""Opening the books takes no longer."""
 
 
 class BookRules:
@@ -30,18 +32,23 @@ class BookRules:
         self._going: dict[str, None] = {}
         """Those of the known orders whose end is not known yet."""
         self._wrong_since_s: dict[str, float] = {}
+        self._untold_id: int | None = None
+        """The last trade before the books were opened, where the list of trades may have been told as empty."""
 
     def restarted(self) -> None:
         """Note that a new process knows nothing yet."""
         self._known.clear()
         self._going.clear()
         self._wrong_since_s.clear()
+        self._untold_id = None
 
     def look(self) -> None:
         """Look at the daemon's books, now and then."""
         context = self._facts.context
         if context is None:
             return
+        if context.ledger.is_open and self._untold_id is None:
+            self._untold_id = self._last_trade_id() if self._facts.struck(_OPENING_S, "empty-list") else 0
         for order in context.orders.living():
             self.inv_10_knowledge_only_grows(order)
         for client_id in tuple(self._going):
@@ -96,6 +103,10 @@ class BookRules:
             if min(now_s - since_s, calm_s) > _DOUBTFUL_S:
                 facts.violated("INV-12", f"wrong for {now_s - since_s:.0f} s: {lines[name]}")
 
+    def _last_trade_id(self) -> int:
+        fills = self._facts.world.exchange._venue.ledger.fills
+        return fills[-1].trade_id if fills else 0
+
     # --- when all is quiet ------------------------------------------------------------------------------------
 
     def differences(self) -> list[str]:
@@ -124,6 +135,8 @@ class BookRules:
         """INV-11, INV-33: trades since the books were opened count once; their profit and fees are the exchange's.
 
         The change of the wallet is these two and funding, so that equality here is the identity of the equity.
+        Books that were opened on an empty list of trades, which was a lie, do not know where they begin: what was
+        traded before may be in them, or not.
         """
         context = self._facts.context
         assert context is not None
@@ -134,6 +147,8 @@ class BookRules:
         for fill in reversed(self._facts.world.exchange._venue.ledger.fills):
             if fill.trade_id <= first:
                 break
+            if fill.trade_id <= (self._untold_id or 0) and not ledger.has_counted(fill.trade_id):
+                continue
             count, profit, fees = count + 1, profit + fill.realised, fees + fill.fee
         ours = (ledger.fill_count, ledger.realized_pnl_quote, sum(ledger.fees.values(), Decimal(0)))
         theirs = (count, profit, fees)
