@@ -33,6 +33,9 @@ _RANK_OF = {
     OrderStatus.PARTIALLY_FILLED: 2,
 }
 _LONG = re.compile(r"[0-9A-Za-z]{48,}")
+_SHAPE = bytes(ord("a") if chr(each).isalnum() and each < 128 else each for each in range(256))
+_LONG_SHAPE = b"a" * 48
+"""What each match of ``_LONG`` has in it once letters and digits are alike: found in a tenth of the time."""
 """So long are signatures and listen keys, and nothing else that is written."""
 _LEAST_QUOTE = 100
 """Less than this is dust: the exchange takes no order for it."""
@@ -291,7 +294,10 @@ class ClaimRules:
         """INV-23: nor is one in a file that the daemon has written: metrics, journal, halts, days."""
         for path in sorted(self._facts.world.folder.rglob("*")):
             if path.is_file():
-                text = path.read_text(encoding="utf-8", errors="replace")
+                content = path.read_bytes()
+                if _LONG_SHAPE not in content.translate(_SHAPE):
+                    continue
+                text = content.decode(errors="replace")
                 if shown := self._secrets.intersection(_LONG.findall(text)):
                     self._facts.violated("INV-23", f"{shown.pop()[:8]}... stands in {path.name}")
 
