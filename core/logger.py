@@ -23,6 +23,7 @@ from core.events import (
 from core.gateway import Gateway
 from core.metrics import Counters, Row
 from core.metrics_file import MetricsFile
+from core.metrics_rows import SymbolRows, account_series
 from utils.background import RunBlocking
 from utils.clock import Clock
 
@@ -63,6 +64,8 @@ class LoggerWorker:
         """Returns what transfers and other movements that are no profit have brought since the start."""
         self.counters = Counters({})
         self._contexts = {context.symbol: context for context in contexts}
+        self._symbol_rows = [SymbolRows(context) for context in contexts]
+        self._account_series = account_series(contexts[0].rules.quote_asset if contexts else "-")
         self._gateway = gateway
         self._bus = bus
         self._clock = clock
@@ -118,12 +121,9 @@ class LoggerWorker:
     def collect(self) -> None:
         """Take this second's values."""
         now_ns = self._clock.monotonic_ns()
-        for context in self._contexts.values():
-            self._add_all(metrics.symbol_rows(context, self.counters, self._limit_quote, now_ns))
-        self._add_all(metrics.account_rows(self._account_values(now_ns), self._quote_asset()))
-
-    def _quote_asset(self) -> str:
-        return next((context.rules.quote_asset for context in self._contexts.values()), "-")
+        for rows in self._symbol_rows:
+            self._add_all(rows.of_second(self.counters, self._limit_quote, now_ns))
+        self._add_all(self._account_series.rows(self._account_values(now_ns)))
 
     def _account_values(self, now_ns: int) -> dict[str, Decimal | float]:
         transfers, other = self.wallet_moves()

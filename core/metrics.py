@@ -3,10 +3,9 @@
 ``docs/metrics.md`` lists the same names; a test keeps the two equal.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 
 from msgspec import Struct
 
@@ -32,8 +31,6 @@ from core.events import (
     RiskKind,
 )
 from core.lanes import Lanes
-from core.model import Side
-from core.risk import position_notional_quote
 from utils.http import RequestUsage
 
 COLUMNS = (
@@ -203,6 +200,10 @@ EVENT_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
 """One row for each event: name -> (unit of the value, what ``sub_type`` may be)."""
 
 
+Values = dict[str, Decimal | float]
+"""What the metrics of one second are, by name."""
+
+
 class Row(Struct, frozen=True, gc=False):
     """One line of the CSV, without the columns that the writer knows.
 
@@ -240,22 +241,7 @@ class Counters:
         return sum(self.orders.get((symbol, kind.value), 0) for kind in kinds)
 
 
-@lru_cache(maxsize=4096)
-def _row(
-    name: str,
-    value: str,
-    unit: str,
-    symbol: str = "-",
-    side: str = "-",
-    level: str = "-",
-    sub_type: str = "-",
-    details: str = "",
-) -> Row:
-    """Return a row of every second: the same object for the same content, of which the file knows the text by then."""
-    return Row(name, value, unit, symbol, side, level, sub_type, details)
-
-
-def _text(value: Decimal | float) -> str:
+def number_text(value: Decimal | float) -> str:
     """Return a number as plain digits; a bool, which is an int, as 1 or 0."""
     kind = type(value)
     if kind is float:
@@ -267,142 +253,12 @@ def _text(value: Decimal | float) -> str:
 
 
 def _unit(unit: str, context: SymbolContext) -> str:
-    return _named(unit, context.rules.base_asset, context.rules.quote_asset)
+    return unit_of(unit, context.rules.base_asset, context.rules.quote_asset)
 
 
-def _named(unit: str, base_asset: str, quote_asset: str) -> str:
+def unit_of(unit: str, base_asset: str, quote_asset: str) -> str:
+    """Return the unit that a row names, with these assets for the stand-ins."""
     return {BASE: base_asset.lower(), QUOTE: quote_asset.lower()}.get(unit, unit)
-
-
-@lru_cache(maxsize=64)
-def _units(base_asset: str, quote_asset: str) -> Mapping[str, str]:
-    """Return the unit of each metric of a symbol with these assets."""
-    named = {**SYMBOL_METRICS, **QUOTE_METRICS}
-    return {name: _named(unit, base_asset, quote_asset) for name, (unit, _) in named.items()}
-
-
-def _bps(distance: Decimal, mid: Decimal) -> Decimal:
-    return (distance / mid * 10_000).quantize(Decimal("0.001")) if mid else Decimal(0)
-
-
-def symbol_rows(
-    context: SymbolContext, counters: Counters, limit_quote: Decimal, now_ns: int
-) -> Iterator[Row]:
-    """Yield this second's rows of one symbol."""
-    values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
-    values |= _order_values(context, counters) | _dead_man_values(context, now_ns)
-    details = {
-        "quoting": "; ".join(context.gate.reasons),
-        "fees": _fees_elsewhere(context),
-        "posture": context.posture_reason,
-        "day_result": context.day.text if context.day is not None else "",
-    }
-    symbol, units = context.symbol, _units(context.rules.base_asset, context.rules.quote_asset)
-    for name, value in values.items():
-        yield _row(name, _text(value), units[name], symbol, "-", "-", "-", details.get(name, ""))
-    yield from _quote_rows(context)
-
-
-def _fees_elsewhere(context: SymbolContext) -> str:
-    """Return what was paid in other assets than the quote asset, BNB for example; it is not part of the profit."""
-    fees = context.ledger.fees.items()
-    return " ".join(f"{asset}={amount:f}" for asset, amount in fees if asset != context.rules.quote_asset)
-
-
-Values = dict[str, Decimal | float]
-
-
-def _market_values(context: SymbolContext, now_ns: int) -> Values:
-    state, book = context.state, context.state.book
-    if book is None:
-        return {}
-    bid, ask = context.rules.price(book.bid_ticks), context.rules.price(book.ask_ticks)
-    mid = state.mid(context.rules)
-    return {
-        "mid_price": mid,
-        "best_bid": bid,
-        "best_ask": ask,
-        "spread_bps": _bps(ask - bid, mid),
-        "mark_price": state.mark_price,
-        "book_age": max(now_ns - state.book_proven_ns, 0) / 1e6,
-        "stream_delay": state.stream_delay_ms,
-        "tick_to_order": state.tick_to_order_ms,
-        **(state.analysis.values(book, now_ns) if state.analysis is not None else {}),
-    }
-
-
-def _book_values(context: SymbolContext, limit_quote: Decimal) -> Values:
-    ledger, state = context.ledger, context.state
-    price = state.risk_price(context.rules)
-    held = ledger.position_quantity * price
-    exchange = state.exchange_position
-    return {
-        "position": ledger.position_quantity,
-        "exchange_position": exchange.quantity if exchange is not None else Decimal(0),
-        "position_notional": position_notional_quote(ledger.position_quantity, price),
-        "position_limit": limit_quote,
-        "exposure_buy": held + context.orders.resting_notional_quote(Side.BUY, context.rules),
-        "exposure_sell": -held + context.orders.resting_notional_quote(Side.SELL, context.rules),
-        "entry_price": ledger.entry_price,
-        "realized_pnl": ledger.realized_pnl_quote,
-        "unrealized_pnl": ledger.unrealized_pnl_quote(state.mark_price),
-        "fees": ledger.fees_in(context.rules.quote_asset),
-        "funding": ledger.funding_quote,
-        "net_pnl": ledger.pnl_quote(state.mark_price, context.rules.quote_asset),
-        "fills": ledger.fill_count,
-        "fills_maker": ledger.maker_fill_count,
-        "traded_volume": ledger.traded_quote,
-    }
-
-
-def _order_values(context: SymbolContext, counters: Counters) -> Values:
-    symbol = context.symbol
-    return {
-        "live_orders": len(context.orders.living()),
-        "orders_in_doubt": len(context.orders.in_doubt()),
-        "refreshes": context.state.refreshes,
-        "orders_placed": counters.of(symbol, OrderKind.PLACED),
-        "orders_amended": counters.of(symbol, OrderKind.AMENDED),
-        "orders_cancelled": counters.of(symbol, OrderKind.CANCELLED, OrderKind.EXPIRED),
-        "orders_rejected": counters.of(symbol, OrderKind.REJECTED),
-        "quoting": context.gate.is_open,
-        "paused": context.state.strategy_paused,
-        "day_result": context.day.quote if context.day is not None else Decimal(0),
-        "posture": context.posture.value,
-        "price_change": context.prices.change_bps,
-    }
-
-
-def _dead_man_values(context: SymbolContext, now_ns: int) -> Values:
-    state = context.state
-    return {
-        "dead_man_armed": now_ns < state.dead_man_until_ns,
-        "dead_man_age": (now_ns - state.dead_man_ack_ns) / 1e6 if state.dead_man_ack_ns else 0.0,
-    }
-
-
-def _quote_rows(context: SymbolContext) -> Iterator[Row]:
-    rules, symbol, mid = context.rules, context.symbol, context.state.mid(context.rules)
-    units = _units(rules.base_asset, rules.quote_asset)
-    for order in context.orders.living():
-        price = rules.price(order.price_ticks)
-        values = {
-            "quote_price": price,
-            "quote_size": rules.quantity(order.remaining_lots),
-            "quote_distance_bps": _bps(abs(mid - price), mid),
-        }
-        side, level = order.side.lower(), str(order.level) if order.level else "-"
-        status = order.shown_status.lower()
-        for name, value in values.items():
-            details = order.decision if name == "quote_distance_bps" else ""
-            yield _row(name, _text(value), units[name], symbol, side, level, status, details)
-
-
-def account_rows(values: Mapping[str, Decimal | float], quote_asset: str) -> Iterator[Row]:
-    """Yield this second's rows of the account and the process."""
-    for name, value in values.items():
-        unit = ACCOUNT_METRICS[name][0]
-        yield _row(name, _text(value), quote_asset.lower() if unit == QUOTE else unit)
 
 
 def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
@@ -471,7 +327,7 @@ def event_row(fact: RecordedFact, contexts: Mapping[str, SymbolContext]) -> Row:
             details = f"price={fact.price:f} id={fact.client_id} {fact.details}".rstrip()
             return Row(
                 "order_event",
-                _text(fact.quantity),
+                number_text(fact.quantity),
                 unit,
                 fact.symbol,
                 fact.side.lower(),
@@ -484,7 +340,12 @@ def event_row(fact: RecordedFact, contexts: Mapping[str, SymbolContext]) -> Row:
         case OrderResetEvent():
             details = f"{fact.reason} took={fact.duration_ms:.0f} ms" if fact.duration_ms else fact.reason
             return Row(
-                "order_reset", _text(fact.orders), "count", fact.symbol, sub_type=fact.kind, details=details
+                "order_reset",
+                number_text(fact.orders),
+                "count",
+                fact.symbol,
+                sub_type=fact.kind,
+                details=details,
             )
         case FillEvent():
             return _fill_row(fact, contexts[fact.fill.symbol])
@@ -492,7 +353,7 @@ def event_row(fact: RecordedFact, contexts: Mapping[str, SymbolContext]) -> Row:
             unit = _unit(QUOTE, contexts[fact.symbol])
             return Row(
                 "risk_event",
-                _text(fact.value_quote),
+                number_text(fact.value_quote),
                 unit,
                 fact.symbol,
                 sub_type=fact.kind,
@@ -525,7 +386,7 @@ def _modify_row(
     )
     return Row(
         "order_modify",
-        _text(fact.new_quantity),
+        number_text(fact.new_quantity),
         _unit(BASE, context),
         fact.symbol,
         fact.side.lower(),
@@ -543,7 +404,7 @@ def _fill_row(event: FillEvent, context: SymbolContext) -> Row:
     )
     return Row(
         "order_event",
-        _text(fill.quantity),
+        number_text(fill.quantity),
         _unit(BASE, context),
         fill.symbol,
         fill.side.lower(),

@@ -37,11 +37,10 @@ from core.metrics import (
     SYMBOL_METRICS,
     Counters,
     Row,
-    account_rows,
     event_row,
-    symbol_rows,
     usage_values,
 )
+from core.metrics_rows import SymbolRows, account_series
 from core.model import Position, Side
 from utils.http import RequestUsage
 
@@ -80,7 +79,7 @@ def order_event(kind: OrderKind = OrderKind.PLACED, level: int = 1, details: str
 
 def rows_of(symbol: SymbolContext, counters: Counters | None = None) -> list[Row]:
     """This second's rows of a symbol."""
-    return list(symbol_rows(symbol, counters or Counters({}), LIMIT, NOW_NS))
+    return list(SymbolRows(symbol).of_second(counters or Counters({}), LIMIT, NOW_NS))
 
 
 def values(rows: Iterable[Row]) -> dict[str, str]:
@@ -170,7 +169,10 @@ def test_units_are_the_assets_of_the_symbol() -> None:
 
 def test_every_value_is_a_number_in_plain_digits() -> None:
     """No exponent, no True, no NaN."""
-    rows = [*rows_of(holding()), *account_rows(usage_values(RequestUsage(last_round_trip_ms=1e-7)), "USDT")]
+    rows = [
+        *rows_of(holding()),
+        *account_series("USDT").rows(usage_values(RequestUsage(last_round_trip_ms=1e-7))),
+    ]
     for row in rows:
         assert re.fullmatch(r"-?\d+(\.\d+)?", row.value), row
 
@@ -305,12 +307,32 @@ def test_book_that_was_proven_this_moment_has_no_age_below_zero() -> None:
 
 def test_account_rows_are_about_no_symbol() -> None:
     """Money in the quote asset, the rest in its own unit."""
-    rows = list(account_rows({"equity": Decimal("5001.5"), "uptime": 12.0, "reconnects": 3}, "USDT"))
+    rows = list(account_series("USDT").rows({"equity": Decimal("5001.5"), "uptime": 12.0, "reconnects": 3}))
     assert rows == [
         Row("equity", "5001.5", "usdt"),
         Row("uptime", "12.000", "s"),
         Row("reconnects", "3", "count"),
     ]
+
+
+def test_second_after_second_only_what_is_new_is_made_anew() -> None:
+    """The next second's rows are those of a look without memory, and what repeats is the same object."""
+    symbol, counters = holding(), Counters({})
+    resting = symbol.orders.living()[0]
+    every_second = SymbolRows(symbol)
+    for change in (
+        lambda: symbol.gate.close("test", "for a test"),
+        lambda: setattr(symbol.state, "refreshes", 9),
+        lambda: setattr(resting, "decision", "kept"),
+        lambda: symbol.orders.begin_cancel(resting, NOW_NS),
+        lambda: setattr(symbol.state, "mark_price", Decimal("81000")),
+    ):
+        before = list(every_second.of_second(counters, LIMIT, NOW_NS))
+        change()
+        after = list(every_second.of_second(counters, LIMIT, NOW_NS))
+        assert after == rows_of(symbol, counters) != before
+        assert all(new is old for old, new in zip(before, after, strict=True) if new == old)
+        assert any(new is old for old, new in zip(before, after, strict=True))
 
 
 def test_use_of_the_limits_is_told_under_its_own_names() -> None:

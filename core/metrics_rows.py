@@ -1,0 +1,189 @@
+"""The rows of every second: what they say, made anew only where it is something new. Pure."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+from core.context import SymbolContext
+from core.events import OrderKind
+from core.live_order import LiveOrder
+from core.metrics import (
+    ACCOUNT_METRICS,
+    QUOTE_METRICS,
+    SYMBOL_METRICS,
+    Counters,
+    Row,
+    Values,
+    number_text,
+    unit_of,
+)
+from core.model import OrderStatus, Side
+from core.risk import position_notional_quote
+
+_NOTHING_TOLD: Mapping[str, str] = {}
+_THOUSANDTH = Decimal("0.001")
+
+
+class RowSeries:
+    """The rows of several metrics that share symbol, side, level and sub type, second after second.
+
+    A metric that says what it said a second ago is the same object again, of which the file knows the line by then:
+    three of four do.
+    """
+
+    __slots__ = ("_known", "_place", "_units")
+
+    def __init__(
+        self,
+        units: Mapping[str, str],
+        symbol: str = "-",
+        side: str = "-",
+        level: str = "-",
+        sub_type: str = "-",
+    ) -> None:
+        self._units = units
+        self._place = symbol, side, level, sub_type
+        self._known: dict[str, tuple[Decimal | float, str, Row]] = {}
+
+    def rows(self, values: Values, told: Mapping[str, str] = _NOTHING_TOLD) -> Iterator[Row]:
+        """Yield a row for each value; ``told`` are the details of some."""
+        known = self._known
+        for name, value in values.items():
+            details = told.get(name, "")
+            before = known.get(name)
+            if before is not None and before[0] == value and before[1] == details:
+                yield before[2]
+            else:
+                row = Row(name, number_text(value), self._units[name], *self._place, details)
+                known[name] = value, details, row
+                yield row
+
+
+class SymbolRows:
+    """The rows of one symbol and of its resting orders."""
+
+    def __init__(self, context: SymbolContext) -> None:
+        rules = context.rules
+        named = {**SYMBOL_METRICS, **QUOTE_METRICS}
+        self._context = context
+        self._units = {
+            name: unit_of(unit, rules.base_asset, rules.quote_asset) for name, (unit, _) in named.items()
+        }
+        self._symbol_series = RowSeries(self._units, context.symbol)
+        self._order_series: dict[tuple[str, OrderStatus], RowSeries] = {}
+
+    def of_second(self, counters: Counters, limit_quote: Decimal, now_ns: int) -> Iterator[Row]:
+        """Yield the rows of this second."""
+        context = self._context
+        values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
+        values |= _order_values(context, counters) | _dead_man_values(context, now_ns)
+        told = {
+            "quoting": "; ".join(context.gate.reasons),
+            "fees": _fees_elsewhere(context),
+            "posture": context.posture_reason,
+            "day_result": context.day.text if context.day is not None else "",
+        }
+        yield from self._symbol_series.rows(values, told)
+        yield from self._quote_rows()
+
+    def _quote_rows(self) -> Iterator[Row]:
+        context, before = self._context, self._order_series
+        rules, mid = context.rules, context.state.mid(context.rules)
+        self._order_series = {}
+        for order in context.orders.living():
+            key = order.client_id, order.shown_status
+            series = self._order_series[key] = before.get(key) or self._series_of(order)
+            price = rules.price(order.price_ticks)
+            values: Values = {
+                "quote_price": price,
+                "quote_size": rules.quantity(order.remaining_lots),
+                "quote_distance_bps": _bps(abs(mid - price), mid),
+            }
+            yield from series.rows(values, {"quote_distance_bps": order.decision})
+
+    def _series_of(self, order: LiveOrder) -> RowSeries:
+        level, status = str(order.level) if order.level else "-", order.shown_status.lower()
+        return RowSeries(self._units, self._context.symbol, order.side.lower(), level, status)
+
+
+def account_series(quote_asset: str) -> RowSeries:
+    """Return the series of the account and the process."""
+    return RowSeries({name: unit_of(unit, "", quote_asset) for name, (unit, _) in ACCOUNT_METRICS.items()})
+
+
+def _bps(distance: Decimal, mid: Decimal) -> Decimal:
+    return (distance / mid * 10_000).quantize(_THOUSANDTH) if mid else Decimal(0)
+
+
+def _fees_elsewhere(context: SymbolContext) -> str:
+    """Return what was paid in other assets than the quote asset, BNB for example; it is not part of the profit."""
+    fees = context.ledger.fees.items()
+    return " ".join(f"{asset}={amount:f}" for asset, amount in fees if asset != context.rules.quote_asset)
+
+
+def _market_values(context: SymbolContext, now_ns: int) -> Values:
+    state, book = context.state, context.state.book
+    if book is None:
+        return {}
+    bid, ask = context.rules.price(book.bid_ticks), context.rules.price(book.ask_ticks)
+    mid = state.mid(context.rules)
+    return {
+        "mid_price": mid,
+        "best_bid": bid,
+        "best_ask": ask,
+        "spread_bps": _bps(ask - bid, mid),
+        "mark_price": state.mark_price,
+        "book_age": max(now_ns - state.book_proven_ns, 0) / 1e6,
+        "stream_delay": state.stream_delay_ms,
+        "tick_to_order": state.tick_to_order_ms,
+        **(state.analysis.values(book, now_ns) if state.analysis is not None else {}),
+    }
+
+
+def _book_values(context: SymbolContext, limit_quote: Decimal) -> Values:
+    ledger, state = context.ledger, context.state
+    price = state.risk_price(context.rules)
+    held = ledger.position_quantity * price
+    exchange = state.exchange_position
+    return {
+        "position": ledger.position_quantity,
+        "exchange_position": exchange.quantity if exchange is not None else Decimal(0),
+        "position_notional": position_notional_quote(ledger.position_quantity, price),
+        "position_limit": limit_quote,
+        "exposure_buy": held + context.orders.resting_notional_quote(Side.BUY, context.rules),
+        "exposure_sell": -held + context.orders.resting_notional_quote(Side.SELL, context.rules),
+        "entry_price": ledger.entry_price,
+        "realized_pnl": ledger.realized_pnl_quote,
+        "unrealized_pnl": ledger.unrealized_pnl_quote(state.mark_price),
+        "fees": ledger.fees_in(context.rules.quote_asset),
+        "funding": ledger.funding_quote,
+        "net_pnl": ledger.pnl_quote(state.mark_price, context.rules.quote_asset),
+        "fills": ledger.fill_count,
+        "fills_maker": ledger.maker_fill_count,
+        "traded_volume": ledger.traded_quote,
+    }
+
+
+def _order_values(context: SymbolContext, counters: Counters) -> Values:
+    symbol = context.symbol
+    return {
+        "live_orders": len(context.orders.living()),
+        "orders_in_doubt": len(context.orders.in_doubt()),
+        "refreshes": context.state.refreshes,
+        "orders_placed": counters.of(symbol, OrderKind.PLACED),
+        "orders_amended": counters.of(symbol, OrderKind.AMENDED),
+        "orders_cancelled": counters.of(symbol, OrderKind.CANCELLED, OrderKind.EXPIRED),
+        "orders_rejected": counters.of(symbol, OrderKind.REJECTED),
+        "quoting": context.gate.is_open,
+        "paused": context.state.strategy_paused,
+        "day_result": context.day.quote if context.day is not None else Decimal(0),
+        "posture": context.posture.value,
+        "price_change": context.prices.change_bps,
+    }
+
+
+def _dead_man_values(context: SymbolContext, now_ns: int) -> Values:
+    state = context.state
+    return {
+        "dead_man_armed": now_ns < state.dead_man_until_ns,
+        "dead_man_age": (now_ns - state.dead_man_ack_ns) / 1e6 if state.dead_man_ack_ns else 0.0,
+    }
