@@ -5,7 +5,7 @@ events happen in order, and so does what is due of its own (mark price every sec
 countdowns, the end of the listen key).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from sim import payloads
@@ -46,6 +46,10 @@ __all__ = [
 _SECOND_MS = 1000
 
 
+def _nobody() -> None:
+    """Nobody waits for what is due."""
+
+
 class Exchange:
     """One account on one market.
 
@@ -68,6 +72,8 @@ class Exchange:
     ) -> None:
         options = options or Options()
         market = deployed(market, options.deployment)
+        self.on_sooner: Callable[[], None] = _nobody
+        """Is called whenever something has become due earlier than `next_due_ms` has said."""
         self._market = market
         self._now_ms = now_ms
         self._venue = Venue(market.rules, wallet_quote, options, f"{api_secret}/{now_ms}", now_ms)
@@ -248,7 +254,9 @@ class Exchange:
         self._upkeep.run(now_ms)
 
     def _wake(self, due_ms: int) -> None:
-        self._timer_ms = min(self._timer_ms, due_ms)
+        if due_ms < self._timer_ms:
+            self._timer_ms = due_ms
+            self.on_sooner()
 
     def _set_timer(self) -> None:
         venue, due_ms = self._venue, self._second_ms
@@ -263,4 +271,6 @@ class Exchange:
         ):
             if other_ms is not None and other_ms < due_ms:
                 due_ms = other_ms
-        self._timer_ms = due_ms
+        is_sooner, self._timer_ms = due_ms < self._timer_ms, due_ms
+        if is_sooner:
+            self.on_sooner()

@@ -672,7 +672,7 @@ def in_a_world(
             options=options,
         )
         world = World(exchange, clock, folder, symbol)
-        driving = asyncio.get_running_loop().create_task(drive(exchange, clock))
+        driving = asyncio.get_running_loop().create_task(drive(exchange, clock, max_nap_ms=1000))
         try:
             await story(world)
         finally:

@@ -1,6 +1,7 @@
 """The clockwork advances what is due, when it is due, and lets others run meanwhile."""
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 
 from sim.clockwork import MAX_NAP_MS, SLICE_MS, drive
@@ -13,6 +14,7 @@ class DueList:
     def __init__(self, due_ms: list[int]) -> None:
         self.due_ms = sorted(due_ms)
         self.advanced_to_ms: list[int] = []
+        self.on_sooner: Callable[[], None] = lambda: None
 
     def advance(self, now_ms: int) -> None:
         """Everything up to now is done."""
@@ -46,21 +48,47 @@ def test_driving_ends_when_nothing_is_due() -> None:
     assert run_virtual(main) == 0
 
 
-def test_something_that_becomes_due_earlier_is_met_within_a_nap() -> None:
-    """A request may arm a timer that is due before what the clockwork waits for."""
+async def _after_something_became_due(clock: VirtualClock, *, is_told: bool) -> int:
+    """When the clockwork did what came to be due at 1010 ms, 1001 ms after it had found nothing for a minute."""
+    start_ms = clock.time_ms()
+    ticking = DueList([start_ms + 60_000])
+    driving = asyncio.ensure_future(drive(ticking, clock, MAX_NAP_MS if not is_told else 60_000))
+    await asyncio.sleep(1.001)
+    ticking.due_ms.insert(0, start_ms + 1_010)
+    if is_told:
+        ticking.on_sooner()
+    await asyncio.sleep(1)
+    driving.cancel()
+    await asyncio.gather(driving, return_exceptions=True)
+    return ticking.advanced_to_ms[0] - start_ms
 
-    async def main(clock: VirtualClock) -> int:
-        start_ms = clock.time_ms()
-        ticking = DueList([start_ms + 60_000])
-        driving = asyncio.ensure_future(drive(ticking, clock))
-        await asyncio.sleep(1.001)
-        ticking.due_ms.insert(0, start_ms + 1_010)
+
+def test_something_that_becomes_due_earlier_is_met_within_a_nap() -> None:
+    """A market that comes from outside has its events whenever it likes."""
+    reached_ms = run_virtual(lambda clock: _after_something_became_due(clock, is_told=False))
+    assert 1_010 <= reached_ms <= 1_010 + MAX_NAP_MS
+
+
+def test_something_that_is_told_to_be_due_earlier_is_met_exactly() -> None:
+    """A request may arm a timer that is due before what the clockwork waits for, however long its nap."""
+    assert run_virtual(lambda clock: _after_something_became_due(clock, is_told=True)) == 1_010
+
+
+def test_nothing_wakes_a_clockwork_that_has_stopped() -> None:
+    """A request after the end sets no timer."""
+
+    async def main(clock: VirtualClock) -> list[int]:
+        ticking = DueList([clock.time_ms() + 60_000])
+        driving = asyncio.ensure_future(drive(ticking, clock, 60_000))
         await asyncio.sleep(1)
         driving.cancel()
         await asyncio.gather(driving, return_exceptions=True)
-        return ticking.advanced_to_ms[0] - start_ms
+        ticking.due_ms.insert(0, clock.time_ms() + 5)
+        ticking.on_sooner()
+        await asyncio.sleep(1)
+        return ticking.advanced_to_ms
 
-    assert 1_010 <= run_virtual(main) <= 1_010 + MAX_NAP_MS
+    assert run_virtual(main) == []
 
 
 def test_a_backlog_is_caught_up_in_slices_between_which_others_run() -> None:

@@ -531,6 +531,17 @@ def test_cancel_all_succeeds_with_a_code() -> None:
     assert [row["symbol"] for row in rows] == ["ETHUSDT"]
 
 
+def test_countdown_that_ends_before_anything_else_is_told_of() -> None:
+    """Whoever lets time pass for the exchange may be asleep until the next second."""
+    rig, told = Rig(), []
+    rig.exchange.on_sooner = lambda: told.append(rig.exchange.next_due_ms())
+    path = "/fapi/v1/countdownCancelAll"
+    rig.call("POST", path, symbol="BTCUSDT", countdownTime=60_000)
+    assert told == []
+    rig.call("POST", path, symbol="BTCUSDT", countdownTime=137)
+    assert told == [rig.now_ms + 137]
+
+
 def test_countdown_cancels_unless_it_is_refreshed() -> None:
     """The dead-man switch runs on the exchange, a symbol; each call replaces the timer, 0 disarms (facts 3.3)."""
     rig = Rig()
