@@ -20,7 +20,8 @@ class AppendFile:
 
     def open(self, path: Path) -> bool:
         """Have this file open; return whether it is empty. Raises OSError if the disk does not allow it."""
-        if path != self._path or self._descriptor < 0:
+        is_open = self._descriptor >= 0 and (path is self._path or path == self._path)
+        if not is_open:
             self.close()
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -48,7 +48,7 @@ class RowSeries:
         """Yield a row for each value; ``told`` are the details of some."""
         known = self._known
         for name, value in values.items():
-            details = told.get(name, "")
+            details = told.get(name, "") if told else ""
             before = known.get(name)
             if before is not None and before[0] == value and before[1] == details:
                 yield before[2]

@@ -60,7 +60,9 @@ class _Director:
         self._coming = deque(_Moving(each) for each in moves)
         self._moving: list[_Moving] = []
         self._moved_ticks = 0
-        self._droughts = [each for each in own if isinstance(each, Drought)]
+        self._droughts = sorted(
+            (each for each in own if isinstance(each, Drought)), key=lambda each: each.at_ms
+        )
         self._halts = sorted((each for each in own if isinstance(each, Halt)), key=lambda each: each.at_ms)
         self._shift_ticks = 0
         self._shown: BookTicker | None = None
@@ -82,12 +84,13 @@ class _Director:
         return (event,)
 
     def _quote(self, event: BookTicker, past_ms: int) -> Sequence[MarketEvent]:
-        if self._is_halted(past_ms, prints=False) or self._is_dry(past_ms):
+        factor = self._factor(past_ms)
+        if self._is_halted(past_ms, prints=False) or _is_unheard(past_ms, factor):
             self._quote_missed = True
             return ()
         self._quote_missed = False
         was_ticks, self._shift_ticks = self._shift_ticks, self._shift(event, past_ms)
-        shift_ticks, factor, before = self._shift_ticks, self._factor(past_ms), self._shown
+        shift_ticks, before = self._shift_ticks, self._shown
         self._shown = shown = BookTicker(
             event.time_ms,
             event.symbol,
@@ -129,23 +132,25 @@ class _Director:
 
     def _trade(self, event: Trade, past_ms: int) -> Sequence[MarketEvent]:
         self._last_trade_id, self._last_single_id = event.trade_id, event.last_id
-        if self._quote_missed or self._is_halted(past_ms, prints=True) or self._is_dry(past_ms):
+        factor = self._factor(past_ms)
+        if self._quote_missed or self._is_halted(past_ms, prints=True) or _is_unheard(past_ms, factor):
             return ()
         played = structs.replace(
             event,
             trade_id=event.trade_id + self._prints,
             price_ticks=event.price_ticks + self._shift_ticks,
-            lots=_smaller(event.lots, self._factor(past_ms)),
+            lots=_smaller(event.lots, factor),
             first_id=event.first_id + self._prints,
             last_id=event.last_id + self._prints,
         )
         return (played,)
 
     def _depth(self, event: DepthChange, past_ms: int) -> Sequence[MarketEvent]:
-        if self._is_halted(past_ms, prints=False) or self._is_dry(past_ms):
+        factor = self._factor(past_ms)
+        if self._is_halted(past_ms, prints=False) or _is_unheard(past_ms, factor):
             return (self._forgotten(event.time_ms, self._shown),) if self._has_depth else ()
         self._has_depth = True
-        bids, asks = (self._levels(each, self._factor(past_ms)) for each in (event.bids, event.asks))
+        bids, asks = (self._levels(each, factor) for each in (event.bids, event.asks))
         return (structs.replace(event, bids=bids, asks=asks),)
 
     def _forgotten(self, time_ms: int, shown: BookTicker | None) -> DepthChange:
@@ -169,16 +174,15 @@ class _Director:
                 return True
         return False
 
-    def _is_dry(self, past_ms: int) -> bool:
-        if not self._droughts:
-            return False
-        factor = self._factor(past_ms)
-        return factor > 1 and past_ms % _DROUGHT_SLICE_MS >= max(1, _DROUGHT_SLICE_MS // factor)
-
     def _factor(self, past_ms: int) -> int:
-        if not self._droughts:
-            return 1
-        return max((each.factor for each in self._droughts if each.at_ms <= past_ms < each.end_ms), default=1)
+        """How many times rarer and smaller everything is by the worst of the droughts."""
+        factor = 1
+        for each in self._droughts:
+            if past_ms < each.at_ms:
+                break  # the others begin later still
+            if past_ms < each.end_ms and each.factor > factor:
+                factor = each.factor
+        return factor
 
 
 class _Moving:
@@ -197,6 +201,11 @@ class _Moving:
         if self._from_ticks is None:
             self._from_ticks = mid_ticks
         return self._from_ticks * self._move.hundredths_bps * permille // _WHOLE
+
+
+def _is_unheard(past_ms: int, factor: int) -> bool:
+    """Tell whether an event falls into the part of each slice of a drought in which nothing is heard."""
+    return factor > 1 and past_ms % _DROUGHT_SLICE_MS >= max(1, _DROUGHT_SLICE_MS // factor)
 
 
 def _smaller(lots: int, factor: int) -> int:

@@ -158,10 +158,13 @@ def _whole_number(name: str, value: str) -> int:
     return int(value)
 
 
+_DECODER = json.JSONDecoder(parse_float=str, parse_constant=str)
+
+
 def decode_json(text: str) -> Any:
     """Return the value of JSON ``text``, fractions kept as their text; None if it is not JSON."""
     try:
-        return json.loads(text, parse_float=str, parse_constant=str)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 

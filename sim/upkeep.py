@@ -51,9 +51,9 @@ class Upkeep:
         held = self._held()
         if held and needed >= equity:
             self._liquidate(now_ms)
+            needed, equity = self._margins()
         else:
             self._compare("", needed, equity, held, now_ms)
-        needed, equity = self._margins()
         self._venue.liquidating = bool(needed) and needed >= equity
 
     def _watch_isolated(self, instrument: Instrument, now_ms: int) -> None:

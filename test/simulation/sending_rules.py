@@ -205,9 +205,10 @@ class SendingRules:
         code = _code_of(reply.body) if reply.status == 400 else 0
         if code in _TIMESTAMPS:
             self.inv_29_timestamps_are_repaired(sent)
-        cause = _cause(sent.method, sent.path, sent.query, "", code)
-        if self._unheard.pop(cause, 0):
-            self.inv_26_refused_requests_are_not_repeated(sent, cause)
+        if self._unheard:
+            cause = _cause(sent.method, sent.path, sent.query, "", code)
+            if self._unheard.pop(cause, 0):
+                self.inv_26_refused_requests_are_not_repeated(sent, cause)
         now_s = self._facts.now_s
         if reply.status == 418 or (reply.status == 429 and b"-1015" not in reply.body):
             rest_s = float(reply.headers.get("retry-after", 0))
