@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from core.rate_budget import Cost, Counts, Lane, RateBudget
-from core.request_costs import Params, lane_and_cost
+from core.request_costs import MIDDLE, ONE_ORDER, Params, lane_and_cost
 from utils.errors import NotSent, RateLimited
 from utils.http import TOO_MANY_ORDERS, Objection
 
@@ -112,6 +112,12 @@ class Lanes:
         now_ms, budget = self._now_ms(), self.budget
         return budget.weight.used(now_ms), budget.orders_10s.used(now_ms), budget.orders_1m.used(now_ms)
 
+    def no_room_s(self) -> float:
+        """Return for how long the limits hold up what quoting takes, new quotes and questions; 0 if they do not."""
+        now_ms, budget = self._now_ms(), self.budget
+        placing_ms = budget.wait_ms(Lane.PLACE, ONE_ORDER, now_ms)
+        return max(placing_ms, budget.wait_ms(Lane.VERIFY, MIDDLE, now_ms)) / 1000
+
     async def enter(
         self, method: str, path: str, params: Params, timeout_s: float, objection: Objection
     ) -> Passage:
@@ -196,6 +202,12 @@ class Lanes:
         self.budget.hold(
             int(limited.retry_after_s * 1000), self._now_ms(), orders_only=limited.code == TOO_MANY_ORDERS
         )
+
+    def clock_changed(self) -> None:
+        """Note that the exchange's time is another than was believed until now."""
+        self.budget.recount(self._now_ms())
+        if self._waiting:
+            self._pump()
 
     def recheck(self) -> None:
         """Drop those that wait and are no longer wanted; called when a gate has closed."""

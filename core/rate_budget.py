@@ -68,13 +68,14 @@ class Counts:
 class Window:
     """One limit: a counter that starts again at each multiple of its length."""
 
-    __slots__ = ("_start_ms", "_under_way", "_used", "length_ms", "limit")
+    __slots__ = ("_said", "_start_ms", "_under_way", "_used", "length_ms", "limit")
 
     def __init__(self, length_ms: int, limit: int) -> None:
         self.length_ms = length_ms
         self.limit = limit
         self._start_ms = 0
         self._used = 0
+        self._said = 0
         self._under_way = 0
 
     def used(self, now_ms: int) -> int:
@@ -112,6 +113,7 @@ class Window:
         self._under_way -= amount
         self._turn(now_ms)
         if counted is not None and taken_ms >= self._start_ms:
+            self._said = counted
             self._used = max(self._used, counted + self._under_way)
 
     def give_back(self, amount: int, taken_ms: int, now_ms: int) -> None:
@@ -121,10 +123,15 @@ class Window:
         if taken_ms >= self._start_ms:
             self._used -= amount
 
+    def recount(self, now_ms: int) -> None:
+        """Go by the exchange's last count alone: the clock was wrong by which all others were put into windows."""
+        self._start_ms = now_ms - now_ms % self.length_ms
+        self._used = self._said + self._under_way
+
     def _turn(self, now_ms: int) -> None:
         start_ms = now_ms - now_ms % self.length_ms
         if start_ms != self._start_ms:
-            self._start_ms, self._used = start_ms, 0
+            self._start_ms, self._used, self._said = start_ms, 0, 0
 
 
 class RateBudget:
@@ -180,6 +187,11 @@ class RateBudget:
         self.weight.give_back(cost.weight, taken_ms, now_ms)
         self.orders_10s.give_back(cost.orders_10s, taken_ms, now_ms)
         self.orders_1m.give_back(cost.orders_1m, taken_ms, now_ms)
+
+    def recount(self, now_ms: int) -> None:
+        """Note that the exchange's clock turned out to be another: what was counted may be of other windows."""
+        for window in (self.weight, self.orders_10s, self.orders_1m):
+            window.recount(now_ms)
 
     def hold(self, for_ms: int, now_ms: int, *, orders_only: bool) -> None:
         """Let nothing through for so long, in any lane; ``orders_only``: nothing that counts as an order.

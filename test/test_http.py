@@ -14,6 +14,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.lanes import Lanes
+from core.rate_budget import RateBudget
 from sim.virtual_time import VirtualClock, run_virtual
 from test.blackbox.proxy import Proxy
 from utils.errors import (
@@ -487,6 +489,21 @@ async def test_refused_timestamp_makes_the_clock_doubtful_until_it_is_measured()
     assert rest.clock_is_doubtful
     await rest.synchronise_clock(samples=1)
     assert not rest.clock_is_doubtful
+
+
+async def test_window_that_a_wrong_clock_took_for_full_is_counted_anew_once_the_clock_is_measured() -> None:
+    """The exchange's last count goes for the minute that it really is; a clock that was right changes nothing."""
+    clock = HandClock()
+    begins_ms = NOW_MS - NOW_MS % 60_000
+    said = ((10_000, "2"), (30_000, "2390"), (30_500, "1"), (12_000, "3"))
+    replies = [reply({"serverTime": begins_ms + ms}, x_mbx_used_weight_1m=used) for ms, used in said]
+    rest = rest_on(Tape(*replies), clock)
+    lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms)
+    used = []
+    for _ in said:
+        await rest.synchronise_clock(samples=1)
+        used.append(lanes.used()[0])
+    assert used == [2, 2390, 2391, 3]
 
 
 async def test_timestamps_are_the_exchanges_once_its_clock_was_measured() -> None:

@@ -78,6 +78,21 @@ def test_a_count_from_the_turn_of_the_window_is_not_believed() -> None:
     assert budget.weight.used(MINUTE + 10) == 0
 
 
+def test_what_was_counted_by_a_wrong_clock_gives_way_to_the_exchange_s_last_count() -> None:
+    """Told apart by a clock that was 20 s ahead, the full window was one that has not even begun."""
+    budget = RateBudget()
+    budget.try_take(Lane.QUERY, Cost(5, 5, 5), MINUTE + 10)
+    budget.settle(Cost(5, 5, 5), MINUTE + 10, MINUTE + 20, Counts(2400, 300, 1200))
+    assert budget.wait_ms(Lane.VERIFY, Cost(5), MINUTE + 30) == 59_970
+    budget.try_take(Lane.CANCEL, Cost(0), MINUTE + 30)
+    budget.settle(Cost(0), MINUTE + 30, MINUTE + 40, Counts(weight_1m=1))
+    assert budget.weight.used(MINUTE + 40) == 2400
+    budget.try_take(Lane.CANCEL, Cost(0, 2, 2), MINUTE + 40)
+    budget.recount(MINUTE + 50)
+    used = [each.used(MINUTE + 50) for each in (budget.weight, budget.orders_10s, budget.orders_1m)]
+    assert used == [1, 302, 1202]
+
+
 def test_a_request_that_was_not_sent_costs_nothing() -> None:
     """It is given back, but never to a window that it was not taken from."""
     budget = RateBudget()

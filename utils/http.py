@@ -166,6 +166,9 @@ class Pace(Protocol):
     def limited(self, limited: RateLimited) -> None:
         """Note that the exchange takes no more requests, or no more orders, for a while."""
 
+    def clock_changed(self) -> None:
+        """Note that the exchange's time turned out to be another: limits are counted by it."""
+
 
 class Unpaced:
     """Lets every request leave at once."""
@@ -178,6 +181,9 @@ class Unpaced:
         return self
 
     def limited(self, limited: RateLimited) -> None:
+        """Need not know."""
+
+    def clock_changed(self) -> None:
         """Need not know."""
 
     def answered(self, headers: Mapping[str, str]) -> None:
@@ -235,6 +241,8 @@ Of -1001 the documentation says that nothing was executed, and elsewhere that on
 _CLOCK_CODES = frozenset({-1021, -5028})
 _AUTH_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
 TOO_MANY_REQUESTS = -1003
+CLOCK_CHANGED_MS = 1000
+"""From here on another offset of the exchange's clock is a change of its time, and not the reading of it."""
 OVERLOADED = -1008
 TOO_MANY_ORDERS = -1015
 """A limit on new orders only: cancels and questions are allowed meanwhile."""
@@ -341,6 +349,7 @@ class BinanceRest:
 
     async def synchronise_clock(self, samples: int = 3) -> None:
         """Measure the offset to the exchange's clock anew, by the best of a few samples."""
+        before_ms = self.server_clock.offset_ms
         self.server_clock.restart()
         for _ in range(samples):
             sent_ms = self._clock.time_ms()
@@ -352,6 +361,8 @@ class BinanceRest:
                 raise OutcomeUnknown("the reply about the time could not be read") from error
             self.server_clock.learn(sent_ms=sent_ms, received_ms=received_ms, server_ms=server_ms)
         self.clock_is_doubtful = False
+        if abs(self.server_clock.offset_ms - before_ms) >= CLOCK_CHANGED_MS:
+            self.pace.clock_changed()
 
     async def _measure_again(self) -> None:
         """Measure the offset before anything is signed with one that a step of our clock has made wrong.
