@@ -302,14 +302,16 @@ class ExecutionEngine:
     async def _look_up_one(self, context: SymbolContext, order: LiveOrder) -> None:
         asked_ns = self._clock.monotonic_ns()
         report = await self._gateway.find_order(context.rules, order.client_id)
-        context.orders.asked(order)
         if report is not None:
+            context.orders.asked(order)
             self.report(context, order, report, asked_ns)
             return
         order.not_found += 1
         now_ns = self._clock.monotonic_ns()
         if not order.status.is_terminal and absence_is_proof(order, now_ns, self._recv_window_ms):
             self._vanished(context, order)
+        if order.status.is_terminal:
+            context.orders.asked(order)  # else it is asked again: once not found proves nothing
 
     def _vanished(self, context: SymbolContext, order: LiveOrder) -> None:
         """End the life of an order that the exchange has proven not to have: never accepted, or long forgotten."""

@@ -27,7 +27,7 @@ class StreamAudit:
     ECHO_DEADLINE_S = 5.0
     TRADES_EVERY_S = 60.0
     FIRST_ORDERS_S = 1.0
-    ORDERS_EVERY_S = 60.0
+    ORDERS_EVERY_S = 5.0
     STREAM_LAG_MS = 2000
     """A fill that REST told of may still be on its way on the stream for so long."""
 
