@@ -58,6 +58,8 @@ class SymbolContext:
     """The settings with the offset that a posture of WIDEN has."""
     refusal: str = ""
     """Why the exchange has refused quotes again and again, as long as they are held back for it."""
+    no_room: str = ""
+    """That, and for how long, the request limits leave no room for new quotes, or for what these have to wait for."""
 
     def __post_init__(self) -> None:
         self.widened = replace(self.settings, offset_percent=self.settings.offset_percent * WIDEN_FACTOR)

@@ -29,6 +29,7 @@ from utils.errors import ExchangeError, OutcomeUnknown
 log = logging.getLogger(__name__)
 
 DAY_KEY = "day"
+NOT_KNOWN = "today's result is not known yet"
 
 _ZERO = Decimal(0)
 
@@ -84,11 +85,18 @@ class DayKeeper:
         self._open_again_s = self.OPEN_AGAIN_S
         self._saving: dict[str, asyncio.Task[None]] = {}
         for context in contexts if limit_quote else ():
-            context.gate.close(DAY_KEY, "today's result is not known yet")
+            context.gate.close(DAY_KEY, NOT_KNOWN)
 
     def is_waiting(self, context: SymbolContext) -> bool:
         """Tell whether the symbol's day is still to be opened."""
         return bool(self._limit_quote) and context.symbol not in self._counts
+
+    def not_known(self, context: SymbolContext, error: ExchangeError) -> str:
+        """Return in words why today's result is not known; the gate says so, too, if it waits for that."""
+        text = f"{NOT_KNOWN}: {error}"
+        if self.is_waiting(context):
+            context.gate.close(DAY_KEY, text)
+        return text
 
     def reading(self) -> Reading | None:
         """Return today's loss of all symbols as a share of the limit; None while it is not known, or has no limit."""

@@ -275,7 +275,14 @@ class RecoveryManager:
                     context.gate.open(FOREIGN_KEY)
 
     def _judge_limit(self) -> None:
-        """Have no quote rest that could be neither amended nor cancelled for long, and say for how much longer."""
+        """Have no quote rest that could be neither amended nor cancelled for long, and say for how much longer.
+
+        Say so, too, where another program has used up so much that new quotes wait, or what they have to wait for.
+        """
+        wait_s = ceil(self._gateway.lanes.no_room_s())
+        no_room = f"the request limits leave no room for another {wait_s} s"
+        for context in self._contexts:
+            context.no_room = no_room if wait_s > self.SHORT_LIMIT_S or (wait_s and context.no_room) else ""
         limited_s = ceil(self._gateway.rest.limited_for_s)
         if limited_s <= 0:
             self._gate.open(LIMIT_KEY)

@@ -298,9 +298,10 @@ class RiskController:
             if await self._days.keep(context, mark_price):
                 self.postures.forget(context, LOSS)
         except ExchangeError as error:
+            unknown = self._days.not_known(context, error)
             if self._day_complaint != str(error):
                 self._day_complaint = str(error)
-                log.warning("%s: today's result is not known yet: %s", context.symbol, error)
+                log.warning("%s: %s", context.symbol, unknown)
 
     def _confirm(self, context: SymbolContext, position: Position) -> None:
         self._confirmed_ns[context.symbol] = self._clock.monotonic_ns()

@@ -104,7 +104,7 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
         f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
         f"{_day(context)} | data {age_ms:.0f} ms{_upkeep(context, now_ns)}{_posture(context)}"
-        f"{_refusal(context)}{reasons}"
+        f"{_refusal(context)}{_no_room(context)}{reasons}"
     )
 
 
@@ -129,6 +129,11 @@ def _posture(context: SymbolContext) -> str:
 def _refusal(context: SymbolContext) -> str:
     """Return why quotes are held back that the exchange keeps refusing, nothing while there are none."""
     return f" | REFUSED: {context.refusal}" if context.refusal else ""
+
+
+def _no_room(context: SymbolContext) -> str:
+    """Return that and for how long the request limits hold up what quoting takes, nothing while they do not."""
+    return f" | {context.no_room}" if context.no_room else ""
 
 
 def _side(context: SymbolContext, side: Side, name: str) -> str:

@@ -463,11 +463,14 @@ def test_no_quote_is_sent_while_the_day_is_not_known(tmp_path: Path) -> None:
         world.lose = lambda _method, path: "request" if path == "/fapi/v1/income" else ""
         world.start(**LIMIT)
         await world.watch(15, orders=0)
+        assert world.engine is not None
+        why = list(world.engine.contexts[0].gate.reasons)
         world.lose = lambda _method, _path: ""
         await world.until_quoting(10)
         assert await world.end() is ExitCode.STOPPED
         reasons = {row["details"] for row in world.rows() if row["metric_name"] == "quoting"}
         assert "today's result is not known yet" in reasons
+        assert why == ["today's result is not known yet: GET /fapi/v1/income: no answer"], why
 
     in_a_world(tmp_path, story)
 

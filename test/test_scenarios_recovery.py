@@ -9,6 +9,7 @@ import pytest
 
 from core.engine import ExitCode
 from core.rules_watch import RulesWatch
+from core.status import status_line
 from core.systemd import Heartbeat
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
@@ -92,6 +93,44 @@ def test_limit_that_holds_a_recovery_up_is_a_part_of_the_reason_and_said_once(
         in_a_world(tmp_path, story)
     said = [each.message for each in caplog.records if "could not be refreshed" in each.message]
     assert len(said) == 1, said
+
+
+def test_limits_that_others_have_used_up_are_named_while_they_hold_quotes_up(tmp_path: Path) -> None:
+    """No refusal has come, and none is waited for: what is left is kept for cancels. It ends with the minute."""
+
+    def shown(world: World) -> str:
+        assert world.engine is not None
+        return status_line(world.engine.contexts[0], Decimal(0), world.clock.monotonic_ns())
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("used-weight", weight=2300)
+        await world.until(lambda: "the request limits leave no room for another " in shown(world), 5)
+        await until_reason(world, "position cannot be confirmed")
+        await world.until(lambda: not world.ours(), 21, "the dead-man switch")
+        await asyncio.sleep(40 - world.now_s)
+        await world.until_quoting(5)
+        assert "request limits" not in shown(world)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_orders_that_are_gone_without_a_word_are_missed_and_placed_again_within_15_s(tmp_path: Path) -> None:
+    """An account that was reset: no event, no trade, and no amendment that would find it out."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(60)
+        before = {order.client_order_id for order in world.ours()}
+        world.strike("wipe-account", wallet=20_000)
+        assert await world.until_quoting(15) < 15
+        assert not before & {order.client_order_id for order in world.ours()}
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
 
 
 async def nothing(_sent: Sent) -> HttpResponse | None:

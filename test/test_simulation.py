@@ -38,7 +38,7 @@ def test_daemon_lives_through_a_storm(seed: int) -> None:
     assert outcome.violations == [], "\n".join(outcome.log[-60:])
     assert outcome.requests > 100
     assert sum(outcome.faults.values()) > 20
-    assert len(outcome.recovered_s) + len(outcome.pauses) == 1
+    assert outcome.recovered_s or outcome.pauses
 
 
 def test_plan_makes_the_same_run_again() -> None:
@@ -135,10 +135,10 @@ def test_failing_plan_is_shrunk_to_the_faults_that_it_takes() -> None:
 
 def test_figures_say_which_kinds_never_struck() -> None:
     """The table has what struck, what was reached, and how long it took until quotes were back."""
-    outcome = Outcome(1, faults=Counter({"cut": 3}), recovered_s=[1.0, 2.0, 9.0], seconds=3600, cpu_s=60)
+    outcome = Outcome(1, faults=Counter({"cut": 3}), recovered_s=[1.0, 2.0, 19.0], seconds=3600, cpu_s=60)
     found = figures([outcome])
-    each = [1.0, 2.0, 9.0]
-    assert found["recovered_s"] == {"count": 3, "p50": 2.0, "p99": 9.0, "max": 9.0, "each": each}
+    each = [1.0, 2.0, 19.0]
+    assert found["recovered_s"] == {"count": 3, "p50": 2.0, "p99": 19.0, "max": 19.0, "late": 1, "each": each}
     assert set(found["faults_never"]) == set(ALL) - {"cut"}
     assert "cut 3" in table(found)
     assert set(DAEMON) >= MARKET

@@ -1,11 +1,26 @@
 """What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from core.posture import Posture
 from sim.account_payloads import available
 from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, SIZE_QUOTE, Facts
 from test.simulation.operating import UNEXPLAINED
+
+SHARES = {"start": 0.55, "question": 0.93, "order": 0.73}
+"""Up to which share of a limit what quotes need may go, less a few requests; the rest is kept for cancels."""
+BY_FAULTS: Sequence[tuple[str, float, Sequence[str]]] = (
+    (UNEXPLAINED, 300.0, (*LYING_READS, "hide-trades")),
+    ("somebody else trades", 22.0, OTHER_HANDS),
+    ("refused: ", 1.0, ("restrict", "halt", "symbol-rules", "transfer", "leverage")),
+    ("price", 100.0, ("move-market", "jump", "flash_crash", "mark-offset")),
+    ("moved", 100.0, ("move-market", "jump", "flash_crash", "mark-offset")),
+)
+"""Causes by a text in them, with the faults that make them true, and for how many seconds after these they may stand.
+
+Nobody asks for a look at the account sooner than an operator comes; others are waited for until they have not traded
+for 20 s; a refusal is over with what it was for; a move counts for as long as it is in the window.
+"""
 
 
 class Liveness:
@@ -42,18 +57,24 @@ class Liveness:
         held *= 1 + context.limits.drift_buffer_percent / 100
         return held + LEVELS * SIZE_QUOTE > LIMIT_QUOTE
 
-    def pause(self) -> str:
-        """Return the named cause of a pause, empty if there is none: the daemon is idle and does not say why."""
-        context = self._facts.context
+    def causes(self) -> tuple[str, ...]:
+        """Return the named causes of a pause, none if the daemon is idle and does not say why."""
+        context, world = self._facts.context, self._facts.world
         if context is None:
-            return ""
-        if not context.gate.is_open:
-            return "; ".join(context.gate.reasons)
+            waits_for = world.waits[-1] if world.waits and world.engine is None else ""
+            return (f"the start waits: {waits_for}",) if waits_for else ()
+        named = list(context.gate.reasons) if not context.gate.is_open else []
         if context.refusal:
-            return f"refused: {context.refusal}"
+            named.append(f"refused: {context.refusal}")
+        if context.no_room:
+            named.append(context.no_room)
         if context.posture >= Posture.PULL or self._has_nothing_to_reduce():
-            return f"{context.posture.label}: {context.posture_reason}"
-        return ""
+            named.append(f"{context.posture.label}: {context.posture_reason}")
+        return tuple(named)
+
+    def true_cause(self) -> str:
+        """Return the first named cause of a pause that is the case, empty if there is none."""
+        return next((cause for cause in self.causes() if self._is_true(cause)), "")
 
     def _has_nothing_to_reduce(self) -> bool:
         """Tell whether only quotes that reduce are allowed, and less is held than an order."""
@@ -62,25 +83,36 @@ class Liveness:
         held = abs(context.ledger.position_quantity) * context.state.risk_price(context.rules)
         return context.posture is Posture.ONE_SIDE and held < SIZE_QUOTE
 
-    def is_true(self, cause: str) -> bool:
+    def _is_true(self, cause: str) -> bool:
         """Tell whether the cause of a pause is the case: a market that has moved, or a halt that stands."""
         if self._facts.operator.latch.path.exists() or self._facts.world.state.strategy_paused:
             return "halt" in cause or "risk" in cause
-        if UNEXPLAINED in cause:
-            return self._facts.struck(300.0, *LYING_READS, "hide-trades")
-        if "somebody else trades" in cause:
-            return self._facts.struck(300.0, *OTHER_HANDS)
         if cause.startswith(Posture.ONE_SIDE.label):
             return self._has_nothing_to_reduce()
+        if "request limits" in cause:
+            return self._is_used_up(is_start=cause.startswith("the start"))
         if "takes no requests" in cause:
             return self._facts.now_s < self._silent_until_s()
         if "-2019" in cause:
             return self._is_margin_short()
-        if cause.startswith("refused: "):
-            return self._facts.struck(20.0, "restrict", "halt", "symbol-rules", "transfer", "leverage")
-        if "price" in cause or "moved" in cause:
-            return self._facts.struck(100.0, "move-market", "jump", "flash_crash", "mark-offset")
-        return False
+        if "are known" in cause:
+            return self._facts.nemesis.fired_at_exchange("wipe-account") > 0
+        return any(
+            text in cause and self._facts.struck(within_s, *kinds) for text, within_s, kinds in BY_FAULTS
+        )
+
+    def _is_used_up(self, *, is_start: bool) -> bool:
+        """Tell whether another program has, in this window, used what quoting would need of a limit at the exchange."""
+        if not self._facts.struck(61.0, "used-weight", "used-orders"):
+            return False
+        limits, now_ms = self._facts.world.exchange._venue.limits, self._facts.world.clock.time_ms()
+        sizes = limits.sizes
+        pools = (
+            (limits.weight, sizes.weight_per_minute, SHARES["start" if is_start else "question"]),
+            (limits.orders_10s, sizes.orders_per_ten_seconds, SHARES["order"]),
+            (limits.orders_1m, sizes.orders_per_minute, SHARES["order"]),
+        )
+        return any(window.add(0, now_ms) >= limit * share for window, limit, share in pools)
 
     def _is_margin_short(self) -> bool:
         """Tell whether what is left of the wallet is less than one more quote needs: transfers may have taken it."""

@@ -7,6 +7,9 @@ from typing import Any
 from test.simulation.kinds import ALL
 from test.simulation.run import Outcome
 
+RECOVERS_SOON_S = 15.0
+"""99 of 100 times quotes are to be back within this time."""
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the smallest value that so much of all values do not exceed, 0 without any."""
@@ -20,6 +23,7 @@ def _summary(seconds: list[float]) -> dict[str, Any]:
         "p50": percentile(seconds, 0.5),
         "p99": percentile(seconds, 0.99),
         "max": max(seconds, default=0.0),
+        "late": sum(each > RECOVERS_SOON_S for each in seconds),
         "each": seconds,
     }
 
@@ -89,7 +93,8 @@ def table(found: dict[str, Any]) -> str:
         f" {found['requests']} requests, {found['fills']} fills, {found['halts']} halts cleared,"
         f" quotes rested {found['quoted_share']:.1%} of the time",
         f"back to quoting after {recovered['count']} storms: p50 {recovered['p50']} s, p99 {recovered['p99']} s,"
-        f" max {recovered['max']} s; pauses: {found['pauses'] or 'none'}",
+        f" max {recovered['max']} s; {recovered['late']} took over {RECOVERS_SOON_S:g} s",
+        f"pauses before that, or instead, with a cause that was true: {found['pauses'] or 'none'}",
         f"{found['hours_a_minute']} simulated hours a minute of CPU",
         "",
         *_columns(found["faults"], "fault kinds that struck"),

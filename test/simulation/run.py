@@ -41,7 +41,12 @@ _DIGITS = re.compile(r"[0-9.]+")
 
 @dataclass(slots=True)
 class Outcome:
-    """How one run went; times are virtual seconds. ``recovered_s`` has a number for each storm that quotes followed."""
+    """How one run went; times are virtual seconds.
+
+    ``recovered_s`` has a number for each storm after which nothing stood in the way of quotes: how long it took until
+    they rested again, counted from the end of the last pause whose named cause was true. Where they did not come back
+    before the next storm it is how long nobody had a reason. ``pauses`` has the true causes, one for each storm.
+    """
 
     seed: int
     violations: list[Violation] = field(default_factory=list)
@@ -179,22 +184,32 @@ class Run:
     async def _recover(self) -> None:
         """Wait until quotes rest again and books agree; complain if neither that nor a true cause is there in time."""
         began_s = over_s = self._world.now_s
-        while not self._liveness.is_quoting():
-            now_s, cause = self._world.now_s, self._liveness.pause()
-            if cause and self._liveness.is_true(cause):
-                over_s = (
-                    now_s  # the time until quotes are back begins when the true cause of a pause has gone
-                )
-            is_overdue = now_s - over_s > RECOVERS_WITHIN_S
-            if is_overdue or now_s - began_s > CALM_S:  # a pause that ended late is judged in the next round
-                if is_overdue:
-                    said = cause or f"no cause named; {self._liveness.lack()}"
-                    self._violated("INV-27", f"no quotes {now_s - over_s:.0f} s after all was well: {said}")
-                self._outcome.pauses.append(_DIGITS.sub("N", cause))
-                return
+        is_back, cause, was_paused_for = False, "", ""
+        while not (is_back := self._liveness.is_quoting()):
+            now_s = self._world.now_s
+            if cause := self._liveness.true_cause():
+                over_s, was_paused_for = (
+                    now_s,
+                    cause,
+                )  # the time begins when the true cause of a pause has gone
+            if now_s - over_s > RECOVERS_WITHIN_S:
+                said = "; ".join(self._liveness.causes()) or f"no cause named; {self._liveness.lack()}"
+                self._violated("INV-27", f"no quotes {now_s - over_s:.0f} s after all was well: {said}")
+                break
+            if now_s - began_s > CALM_S:  # a pause that ended late is judged in the next round
+                break
             await asyncio.sleep(0.1)
-        self._outcome.recovered_s.append(round(self._world.now_s - over_s, 2))
-        await self._agree()
+        if was_paused_for:
+            self._outcome.pauses.append(_DIGITS.sub("N", was_paused_for))
+        if is_back or not cause:
+            self._note_recovery(self._world.now_s - over_s, is_back=is_back)
+        if is_back:
+            await self._agree()
+
+    def _note_recovery(self, took_s: float, *, is_back: bool) -> None:
+        self._outcome.recovered_s.append(round(took_s, 2))
+        lack = "" if is_back else f": {'; '.join(self._liveness.causes()) or self._liveness.lack()}"
+        self._note(f"{'quotes are back' if is_back else 'no quotes yet'} after {took_s:.1f} s{lack}")
 
     async def _agree(self) -> None:
         """Wait until the books equal the exchange's; a trade or an amendment may be on its way at any moment."""
