@@ -9,8 +9,11 @@ UNREADABLE = -1
 """Stands for the code of a refusal that could not be read."""
 STRIKES = 3
 PROBE_EVERY_S = 60.0
-PROBES_APART_S = 10.0
-"""Slots that were refused together are tried one after the other, so that the end of their cause is soon noticed."""
+PROBES_APART_S = 9.0
+"""Slots that were refused together are tried one after the other, so that the end of their cause is soon noticed.
+
+It is a little less than two intervals of the refresh, whose turns come when the answer of an earlier one is in.
+"""
 
 _PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021, -5028})
 """Refusals that say nothing of the next attempt: nothing was sent, the market had moved, the exchange was busy, a limit
@@ -32,7 +35,7 @@ class _Strikes:
 class RefusalBrake:
     """After three refusals in a row with the same code a slot is tried once a minute only.
 
-    The first such try comes 10 s after the third refusal, or 10 s after that of a slot that was braked before it. One
+    The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it. One
     that is accepted releases all slots that were refused with the same code, or all that an account-wide refusal held.
     """
 
@@ -59,13 +62,16 @@ class RefusalBrake:
         others_ns = [each.probe_ns for each in self._by_slot.values() if each is not strikes]
         return min(max([now_ns, *others_ns]) + int(PROBES_APART_S * 1e9), latest_ns)
 
-    def accepted(self, slot: tuple[Side, int]) -> None:
-        """Note that the exchange took an order in this slot."""
+    def accepted(self, slot: tuple[Side, int]) -> bool:
+        """Note that the exchange took an order in this slot; return whether that has released other slots."""
         was = self._by_slot.pop(slot, None)
         if was is None or (was.count < STRIKES and was.code not in _ACCOUNT_WIDE):
-            return
+            return False
         over = _ACCOUNT_WIDE if was.code in _ACCOUNT_WIDE else {was.code}
-        self._by_slot = {other: each for other, each in self._by_slot.items() if each.code not in over}
+        held = {other: each for other, each in self._by_slot.items() if each.code not in over}
+        has_released = len(held) < len(self._by_slot)
+        self._by_slot = held
+        return has_released
 
     def allows(self, slot: tuple[Side, int], now_ns: int) -> bool:
         """Tell whether the slot may be tried now."""

@@ -72,7 +72,7 @@ class Refresher:
             return await self._bring(plan, context.state.book)
 
     async def _bring(self, plan: Plan, book: BookTop) -> QuietBand:
-        """Amend and place, all at once."""
+        """Amend and place, all at once, and then what was held back until one that was tried has been taken."""
         context = self._context
         self._note(plan.decisions)
         now_ns = self._clock.monotonic_ns()
@@ -92,7 +92,9 @@ class Refresher:
             context.state.last_order_time = self._clock.time_ms() / 1000
         context.state.quoted_mid_half_ticks = book.mid_half_ticks
         context.state.refreshes += 1
-        self._learn(placed)
+        was_held = room is not None and self._execution.timestamps.room(now_ns) is None
+        if (self._learn(placed) or was_held) and context.gate.is_open and context.state.book is not None:
+            return await self._bring(self._plan(context.state.book), context.state.book)
         return self._band(book)
 
     async def _place(self, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
@@ -170,13 +172,14 @@ class Refresher:
         held = position_notional_quote(context.ledger.position_quantity, price)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.QUOTES_TRIMMED, held, text))
 
-    def _learn(self, placed: Sequence[LiveOrder]) -> None:
-        now_ns = self._clock.monotonic_ns()
+    def _learn(self, placed: Sequence[LiveOrder]) -> bool:
+        """Note what became of new orders; return whether slots that were held back may be filled now."""
+        now_ns, has_released = self._clock.monotonic_ns(), False
         for order in placed:
             if order.status is OrderStatus.IN_DOUBT:
                 continue  # neither taken nor refused, for all that is known
             if order.status is not OrderStatus.REJECTED:
-                self._brake.accepted(order.slot)
+                has_released |= self._brake.accepted(order.slot)
             elif self._brake.refused(order.slot, order.refused_code, now_ns):
                 log.error(
                     "%s: %s %d was refused again and again (%s); trying seldom from now on",
@@ -188,3 +191,4 @@ class Refresher:
                 self._context.refusal = order.reason
         if not self._brake.grips:
             self._context.refusal = ""
+        return has_released

@@ -72,7 +72,8 @@ def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() 
     for slot, code in (((Side.SELL, 1), MARGIN_IS_INSUFFICIENT), ((Side.SELL, 2), -4164)):
         for _ in range(STRIKES):
             brake.refused(slot, code, 0)
-    brake.accepted(SLOT)
+    assert brake.accepted(SLOT)
+    assert not brake.accepted(SLOT)
     assert brake.allows((Side.SELL, 1), 1)
     assert not brake.allows((Side.SELL, 2), 1)
     assert brake.grips

@@ -13,7 +13,7 @@ from core import refresh
 from core.engine import ExitCode
 from core.halt import HaltLatch
 from core.strategy import Desired
-from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
 from utils.http import HttpResponse
 
 
@@ -30,6 +30,24 @@ class Refusing:
             return None
         self.count += 1
         return json_reply(400, {"code": self._code, "msg": "refused by the test"})
+
+
+@pytest.mark.parametrize("code", [-4400, -5028])
+def test_one_quote_that_is_taken_again_brings_all_the_others_with_it(tmp_path: Path, code: int) -> None:
+    """What was refused for a while is tried by one order; the rest does not wait for the next refresh."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        Refusing(world, code)
+        await asyncio.sleep(25)
+        assert world.ours() == []
+        world.tamper = untouched
+        await world.until(lambda: bool(world.ours()), 15.5, "the one that is tried")
+        assert await world.until_quoting(0.5) < 0.5
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
 
 
 @pytest.mark.parametrize(("code", "most"), [(-1111, 30), (-4400, 30), (-5022, 100)])
