@@ -44,6 +44,8 @@ class MarketDataWorker:
     WATCH_EVERY_S = 0.2
     MARK_SILENT_AFTER_S = 10.0
     RECONNECT_PAUSE_S = 5.0
+    JUST_ASKED_S = 1.0
+    """A new connection is not silent if, so short a time ago, the exchange had nothing that it could have brought."""
     FEED_PAUSE_S = 5.0
 
     def __init__(
@@ -65,6 +67,9 @@ class MarketDataWorker:
         self._max_age_ns = max_book_age_ms * 1_000_000
         self._must_deliver: set[str] = set()
         self._new_connection: set[str] = set()
+        self._first_asked: dict[str, BookTop] = {}
+        """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
+        self._nothing_to_say_ns: dict[str, int] = {}
         self._sane_half_ticks: dict[str, tuple[int, int]] = {}
         self._dropped_ns = 0
         self._unreadable = 0
@@ -122,6 +127,8 @@ class MarketDataWorker:
 
     def _books_up(self) -> None:
         self._new_connection.update(self._contexts)
+        self._first_asked.clear()
+        self._nothing_to_say_ns.clear()
 
     def _marks_up(self) -> None:
         for context in self._contexts.values():
@@ -232,7 +239,10 @@ class MarketDataWorker:
             details = f"no proof of the book for {age_ns / 1e9:.1f} s"
             log.warning("%s: market data is stale: %s", context.symbol, details)
             self._bus.publish(ConnectionEvent("book", ConnectionKind.STALE, details, context.symbol))
-        if self.books.is_up and now_ns - self._dropped_ns > self.RECONNECT_PAUSE_S * 1e9:
+        is_at_fault = (
+            now_ns - self._nothing_to_say_ns.get(context.symbol, -(10**18)) > self.JUST_ASKED_S * 1e9
+        )
+        if self.books.is_up and is_at_fault and now_ns - self._dropped_ns > self.RECONNECT_PAUSE_S * 1e9:
             self._dropped_ns = now_ns
             self.books.drop("silent while the market moved")
 
@@ -258,6 +268,10 @@ class MarketDataWorker:
             self._must_deliver.add(context.symbol)
         elif context.symbol not in self._must_deliver:
             self._take(context, theirs)
+        elif not connected_before and not has_moved_on(
+            self._first_asked.setdefault(context.symbol, theirs), theirs
+        ):
+            self._nothing_to_say_ns[context.symbol] = self._clock.monotonic_ns()
 
 
 def sane_half_ticks(mark_price: Decimal, rules: SymbolRules) -> tuple[int, int]:

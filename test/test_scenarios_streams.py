@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.engine import ExitCode
-from core.events import BookEvent, Fact
+from core.events import BookEvent, ConnectionEvent, ConnectionKind, Fact
 from sim.fault_file import parse_script
 from sim.streams import StreamOptions
 from test.daemon import World, in_a_world
@@ -84,3 +84,32 @@ def test_book_far_from_the_mark_price_is_not_quoted_on(tmp_path: Path) -> None:
 
     faults = parse_script("seed: 1\nfaults:\n  - {fault: mark-offset, bps: 1500, at_s: 12, for_s: 15}\n")
     in_a_world(tmp_path, story, faults=faults)
+
+
+def test_new_connection_is_not_given_up_while_the_market_has_nothing_to_say(tmp_path: Path) -> None:
+    """After one that kept silent it is the next change of the book that opens the gate, however long that takes.
+
+    In this market there is none from 77 s to 117 s.
+    """
+    books: list[float] = []
+
+    async def story(world: World) -> None:
+        def watch(fact: Fact) -> None:
+            assert isinstance(fact, ConnectionEvent)
+            if (fact.name, fact.kind) == ("book", ConnectionKind.UP):
+                books.append(world.now_s)
+
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        world.engine.bus.subscribe(watch, ConnectionEvent)
+        await asyncio.sleep(50 - world.now_s)
+        world.control("POST", "/sim/silence", stream="bookTicker", seconds=45)
+        await asyncio.sleep(117.7 - world.now_s)
+        assert world.ours() == []
+        assert books
+        assert max(books) < 95
+        await world.until_quoting(0.5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.3)
