@@ -113,10 +113,16 @@ class SendingRules:
             self.inv_06_book_is_the_exchanges("a quote left")
 
     def look(self) -> None:
-        """Remember what best bid and ask the exchange has, every half second."""
-        quote = self._facts.instrument.quote
+        """Remember what best bid and ask the exchange has, every half second.
+
+        Those of the stream, and those of the book over REST, where what we have taken is taken until the next quote.
+        """
+        instrument = self._facts.instrument
+        quote = instrument.quote
         if quote is not None:
             self._touches[quote.bid_ticks, quote.ask_ticks] = self._facts.now_s
+            left = instrument.touch(is_buy=False), instrument.touch(is_buy=True)
+            self._touches[left] = self._facts.now_s
         if len(self._touches) > _KEPT_TOUCHES:
             self._touches = {
                 each: at_s
