@@ -128,7 +128,7 @@ class Gateway:
     states.
     """
 
-    EXCHANGE_INFO_TIMEOUT_S = 15.0
+    EXCHANGE_INFO_TIMEOUT_S = 8.0
     """The list of all symbols is a megabyte and more."""
 
     def __init__(self, rest: BinanceRest, clock: Clock) -> None:
