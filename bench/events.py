@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a file: `python bench/events.py`
@@ -30,7 +30,7 @@ from utils.clock import SystemClock
 from utils.config_loader import get_config
 from utils.errors import NotSent
 from utils.http import BinanceRest
-from utils.ws import WsConnection
+from utils.ws import WsConnection, deliver_each
 
 ROUNDS = 5
 FACT = BookEvent("BTCUSDT", BookTop(799_999, 4218, 800_001, 6128, 5001, 0, 0))
@@ -142,7 +142,14 @@ class Feed:
         self.sent_ns.append(time.perf_counter_ns())
         return message
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand on each message when it is due."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
+        """Take nothing."""
+
+    def send_now(self, text: str | bytes) -> None:
         """Take nothing."""
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
 from operator import call
-from typing import Any
+from typing import Any, NoReturn
 
 from sim.delay import DelayLine
 from sim.exchange import Exchange, RefusedHandshake, Request, Response, Tap, UnknownRoute
@@ -325,8 +325,26 @@ class InMemoryConnection:
         self._queued -= 1
         return inbox.popleft()
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Each message has been handed to `on_message`, also after the end as long as one is left.
+
+        Raises:
+            Disconnected: the socket has ended.
+        """
+        while True:
+            on_message(await self.receive())
+
     async def send(self, text: str) -> None:
         """`text` is on its way to the exchange.
+
+        Raises:
+            Disconnected: the socket has ended.
+        """
+        self.send_now(text)
+        await asyncio.sleep(0)
+
+    def send_now(self, text: str | bytes) -> None:
+        """`text` is on its way to the exchange, and nothing else has happened meanwhile.
 
         Raises:
             Disconnected: the socket has ended.
@@ -334,8 +352,8 @@ class InMemoryConnection:
         if self._ended is not None:
             raise Disconnected(f"{self._target}: {self._ended}")
         if not self._lost:
-            self._link.send(self.up, partial(self._tell_session, text))
-        await asyncio.sleep(0)
+            plain = text if isinstance(text, str) else text.decode()
+            self._link.send(self.up, partial(self._tell_session, plain))
 
     def _tell_session(self, text: str) -> None:
         if self._session is not None and not self._session.receive(text, self._link.clock.time_ms()):

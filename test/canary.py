@@ -8,11 +8,11 @@ import string
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import HttpResponse, HttpTransport
-from utils.ws import WsConnection, WsTransport
+from utils.ws import WsConnection, WsTransport, deliver_each
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(f"{ROOT / part}{os.sep}" for part in ("core", "utils"))
@@ -181,11 +181,23 @@ class SeamConnection:
         self._seams.pass_by("ws receive", Disconnected, place=self._place)
         return message
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand on each message, until an error is due."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
         """Send, if no error is due."""
+        self._pass(text)
+        await self._inner.send(text)
+
+    def send_now(self, text: str | bytes) -> None:
+        """Send, if no error is due."""
+        self._pass(text if isinstance(text, str) else text.decode())
+        self._inner.send_now(text)
+
+    def _pass(self, text: str) -> None:
         self._seams.canaries.note(text)
         self._seams.pass_by("ws send", Disconnected, place=self._place)
-        await self._inner.send(text)
 
     async def close(self) -> None:
         """Close, if no error is due."""

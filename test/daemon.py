@@ -45,7 +45,7 @@ from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import BinanceRest, HttpResponse, HttpTransport
 from utils.machine import Machine
 from utils.query import query_text
-from utils.ws import WsConnection, WsTransport
+from utils.ws import WsConnection, WsTransport, deliver_each
 
 KEY, SECRET = "paper-key", "paper-secret"
 
@@ -198,9 +198,17 @@ class SlowConnection:
             raise message
         return message
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand on each message that has come; raises Disconnected at the end."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
         """Send at once."""
         await self._inner.send(text)
+
+    def send_now(self, text: str | bytes) -> None:
+        """Send at once."""
+        self._inner.send_now(text)
 
     async def close(self) -> None:
         """Close; what is still on its way is lost."""
@@ -258,11 +266,19 @@ class TamperedSocket:
             raise message
         return message
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand on each reply; raises Disconnected at the end."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
         """Let a request go its way."""
+        self.send_now(text)
+
+    def send_now(self, text: str | bytes) -> None:
+        """Let a request go its way; it leaves in the next turn of the loop."""
         self._tasks.add(asyncio.ensure_future(self._carry(text)))
 
-    async def _carry(self, text: str) -> None:
+    async def _carry(self, text: str | bytes) -> None:
         request = msgspec.json.decode(text)
         method, path = _ENDPOINTS[request["method"]]
         limits: list[Any] = []
@@ -272,7 +288,7 @@ class TamperedSocket:
             if lost == "request":
                 raise OutcomeUnknown("lost")
             waiting = self._replies[request["id"]] = asyncio.get_running_loop().create_future()
-            await self._inner.send(text)
+            await self._inner.send(text if isinstance(text, str) else text.decode())
             async with asyncio.timeout(self.REPLY_WITHIN_S):
                 reply = await waiting
             if lost:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from websockets.datastructures import Headers
 from sim.virtual_time import VirtualClock, run_virtual
 from test.blackbox.proxy import Proxy
 from utils.errors import Disconnected, NotSent
-from utils.ws import Backoff, SocketTransport, Stream, WsConnection, rotation_age_s
+from utils.ws import Backoff, SocketTransport, Stream, WsConnection, deliver_each, rotation_age_s
 from utils.ws_governor import ConnectionGovernor
 
 END = "end"
@@ -41,9 +42,17 @@ class ScriptedConnection:
             raise Disconnected("closed by the other side")
         return message
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """All messages of the script."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
         """Nothing is sent in these scripts."""
         raise AssertionError(text)
+
+    def send_now(self, text: str | bytes) -> None:
+        """It is put into the diary."""
+        self.diary.append(f"sent {text!s}")
 
     async def close(self) -> None:
         """The end of it."""
@@ -401,6 +410,90 @@ async def test_socket_carries_messages_both_ways_and_the_target() -> None:
         assert await connection.receive() == b"you said hello"
         await connection.close()
     assert paths == ["/public/stream?streams=btcusdt@bookTicker"]
+
+
+async def test_messages_that_wait_already_are_delivered_before_those_that_come() -> None:
+    """None is lost and none overtakes another, whether it came before the delivery began or after."""
+    go_on, heard = asyncio.Event(), list[str | bytes]()
+
+    async def talk(server: ServerConnection) -> None:
+        for number in range(10):
+            await server.send(str(number))
+        await go_on.wait()
+        await server.send("last")
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        assert await connection.receive() == b"0"
+        await asyncio.sleep(0.05)
+        delivering = asyncio.ensure_future(connection.deliver(heard.append))
+        go_on.set()
+        with pytest.raises(Disconnected, match="closed by the other side or lost"):
+            await delivering
+        await connection.close()
+    assert heard == [*(str(number).encode() for number in range(1, 10)), b"last"]
+
+
+async def test_what_fails_on_a_message_ends_the_delivery_with_its_own_fault() -> None:
+    """The connection is not blamed."""
+
+    async def talk(server: ServerConnection) -> None:
+        await server.send("first")
+        await server.send("second")
+        await server.wait_closed()
+
+    heard: list[str | bytes] = []
+
+    def fail(message: str | bytes) -> None:
+        heard.append(message)
+        raise ValueError("cannot read this")
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        with pytest.raises(ValueError, match="cannot read this"):
+            await connection.deliver(fail)
+        await connection.close()
+    assert heard == [b"first"]
+
+
+async def test_message_sent_now_has_left_before_anything_else_happens() -> None:
+    """As text, whatever it is made of, and in the order in which it was handed over; not after the end."""
+    heard, there = list[str | bytes](), asyncio.Event()
+
+    async def talk(server: ServerConnection) -> None:
+        async for message in server:
+            heard.append(message)
+            if len(heard) == 3:
+                there.set()
+
+    async with serving(talk) as transport:
+        connection = await transport.connect("/ws")
+        connection.send_now("one")
+        connection.send_now(b"two")
+        await connection.send("three")
+        await there.wait()
+        await connection.close()
+        with pytest.raises(Disconnected, match="closed before sending"):
+            connection.send_now("four")
+    assert heard == ["one", "two", "three"]
+
+
+def test_stream_sends_by_the_connection_that_it_has() -> None:
+    """Without one there is nobody to hand a message to."""
+
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, [(1, "a"), (1, END)])
+        with pytest.raises(Disconnected, match="there is no connection"):
+            bench.stream.send_now("too early")
+        running = asyncio.ensure_future(bench.run(2.1))
+        await asyncio.sleep(0.5)
+        bench.stream.send_now("in time")
+        await running
+        assert bench.diary[:3] == ["up True", "sent in time", "message a"]
+        with pytest.raises(Disconnected, match="there is no connection"):
+            bench.stream.send_now("too late")
+
+    run_virtual(main)
 
 
 async def test_refused_socket_is_a_disconnect() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -22,7 +22,7 @@ from test.sim_factory import KEY, SECRET, START_MS, Rig
 from utils.clock import SystemClock
 from utils.errors import Disconnected, NotSent, OutcomeUnknown, RateLimited, Refused
 from utils.http import AiohttpTransport, BinanceRest, HttpResponse
-from utils.ws import Backoff, SocketTransport, WsConnection
+from utils.ws import Backoff, SocketTransport, WsConnection, deliver_each
 from utils.ws_api import WsApi
 
 TOUCH = 500_000
@@ -387,6 +387,24 @@ def test_a_cancelled_socket_leaves_nobody_waiting() -> None:
     at_desk(work)
 
 
+def test_a_request_that_is_ready_made_goes_out_at_once() -> None:
+    """It is on its way when the call returns, and not at all while the socket is away."""
+
+    async def work(desk: Desk) -> None:
+        desk.socket.api.send_now(b'{"id":"x","method":"order.status","params":{}}')
+        await asyncio.sleep(LATENCY_MS / 1000)
+        assert desk.rig.record()["requests"].get("ws order.status") == 1
+        desk.link.cut()
+        await asyncio.sleep(0)
+        with pytest.raises(Disconnected):
+            desk.socket.api.send_now("{}")
+        await asyncio.sleep(0.001)
+        with pytest.raises(NotSent):
+            desk.socket.api.send_now("{}")
+
+    at_desk(work)
+
+
 # --- what makes no sense ------------------------------------------------------------------------------------
 
 
@@ -407,7 +425,15 @@ class Odd:
         """Return the next answer."""
         return await self._inbox.get()
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand on each answer."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
+        """Answer."""
+        self.send_now(text)
+
+    def send_now(self, text: str | bytes) -> None:
         """Answer."""
         self.sent.append(json.loads(text))
         for answer in self.texts:

@@ -10,11 +10,12 @@ import logging
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.connection import broadcast
 
 from utils.clock import Clock
 from utils.errors import Disconnected, ExchangeError
@@ -29,8 +30,22 @@ class WsConnection(Protocol):
     async def receive(self) -> str | bytes:
         """Return the next message; raise Disconnected when the connection has ended."""
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand each message to ``on_message`` as it comes, those that wait already first, until there are no more.
+
+        A connection may call it from where it reads its socket, with nothing scheduled in between. Raises Disconnected
+        with the reason when the connection has ended; what ``on_message`` raises ends the delivery, and is raised here.
+        Not to be used at the same time as ``receive``.
+        """
+
     async def send(self, text: str) -> None:
         """Hand a text message to the connection; raise Disconnected when it has ended."""
+
+    def send_now(self, text: str | bytes) -> None:
+        """Hand a text message to the connection before anything else happens, however much it holds already.
+
+        Raises Disconnected when it has ended.
+        """
 
     async def close(self) -> None:
         """End the connection, within a bounded time."""
@@ -46,6 +61,14 @@ class WsTransport(Protocol):
         """Release what the transport holds; connections are closed by those who opened them."""
 
 
+async def deliver_each(
+    receive: Callable[[], Awaitable[str | bytes]], on_message: Callable[[str | bytes], None]
+) -> NoReturn:
+    """Hand on each message that ``receive`` returns; raise what it, or ``on_message``, raises in the end."""
+    while True:
+        on_message(await receive())
+
+
 class SocketConnection:
     """A WebSocket over a real socket."""
 
@@ -59,12 +82,22 @@ class SocketConnection:
         except websockets.ConnectionClosed as error:
             raise Disconnected(f"closed by the other side or lost ({type(error).__name__})") from error
 
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand each message to ``on_message`` until the connection has ended; raise Disconnected then."""
+        await deliver_each(self.receive, on_message)
+
     async def send(self, text: str) -> None:
         """Hand a text message to the connection; raise Disconnected when it has ended."""
         try:
             await self._connection.send(text)
         except websockets.ConnectionClosed as error:
             raise Disconnected(f"closed while sending ({type(error).__name__})") from error
+
+    def send_now(self, text: str | bytes) -> None:
+        """Hand a text message to the connection at once; raise Disconnected when it has ended."""
+        if self._connection.state is not websockets.State.OPEN:
+            raise Disconnected("closed before sending")
+        broadcast([self._connection], text, text=True)  # what the library has for sending without waiting
 
     async def close(self) -> None:
         """End the connection, within a bounded time; at once, and without a farewell, if the caller is cancelled."""
@@ -218,6 +251,12 @@ class Stream:
             raise Disconnected("there is no connection")
         await self._connection.send(text)
 
+    def send_now(self, text: str | bytes) -> None:
+        """Hand a text message to the present connection at once; raise Disconnected as ``send`` does."""
+        if self._connection is None:
+            raise Disconnected("there is no connection")
+        self._connection.send_now(text)
+
     async def run(self) -> None:
         """Keep the stream connected until cancelled."""
         while True:
@@ -343,7 +382,8 @@ class Stream:
 
     async def _read(self, connection: WsConnection) -> str:
         try:
-            while True:
-                self._on_message(await connection.receive())
+            await connection.deliver(
+                lambda message: self._on_message(message)
+            )  # another one while it is replaced
         except Disconnected as error:
             return str(error)
