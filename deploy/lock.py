@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("requirements", "requirements-demo", "requirements-dev")
+LAYERS = ("requirements", "requirements-demo", "requirements-dev", "requirements-bench")
 HEAD = "# Made by deploy/lock.py from {name}.txt. Installed with --require-hashes: what differs is refused.\n"
 COMPILE = (
     *("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),

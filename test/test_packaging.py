@@ -57,6 +57,7 @@ def leaves(tree: dict[str, object], prefix: str = "") -> list[str]:
         *requirements("requirements.txt"),
         *requirements("requirements-demo.txt")[1:],
         *requirements("requirements-dev.txt")[1:],
+        *requirements("requirements-bench.txt")[1:],
     ],
 )
 def test_requirement_is_pinned_exactly(line: str) -> None:
@@ -70,7 +71,9 @@ def test_dev_requirements_start_with_those_of_the_demos_and_the_daemon() -> None
     assert requirements("requirements-demo.txt")[0] == "-r requirements.txt"
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-demo", "requirements-dev"])
+@pytest.mark.parametrize(
+    "name", ["requirements", "requirements-demo", "requirements-dev", "requirements-bench"]
+)
 def test_lock_has_what_its_requirements_pin_and_hashes_for_every_package(name: str) -> None:
     """pip refuses what is missing only when somebody installs; here it is seen when a pin is changed."""
     pinned, locked = versions(name, "txt"), versions(name, "lock")
