@@ -335,7 +335,8 @@ def show(found: dict[str, Any]) -> None:
         if "not installed" in row:
             print(f"{stack:16}  not installed: {row['not installed']}")
         else:
-            print(f"{stack:16}" + "".join(f"{row.get(name, '–'):>18,}" for name in columns))
+            cells = (f"{row[name]:,}" if name in row else "–" for name in columns)
+            print(f"{stack:16}" + "".join(f"{cell:>18}" for cell in cells))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
