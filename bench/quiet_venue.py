@@ -276,7 +276,7 @@ class QuietVenue:
                 found.first_ns.append(self._orders[0] - sent_ns)
                 found.last_ns.append(self._orders[orders - 1] - sent_ns)
             self._settle(pid)
-            self.serve(lambda: False, least_s - (time.perf_counter_ns() - sent_ns) / 1e9, spins=True)
+            self.serve(lambda: False, least_s - (time.perf_counter_ns() - sent_ns) / 1e9)
         found.cpu_ns = cpu_ns(pid) - began_ns
         return found
 
@@ -284,7 +284,7 @@ class QuietVenue:
         """Serve until the client is idle, at most so long."""
         for _ in range(_MOST_LOOKS):
             used_ns = cpu_ns(pid)
-            self.serve(lambda: False, _IDLE_S, spins=True)
+            self.serve(lambda: False, _IDLE_S)
             if cpu_ns(pid) == used_ns:
                 return
 
@@ -295,10 +295,10 @@ class QuietVenue:
         self._orders.clear()
         due_ns = time.perf_counter_ns()
         for _ in range(ticks):
-            due_ns += 10**9 // per_second
+            due_ns = max(due_ns + 10**9 // per_second, time.perf_counter_ns())
             pairing.sent(self.tick())
             while (left_ns := due_ns - time.perf_counter_ns()) > 0:
-                self.serve(lambda: bool(self._orders), left_ns / 1e9, spins=True)
+                self.serve(lambda: bool(self._orders), left_ns / 1e9, spins=pairing.waiting > 0)
                 for received_ns in self._orders:
                     pairing.received(received_ns)
                 self._orders.clear()
