@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,16 @@ from bench.clients import BOOK_STREAM, ccxt_client
 from bench.machine import machine, pin, two_cores
 from bench.quiet_socket import frame
 from bench.quiet_venue import KEY, MID_TICKS, SECRET, SYMBOL, QuietVenue
+from commands.wiring import wired
 from core.context import SymbolContext
+from core.engine import Wiring
 from core.events import BookEvent, EventBus
 from core.gate import Gate
 from core.gateway import Gateway
 from core.market import MarketDataWorker
-from core.settings import settings_from
+from core.settings import Settings, settings_from
 from core.state import SharedState
-from utils.clock import SystemClock
 from utils.config_loader import get_config
-from utils.http import AiohttpTransport, BinanceRest
-from utils.ws import SocketTransport
 from utils.ws_governor import ConnectionGovernor, GovernedTransport
 
 CORES = two_cores()
@@ -146,46 +145,43 @@ async def bytes_only(origin: str, count: int) -> dict[str, Any]:
 
 
 async def daemon(origin: str, count: int) -> dict[str, Any]:
-    """The daemon's market data worker on sockets, as the engine builds it, with a function that hears of each book."""
-    clock = SystemClock()
-    rest = BinanceRest(AiohttpTransport(origin), clock, api_key=KEY, api_secret=SECRET)
-    bus, state, counted = EventBus(clock), SharedState(), Count(count)
-    worker = await market_worker(origin, rest, clock, bus, state)
+    """The daemon's market data worker, wired as `main.py` does it, with a function that hears of each book."""
+    config = get_config("/dev/null", ROOT / "config.yaml")
+    settings, counted = replace(settings_from(config), paper_url=origin), Count(count)
+    async with wired(settings, config, SharedState(), live_confirmed=False) as wiring:
+        bus = EventBus(wiring.clock)
+        worker = await market_worker(settings, wiring, bus)
 
-    def hear(fact: BookEvent) -> None:
-        if state.of(SYMBOL).book is fact.book:
-            counted.note(fact.book.update_id)
+        def hear(fact: BookEvent) -> None:
+            if wiring.state.of(SYMBOL).book is fact.book:
+                counted.note(fact.book.update_id)
 
-    bus.subscribe(hear, BookEvent)
-    running = asyncio.ensure_future(worker.run())
-    await asyncio.wait({running, counted.done}, return_when=asyncio.FIRST_COMPLETED)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    await rest.close()
+        bus.subscribe(hear, BookEvent)
+        running = asyncio.ensure_future(worker.run())
+        await asyncio.wait({running, counted.done}, return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
     return counted.report
 
 
-async def market_worker(
-    origin: str, rest: BinanceRest, clock: SystemClock, bus: EventBus, state: SharedState
-) -> MarketDataWorker:
-    """Return the worker with the shipped settings; a message that waits for its turn is not stale to it."""
-    settings, gateway = settings_from(get_config("/dev/null", ROOT / "config.yaml")), Gateway(rest, clock)
+async def market_worker(settings: Settings, wiring: Wiring, bus: EventBus) -> MarketDataWorker:
+    """Return the worker as the engine builds it; a message that waits for its turn is not stale to it."""
+    gateway = Gateway(wiring.rest, wiring.clock)
     rules = await gateway.symbol_rules([SYMBOL])
     context = SymbolContext(
         settings=settings.quotes[0],
         rules=rules[SYMBOL],
-        state=state.add(SYMBOL),
+        state=wiring.state.add(SYMBOL),
         gate=Gate(),
         limits=settings.risk,
     )
-    sockets = SocketTransport(origin.replace("http", "ws", 1))
     return MarketDataWorker(
         [context],
         gateway,
-        GovernedTransport(sockets, ConnectionGovernor(), clock),
+        GovernedTransport(wiring.streams, ConnectionGovernor(), wiring.clock),
         bus,
-        clock,
-        random.Random(1),
+        wiring.clock,
+        wiring.rng,
         int(DONE_WITHIN_S * 1000),
         settings.market_data,
     )

@@ -6,6 +6,7 @@ to the kernel; an order's moment is when its last byte was read, before anything
 """
 
 import json
+import os
 import random
 import time
 from collections import deque
@@ -34,6 +35,8 @@ _STEPS = (-2, -1, 0, 1, 2)
 _NO_LIMIT = 10**12
 _ORDER_PATHS = ("/fapi/v1/order", "/fapi/v1/batchOrders")
 _ANSWER_WITHIN_S = 1.0
+_HAS_CORE = len(os.sched_getaffinity(0)) > 1
+"""Whether there is a core to spin on beside that of the clients."""
 _IDLE_S = 0.0002
 _MOST_LOOKS = 100
 _SPINS = 100
@@ -192,7 +195,7 @@ class QuietVenue:
             left_s = (end_ns - time.perf_counter_ns()) / 1e9
             if left_s <= 0:
                 return False
-            self._server.poll(0.0 if spins else min(left_s, 0.001))
+            self._server.poll(0.0 if spins and _HAS_CORE else min(left_s, 0.001))
             turns += 1
             if not spins or turns % _SPINS == 0:
                 self._let_time_pass()
