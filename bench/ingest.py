@@ -40,7 +40,7 @@ from utils.config_loader import get_config
 from utils.ws_governor import ConnectionGovernor, GovernedTransport
 
 CORES = two_cores()
-REMEDY = "pip install -r requirements-bench.txt"
+REMEDY = "pip install -r requirements-bench.lock"
 READY_WITHIN_S = 30.0
 DONE_WITHIN_S = 120.0
 CHUNK_BYTES = 1 << 16

@@ -34,7 +34,7 @@ READY_WITHIN_S = 40.0
 STOP_WITHIN_S = 10.0
 PER_SECOND = 200
 LEVELS = 3
-REMEDY = "pip install -r requirements-bench.txt"
+REMEDY = "pip install -r requirements-bench.lock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ def test_daemon_answers_each_tick_and_a_missing_peer_is_named_with_the_remedy(
     monkeypatch.setitem(tick_to_order.NEEDS, "floor", ("package_that_nobody_has",))
     found = measure(Effort(warm_up=3, closed=10, paced=20, levels=0), ["floor", "daemon"])
     assert found["floor"] == {
-        "not installed": "package_that_nobody_has: pip install -r requirements-bench.txt"
+        "not installed": "package_that_nobody_has: pip install -r requirements-bench.lock"
     }
     closed, paced = found["daemon"]["closed"], found["daemon"]["paced"]
     assert (closed["ticks"], closed["unanswered"]) == (10, 0)
