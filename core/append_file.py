@@ -17,6 +17,7 @@ class AppendFile:
     def __init__(self) -> None:
         self._path: Path | None = None
         self._descriptor = -1
+        self._is_marked = False
 
     def open(self, path: Path) -> bool:
         """Have this file open; return whether it is empty. Raises OSError if the disk does not allow it."""
@@ -26,12 +27,14 @@ class AppendFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                _mark_open(descriptor)
+                self._is_marked = _mark_open(descriptor)
                 _cut_torn_line(descriptor)
             except OSError:
                 os.close(descriptor)
                 raise
             self._path, self._descriptor = path, descriptor
+        elif not self._is_marked:  # somebody looked just when it was opened
+            self._is_marked = _mark_open(self._descriptor)
         return os.fstat(self._descriptor).st_size == 0
 
     def write_whole(self, data: bytes, what: str) -> None:
@@ -57,12 +60,13 @@ def is_being_written(path: Path) -> bool:
     return is_locked(path, shared=True)
 
 
-def _mark_open(descriptor: int) -> None:
-    """Have others see that the file is open, for as long as this process lives."""
+def _mark_open(descriptor: int) -> bool:
+    """Have others see that the file is open, for as long as this process lives; not while somebody looks: False."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # somebody looks at this very moment
+        return False
+    return True
 
 
 def _cut_torn_line(descriptor: int) -> None:

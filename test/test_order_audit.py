@@ -1,6 +1,7 @@
 """What became of every order: the journal's account against the exchange's, and what does not fit."""
 
 import asyncio
+import fcntl
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core import gateway as gateway_module
+from core.append_file import AppendFile, is_being_written
 from core.gateway import Gateway, PlacedOrder
 from core.instance_lock import InstanceLock, is_held
 from core.journal import STARTED, STOPPED, JournalFile, JournalLine
@@ -293,6 +295,21 @@ def test_audit_reads_again_while_a_daemon_runs_and_counts_what_lasts(tmp_path: P
         assert found.problems == ["qpmm-2: it is not at the exchange"]
 
     run_virtual(story, epoch_ms=START_MS)
+
+
+def test_file_that_is_looked_at_just_when_it_is_opened_is_marked_with_the_next_line(tmp_path: Path) -> None:
+    """Else every later audit would take the daemon for one that has died."""
+    path = tmp_path / "orders-paper-20260101.jsonl"
+    path.touch()
+    file = AppendFile()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        file.open(path)
+    assert not is_being_written(path)
+    file.open(path)
+    assert is_being_written(path)
+    file.close()
+    assert not is_being_written(path)
 
 
 def test_audit_without_an_exchange_says_why(tmp_path: Path) -> None:
