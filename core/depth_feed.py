@@ -16,6 +16,7 @@ from core.events import ConnectionEvent, ConnectionKind, DepthEvent, EventBus
 from core.market_model import DepthView
 from core.market_streams import MarketStreams
 from core.market_wire import DepthData, DepthMessage, depth_view
+from core.wire import UNREADABLE
 from utils.clock import Clock
 from utils.http import BinanceRest
 from utils.venue import public_target
@@ -90,7 +91,7 @@ class DepthFeed:
             context = self._contexts.get(data.s)
             if context is not None:
                 self._take(context, data)
-        except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
+        except UNREADABLE as error:
             self._unreadable += 1
             if self._unreadable == 1:
                 log.warning("levels of the book could not be read and were left out: %s", error)

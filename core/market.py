@@ -144,7 +144,7 @@ class MarketDataWorker:
             if context is None:
                 return
             book = self._readers[data.s].top(data, now_ns)
-        except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
+        except wire.UNREADABLE as error:
             self._note_unreadable(error)
             return
         delay_ms = self._gateway.rest.server_clock.time_ms() - data.E
@@ -202,12 +202,13 @@ class MarketDataWorker:
     def _on_mark(self, message: str | bytes) -> None:
         try:
             data = self._decode_mark(message).data
-        except msgspec.MsgspecError as error:
+            price = wire.positive_price(data.p)
+        except wire.UNREADABLE as error:
             self._note_unreadable(error)
             return
         context = self._contexts.get(data.s)
         if context is not None:
-            context.state.mark_price = wire.positive_price(data.p) or context.state.mark_price
+            context.state.mark_price = price or context.state.mark_price
             self._sane_half_ticks[data.s] = sane_half_ticks(context.state.mark_price, context.rules)
             if self._gateway.rest.server_clock.time_ms() - data.E < self.MARK_SILENT_AFTER_S * 1e3:
                 context.state.mark_received_ns = (

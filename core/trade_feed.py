@@ -20,6 +20,7 @@ from core.market_model import MarketTrade
 from core.market_queries import newest_trade_id
 from core.market_streams import MarketStreams
 from core.market_wire import TradeMessage, market_trade
+from core.wire import UNREADABLE
 from utils.errors import ExchangeError
 from utils.http import BinanceRest
 from utils.venue import market_target
@@ -81,7 +82,7 @@ class TradeFeed:
             if context is None or not data.is_of_market:
                 return
             trade = market_trade(data, context.rules, self._clock.monotonic_ns())
-        except (ValueError, ArithmeticError) as error:  # msgspec's errors are ValueErrors
+        except UNREADABLE as error:
             self._unreadable += 1
             if self._unreadable == 1:
                 log.warning("a trade of the market could not be read and was left out: %s", error)

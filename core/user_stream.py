@@ -142,15 +142,7 @@ class UserEvents:
             handler = self._handlers.get(event.get("e", ""))
             if handler is not None:
                 handler(event)
-        except (
-            msgspec.DecodeError,
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
+        except (*wire.UNREADABLE, AttributeError, KeyError, TypeError) as error:
             log.warning(
                 "an account message could not be read (%s); asking the exchange", type(error).__name__
             )

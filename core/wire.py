@@ -234,6 +234,10 @@ def rest_book_top(depth: Json, rules: SymbolRules, received_ns: int) -> BookTop:
     )
 
 
+UNREADABLE = (ValueError, ArithmeticError, RecursionError)
+"""What reading a message of the exchange may end with: msgspec's errors, and those of text, are ValueErrors."""
+
+
 def positive_price(text: str) -> Decimal | None:
     """Return the price, or None if it is none that a market can have."""
     price = Decimal(text)

@@ -202,7 +202,7 @@ class WsApi:
     def _on_message(self, message: str | bytes) -> None:
         try:
             reply = self._decode(message)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except (ValueError, RecursionError):
             log.warning("a message of the order socket could not be read")
             return
         answer = self._pending.get(reply.id) if isinstance(reply.id, int) else None
@@ -230,7 +230,7 @@ def _retry_after(body: bytes) -> dict[str, str]:
     """Return the header of the time that the error of a limit tells, none if it does not."""
     try:
         when = msgspec.json.decode(body, type=_Error).data
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # msgspec's errors, and those of text, are ValueErrors
         return {}
     if when is None or when.retry_after <= when.server_time:
         return {}
