@@ -50,6 +50,7 @@ class Reconciler:
         steps: RecoverySteps,
         *,
         on_forced: Callable[[str, str], None],
+        on_missed: Callable[[Fill], None],
         after_crash: bool,
     ) -> None:
         self._gateway = gateway
@@ -58,6 +59,7 @@ class Reconciler:
         self._fills = fills
         self._steps = steps
         self._on_forced = on_forced
+        self._on_missed = on_missed
         self._after_crash = after_crash
         self._opened_ms: dict[str, int] = {}
 
@@ -138,6 +140,7 @@ class Reconciler:
             fill = self._gateway.fill(trade, await self._client_id(context, trade["id"], trade["orderId"]))
             if self._fills.count(context, fill):
                 missed.append(fill)
+                self._on_missed(fill)
                 if fill.client_id.startswith(FORCED_PREFIXES):
                     self._on_forced(
                         context.symbol, f"the exchange itself traded the position ({fill.client_id})"

@@ -102,7 +102,14 @@ class RecoveryManager:
         self.rules = RulesWatch(contexts, gateway, bus, clock, on_new_units)
         fills = FillBook(bus, clock, on_fill, self._foreign_trade)
         self.reconciler = Reconciler(
-            gateway, execution, bus, fills, self.steps, on_forced=on_forced, after_crash=after_crash
+            gateway,
+            execution,
+            bus,
+            fills,
+            self.steps,
+            on_forced=on_forced,
+            on_missed=lambda fill: self.audit.missed(fill),
+            after_crash=after_crash,
         )
         self.cash = CashKeeper(contexts, gateway, bus, self.reconciler.count_missed_trades)
         self.dead_man = DeadManSwitch(
@@ -113,6 +120,7 @@ class RecoveryManager:
             execution,
             fills,
             on_doubt=self.request_reconcile,
+            on_trade=lambda fill: self.audit.told(fill),
             on_forced=on_forced,
             on_key_expired=lambda: self.stream.drop("the listen key has expired"),
             on_config=self.account.changed,

@@ -9,7 +9,7 @@ from core.context import SymbolContext
 from core.execution import ExecutionEngine
 from core.gate import Gate
 from core.gateway import Gateway
-from core.model import OrderReport
+from core.model import Fill, OrderReport
 from core.reconciliation import Reconciler
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -53,6 +53,9 @@ class StreamAudit:
         self._is_up = is_up
         self._drop = drop
         self._request_reconcile = request_reconcile
+        self._up_since_ms = 0
+        self._untold: dict[tuple[str, int], int] = {}
+        """Monotonic time since which a trade is known of which the stream has not told, by symbol and id."""
 
     async def run(self) -> None:
         """Compare until cancelled."""
@@ -61,22 +64,34 @@ class StreamAudit:
             group.create_task(self._audit_trades(), name="trade audit")
             group.create_task(self._audit_orders(), name="order audit")
 
+    def missed(self, fill: Fill) -> None:
+        """Note a trade that only the list of trades has told of: one made under this connection has to be told yet."""
+        if self._is_up() and fill.time_ms > self._up_since_ms:
+            self._untold[fill.symbol, fill.trade_id] = self._clock.monotonic_ns()
+
+    def told(self, fill: Fill) -> None:
+        """Note that the stream has told of a trade."""
+        self._untold.pop((fill.symbol, fill.trade_id), None)
+
     def forget_echoes(self) -> None:
-        """Expect nothing of a new connection about what was sent before it."""
+        """Expect nothing of a new connection about what was sent or traded before it."""
+        self._up_since_ms = self._gateway.rest.server_clock.time_ms()
+        self._untold.clear()
         for context in self._contexts:
             context.orders.expect_no_echo_before(self._clock.monotonic_ns())
 
     async def _expect_echoes(self) -> None:
-        """Give up a user stream that stays silent about orders that the exchange has accepted."""
+        """Give up a user stream that stays silent about orders that the exchange has accepted, or about trades."""
         while True:
             await asyncio.sleep(self.TURN_S)
             overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
             accepted_ns = [
                 accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
             ]
-            if self._is_up() and accepted_ns and min(accepted_ns) < overdue_ns:
+            is_untold = min(self._untold.values(), default=overdue_ns) < overdue_ns
+            if self._is_up() and (is_untold or min(accepted_ns, default=overdue_ns) < overdue_ns):
                 self.forget_echoes()
-                self._drop("silent about our orders")
+                self._drop("silent about trades" if is_untold else "silent about our orders")
             self._expect_trades()
 
     def _expect_trades(self) -> None:

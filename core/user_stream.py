@@ -99,9 +99,10 @@ class UserEvents:
     """Applies the events of the user data stream to orders and ledger.
 
     ``on_doubt`` is called with a reason when an event shows that something is not known here and the exchange must be
-    asked; ``on_forced`` with the symbol and a reason when the exchange has liquidated, deleveraged or settled the
-    position; ``on_key_expired`` when the listen key has died and the stream will stay silent; ``on_config`` with what
-    somebody has changed of how the account is set up; ``on_cash`` with what has moved the wallet besides trades.
+    asked; ``on_trade`` with each trade that is told of; ``on_forced`` with the symbol and a reason when the exchange
+    has liquidated, deleveraged or settled the position; ``on_key_expired`` when the listen key has died and the stream
+    will stay silent; ``on_config`` with what somebody has changed of how the account is set up; ``on_cash`` with what
+    has moved the wallet besides trades.
 
     Source: binance-futures user data streams.
     """
@@ -113,6 +114,7 @@ class UserEvents:
         fills: FillBook,
         *,
         on_doubt: Callable[[str], None],
+        on_trade: Callable[[Fill], None],
         on_forced: Callable[[str, str], None],
         on_key_expired: Callable[[], None],
         on_config: Callable[[str], None],
@@ -122,6 +124,7 @@ class UserEvents:
         self._execution = execution
         self._fills = fills
         self._on_doubt = on_doubt
+        self._on_trade = on_trade
         self._on_forced = on_forced
         self._on_key_expired = on_key_expired
         self._on_config = on_config
@@ -157,6 +160,7 @@ class UserEvents:
         fill = wire.order_event_fill(update, context.rules.quote_asset)
         if fill is not None:
             self._fills.count(context, fill)
+            self._on_trade(fill)
         if update["c"].startswith(FORCED_PREFIXES):
             self._on_forced(context.symbol, f"the exchange itself traded the position ({update['c']})")
 

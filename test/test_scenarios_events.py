@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import pytest
+
 from core.engine import ExitCode
 from core.ledger import Ledger
 from sim.orders import Order
@@ -264,5 +266,30 @@ def test_position_that_no_trade_explains_is_noticed(tmp_path: Path) -> None:
         await world.until(lambda: world.state.position == world.position() or not world.ours(), 15)
         await asyncio.sleep(10)
         assert world.state.position == world.position() or not world.ours()
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("tells_late", [False, True])
+def test_stream_that_tells_of_orders_and_not_of_trades_is_given_up(
+    tmp_path: Path, *, tells_late: bool
+) -> None:
+    """The trade is found by the list of trades; one that is told of late, but in time, is no reason."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        if tells_late:
+            world.late_s = lambda message: 3.5 if '"x":"TRADE"' in message else 0.0
+        else:
+            world.strike("drop-events", event="ORDER_TRADE_UPDATE", execution="TRADE", for_s=9)
+        fill_resting(world, world.ours()[0], world.ours()[0].lots)
+        await world.until(lambda: ledger(world).fill_count == 1, 3, "the trade")
+        await asyncio.sleep(10)
+        await world.until_quoting(5)
+        assert world.state.position == world.position() != 0
+        assert await world.end() is ExitCode.STOPPED
+        downs = [row["details"] for row in world.rows() if row["sub_type"] == "down"]
+        assert any("silent about trades" in each for each in downs) is not tells_late
 
     in_a_world(tmp_path, story)

@@ -80,6 +80,7 @@ class Bench:
             execution,
             self.fills,
             on_doubt=self.doubts.append,
+            on_trade=lambda _fill: None,
             on_forced=lambda symbol, reason: self.forced.append((symbol, reason)),
             on_key_expired=self._key_expired,
             on_config=self.changes.append,
