@@ -19,10 +19,11 @@ _PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021
 """Refusals that say nothing of the next attempt: nothing was sent, the market had moved, the exchange was busy, a limit
 was reached, the clock was off."""
 
-_ACCOUNT_WIDE = frozenset(
-    {-2023, -4087, -4088, -4105, -4106, -4107, -4109, -4140, -4141, -4189, -4192, -4400, -4401, -4402, -4403}
+_OF_ALL_QUOTES = frozenset(
+    {-1122, -2023, -4087, -4088, -4105, -4106, -4107, -4108, -4109}
+    | {-4140, -4141, -4189, -4192, -4400, -4401, -4402, -4403}
 )
-"""Refusals of whatever would open: where one of them has passed, all have."""
+"""Refusals of whatever would open, for the account or the symbol: where one of them has passed, all have."""
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class RefusalBrake:
     """After three refusals in a row with the same code a slot is tried once a minute only.
 
     The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it. One
-    that is accepted releases all slots that were refused with the same code, or all that an account-wide refusal held.
+    that is accepted releases all slots that were refused with the same code, or with any that speaks of all quotes.
     """
 
     def __init__(self) -> None:
@@ -65,9 +66,9 @@ class RefusalBrake:
     def accepted(self, slot: tuple[Side, int]) -> bool:
         """Note that the exchange took an order in this slot; return whether that has released other slots."""
         was = self._by_slot.pop(slot, None)
-        if was is None or (was.count < STRIKES and was.code not in _ACCOUNT_WIDE):
+        if was is None or (was.count < STRIKES and was.code not in _OF_ALL_QUOTES):
             return False
-        over = _ACCOUNT_WIDE if was.code in _ACCOUNT_WIDE else {was.code}
+        over = _OF_ALL_QUOTES if was.code in _OF_ALL_QUOTES else {was.code}
         held = {other: each for other, each in self._by_slot.items() if each.code not in over}
         has_released = len(held) < len(self._by_slot)
         self._by_slot = held

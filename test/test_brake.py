@@ -82,12 +82,18 @@ def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() 
 def test_end_of_a_refusal_of_the_whole_account_releases_all_that_such_refusals_held() -> None:
     """One slot was asked while this rule stood, another while that did; what is about a price stays."""
     brake = RefusalBrake()
-    for slot, code in ((SLOT, -4400), ((Side.SELL, 1), -4105), ((Side.SELL, 2), -4131)):
+    for slot, code in (
+        (SLOT, -4400),
+        ((Side.SELL, 1), -4105),
+        ((Side.SELL, 2), -4131),
+        ((Side.SELL, 3), -1122),
+    ):
         for _ in range(STRIKES):
             brake.refused(slot, code, 0)
     brake.refused((Side.BUY, 2), -4400, 0)
     brake.accepted((Side.BUY, 2))
     assert brake.allows((Side.SELL, 1), 1)
+    assert brake.allows((Side.SELL, 3), 1)
     assert not brake.allows((Side.SELL, 2), 1)
 
 
