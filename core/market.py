@@ -17,6 +17,7 @@ from core.gateway import Gateway
 from core.market_streams import MarketStreams
 from core.model import BookTop, SymbolRules
 from core.settings import MarketDataSettings
+from core.state import SymbolState
 from core.trade_feed import TradeFeed
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 GATE_KEY = "market data"
 SANE_SHARE = Decimal("0.1")
 """A mid farther than this share from the mark price is a fault of one of the two, or no market to quote on."""
+
+_BEYOND_S = 0.001
+"""So long after it is due something is too old, and not just as old as it may be."""
 
 
 class MarketDataWorker:
@@ -233,7 +237,17 @@ class MarketDataWorker:
             mark_age_ns = now_ns - context.state.mark_received_ns
             if self.marks.is_up and mark_age_ns > self.MARK_SILENT_AFTER_S * 1e9:
                 self.marks.drop("silent")
-            await asyncio.sleep(self.WATCH_EVERY_S)
+            await asyncio.sleep(self._rest_s(context.state))
+
+    def _rest_s(self, state: SymbolState) -> float:
+        """Return after how long the book or the mark price may be too old, if nothing comes until then."""
+        if state.book is None:
+            return self.WATCH_EVERY_S
+        due_ns = min(
+            state.book_proven_ns + self._max_age_ns // 2,
+            state.mark_received_ns + int(self.MARK_SILENT_AFTER_S * 1e9),
+        )
+        return max((due_ns - self._clock.monotonic_ns()) / 1e9 + _BEYOND_S, self.WATCH_EVERY_S)
 
     def _stale(self, context: SymbolContext, age_ns: int, now_ns: int) -> None:
         if context.gate.close(GATE_KEY, "market data is stale"):
