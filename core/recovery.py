@@ -29,6 +29,7 @@ from core.rules_watch import RulesWatch
 from core.settings import SafetySettings
 from core.stream_audit import StreamAudit
 from core.user_stream import FillBook, UserEvents
+from core.wake import Wake
 from utils.clock import Clock
 from utils.errors import ExchangeError, Refused
 from utils.venue import private_target
@@ -97,6 +98,7 @@ class RecoveryManager:
         self._look_again_s = self.UNEXPLAINED_AGAIN_S
         self._looking_again: asyncio.TimerHandle | None = None
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
+        self._clock_doubt = Wake()
         self.steps = RecoverySteps(gate, clock)
         self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
         self.rules = RulesWatch(contexts, gateway, bus, clock, on_new_units)
@@ -167,7 +169,7 @@ class RecoveryManager:
                 group.create_task(self.account.run(), name="account watch")
                 group.create_task(self.rules.run(), name="rules watch")
                 group.create_task(self.cash.run(), name="wallet")
-                group.create_task(self._keep_reasons(), name="reasons")
+                group.create_task(self._look_around(), name="look around")
         finally:
             self.steps.close("recovery is not running")
             self._gate.close(RECONCILE_KEY, "recovery is not running")
@@ -272,15 +274,22 @@ class RecoveryManager:
         if self._foreign[context.symbol].add(order_id, self._clock.monotonic_ns()):
             context.gate.close(FOREIGN_KEY, f"somebody else trades {context.symbol} on this account")
 
-    async def _keep_reasons(self) -> None:
-        """Have the reasons be those of now: how long a step has been taking, whether somebody else still trades."""
+    async def _look_around(self) -> None:
+        """See every half second what nobody tells of: how long things take, what is missing, what is in doubt."""
         while True:
             await asyncio.sleep(self.TURN_S)
-            self.steps.show()
-            self._judge_limit()
-            for context in self._contexts:
-                if not self._foreign[context.symbol].is_going_on(self._clock.monotonic_ns()):
-                    context.gate.open(FOREIGN_KEY)
+            self._renew_reasons()
+            self.audit.look()
+            if self._gateway.rest.clock_is_doubtful:
+                self._clock_doubt.set()
+
+    def _renew_reasons(self) -> None:
+        """Have the reasons be those of now: how long a step has been taking, whether somebody else still trades."""
+        self.steps.show()
+        self._judge_limit()
+        for context in self._contexts:
+            if not self._foreign[context.symbol].is_going_on(self._clock.monotonic_ns()):
+                context.gate.open(FOREIGN_KEY)
 
     def _judge_limit(self) -> None:
         """Have no quote rest that could be neither amended nor cancelled for long, and say for how much longer.
@@ -328,15 +337,11 @@ class RecoveryManager:
 
     async def _keep_clock(self) -> None:
         """Measure the offset to the exchange's clock now and then, and at once when a timestamp was refused."""
-        elapsed_s = 0.0
         while True:
-            await asyncio.sleep(self.TURN_S)
-            elapsed_s += self.TURN_S
-            if elapsed_s < self.CLOCK_EVERY_S and not self._gateway.rest.clock_is_doubtful:
-                continue
-            elapsed_s = 0.0
+            await self._clock_doubt.comes(self.CLOCK_EVERY_S)
             try:
                 await self._gateway.rest.synchronise_clock()
             except ExchangeError as error:
                 log.warning("the exchange's clock could not be read: %s", error)
                 await asyncio.sleep(self.RETRY_S)
+            self._clock_doubt.clear()

@@ -23,7 +23,6 @@ class StreamAudit:
     ``drop`` gives up the stream's connection for the reason given; ``is_up`` tells whether there is one.
     """
 
-    TURN_S = 0.5
     ECHO_DEADLINE_S = 5.0
     TRADES_EVERY_S = 60.0
     FIRST_ORDERS_S = 1.0
@@ -60,7 +59,6 @@ class StreamAudit:
     async def run(self) -> None:
         """Compare until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._expect_echoes(), name="echo check")
             group.create_task(self._audit_trades(), name="trade audit")
             group.create_task(self._audit_orders(), name="order audit")
 
@@ -80,19 +78,21 @@ class StreamAudit:
         for context in self._contexts:
             context.orders.expect_no_echo_before(self._clock.monotonic_ns())
 
-    async def _expect_echoes(self) -> None:
+    def look(self) -> None:
+        """See now and then whether the stream owes us something for too long."""
+        self._expect_echoes()
+        self._expect_trades()
+
+    def _expect_echoes(self) -> None:
         """Give up a user stream that stays silent about orders that the exchange has accepted, or about trades."""
-        while True:
-            await asyncio.sleep(self.TURN_S)
-            overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
-            accepted_ns = [
-                accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
-            ]
-            is_untold = min(self._untold.values(), default=overdue_ns) < overdue_ns
-            if self._is_up() and (is_untold or min(accepted_ns, default=overdue_ns) < overdue_ns):
-                self.forget_echoes()
-                self._drop("silent about trades" if is_untold else "silent about our orders")
-            self._expect_trades()
+        overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
+        accepted_ns = [
+            accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
+        ]
+        is_untold = min(self._untold.values(), default=overdue_ns) < overdue_ns
+        if self._is_up() and (is_untold or min(accepted_ns, default=overdue_ns) < overdue_ns):
+            self.forget_echoes()
+            self._drop("silent about trades" if is_untold else "silent about our orders")
 
     def _expect_trades(self) -> None:
         """Reconcile when an order is known to be executed and the stream does not bring its trades."""
