@@ -176,23 +176,35 @@ class SlowConnection:
         self._inner = inner
         self._late_s = late_s
         self._inbox: asyncio.Queue[str | bytes | Disconnected] = asyncio.Queue()
-        self._taking = asyncio.ensure_future(self._take())
+        self._taking: asyncio.Future[None] | None = None
+        """From the first late message on: others may come before it."""
 
     async def _take(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 message = await self._inner.receive()
-                late_s = self._late_s(str(message))
-                if late_s > 0:
-                    loop.call_later(late_s, self._inbox.put_nowait, message)
-                else:
-                    self._inbox.put_nowait(message)
+                self._put(message, self._late_s(str(message)))
         except Disconnected as ended:
             self._inbox.put_nowait(ended)
 
+    def _put(self, message: str | bytes, late_s: float) -> None:
+        if late_s > 0:
+            asyncio.get_running_loop().call_later(late_s, self._inbox.put_nowait, message)
+        else:
+            self._inbox.put_nowait(message)
+
     async def receive(self) -> str | bytes:
         """Return the next message that has come; raises Disconnected at the end."""
+        while self._taking is None:
+            message = await self._inner.receive()
+            late_s = self._late_s(str(message))
+            if late_s <= 0:
+                return message
+            self._put(message, late_s)
+            self._taking = asyncio.ensure_future(self._take())
+        return await self._next()
+
+    async def _next(self) -> str | bytes:
         message = await self._inbox.get()
         if isinstance(message, Disconnected):
             raise message
@@ -212,7 +224,8 @@ class SlowConnection:
 
     async def close(self) -> None:
         """Close; what is still on its way is lost."""
-        self._taking.cancel()
+        if self._taking is not None:
+            self._taking.cancel()
         await self._inner.close()
 
 
