@@ -1,7 +1,9 @@
 """The rows of every second: what they say, made anew only where it is something new. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from itertools import compress
+from operator import ne
 
 from core.context import SymbolContext
 from core.events import OrderKind
@@ -27,10 +29,10 @@ class RowSeries:
     """The rows of several metrics that share symbol, side, level and sub type, second after second.
 
     A metric that says what it said a second ago is the same object again, of which the file knows the line by then:
-    three of four do.
+    three of four do. ``told`` are the details of some metrics, of the same ones each time.
     """
 
-    __slots__ = ("_known", "_place", "_units")
+    __slots__ = ("_names", "_numbers", "_place", "_rows", "_told", "_units")
 
     def __init__(
         self,
@@ -42,20 +44,28 @@ class RowSeries:
     ) -> None:
         self._units = units
         self._place = symbol, side, level, sub_type
-        self._known: dict[str, tuple[Decimal | float, str, Row]] = {}
+        self._names: tuple[str, ...] = ()
+        self._numbers: tuple[Decimal | float, ...] = ()
+        self._told: Mapping[str, str] = {}
+        self._rows: dict[str, Row] = {}
 
-    def rows(self, values: Values, told: Mapping[str, str] = _NOTHING_TOLD) -> Iterator[Row]:
-        """Yield a row for each value; ``told`` are the details of some."""
-        known = self._known
-        for name, value in values.items():
-            details = told.get(name, "") if told else ""
-            before = known.get(name)
-            if before is not None and before[0] == value and before[1] == details:
-                yield before[2]
-            else:
-                row = Row(name, number_text(value), self._units[name], *self._place, details)
-                known[name] = value, details, row
-                yield row
+    def rows(self, values: Values, told: Mapping[str, str] = _NOTHING_TOLD) -> list[Row]:
+        """Return a row for each value."""
+        names, numbers, rows = tuple(values), tuple(values.values()), self._rows
+        new: Iterable[str] = names
+        if names == self._names:
+            new = {*compress(names, map(ne, numbers, self._numbers)), *_differing(told, self._told)}
+        else:
+            rows.clear()
+        for name in new:
+            details = told.get(name, "")
+            rows[name] = Row(name, number_text(values[name]), self._units[name], *self._place, details)
+        self._names, self._numbers, self._told = names, numbers, told
+        return list(rows.values())
+
+
+def _differing(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:
+    return (name for name, text in now.items() if text != before[name])
 
 
 class SymbolRows:
