@@ -11,6 +11,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from sim.account import Account, OpenInterest
 from sim.fees import BNB
 from sim.instrument import Instrument
@@ -26,8 +28,12 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 def encode(value: object) -> str:
-    """Return compact JSON text."""
-    return _COMPACT.encode(value)
+    """Return compact JSON text in ASCII; what msgspec, the faster encoder, writes otherwise is left to the other."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # half a character, which somebody has put into an id
+        return _COMPACT.encode(value)
+    return text if text.isascii() and text.isprintable() else _COMPACT.encode(value)
 
 
 def order_reply(order: Order, rules: SymbolRules, more: str = "") -> str:
