@@ -20,8 +20,6 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
 """What stands in a file as it is."""
 _MOST_SHAPES = 10_000
 """So many kinds of lines are kept ready; there are more only if something in them never stops changing."""
-_MOST_TAILS = 4096
-"""So many rows are kept with their text: those whose value stays the same come again, second after second."""
 
 
 def csv_line(cells: Sequence[str]) -> str:
@@ -92,6 +90,7 @@ class MetricsFile:
         """The day that was written to last, and its file."""
         self._shapes: dict[tuple[str, ...], tuple[str, str]] = {}
         self._tails: dict[int, tuple[Row, str]] = {}
+        """The rows of the last lines, with their text: those whose value stays the same come again each second."""
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
@@ -120,18 +119,15 @@ class MetricsFile:
 
     def lines(self, rows: Iterable[tuple[str, Row]]) -> list[str]:
         """Return the lines of rows, each with its end."""
-        tails, lines = self._tails, []
+        before, tails, lines = self._tails, {}, []
         for timestamp, row in rows:
-            known = tails.get(id(row))
-            if known is not None:  # it is this very row, which is kept, so that no other can have its id
-                lines.append(timestamp + known[1])
-                continue
-            tail = self._tail(row)
-            lines.append(timestamp + tail)
+            known = before.get(id(row))  # if any, this very row: it is kept, so that no other can have its id
+            if known is None:
+                known = row, self._tail(row)
+            lines.append(timestamp + known[1])
             if len(row.details) < REDACT_FROM:  # in others a secret may be found that is learned later
-                if len(tails) >= _MOST_TAILS:
-                    tails.clear()
-                tails[id(row)] = row, tail
+                tails[id(row)] = known
+        self._tails = tails
         return lines
 
     def _tail(self, row: Row) -> str:
