@@ -29,6 +29,7 @@ class DayRules:
         facts, midnight_s = self._facts, self._facts.plan.midnight_s
         if self._began is None:
             self._began = self._equity(), Decimal(0)
+        self._is_spoilt = self._is_spoilt or facts.world.exchange._venue.account.wallet < 0
         if not midnight_s:
             return
         since_s = facts.now_s - midnight_s
@@ -48,7 +49,7 @@ class DayRules:
         2 USDT and half a percent of the positions then and now are allowed for what the mark price does between two
         looks. No verdict where midnight fell into a storm in which nobody could see the position, or soon after a
         shock of the price, which mark price and candle see at different moments; within 30 s of midnight; on an account
-        that was wiped.
+        that was wiped, or of which more was taken out than it had: the exchange makes up for what is below zero.
         """
         context = self._facts.context
         if context is None or context.day is None or self._began is None or self._is_spoilt:
