@@ -1,9 +1,9 @@
 """What belongs to one symbol, in one place, handed to the workers that keep it."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from core.change_lock import ChangeLock
 from core.daily_loss import DayResult
 from core.gate import Gate
 from core.ledger import Ledger
@@ -45,7 +45,7 @@ class SymbolContext:
     limits: RiskSettings
     orders: LiveOrders = field(default_factory=LiveOrders)
     ledger: Ledger = field(default_factory=Ledger)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: ChangeLock = field(default_factory=ChangeLock)
     on_book: "Callable[[SymbolContext, int], None]" = _nobody
     posture: Posture = Posture.NORMAL
     posture_reason: str = ""
