@@ -28,6 +28,15 @@ PATIENCE_S = 1.0
 Send = Callable[[SymbolRules, Sequence[Amend], Objection], Awaitable[list[Answer]]]
 """Sends up to five amendments; ``core.gateway.Gateway.amend``."""
 
+SendNow = Callable[[SymbolRules, Callable[[], Amend], Callable[[Answer | NotSent], None]], bool]
+"""Begins and sends one amendment if that needs no waiting; ``core.gateway.Gateway.start_amend``."""
+
+
+def _cannot(
+    _rules: SymbolRules, _begin: Callable[[], Amend], _on_end: Callable[[Answer | NotSent], None]
+) -> bool:
+    return False
+
 
 class Wish(Protocol):
     """What one order is to become. ``begin`` is followed by exactly one ``settle``; else ``forgo`` is called, once."""
@@ -53,19 +62,22 @@ class Rate:
     """So many a second: no more than that in any second, or one in several seconds if it is less than one."""
 
     def __init__(self, per_second: float) -> None:
-        self._times_ns: deque[int] = deque(maxlen=max(int(per_second), 1))
-        self._span_ns = int(max(int(per_second), 1) / per_second * 1e9)
+        self._most = max(int(per_second), 1)
+        self._times_ns: deque[int] = deque()
+        self._span_ns = int(self._most / per_second * 1e9)
 
     def wait_ns(self, now_ns: int) -> int:
         """Return how long to wait for the next one; 0 for not at all."""
-        if len(self._times_ns) < (self._times_ns.maxlen or 1):
+        if self.free(now_ns):
             return 0
-        return max(self._times_ns[0] + self._span_ns - now_ns, 0)
+        return self._times_ns[0] + self._span_ns - now_ns
 
     def free(self, now_ns: int) -> int:
         """Return how many may go now."""
-        recent = sum(now_ns - time_ns < self._span_ns for time_ns in self._times_ns)
-        return (self._times_ns.maxlen or 1) - recent
+        times_ns, past_ns = self._times_ns, now_ns - self._span_ns
+        while times_ns and times_ns[0] <= past_ns:
+            times_ns.popleft()
+        return self._most - len(times_ns)
 
     def take(self, now_ns: int) -> None:
         """Count one."""
@@ -113,6 +125,7 @@ class AmendQueue:
         per_second: float = 10.0,
         max_pending: int = 10,
         prefers_singles: Callable[[], bool] = lambda: False,
+        send_now: SendNow = _cannot,
     ) -> None:
         self.counts = AmendCounts()
         self._send = send
@@ -121,8 +134,9 @@ class AmendQueue:
         self._rate = Rate(per_second)
         self._max_pending = max_pending
         self._prefers_singles = prefers_singles
+        self._send_now = send_now
         self._waiting: dict[str, _Entry] = {}
-        self._under_way: dict[str, _Entry] = {}
+        self._under_way: dict[str, SymbolContext] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -141,9 +155,7 @@ class AmendQueue:
         if not entries:
             return
         self._pump()
-        if not self._room(context) and not any(
-            entry.context is context for entry in self._under_way.values()
-        ):
+        if not self._room(context) and not any(each is context for each in self._under_way.values()):
             self._forgo(entries, "too many amendments have no answer yet")
         try:
             await asyncio.wait([entry.done for entry in entries], timeout=PATIENCE_S)
@@ -158,6 +170,48 @@ class AmendQueue:
         for entry in entries:
             if entry.done.done():
                 entry.done.result()
+
+    def amend_now(self, context: SymbolContext, wishes: Sequence[Wish], on_end: Callable[[], None]) -> int:
+        """Have those of the wishes begin and leave at once, in their order, that need not wait for anything.
+
+        Returns how many did; the others were never begun, and are forgotten. ``on_end`` is called after the outcome of
+        each of them has been noted. Requests of this kind follow each other on one connection without waiting for
+        answers: ``workers`` is no limit for them, the rate and ``max_pending`` are.
+        """
+        if self._waiting or not self._prefers_singles():
+            return 0
+        now_ns = self._clock.monotonic_ns()
+        room = min(self._room(context), self._rate.free(now_ns))
+        sent = 0
+        for wish in wishes:
+            if sent >= room or not self._leave_now(context, wish, on_end):
+                break
+            self._rate.take(now_ns)
+            sent += 1
+        return sent
+
+    def _leave_now(self, context: SymbolContext, wish: Wish, on_end: Callable[[], None]) -> bool:
+        """Begin and send one; return whether it may have left. One that is objected to is not begun."""
+        client_id = wish.order.client_id
+        if client_id in self._under_way or wish.objection():
+            return False
+        self._under_way[client_id] = context
+        if not self._send_now(context.rules, wish.begin, partial(self._settle_now, wish, on_end)):
+            del self._under_way[client_id]
+            return False
+        self.counts.requests += 1
+        self.counts.amends += 1
+        return True
+
+    def _settle_now(self, wish: Wish, on_end: Callable[[], None], answer: Answer | NotSent) -> None:
+        """Have an outcome noted. It is called by the connection, which a fault of ours must not end."""
+        del self._under_way[wish.order.client_id]
+        try:
+            wish.settle(answer)
+        except Exception:
+            log.exception("an amendment could not be noted")
+        on_end()
+        self._pump()
 
     def _enter(self, context: SymbolContext, wish: Wish) -> _Entry:
         replaced = self._waiting.get(wish.order.client_id)
@@ -232,7 +286,7 @@ class AmendQueue:
 
     def _room(self, context: SymbolContext) -> int:
         """Return how many more amendments of the symbol may be without an answer."""
-        under_way = sum(entry.context is context for entry in self._under_way.values())
+        under_way = sum(each is context for each in self._under_way.values())
         in_doubt = sum(order.amend_in_doubt for order in context.orders.living())
         return max(self._max_pending - under_way - in_doubt, 0)
 
@@ -240,7 +294,7 @@ class AmendQueue:
         for entry in batch:
             client_id = entry.wish.order.client_id
             del self._waiting[client_id]
-            self._under_way[client_id] = entry
+            self._under_way[client_id] = entry.context
         task = asyncio.get_running_loop().create_task(self._run(batch), name="amendment")
         self._requests.add(task)
         task.add_done_callback(self._ended)

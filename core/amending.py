@@ -123,6 +123,20 @@ class Amending:
         await self._queue.amend(context, wishes)
         return [wish.order for wish in wishes if wish.is_unclear]
 
+    def amend_now(
+        self,
+        context: SymbolContext,
+        changes: Sequence[tuple[LiveOrder, Quote, str]],
+        book: BookTop,
+        on_end: Callable[[], None],
+    ) -> int:
+        """Send at once those amendments that need not wait for anything; return how many, counted from the first.
+
+        ``on_end`` is called after the outcome of each has been noted; what has to be looked up is then in the books.
+        """
+        wishes = [_Wish(self, context, *change, book) for change in changes]
+        return self._queue.amend_now(context, wishes, on_end)
+
     def objection_to(self, wish: "_Wish") -> str:
         """Return why the order is not to be amended like this; empty if it is."""
         order = wish.order

@@ -285,6 +285,7 @@ class Engine:
                 per_second=settings.execution.modify_rate_limit,
                 max_pending=settings.manage.max_pending_modifications,
                 prefers_singles=gateway.amends_singly,
+                send_now=gateway.start_amend,
             ),
         )
         for context in self.contexts:

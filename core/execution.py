@@ -196,6 +196,19 @@ class ExecutionEngine:
         except ExchangeError as error:
             log.warning("%s: an order could not be looked up yet: %s", context.symbol, error)
 
+    def amend_now(
+        self,
+        context: SymbolContext,
+        changes: Sequence[tuple[LiveOrder, Quote, str]],
+        book: BookTop,
+        on_end: Callable[[], None],
+    ) -> int:
+        """Amend like ``amend`` as many of the orders, from the first, as needs no waiting; return how many.
+
+        ``on_end`` is called after the outcome of each of them has been noted.
+        """
+        return self._amending.amend_now(context, changes, book, on_end)
+
     def _amend_objection(
         self, context: SymbolContext, order: LiveOrder, price_ticks: int, total_lots: int, book: BookTop
     ) -> str:

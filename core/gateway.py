@@ -22,7 +22,7 @@ from core.model import BookTop, Fill, OrderReport, OrderStatus, Position, Quote,
 from core.rate_budget import RateBudget
 from core.request_costs import SHORTEST_DEPTH
 from utils.clock import Clock
-from utils.errors import OutcomeUnknown, Refused
+from utils.errors import ExchangeError, NotSent, OutcomeUnknown, Refused
 from utils.http import (
     NOT_EXECUTED,
     BinanceRest,
@@ -462,6 +462,25 @@ class Gateway:
         )
         with readable("an amendment"):
             return [wire.order_report(reply, rules)]
+
+    def start_amend(
+        self, rules: SymbolRules, begin: Callable[[], Amend], on_end: Callable[[Answer | NotSent], None]
+    ) -> bool:
+        """Send one amendment at once, if there is a way that needs no waiting; return whether that was done.
+
+        Then, and only then, ``begin`` is called for what it is, and ``on_end`` once with what became of it.
+        """
+
+        def ended(reply: Any) -> None:
+            if not isinstance(reply, ExchangeError):
+                try:
+                    with readable("an amendment"):
+                        reply = wire.order_report(reply, rules)
+                except OutcomeUnknown as unknown:
+                    reply = unknown
+            on_end(reply)
+
+        return self.rest.start("PUT", "/fapi/v1/order", lambda: _amend_params(rules, begin()), ended)
 
     async def _amend_batch(
         self, changes: Sequence[dict[str, str | int]], rules: SymbolRules, objection: Objection

@@ -126,6 +126,16 @@ class Lanes:
         patience_s = min(timeout_s, QUOTE_PATIENCE_S) if lane in (Lane.AMEND, Lane.PLACE) else timeout_s
         return await self.take(lane, cost, patience_s, objection)
 
+    def try_enter(self, method: str, path: str, params: Params) -> Passage | None:
+        """Return the passage of a REST request that may leave at once; None if it would have to wait."""
+        lane, cost = lane_and_cost(method, path, params)
+        if self._waiting and any(self._queues[before] for before in Lane if before <= lane):
+            return None
+        passage, _ = self._try(lane, cost)
+        if passage is not None:
+            self.counts.sent[lane] += 1
+        return passage
+
     async def take(self, lane: Lane, cost: Cost, patience_s: float, objection: Objection) -> Passage:
         """Return a passage in this lane; NotSent if there is none within ``patience_s``, or an objection comes up."""
         if not self._waiting or not any(self._queues[before] for before in Lane if before <= lane):

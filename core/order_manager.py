@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from core.context import SymbolContext
+from core.decision import QuietBand
 from core.events import EventBus, OrderResetEvent, ResetKind
 from core.execution import ExecutionEngine
 from core.gate import STOPPING
 from core.live_order import LiveOrder
+from core.posture import Posture
 from core.refresh import Refresher
 from core.schedule import Schedule
 from core.settings import ManageSettings
@@ -58,6 +60,10 @@ class OrderManager:
             context.symbol: Refresher(context, execution, bus, clock, manage) for context in contexts
         }
         self._schedules = {context.symbol: Schedule(context.settings, manage) for context in contexts}
+        self._is_running = False
+        self._looking: set[str] = set()
+        self._faults: dict[str, Exception] = {}
+        self._asleep_until_ns = {context.symbol: 0 for context in contexts}
         for context in contexts:
             context.gate.listen(partial(self._on_gate, context))
             context.on_book = self._on_book
@@ -65,10 +71,14 @@ class OrderManager:
 
     async def run(self) -> None:
         """Keep the quotes of every symbol until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for context in self._contexts:
-                group.create_task(self._keep(context), name=f"{self.name} {context.symbol}")
-                group.create_task(self._cut(context), name=f"{self.name} {context.symbol} at the gate")
+        self._is_running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                for context in self._contexts:
+                    group.create_task(self._keep(context), name=f"{self.name} {context.symbol}")
+                    group.create_task(self._cut(context), name=f"{self.name} {context.symbol} at the gate")
+        finally:
+            self._is_running = False
 
     def _on_gate(self, context: SymbolContext) -> None:
         self._wakes[context.symbol].set()
@@ -76,17 +86,80 @@ class OrderManager:
             self._closings[context.symbol].set()
 
     def _on_book(self, context: SymbolContext, mid_half_ticks: int) -> None:
-        """Look at the orders soon if the price has left the band in which they may stay as they are."""
-        if self._schedules[context.symbol].moved_to(mid_half_ticks, self._clock.monotonic_ns()):
-            self._wakes[context.symbol].set()
+        """Look at the orders if the price has left the band in which they may stay as they are."""
+        now_ns = self._clock.monotonic_ns()
+        if self._schedules[context.symbol].moved_to(mid_half_ticks, now_ns):
+            self._look_soon(context, now_ns)
+
+    # --- quick turns ------------------------------------------------------------------------------------------
+
+    def _look_soon(self, context: SymbolContext, now_ns: int) -> None:
+        """Follow the price after what has come with this book, if the orders have to follow now; else in time.
+
+        Several books that come together have the orders follow the newest.
+        """
+        symbol = context.symbol
+        if not self._is_running or not self._schedules[symbol].refresh_is_due(now_ns):
+            self._wakes[symbol].set()
+        elif symbol not in self._looking:
+            self._looking.add(symbol)
+            asyncio.get_running_loop().call_soon(self._quick_turn, context)
+
+    def _quick_turn(self, context: SymbolContext) -> None:
+        """Amend what has to follow without waiting for anything; leave it to the worker if more is to be done."""
+        symbol = context.symbol
+        self._looking.discard(symbol)
+        is_free = self._is_running and context.gate.is_open and not context.state.strategy_paused
+        now_ns = self._clock.monotonic_ns()
+        try:
+            if (
+                not is_free
+                or self._schedules[symbol].reset_is_due(now_ns)
+                or not self._requote(context, now_ns)
+            ):
+                self._wakes[symbol].set()
+        except Exception as error:  # noqa: BLE001 - the worker ends by it, as by a fault in a turn of its own
+            self._faults[symbol] = error
+            self._wakes[symbol].set()
+
+    def _requote(self, context: SymbolContext, now_ns: int) -> bool:
+        """Have quotes that are due follow the price at once; return whether that is all there is to do."""
+        schedule = self._schedules[context.symbol]
+        is_patient = schedule.is_patient(now_ns)
+        standing = context.posture, context.stream_is_proven
+        on_end = partial(self._requoted, context, now_ns, is_patient, standing)
+        return self._refreshers[context.symbol].requote(on_end, is_patient=is_patient)
+
+    def _requoted(
+        self,
+        context: SymbolContext,
+        began_ns: int,
+        is_patient: bool,  # noqa: FBT001 - bound beforehand
+        standing: tuple[Posture, bool],
+        band: QuietBand,
+    ) -> None:
+        """Note a requote whose answers have come; the price may have gone on meanwhile."""
+        symbol, now_ns = context.symbol, self._clock.monotonic_ns()
+        schedule = self._schedules[symbol]
+        mid_half_ticks = context.state.quoted_mid_half_ticks
+        schedule.refreshed(began_ns, band, now_ns, is_patient=is_patient, mid_half_ticks=mid_half_ticks)
+        context.state.reset_due_ns = schedule.reset_due_ns
+        if standing != (context.posture, context.stream_is_proven):
+            schedule.hurry()  # it may have changed too late for that requote
+        if schedule.is_sooner_than(self._asleep_until_ns[symbol]) or context.orders.to_ask():
+            self._look_soon(context, now_ns)
 
     def _look_at_once(self, context: SymbolContext) -> None:
         """Bring the orders into line at once: with another posture, or since more may rest than before."""
         self._schedules[context.symbol].hurry()
         self._wakes[context.symbol].set()
 
+    # --- turns of the worker ----------------------------------------------------------------------------------
+
     async def _keep(self, context: SymbolContext) -> None:
         while True:
+            if fault := self._faults.pop(context.symbol, None):
+                raise fault
             self._mirror_pause(context)
             await self._settle(context)
             await self._turn(context, self._clock.monotonic_ns())
@@ -111,11 +184,17 @@ class OrderManager:
             await self._pull(context)
         elif schedule.reset_is_due(now_ns):
             await self.reset(context)
-        elif schedule.refresh_is_due(now_ns):
+        elif schedule.refresh_is_due(now_ns) and not self._requote(context, now_ns):
             posture, was_proven = context.posture, context.stream_is_proven
             is_patient = schedule.is_patient(now_ns)
             band = await self._refreshers[context.symbol].refresh(is_patient=is_patient)
-            schedule.refreshed(now_ns, band, self._clock.monotonic_ns(), is_patient=is_patient)
+            schedule.refreshed(
+                now_ns,
+                band,
+                self._clock.monotonic_ns(),
+                is_patient=is_patient,
+                mid_half_ticks=context.state.quoted_mid_half_ticks,
+            )
             if context.posture is not posture or context.stream_is_proven is not was_proven:
                 schedule.hurry()  # it may have changed too late for that refresh
         context.state.reset_due_ns = schedule.reset_due_ns
@@ -130,10 +209,12 @@ class OrderManager:
     async def _rest(self, context: SymbolContext) -> None:
         """Wait until the next turn: the next refresh, a move, a change of the gate, at most a second."""
         wait_s = self._schedules[context.symbol].wait_ns(self._clock.monotonic_ns()) / 1e9
-        if not context.gate.is_open:
+        if not context.gate.is_open or self._refreshers[context.symbol].is_requoting:
             wait_s = self.TURN_S
+        wait_s = min(wait_s, self.TURN_S)
+        self._asleep_until_ns[context.symbol] = self._clock.monotonic_ns() + int(wait_s * 1e9)
         wake = self._wakes[context.symbol]
-        await wake.comes(min(wait_s, self.TURN_S))
+        await wake.comes(wait_s)
         wake.clear()
 
     async def reset(self, context: SymbolContext) -> None:

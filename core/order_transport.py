@@ -2,13 +2,13 @@
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from core.events import ConnectionEvent, ConnectionKind, EventBus
 from core.lanes import Lanes
 from core.rate_budget import Cost, Lane
 from utils.clock import Clock
-from utils.errors import NotSent
+from utils.errors import ExchangeError, NotSent
 from utils.http import BinanceRest, HttpResponse, no_objection
 from utils.ws import Backoff, WsTransport
 from utils.ws_api import WsApi
@@ -88,3 +88,18 @@ class OrderSocket:
             return await self.api.request(METHODS[method, path], signed, timeout_s)
         except NotSent:
             return None
+
+    def start(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int],
+        timeout_s: float,
+        on_end: Callable[[HttpResponse | ExchangeError], None],
+    ) -> None:
+        """Send a request that it ``takes``, at once; ``on_end`` is called with what came of it, also if that is now."""
+        signed = self._rest.signed_for_socket(params)
+        try:
+            self.api.start(METHODS[method, path], signed, timeout_s, on_end)
+        except NotSent as error:
+            on_end(error)

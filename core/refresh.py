@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+from core.amend_queue import PATIENCE_S
 from core.brake import RefusalBrake
 from core.context import SymbolContext
 from core.decision import (
@@ -29,6 +32,24 @@ from utils.errors import ExchangeError
 log = logging.getLogger(__name__)
 
 
+def _nobody(_band: QuietBand) -> None:
+    """Nobody waits for the end: a refresh will look at the orders anew."""
+
+
+@dataclass(slots=True, eq=False)
+class _Requote:
+    """Amendments that left together at once, until each has an answer or patience is over."""
+
+    book: BookTop
+    on_end: Callable[[QuietBand], None]
+    timer: asyncio.TimerHandle
+    answered: int = 0
+    sent: int | None = None
+    """None until all have left that can."""
+    is_all: bool = True
+    """Nothing else has to be done."""
+
+
 class Refresher:
     """Brings one symbol's orders to what is wanted: keeps, amends, cancels, places. Remembers what was refused."""
 
@@ -48,6 +69,71 @@ class Refresher:
         self._brake = RefusalBrake()
         self._told: tuple[str, ...] = ()
         self._is_patient = False
+        self._requote: _Requote | None = None
+
+    @property
+    def is_requoting(self) -> bool:
+        """Tell whether amendments that left at once are without an answer."""
+        return self._requote is not None
+
+    def requote(self, on_end: Callable[[QuietBand], None], *, is_patient: bool = False) -> bool:
+        """Amend at once, in this very turn of the loop, what a move of the price asks for; return whether that was all.
+
+        If so, ``on_end`` is called with the band like that of ``refresh`` once each amendment has an answer, or after
+        ``PATIENCE_S``, perhaps before this returns. If not, because something is to be cancelled, placed or waited for,
+        ``refresh`` has to be called: it waits for what has left already. A requote before the end of the last one does
+        nothing: its end has the price be looked at again.
+        """
+        if self._requote is not None:
+            return self._requote.is_all
+        context, book = self._context, self._context.state.book
+        if book is None or not self._may_requote() or not context.lock.take():
+            return False
+        self._is_patient = is_patient
+        try:
+            plan = self._plan(book)
+            has_more = bool(plan.cancels or plan.places)
+        except BaseException:
+            context.lock.release()
+            raise
+        if has_more:
+            context.lock.release()
+            return False
+        timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._end_requote)
+        requote = self._requote = _Requote(book, on_end, timer)
+        changes = [each for each in plan.amends if self._execution.may_ask_for(context, each[1])]
+        sent = self._execution.amend_now(context, changes, book, partial(self._answered, requote))
+        requote.sent = sent
+        self._note(plan.decisions)
+        self._count(book, changes[:sent], ())
+        if sent < len(changes):
+            requote.is_all, requote.on_end = False, _nobody
+        if requote.answered == sent:
+            self._end_requote()
+        return requote.is_all
+
+    def _may_requote(self) -> bool:
+        """Tell whether amendments can be sent now without asking for anything else first."""
+        context = self._context
+        return (
+            context.settings.refresh_mode == "amend"
+            and context.gate.is_open
+            and self._execution.timestamps.room(self._clock.monotonic_ns()) is None
+        )
+
+    def _answered(self, requote: _Requote) -> None:
+        requote.answered += 1
+        if requote.answered == requote.sent and requote is self._requote:  # else patience was over before
+            self._end_requote()
+
+    def _end_requote(self) -> None:
+        """Let others change the orders again, and say until which mid these hold."""
+        requote, self._requote = self._requote, None
+        if requote is None:
+            return
+        requote.timer.cancel()
+        self._context.lock.release()
+        requote.on_end(self._band(requote.book))
 
     async def refresh(self, *, is_patient: bool = False) -> QuietBand:
         """Bring the exchange from the orders that rest to those that are wanted now; return until which mid that holds.
@@ -86,16 +172,23 @@ class Refresher:
         amends = [each for each in plan.amends if execution.may_ask_for(context, each[1])][:room]
         places = places if room is None else places[: room - len(amends)]
         _, placed = await asyncio.gather(execution.amend(context, amends, book), self._place(places, book))
-        if amends:
-            context.state.last_change = f"{len(amends)} amended ({amends[0][2]})"
-        if amends or places:
-            context.state.last_order_time = self._clock.time_ms() / 1000
-        context.state.quoted_mid_half_ticks = book.mid_half_ticks
-        context.state.refreshes += 1
+        self._count(book, amends, places)
         was_held = room is not None and self._execution.timestamps.room(now_ns) is None
         if (self._learn(placed) or was_held) and context.gate.is_open and context.state.book is not None:
             return await self._bring(self._plan(context.state.book), context.state.book)
         return self._band(book)
+
+    def _count(
+        self, book: BookTop, amends: Sequence[tuple[LiveOrder, Quote, str]], places: Sequence[Quote]
+    ) -> None:
+        """Have the state tell of a refresh."""
+        state = self._context.state
+        if amends:
+            state.last_change = f"{len(amends)} amended ({amends[0][2]})"
+        if amends or places:
+            state.last_order_time = self._clock.time_ms() / 1000
+        state.quoted_mid_half_ticks = book.mid_half_ticks
+        state.refreshes += 1
 
     async def _place(self, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
         """Place quotes; while the account stream has not told of an order of ours, one of them only, as a question.

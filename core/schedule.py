@@ -14,10 +14,12 @@ class Schedule:
 
     WORTH_WAKING_NS = 20_000_000
     """A reason that comes this much sooner than expected is told."""
+    FRUITLESS_NS = 20_000_000
+    """How long it takes until orders are looked at again that are not in their places, and could not be put there."""
 
     def __init__(self, settings: QuoteSettings, managing: ManageSettings) -> None:
         self._interval_ns = int(settings.refresh_interval_s * 1e9)
-        self._requote_ns = settings.min_requote_interval_ms * 1_000_000
+        self._requote_ns = self._pause_ns = settings.min_requote_interval_ms * 1_000_000
         self._follows_moves = settings.on_move and settings.refresh_mode == "amend"
         self._reset_every_ns = int(managing.reset_interval_s * 1e9)
         self._due_ns = 0
@@ -58,14 +60,26 @@ class Schedule:
         """Tell whether it is time to take everything out, verify, and begin anew."""
         return 0 < self.reset_due_ns <= now_ns
 
-    def refreshed(self, now_ns: int, band: QuietBand, ended_ns: int, *, is_patient: bool = False) -> None:
+    def refreshed(
+        self,
+        now_ns: int,
+        band: QuietBand,
+        ended_ns: int,
+        *,
+        is_patient: bool = False,
+        mid_half_ticks: int = 0,
+    ) -> None:
         """Note a refresh from ``now_ns`` to ``ended_ns`` that left orders that are quiet within ``band``.
+
+        ``mid_half_ticks`` is the mid on which it was decided, 0 if there was none.
 
         The interval keeps its rhythm; a refresh on a move is one besides. A patient one leaves patience as it was.
         """
         if now_ns >= self._due_ns:
             on_time = self._due_ns and now_ns - self._due_ns < self._interval_ns
             self._due_ns = (self._due_ns if on_time else now_ns) + self._interval_ns
+        is_fruitless = mid_half_ticks > 0 and not band.holds(mid_half_ticks)
+        self._pause_ns = max(self._requote_ns, self.FRUITLESS_NS) if is_fruitless else self._requote_ns
         self._refreshed_ns = now_ns
         if is_patient:
             self._patience.watch(band, ended_ns)
@@ -86,7 +100,13 @@ class Schedule:
             next_ns = min(next_ns, self.reset_due_ns)
         return max(next_ns - now_ns, 0)
 
+    def is_sooner_than(self, asleep_until_ns: int) -> bool:
+        """Tell whether something is due before whoever waits wakes by itself; of less the next moves do not tell."""
+        next_ns = self._next_refresh_ns()
+        self._expected_ns = min(next_ns, asleep_until_ns)
+        return next_ns < asleep_until_ns - self.WORTH_WAKING_NS
+
     def _next_refresh_ns(self) -> int:
         if not self._follows_moves or self._patience.due_ns is None:
             return self._due_ns
-        return min(self._due_ns, max(self._patience.due_ns, self._refreshed_ns + self._requote_ns))
+        return min(self._due_ns, max(self._patience.due_ns, self._refreshed_ns + self._pause_ns))

@@ -9,6 +9,7 @@ import pytest
 
 from core.dead_man import DeadManSwitch
 from core.engine import ExitCode
+from core.execution import ExecutionEngine
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
@@ -114,7 +115,9 @@ def _raise_now(*_: object, **__: object) -> None:
     ("worker", "method", "replacement"),
     [
         (MarketDataWorker, "_take", _raise_now),
-        (Refresher, "refresh", _raise),
+        (Refresher, "requote", _raise_now),
+        (Refresher, "_plan", _raise_now),
+        (ExecutionEngine, "amend_now", _raise_now),
         (RiskController, "check", _raise),
         (DeadManSwitch, "_arm", _raise),
         (LoggerWorker, "collect", _raise_now),

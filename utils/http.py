@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -163,6 +164,9 @@ class Pace(Protocol):
     ) -> Passage:
         """Return when the request may leave; raise NotSent if it may not in time or is not wanted any more."""
 
+    def try_enter(self, method: str, path: str, params: Mapping[str, str | int]) -> Passage | None:
+        """Return the leave for a request that need not wait; None if it would have to."""
+
     def limited(self, limited: RateLimited) -> None:
         """Note that the exchange takes no more requests, or no more orders, for a while."""
 
@@ -178,6 +182,11 @@ class Unpaced:
     ) -> Passage:
         """Return at once."""
         del method, path, params, timeout_s, objection
+        return self
+
+    def try_enter(self, method: str, path: str, params: Mapping[str, str | int]) -> Passage | None:
+        """Return at once."""
+        del method, path, params
         return self
 
     def limited(self, limited: RateLimited) -> None:
@@ -209,6 +218,16 @@ class Shortcut(Protocol):
         self, method: str, path: str, params: Mapping[str, str | int], timeout_s: float
     ) -> HttpResponse | None:
         """Return the reply as REST would have given it, None if the request was not sent and may go by REST."""
+
+    def start(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int],
+        timeout_s: float,
+        on_end: "Callable[[HttpResponse | ExchangeError], None]",
+    ) -> None:
+        """Send a request that it ``takes``, at once; ``on_end`` is called with what came of it, also if that is now."""
 
 
 @dataclass(slots=True)
@@ -312,6 +331,55 @@ class BinanceRest:
             response = await self._send(method, path, params, security, timeout_s)
             passage.answered(response.headers)
         return self._decode(method, path, response)
+
+    def start(
+        self,
+        method: str,
+        path: str,
+        params: Callable[[], Mapping[str, str | int]],
+        on_end: Callable[[Any], None],
+    ) -> bool:
+        """Send a signed request at once if there is a shortcut for it and nothing has to be waited for.
+
+        Returns whether it was sent. Then, and only then, ``params`` is called for what it says, and ``on_end`` once:
+        with what ``call`` would return, or with the ExchangeError that it would raise.
+        """
+        shortcut = self.shortcut
+        if shortcut is None or not shortcut.takes(method, path):
+            return False
+        if self.limited_for_s > 0 or self.server_clock.has_stepped():
+            return False
+        passage = self.pace.try_enter(method, path, {})
+        if passage is None:
+            return False
+        on_answer = partial(self._ended, method, path, passage, self._clock.monotonic_ns(), on_end)
+        self.usage.sent += 1
+        self.usage.by_shortcut += 1
+        shortcut.start(method, path, params(), self._timeout_s, on_answer)
+        return True
+
+    def _ended(
+        self,
+        method: str,
+        path: str,
+        passage: Passage,
+        started_ns: int,
+        on_end: Callable[[Any], None],
+        answer: HttpResponse | ExchangeError,
+    ) -> None:
+        """Have what came of a request be known as it is of one that was waited for."""
+        result: Any
+        try:
+            with passage:
+                if isinstance(answer, ExchangeError):
+                    self.usage.unknown += isinstance(answer, OutcomeUnknown)
+                    raise answer
+                self._note_reply(method, path, (self._clock.monotonic_ns() - started_ns) / 1e6, answer)
+                passage.answered(answer.headers)
+            result = self._decode(method, path, answer)
+        except ExchangeError as error:
+            result = error
+        on_end(result)
 
     def goes_by_shortcut(self, method: str, path: str) -> bool:
         """Tell whether such a request would go by another way than REST now."""

@@ -8,12 +8,13 @@ Source: binance-futures WebSocket API general info (request and response format,
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from itertools import count
 
 import msgspec
 
 from utils.clock import Clock
-from utils.errors import Disconnected, NotSent, OutcomeUnknown
+from utils.errors import Disconnected, ExchangeError, NotSent, OutcomeUnknown
 from utils.http import HttpResponse
 from utils.ws import Backoff, Stream, WsTransport
 
@@ -55,6 +56,19 @@ class _Error(msgspec.Struct):
     data: _When | None = None
 
 
+OnEnd = Callable[[HttpResponse | ExchangeError], None]
+"""Is told what came of a request: its answer, or OutcomeUnknown."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request without an answer."""
+
+    method: str
+    on_end: OnEnd
+    timer: asyncio.TimerHandle
+
+
 class WsApi:
     """One socket to the WebSocket API, connected anew whenever it has ended.
 
@@ -83,7 +97,7 @@ class WsApi:
         self._on_down = on_down
         self._renew_after_s = renew_after_s
         self._ids = count(1)
-        self._pending: dict[int, asyncio.Future[_Reply]] = {}
+        self._pending: dict[int, _Waiting] = {}
         self._is_closing = False
         self._renewal: asyncio.TimerHandle | None = None
         self.stream = Stream(
@@ -123,29 +137,56 @@ class WsApi:
         Raises NotSent if there is no connection, OutcomeUnknown if there is no answer within ``timeout_s`` or the
         connection ends before it.
         """
+        answer: asyncio.Future[HttpResponse | ExchangeError] = asyncio.get_running_loop().create_future()
+        name = self.start(method, params, timeout_s, answer.set_result)
+        try:
+            outcome = await answer
+        except asyncio.CancelledError:
+            self._forget(name)
+            self._renew()  # whoever asked has given up sooner than that: the next one shall not have to
+            raise
+        if isinstance(outcome, ExchangeError):
+            raise outcome
+        return outcome
+
+    def start(self, method: str, params: Mapping[str, str | int], timeout_s: float, on_end: OnEnd) -> int:
+        """Send a request at once, and have ``on_end`` called once with its answer or with OutcomeUnknown.
+
+        It is called in the same turn of the loop in which the answer is read. Returns the number of the request; raises
+        NotSent, and calls nothing, if there is no connection.
+        """
         if not self.is_ready:
             raise NotSent(f"{method}: the order socket is not connected")
         name = next(self._ids)
-        text = msgspec.json.encode({"id": name, "method": method, "params": params}).decode()
-        answer: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
-        self._pending[name] = answer
+        text = msgspec.json.encode({"id": name, "method": method, "params": params})
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._is_late, name, timeout_s)
+        self._pending[name] = _Waiting(method, on_end, timer)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self.stream.send(text)
-                return _as_http(await answer)
-        except TimeoutError as error:
+            self.stream.send_now(text)
+        except Disconnected as error:  # a part of it may have left
+            self.unknown += 1
+            self._end(name, OutcomeUnknown(f"{method}: {error}"))
+        return name
+
+    def _is_late(self, name: int, timeout_s: float) -> None:
+        waiting = self._pending.get(name)
+        if waiting is not None:
             self.unknown += 1
             self._renew()  # a connection that does not answer may be one of which only this end is left
-            raise OutcomeUnknown(f"{method}: no answer within {timeout_s:g} s") from error
-        except Disconnected as error:
-            self.unknown += 1
-            raise OutcomeUnknown(f"{method}: {error}") from error
-        except asyncio.CancelledError:
-            self._renew()  # whoever asked has given up sooner than that: the next one shall not have to
-            raise
-        finally:
-            self._pending.pop(name, None)
+            self._end(name, OutcomeUnknown(f"{waiting.method}: no answer within {timeout_s:g} s"))
+
+    def _end(self, name: int, outcome: HttpResponse | ExchangeError) -> None:
+        """Tell whoever waits what came of a request."""
+        if waiting := self._forget(name):
+            waiting.on_end(outcome)
+
+    def _forget(self, name: int) -> "_Waiting | None":
+        """Have a request be waited for no more; return who waited, if anybody did."""
+        waiting = self._pending.pop(name, None)
+        if waiting is not None:
+            waiting.timer.cancel()
             self._close_if_due()
+        return waiting
 
     def send_now(self, text: str | bytes) -> None:
         """Hand a ready-made request to the socket at once; raise NotSent if it is not up, Disconnected if it ended."""
@@ -172,9 +213,9 @@ class WsApi:
     def _abandon(self, reason: str) -> None:
         """Tell those who wait that no answer will come."""
         self._stop_renewal()
-        for answer in self._pending.values():
-            if not answer.done():
-                answer.set_exception(Disconnected(reason))
+        for name, waiting in list(self._pending.items()):
+            self.unknown += 1
+            self._end(name, OutcomeUnknown(f"{waiting.method}: {reason}"))
 
     def _stop_renewal(self) -> None:
         if self._renewal is not None:
@@ -205,11 +246,10 @@ class WsApi:
         except (ValueError, RecursionError):
             log.warning("a message of the order socket could not be read")
             return
-        answer = self._pending.get(reply.id) if isinstance(reply.id, int) else None
-        if answer is None:
+        if isinstance(reply.id, int) and reply.id in self._pending:
+            self._end(reply.id, _as_http(reply))
+        else:
             log.warning("the order socket answered what nobody waits for (status %d)", reply.status)
-        elif not answer.done():
-            answer.set_result(reply)
 
 
 def _as_http(reply: _Reply) -> HttpResponse:

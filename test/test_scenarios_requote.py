@@ -1,0 +1,188 @@
+"""A move of the price has the quotes follow in the very turn of the loop that brings it, over the order socket."""
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from core.change_lock import ChangeLock
+from core.engine import ExitCode
+from core.events import OrderModifyEvent, OrderModifySuccessEvent
+
+from .daemon import World, in_a_world
+
+AT_ONCE = {
+    "refresh_config": {"orderbook_refresh_interval": 60, "min_requote_interval_ms": 0},
+    "order_management": {"patience_bps_s": 0, "reset_interval": 0},
+    "execution": {"order_transport": "ws", "modify_rate_limit": 100, "modify_worker_count": 1},
+}
+QUIET = 0.001
+"""Events a second: the market stands still unless a test moves it."""
+ONE_WAY_S = 0.002
+
+
+class Watch:
+    """What the daemon amends, with the moments at which it begins each amendment and gets its answer."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.began: list[float] = []
+        self.done: list[float] = []
+        engine = world.engine
+        assert engine is not None
+        engine.bus.subscribe(self._note(self.began), OrderModifyEvent, name="watch of beginnings")
+        engine.bus.subscribe(self._note(self.done), OrderModifySuccessEvent, name="watch of ends")
+
+    def _note(self, times: list[float]) -> Callable[[Any], None]:
+        return lambda _event: times.append(self.world.now_s)
+
+
+def in_a_still_world(tmp_path: Path, story: Callable[[World, Watch], Any], **config: Any) -> None:
+    """Let a story happen in a market that stands still, once six quotes rest."""
+
+    async def play(world: World) -> None:
+        world.start(**{**AT_ONCE, **config})
+        await world.until_quoting()
+        await asyncio.sleep(1)
+        await story(world, Watch(world))
+        assert await world.end() is ExitCode.STOPPED
+        assert "worker_restarted" not in world.events("engine_event")
+
+    in_a_world(tmp_path, play, events_per_s=QUIET)
+
+
+def move(world: World, bps: float) -> None:
+    """Have the market stand somewhere else from now on."""
+    world.strike("move-market", bps=bps)
+
+
+def are_right(world: World) -> bool:
+    """Tell whether six quotes rest at the exchange, each within a basis point of where it belongs."""
+    half_ticks = Decimal(world.mid_half_ticks())
+    orders = world.books.living()
+    targets = [half_ticks / 2 * (1 - each.side.sign * each.level * Decimal("0.001")) for each in orders]
+    near = [
+        abs(each.price_ticks - target) <= target / 10_000
+        for each, target in zip(orders, targets, strict=True)
+    ]
+    return len(near) == 6 and all(near) and not world.disagreements()
+
+
+def test_six_quotes_follow_a_move_within_the_turn_that_brings_it(tmp_path: Path) -> None:
+    """All six amendments leave when the book arrives, and their answers come one round trip later."""
+
+    async def story(world: World, watch: Watch) -> None:
+        moved_s = world.now_s
+        move(world, 4)
+        await asyncio.sleep(0.1)
+        assert [round(each - moved_s, 6) for each in watch.began] == [ONE_WAY_S] * 6
+        assert [round(each - moved_s, 6) for each in watch.done] == [3 * ONE_WAY_S] * 6
+        assert are_right(world)
+
+    in_a_still_world(tmp_path, story)
+
+
+def test_books_that_come_together_have_the_quotes_follow_the_newest(tmp_path: Path) -> None:
+    """Three moves in one moment are one amendment of each order, to where the last one is."""
+
+    async def story(world: World, watch: Watch) -> None:
+        for bps in (4, 3, -2):
+            move(world, bps)
+        await asyncio.sleep(0.1)
+        assert len(watch.began) == 6
+        assert are_right(world)
+
+    in_a_still_world(tmp_path, story)
+
+
+def test_move_while_answers_are_under_way_is_followed_when_they_have_come(tmp_path: Path) -> None:
+    """No order is changed twice at a time, and no move is forgotten."""
+
+    async def story(world: World, watch: Watch) -> None:
+        moved_s = world.now_s
+        move(world, 4)
+        await asyncio.sleep(ONE_WAY_S)
+        move(world, 4)
+        await asyncio.sleep(0.1)
+        times = [round(each - moved_s, 6) for each in watch.began]
+        assert times == [ONE_WAY_S] * 6 + [3 * ONE_WAY_S] * 6
+        assert are_right(world)
+
+    in_a_still_world(tmp_path, story)
+
+
+def test_requotes_are_no_closer_than_configured(tmp_path: Path) -> None:
+    """The second move waits for the rest of the interval, and the quotes follow then."""
+
+    async def story(world: World, watch: Watch) -> None:
+        moved_s = world.now_s
+        for _ in range(3):
+            move(world, 4)
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)
+        times = [round(each - moved_s, 3) for each in watch.began]
+        assert times == [ONE_WAY_S] * 6 + [0.202] * 6
+        assert are_right(world)
+
+    in_a_still_world(
+        tmp_path, story, refresh_config={"orderbook_refresh_interval": 60, "min_requote_interval_ms": 200}
+    )
+
+
+def test_what_the_rate_does_not_allow_at_once_follows_as_it_does(tmp_path: Path) -> None:
+    """Four a second: four leave with the move, and two when a second is over."""
+
+    async def story(world: World, watch: Watch) -> None:
+        moved_s = world.now_s
+        move(world, 4)
+        await asyncio.sleep(2.5)
+        times = [round(each - moved_s, 3) for each in watch.began]
+        assert times[:4] == [ONE_WAY_S] * 4
+        assert len(times) == 6
+        assert all(1 <= each < 2.5 for each in times[4:])
+        assert are_right(world)
+
+    in_a_still_world(
+        tmp_path,
+        story,
+        execution={"order_transport": "ws", "modify_rate_limit": 4, "modify_worker_count": 2},
+    )
+
+
+def test_whoever_takes_the_quotes_out_goes_before_the_next_requote(tmp_path: Path) -> None:
+    """Who waits for the lock while answers are under way gets it when they have come, whatever the price does."""
+
+    async def story(world: World, watch: Watch) -> None:
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        lock: ChangeLock = context.lock
+        move(world, 4)
+        await asyncio.sleep(1.5 * ONE_WAY_S)
+        assert lock.locked()
+        waiting = asyncio.ensure_future(lock.acquire())
+        move(world, 4)
+        await asyncio.sleep(2 * ONE_WAY_S)
+        assert waiting.done()
+        await asyncio.sleep(0.05)
+        assert len(watch.began) == 6, "nothing changes while somebody else holds the lock"
+        lock.release()
+        await asyncio.sleep(0.05)
+        assert len(watch.began) == 12
+        assert are_right(world)
+
+    in_a_still_world(tmp_path, story)
+
+
+def test_answer_that_stays_away_does_not_hold_up_the_others_for_long(tmp_path: Path) -> None:
+    """The socket goes dumb: after a second others may change the orders, and in the end six rest where they should."""
+
+    async def story(world: World, watch: Watch) -> None:
+        world.strike("drop-reply", method="PUT", for_s=0.5)
+        move(world, 4)
+        await asyncio.sleep(0.5)
+        move(world, 3)
+        assert await world.until(lambda: are_right(world), 20, "quotes at their places") < 20
+        assert len(watch.began) >= 6
+
+    in_a_still_world(tmp_path, story)
