@@ -20,6 +20,7 @@ _RANK = {
 _ENDED = 3
 _FILLS = frozenset((MAKER_FILL, TAKER_FILL))
 _DOUBTFUL_S = 90.0
+_LYING_LISTS = ("empty-list", "hide-trades", "stale-reads")
 _OPENING_S = 15.0
 """Opening the books takes no longer."""
 _LINES = 100_000
@@ -38,7 +39,7 @@ class BookRules:
         """Those of the known orders whose end is not known yet."""
         self._wrong_since_s: dict[str, float] = {}
         self._untold_id: int | None = None
-        """The last trade before the books were opened, where the list of trades may have been told as empty."""
+        """The last trade before the books were opened, where the list of trades may have been told short."""
 
     def restarted(self) -> None:
         """Note that a new process knows nothing yet."""
@@ -53,7 +54,7 @@ class BookRules:
         if context is None:
             return
         if context.ledger.is_open and self._untold_id is None:
-            self._untold_id = self._last_trade_id() if self._facts.struck(_OPENING_S, "empty-list") else 0
+            self._untold_id = self._last_trade_id() if self._facts.struck(_OPENING_S, *_LYING_LISTS) else 0
         for order in context.orders.living():
             self.inv_10_knowledge_only_grows(order)
         for client_id in tuple(self._going):
@@ -140,8 +141,8 @@ class BookRules:
         """INV-11, INV-33: trades since the books were opened count once; their profit and fees are the exchange's.
 
         The change of the wallet is these two and funding, so that equality here is the identity of the equity.
-        Books that were opened on an empty list of trades, which was a lie, do not know where they begin: what was
-        traded before may be in them, or not.
+        Books that were opened on a list of trades that was empty or short, which was a lie, do not know where they
+        begin: what was traded before may be in them, or not.
         """
         context = self._facts.context
         assert context is not None
