@@ -29,7 +29,7 @@ class DayRules:
         facts, midnight_s = self._facts, self._facts.plan.midnight_s
         if self._began is None:
             self._began = self._equity(), Decimal(0)
-        self._is_spoilt = self._is_spoilt or facts.world.exchange._venue.account.wallet < 0
+        self._is_spoilt = self._is_spoilt or facts.world.exchange._venue.account.wallet <= 0
         if not midnight_s:
             return
         since_s = facts.now_s - midnight_s
