@@ -20,7 +20,7 @@ from utils.errors import StartRefused
 from utils.http import AiohttpTransport, BinanceRest
 from utils.machine import THIS_MACHINE
 from utils.venue import LIVE, TESTNET, Environment, Venue, paper_venue
-from utils.ws import SocketTransport
+from utils.ws_sockets import socket_transport
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ async def wired(
                 state=state,
                 rest=clients[0],
                 wallet=clients[1] if len(clients) > 1 else None,
-                streams=SocketTransport(venue.stream_origin),
+                streams=socket_transport(venue.stream_origin),
                 clock=clock,
                 rng=random.Random(),
                 run_blocking=in_daemon_thread,
@@ -82,7 +82,7 @@ async def wired(
                 has_keys=bool(key and secret),
                 live_confirmed=live_confirmed,
                 machine=THIS_MACHINE,
-                order_api=SocketTransport(venue.api_origin) if venue.api_origin else None,
+                order_api=socket_transport(venue.api_origin) if venue.api_origin else None,
             )
         finally:
             for client in clients:

@@ -25,7 +25,7 @@ from utils.config_loader import (
 )
 from utils.http import AiohttpTransport, BinanceRest, HttpResponse, HttpTransport
 from utils.venue import paper_venue
-from utils.ws import SocketTransport
+from utils.ws_sockets import socket_transport
 
 FIRST_QUOTE_WITHIN_S = 10.0
 QUOTE_USDT = 250
@@ -109,7 +109,7 @@ async def wired(
                     state=SharedState(),
                     rest=rest,
                     wallet=None,
-                    streams=SocketTransport(venue.stream_origin),
+                    streams=socket_transport(venue.stream_origin),
                     clock=clock,
                     rng=random.Random(),
                     run_blocking=in_daemon_thread,

@@ -44,7 +44,8 @@ from utils.config_loader import Config
 from utils.errors import ExchangeError, NotSent, OutcomeUnknown
 from utils.http import AiohttpTransport, BinanceRest
 from utils.venue import Venue
-from utils.ws import SocketTransport, Stream
+from utils.ws import Stream
+from utils.ws_sockets import socket_transport
 
 
 class StreamView:
@@ -244,7 +245,7 @@ async def _listen_at(
     if not await unless_stopped(stop, prepare()):
         return 0
     listener = found[0]
-    transport = SocketTransport(venue.stream_origin)
+    transport = socket_transport(venue.stream_origin)
     streams = streams_of(venue, options.symbol, transport, clock, listener.hear, spot=options.spot)
     stop.end_after(options.duration)
     kind = BasicView if options.basic else StreamView

@@ -1,6 +1,7 @@
 """A run talks to the hosts of its environment and to nobody else, whatever it is told on the way."""
 
 import datetime
+import socket
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,11 @@ from utils.errors import Disconnected, NotSent, OutcomeUnknown
 from utils.http import AiohttpTransport
 from utils.tls import tls_context
 from utils.venue import LIVE, TESTNET, Venue, paper_venue
-from utils.ws import SocketTransport
+from utils.ws_picows import PicowsTransport
+from utils.ws_websockets import SocketTransport
+
+CARRIERS = pytest.mark.parametrize("carrier", [PicowsTransport, SocketTransport])
+Carrier = type[PicowsTransport] | type[SocketTransport]
 
 
 @pytest.mark.parametrize("path", ["@127.0.0.1:1/x", ".example.com/x", ":1/x", "@evil/fapi/v1/order"])
@@ -29,11 +34,13 @@ async def test_path_that_would_lead_to_another_host_is_not_sent(path: str) -> No
     with pytest.raises((NotSent, ValueError)):
         await transport.request("GET", path, "", {"X-MBX-APIKEY": "k"}, 0.1)
     assert transport._sessions.present is None
-    with pytest.raises((Disconnected, ValueError)):
-        await SocketTransport("wss://fstream.binance.com").connect(path)
+    for carrier in (PicowsTransport, SocketTransport):
+        with pytest.raises((Disconnected, ValueError)):
+            await carrier("wss://fstream.binance.com").connect(path)
 
 
-async def test_redirected_stream_is_not_followed() -> None:
+@CARRIERS
+async def test_redirected_stream_is_not_followed(carrier: Carrier) -> None:
     """The library would follow it, to another host if need be."""
     paths: list[str] = []
 
@@ -45,8 +52,8 @@ async def test_redirected_stream_is_not_followed() -> None:
         return Response(302, "Found", Headers({"Location": "/elsewhere"}), b"")
 
     async with serve(talk, "127.0.0.1", 0, process_request=send_elsewhere, close_timeout=0.1) as server:
-        transport = SocketTransport(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        with pytest.raises(Disconnected, match="InvalidStatus"):
+        transport = carrier(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(Disconnected, match=r"no connection \(HTTP 302\)"):
             await transport.connect("/here")
     assert paths == ["/here"]
 
@@ -114,8 +121,33 @@ async def test_host_that_nobody_vouches_for_gets_no_request(tmp_path: Path) -> N
         with pytest.raises(NotSent, match="ClientConnectorCertificateError"):
             await rest.request("GET", "/x", "", {}, 5)
         await rest.close()
-        with pytest.raises(Disconnected, match="SSLCertVerificationError"):
-            await SocketTransport(f"wss://localhost:{port}").connect("/ws")
+        for carrier in (PicowsTransport, SocketTransport):
+            with pytest.raises(Disconnected, match="SSLCertVerificationError"):
+                await carrier(f"wss://localhost:{port}").connect("/ws")
+
+
+@CARRIERS
+async def test_stream_is_carried_over_encryption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: Carrier
+) -> None:
+    """Both ways, in pieces larger than a record of TLS, and the end is seen."""
+    server_side = _own_certificate(tmp_path)
+    trusting = tls_context()
+    trusting.load_verify_locations(tmp_path / "pem")
+    monkeypatch.setattr("utils.ws_pinned.tls_context", lambda: trusting)
+
+    async def talk(server: ServerConnection) -> None:
+        await server.send(await server.recv())
+
+    async with serve(
+        talk, "localhost", 0, family=socket.AF_INET, ssl=server_side, close_timeout=0.1
+    ) as server:
+        connection = await carrier(f"wss://localhost:{server.sockets[0].getsockname()[1]}").connect("/ws")
+        connection.send_now("x" * 300_000)
+        assert await connection.receive() == b"x" * 300_000
+        with pytest.raises(Disconnected, match="code 1000"):
+            await connection.receive()
+        await connection.close()
 
 
 def test_encryption_is_verified_new_enough_and_written_down_nowhere(

@@ -70,6 +70,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "core/day_keeper.py": "holds the one write of a day that is under way, and finishes it at the end",
         "core/amend_queue.py": "holds amendments under way: an answer is noted whoever has stopped to wait",
         "utils/ws.py": "races a reader against being dropped; both are cancelled and gathered",
+        "utils/ws_picows.py": "holds the opening of a connection, and ends it when nobody waits for it any more",
         "sim/cli.py": "is a command line",
         "sim/embedded.py": "holds the clockwork of an exchange for as long as the exchange runs",
         "sim/stream_client.py": "holds its subscriptions, cancels and gathers them",

@@ -1,24 +1,19 @@
-"""Streams: one that comes back by itself, says when it is up and down, and a real socket under it."""
+"""Streams: one that comes back by itself, and says when it is up and down."""
 
 import asyncio
 import logging
 import random
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
-from websockets.datastructures import Headers
 
 from sim.virtual_time import VirtualClock, run_virtual
-from test.blackbox.proxy import Proxy
 from utils.errors import Disconnected, NotSent
-from utils.ws import Backoff, SocketTransport, Stream, WsConnection, deliver_each, rotation_age_s
+from utils.ws import Backoff, Stream, WsConnection, deliver_each, rotation_age_s
 from utils.ws_governor import ConnectionGovernor
 
 END = "end"
@@ -360,124 +355,6 @@ def test_cancelled_stream_closes_its_connection() -> None:
     assert ran([(100, "never")], seconds=5).diary == ["up True", "closed"]
 
 
-# --- sockets ------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def serving(
-    talk: Callable[[ServerConnection], Awaitable[None]],
-    refuse: Callable[[ServerConnection, Request], Response | None] | None = None,
-) -> AsyncIterator[SocketTransport]:
-    """A WebSocket server on loopback, and a transport to it."""
-    async with serve(talk, "127.0.0.1", 0, process_request=refuse, close_timeout=0.1) as server:
-        port = server.sockets[0].getsockname()[1]
-        transport = SocketTransport(f"ws://127.0.0.1:{port}/")
-        yield transport
-        await transport.close()
-
-
-async def test_farewell_that_is_broken_off_leaves_no_socket_open() -> None:
-    """On a connection that swallows everything, a stop does not wait for the other side's farewell."""
-
-    async def talk(server: ServerConnection) -> None:
-        await server.wait_closed()
-
-    async with serve(talk, "127.0.0.1", 0, close_timeout=0.1) as server:
-        with Proxy(server.sockets[0].getsockname()[1]) as proxy:
-            connection = await SocketTransport(f"ws://127.0.0.1:{proxy.port}").connect("/ws")
-            await asyncio.to_thread(proxy.swallow)
-            closing = asyncio.ensure_future(connection.close())
-            await asyncio.sleep(0.05)
-            assert not connection._connection.transport.is_closing()
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
-            assert connection._connection.transport.is_closing()
-
-
-async def test_socket_carries_messages_both_ways_and_the_target() -> None:
-    """What is sent arrives, what comes is delivered; path and query are those that were asked for."""
-    paths: list[str] = []
-
-    async def talk(server: ServerConnection) -> None:
-        assert server.request is not None
-        paths.append(server.request.path)
-        await server.send(f"you said {await server.recv()!s}")
-        await server.wait_closed()
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/public/stream?streams=btcusdt@bookTicker")
-        await connection.send("hello")
-        assert await connection.receive() == b"you said hello"
-        await connection.close()
-    assert paths == ["/public/stream?streams=btcusdt@bookTicker"]
-
-
-async def test_messages_that_wait_already_are_delivered_before_those_that_come() -> None:
-    """None is lost and none overtakes another, whether it came before the delivery began or after."""
-    go_on, heard = asyncio.Event(), list[str | bytes]()
-
-    async def talk(server: ServerConnection) -> None:
-        for number in range(10):
-            await server.send(str(number))
-        await go_on.wait()
-        await server.send("last")
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        assert await connection.receive() == b"0"
-        await asyncio.sleep(0.05)
-        delivering = asyncio.ensure_future(connection.deliver(heard.append))
-        go_on.set()
-        with pytest.raises(Disconnected, match="closed by the other side or lost"):
-            await delivering
-        await connection.close()
-    assert heard == [*(str(number).encode() for number in range(1, 10)), b"last"]
-
-
-async def test_what_fails_on_a_message_ends_the_delivery_with_its_own_fault() -> None:
-    """The connection is not blamed."""
-
-    async def talk(server: ServerConnection) -> None:
-        await server.send("first")
-        await server.send("second")
-        await server.wait_closed()
-
-    heard: list[str | bytes] = []
-
-    def fail(message: str | bytes) -> None:
-        heard.append(message)
-        raise ValueError("cannot read this")
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        with pytest.raises(ValueError, match="cannot read this"):
-            await connection.deliver(fail)
-        await connection.close()
-    assert heard == [b"first"]
-
-
-async def test_message_sent_now_has_left_before_anything_else_happens() -> None:
-    """As text, whatever it is made of, and in the order in which it was handed over; not after the end."""
-    heard, there = list[str | bytes](), asyncio.Event()
-
-    async def talk(server: ServerConnection) -> None:
-        async for message in server:
-            heard.append(message)
-            if len(heard) == 3:
-                there.set()
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        connection.send_now("one")
-        connection.send_now(b"two")
-        await connection.send("three")
-        await there.wait()
-        await connection.close()
-        with pytest.raises(Disconnected, match="closed before sending"):
-            connection.send_now("four")
-    assert heard == ["one", "two", "three"]
-
-
 def test_stream_sends_by_the_connection_that_it_has() -> None:
     """Without one there is nobody to hand a message to."""
 
@@ -494,102 +371,3 @@ def test_stream_sends_by_the_connection_that_it_has() -> None:
             bench.stream.send_now("too late")
 
     run_virtual(main)
-
-
-async def test_refused_socket_is_a_disconnect() -> None:
-    """Nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with pytest.raises(Disconnected, match="no connection"):
-        await SocketTransport(f"ws://127.0.0.1:{port}").connect("/ws")
-
-
-async def test_refused_handshake_is_a_disconnect() -> None:
-    """A wrong route, or a limit."""
-
-    async def talk(server: ServerConnection) -> None:
-        """Never reached."""
-
-    def refuse(server: ServerConnection, request: Request) -> Response:
-        return Response(429, "Too Many Requests", Headers(), b"")
-
-    async with serving(talk, refuse) as transport:
-        with pytest.raises(Disconnected, match=r"no connection \(InvalidStatus\)"):
-            await transport.connect("/ws")
-
-
-async def test_farewell_of_the_other_side_is_a_disconnect() -> None:
-    """What was sent before it is still delivered."""
-
-    async def talk(server: ServerConnection) -> None:
-        await server.send("last")
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        assert await connection.receive() == b"last"
-        with pytest.raises(Disconnected, match="closed by the other side or lost"):
-            await connection.receive()
-        with pytest.raises(Disconnected, match="closed while sending"):
-            await connection.send("anybody there?")
-        await connection.close()
-
-
-async def test_torn_socket_is_a_disconnect() -> None:
-    """Without a farewell."""
-
-    async def talk(server: ServerConnection) -> None:
-        server.transport.abort()
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        with pytest.raises(Disconnected, match="ConnectionClosedError"):
-            await connection.receive()
-        await connection.close()
-
-
-async def test_message_beyond_all_measure_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded."""
-    monkeypatch.setattr(SocketTransport, "MAX_MESSAGE_BYTES", 1000)
-
-    async def talk(server: ServerConnection) -> None:
-        await server.send("x" * 1001)
-        await server.wait_closed()
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        with pytest.raises(Disconnected, match="closed by the other side or lost"):
-            await connection.receive()
-        await connection.close()
-
-
-async def test_server_that_never_answers_the_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time to open is bounded."""
-    monkeypatch.setattr(SocketTransport, "OPEN_TIMEOUT_S", 0.05)
-    never = asyncio.Event()
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await never.wait()
-        writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(Disconnected, match=r"no connection \(TimeoutError\)"):
-            await SocketTransport(f"ws://127.0.0.1:{port}").connect("/ws")
-        never.set()
-
-
-async def test_proxy_variables_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads along by setting a variable."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "ws_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-
-    async def talk(server: ServerConnection) -> None:
-        await server.send("direct")
-        await server.wait_closed()
-
-    async with serving(talk) as transport:
-        connection = await transport.connect("/ws")
-        assert await connection.receive() == b"direct"
-        await connection.close()

@@ -22,8 +22,9 @@ from test.sim_factory import KEY, SECRET, START_MS, Rig
 from utils.clock import SystemClock
 from utils.errors import Disconnected, NotSent, OutcomeUnknown, RateLimited, Refused
 from utils.http import AiohttpTransport, BinanceRest, HttpResponse
-from utils.ws import Backoff, SocketTransport, WsConnection, deliver_each
+from utils.ws import Backoff, WsConnection, deliver_each
 from utils.ws_api import WsApi
+from utils.ws_sockets import socket_transport
 
 TOUCH = 500_000
 LATENCY_MS = 20
@@ -562,7 +563,7 @@ async def test_orders_go_over_a_real_socket() -> None:
     transport = AiohttpTransport(server.url)
     rest = BinanceRest(transport, clock, api_key=KEY, api_secret=SECRET)
     gateway = Gateway(rest, clock)
-    sockets = SocketTransport(server.url.replace("http://", "ws://"))
+    sockets = socket_transport(server.url.replace("http://", "ws://"))
     socket = OrderSocket(rest, gateway.lanes, sockets, EventBus(clock), clock, random.Random(1))
     running = asyncio.ensure_future(socket.run())
     try:

@@ -1,4 +1,4 @@
-"""Streams: one connection, and a stream that comes back by itself.
+"""Streams: what a connection is, and a stream that comes back by itself. Real ones are made in ``utils/ws_sockets.py``.
 
 Not to be run as a script (see ``utils/http.py``).
 
@@ -8,18 +8,11 @@ Source: binance-futures websocket market streams (connection rules), user data s
 import asyncio
 import logging
 import random
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, Protocol
-from urllib.parse import urlsplit
-
-import websockets
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.connection import broadcast
 
 from utils.clock import Clock
 from utils.errors import Disconnected, ExchangeError
-from utils.tls import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -67,95 +60,6 @@ async def deliver_each(
     """Hand on each message that ``receive`` returns; raise what it, or ``on_message``, raises in the end."""
     while True:
         on_message(await receive())
-
-
-class SocketConnection:
-    """A WebSocket over a real socket."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    async def receive(self) -> str | bytes:
-        """Return the next message; raise Disconnected when the connection has ended."""
-        try:
-            return await self._connection.recv(decode=False)
-        except websockets.ConnectionClosed as error:
-            raise Disconnected(f"closed by the other side or lost ({type(error).__name__})") from error
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand each message to ``on_message`` until the connection has ended; raise Disconnected then."""
-        await deliver_each(self.receive, on_message)
-
-    async def send(self, text: str) -> None:
-        """Hand a text message to the connection; raise Disconnected when it has ended."""
-        try:
-            await self._connection.send(text)
-        except websockets.ConnectionClosed as error:
-            raise Disconnected(f"closed while sending ({type(error).__name__})") from error
-
-    def send_now(self, text: str | bytes) -> None:
-        """Hand a text message to the connection at once; raise Disconnected when it has ended."""
-        if self._connection.state is not websockets.State.OPEN:
-            raise Disconnected("closed before sending")
-        broadcast([self._connection], text, text=True)  # what the library has for sending without waiting
-
-    async def close(self) -> None:
-        """End the connection, within a bounded time; at once, and without a farewell, if the caller is cancelled."""
-        try:
-            await self._connection.close()
-        finally:
-            self._connection.transport.abort()  # changes nothing where the farewell was said
-
-
-class _Straight(connect):
-    """A connection that follows no redirect."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the error: the answer of another place is not the answer of this one."""
-        return exc
-
-
-class SocketTransport:
-    """WebSockets to one pinned origin, for example ``wss://fstream.binance.com``.
-
-    Follows no redirect and no proxy variable; over TLS by IPv4 only (see ``AiohttpTransport``). A ping every 5 s, to
-    be answered within 5 s, notices a half-open connection within 10 s; the data's age is watched elsewhere and sooner.
-    """
-
-    PING_INTERVAL_S = 5.0
-    OPEN_TIMEOUT_S = 3.0
-    CLOSE_TIMEOUT_S = 0.5
-    MAX_MESSAGE_BYTES = 4 * 2**20
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin.rstrip("/")
-        self._pinned = urlsplit(self._origin)
-        is_secure = self._pinned.scheme == "wss"
-        self._secure: dict[str, Any] = {"ssl": tls_context(), "family": socket.AF_INET} if is_secure else {}
-
-    async def connect(self, target: str) -> WsConnection:
-        """Return an open connection to this path and query; raise Disconnected if there is none to be had."""
-        asked = urlsplit(self._origin + target)
-        if (asked.scheme, asked.netloc) != (self._pinned.scheme, self._pinned.netloc):
-            raise Disconnected(f"the connection would go to another host than {self._origin}")
-        try:
-            connection = await _Straight(
-                self._origin + target,
-                ping_interval=self.PING_INTERVAL_S,
-                ping_timeout=self.PING_INTERVAL_S,
-                open_timeout=self.OPEN_TIMEOUT_S,
-                close_timeout=self.CLOSE_TIMEOUT_S,
-                max_size=self.MAX_MESSAGE_BYTES,
-                compression=None,
-                proxy=None,
-                **self._secure,
-            )
-        except (OSError, TimeoutError, websockets.WebSocketException) as error:
-            raise Disconnected(f"no connection ({type(error).__name__})") from error
-        return SocketConnection(connection)
-
-    async def close(self) -> None:
-        """Release nothing: each connection is closed by the one who opened it."""
 
 
 class Backoff:
