@@ -18,6 +18,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from core.live_order import Change, ChangeKind, EndedOrder, LiveOrder, settled_ns
+from core.load import Load
 from core.model import OrderReport, OrderStatus, Quote, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after, sighting
 
@@ -48,6 +49,8 @@ class LiveOrders:
         """Called with an order each time it stands, costs or is executed otherwise than before; it has to be quick."""
         self._ask: dict[str, str] = {}
         self._living: dict[str, LiveOrder] = {}
+        self.load = Load()
+        """What all living orders add up to at worst."""
         self._ended: OrderedDict[str, LiveOrder] = OrderedDict()
         self._records: OrderedDict[str, EndedOrder] = OrderedDict()
         self._client_ids: dict[int, str] = {}
@@ -274,7 +277,8 @@ class LiveOrders:
             order.ended_ns = 0
 
     def _tell(self, order: LiveOrder) -> None:
-        """Tell whoever follows the changes of orders, if there is one."""
+        """Count the order as it stands now, and tell whoever follows the changes of orders."""
+        self.load.note(order, lives=order.client_id in self._living)
         now = (order.state, order.price_ticks, order.lots, order.executed)
         if now != order.told:
             order.told = now

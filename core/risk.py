@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from core.context import SymbolContext
 from core.live_order import LiveOrder
+from core.load import NONE, Share, Slot
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.order import LiveOrders
 from core.posture import Posture
@@ -13,8 +14,6 @@ from core.settings import RiskSettings
 from core.strategy import rule_objection, size_objection
 
 _ZERO = Decimal(0)
-
-Slot = tuple[Side, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +69,6 @@ def worst_case_quote(
     return held_quote + resting_quote
 
 
-def most_lots(order: LiveOrder) -> int:
-    """Return the most lots of an order that may rest, whichever of two sizes an amendment leaves it with."""
-    if order.change is None or not order.change.is_amending or order.status.is_terminal:
-        return order.remaining_lots
-    return max(order.remaining_lots, order.change.lots - order.executed_lots)
-
-
-def _worth(order: LiveOrder) -> int:
-    """Return what an order is worth at worst, as ticks times lots."""
-    if order.change is None:
-        return order.price_ticks * order.remaining_lots
-    return order.worst_price_ticks * order.worst_remaining_lots
-
-
 class Exposure:
     """What is held, what rests or may rest, and what is added to that quote by quote.
 
@@ -106,15 +91,12 @@ class Exposure:
         self._price = price
         self._rules = rules
         self._settings = settings
-        # In ticks times lots, like all that is compared here quote by quote.
+        self._load = living.load
         self._room: dict[Side, int] = {}
-        self._worth = {Side.BUY: 0, Side.SELL: 0}
-        self._in_slots: dict[Slot, int] = {}
-        self._lots = {Side.BUY: 0, Side.SELL: 0}
-        self._lots_in_slots: dict[Slot, int] = {}
-        self._count = 0
-        for order in living.living():
-            self._count_in(order)
+        # What rests and what is added to it, by side; of the slots those that something was added to.
+        self._totals = dict(self._load.by_side)
+        self._in_slots: dict[Slot, Share] = {}
+        self._count = self._load.count
 
     def _room_of(self, side: Side) -> int:
         """Return the most that all that rests on a side may be worth, in ticks times lots; below 0 for nothing."""
@@ -124,22 +106,15 @@ class Exposure:
             room = self._room[side] = self._rules.units(self._settings.position_limit_quote - held)
         return room
 
-    def _count_in(self, order: LiveOrder) -> None:
-        worth, lots, side = _worth(order), most_lots(order), order.side
-        slot = side, order.level
-        self._worth[side] += worth
-        self._lots[side] += lots
-        self._in_slots[slot] = self._in_slots.get(slot, 0) + worth
-        self._lots_in_slots[slot] = self._lots_in_slots.get(slot, 0) + lots
-        self._count += 1
-
     def share(self, side: Side) -> Decimal:
         """Return the worst case of a side, without the drift buffer, as a share of the limit that it is nearer to."""
         unit_quote = self._rules.tick_size * self._rules.step_size
-        notional = side.sign * self._quantity * self._price + unit_quote * self._worth[side]
+        notional = side.sign * self._quantity * self._price + unit_quote * self._totals[side].worth
         share = notional / self._settings.position_limit_quote
         if self._settings.max_position:
-            share = max(share, self._worst_quantity(side, self._lots[side]) / self._settings.max_position)
+            share = max(
+                share, self._worst_quantity(side, self._totals[side].lots) / self._settings.max_position
+            )
         return max(share, _ZERO)
 
     def _worst_quantity(self, side: Side, lots: int) -> Decimal:
@@ -147,35 +122,30 @@ class Exposure:
 
     def objection(self, quote: Quote) -> str:
         """Return the limit that leaves no room for this quote, or an empty string."""
-        worth, lots = self._with(quote)
+        _, total, count = self._with(quote)
         side, settings = quote.side, self._settings
-        if self._one_sided and self._worst_quantity(side, lots) > 0:
+        if self._one_sided and self._worst_quantity(side, total.lots) > 0:
             return "only what reduces the position"
-        if worth > self._room_of(side):
+        if total.worth > self._room_of(side):
             return "position limit"
-        if settings.max_position and self._worst_quantity(side, lots) > settings.max_position:
+        if settings.max_position and self._worst_quantity(side, total.lots) > settings.max_position:
             return "max_position"
-        if self._count_with(quote) > min(settings.max_order_count, self._rules.max_open_orders):
+        if count > min(settings.max_order_count, self._rules.max_open_orders):
             return "number of orders"
         return ""
 
     def add(self, quote: Quote) -> None:
         """Have this quote count as resting from now on."""
-        slot = quote.slot
-        count = self._count_with(quote)
-        self._worth[quote.side], self._lots[quote.side] = self._with(quote)
-        self._in_slots[slot] = max(self._in_slots.get(slot, 0), quote.price_ticks * quote.lots)
-        self._lots_in_slots[slot] = max(self._lots_in_slots.get(slot, 0), quote.lots)
-        self._count = count
+        self._in_slots[quote.slot], self._totals[quote.side], self._count = self._with(quote)
 
-    def _with(self, quote: Quote) -> tuple[int, int]:
-        """Return worth and lots of the quote's side with this quote added."""
-        more = max(quote.price_ticks * quote.lots - self._in_slots.get(quote.slot, 0), 0)
-        more_lots = max(quote.lots - self._lots_in_slots.get(quote.slot, 0), 0)
-        return self._worth[quote.side] + more, self._lots[quote.side] + more_lots
-
-    def _count_with(self, quote: Quote) -> int:
-        return self._count + (quote.slot not in self._lots_in_slots)
+    def _with(self, quote: Quote) -> tuple[Share, Share, int]:
+        """Return what the quote's slot, its side and the number of orders are with this quote added."""
+        slot, total = quote.slot, self._totals[quote.side]
+        held = self._in_slots.get(slot) or self._load.by_slot.get(slot, NONE)
+        worth, lots = max(quote.price_ticks * quote.lots, held.worth), max(quote.lots, held.lots)
+        filled = Share(worth, lots, held.orders or 1)
+        more = Share(total.worth + worth - held.worth, total.lots + lots - held.lots)
+        return filled, more, self._count + (not held.orders)
 
 
 def exposure_of(context: SymbolContext) -> Exposure:

@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 from core import wire
 from core.client_ids import ClientIds
 from core.live_order import LiveOrder, absence_is_proof
+from core.load import Load
 from core.model import OrderReport, OrderStatus, Quote, Side
 from core.order import LiveOrders
 from sim.auth import sign
@@ -300,6 +301,7 @@ class Story:
             self._check_growth(order)
         for client_id, reports in self.told.items():
             self._check_counts(client_id, reports[-1])
+        assert self.orders.load == Load.of(self.orders.living()), "the sums are not those of the orders"
 
     def _check_growth(self, order: LiveOrder) -> None:
         rank, executed, end = self._known.get(order.client_id, (0, 0, None))

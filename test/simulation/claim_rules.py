@@ -9,6 +9,7 @@ from typing import Any
 from core.context import SymbolContext
 from core.engine import Engine
 from core.events import DepthEvent, EngineEvent, EngineKind, OrderEvent, OrderKind, RiskEvent, RiskKind
+from core.load import Load
 from core.market_model import DepthView
 from core.model import OrderStatus
 from sim.orders import Order
@@ -113,6 +114,14 @@ class ClaimRules:
         self.inv_18_forced_trade_halts()
         self.inv_12_nothing_is_quoted_on_a_wrong_position()
         self.inv_32_halt_is_told()
+        self.inv_03_sums_are_those_of_the_orders()
+
+    def inv_03_sums_are_those_of_the_orders(self) -> None:
+        """INV-03: what limits are compared with is what the orders add up to, without exception."""
+        context = self._facts.context
+        assert context is not None
+        if context.orders.load != Load.of(context.orders.living()):
+            self._facts.violated("INV-03", "the sums over the orders are not what the orders make")
 
     def _risk(self, event: RiskEvent) -> None:
         if event.kind in (RiskKind.BREACH, RiskKind.HELD):
