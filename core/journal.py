@@ -7,14 +7,17 @@ what they cannot read and say how much that was.
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from core.append_file import AppendFile
 from core.live_order import LiveOrder
-from core.model import SymbolRules
+from core.model import Side, SymbolRules
+from core.order_life import State
 from utils.redaction import redact
 
 DAY_FORMAT = "%Y%m%d"
@@ -44,20 +47,51 @@ STARTED, RUNNING, STOPPED = "STARTED", "RUNNING", "STOPPED"
 """What a line without an order says: a daemon has begun, has nothing to tell of any order, or has ended in order."""
 
 
-def line_of(order: LiveOrder, rules: SymbolRules, now_ms: int) -> JournalLine:
-    """Return the line that says where an order stands now."""
-    return JournalLine(
-        time=now_ms,
-        state=str(order.state),
-        id=order.client_id,
-        symbol=rules.symbol,
-        side=order.side.value,
-        level=order.level,
-        price=rules.price_text(order.price_ticks),
-        quantity=rules.quantity_text(order.lots),
-        executed=f"{order.executed_quantity(rules):f}" if any(order.executed) else "0",
-        reason=redact(order.reason) if order.reason else "",
-    )
+class Note(NamedTuple):
+    """Where an order stood at a moment; the line is made of it when it is written, which is not when it happens."""
+
+    time_ms: int
+    rules: SymbolRules
+    client_id: str
+    side: Side
+    level: int
+    state: State
+    price_ticks: int
+    lots: int
+    executed: tuple[int, Decimal]
+    reason: str
+
+    @classmethod
+    def of(cls, order: LiveOrder, rules: SymbolRules, now_ms: int) -> "Note":
+        """Return where an order stands now."""
+        return cls(
+            now_ms,
+            rules,
+            order.client_id,
+            order.side,
+            order.level,
+            order.state,
+            order.price_ticks,
+            order.lots,
+            order.executed,
+            order.reason,
+        )
+
+    def line(self) -> JournalLine:
+        """Return the line that says so."""
+        rules, (lots, rest) = self.rules, self.executed
+        return JournalLine(
+            time=self.time_ms,
+            state=str(self.state),
+            id=self.client_id,
+            symbol=rules.symbol,
+            side=self.side.value,
+            level=self.level,
+            price=rules.price_text(self.price_ticks),
+            quantity=rules.quantity_text(self.lots),
+            executed=f"{rules.quantity(lots) + rest:f}" if any(self.executed) else "0",
+            reason=redact(self.reason) if self.reason else "",
+        )
 
 
 def _day_of(time_ms: int) -> str:

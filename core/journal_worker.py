@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 from core.context import SymbolContext
 from core.events import EngineEvent, EngineKind, EventBus
 from core.gate import Gate
-from core.journal import RUNNING, STARTED, STOPPED, JournalFile, JournalLine, line_of
+from core.journal import RUNNING, STARTED, STOPPED, JournalFile, JournalLine, Note
 from core.live_order import LiveOrder
 from utils.background import RunBlocking
 from utils.clock import Clock
@@ -49,7 +50,7 @@ class JournalWorker:
         self._clock = clock
         self._file = file
         self._run_blocking = run_blocking
-        self._waiting: deque[JournalLine] = deque(maxlen=self.MAX_WAITING)
+        self._waiting: deque[JournalLine | Note] = deque(maxlen=self.MAX_WAITING)
         self._disk_failed = False
         self._has_stopped = False
         self._wake = asyncio.Event()
@@ -58,11 +59,11 @@ class JournalWorker:
 
     def _follow(self, context: SymbolContext) -> None:
         def note(order: LiveOrder) -> None:  # whatever is wrong with the record, the order goes its way
-            quietly(lambda: self._add(line_of(order, context.rules, self._clock.time_ms())))
+            quietly(lambda: self._add(Note.of(order, context.rules, self._clock.time_ms())))
 
         context.orders.on_change = note
 
-    def _add(self, line: JournalLine) -> None:
+    def _add(self, line: JournalLine | Note) -> None:
         self.lost += len(self._waiting) == self.MAX_WAITING
         self._waiting.append(line)
         self._wake.set()
@@ -95,7 +96,9 @@ class JournalWorker:
         """Have everything that waits written; what the disk does not take waits on."""
         if not self._waiting:
             return
-        lines = list(self._waiting)
+        lines: list[JournalLine] = []
+        for each in self._waiting:
+            quietly(partial(_write_out, each, lines))
         self._waiting.clear()
         self._wake.clear()
         hanging = asyncio.get_running_loop().call_later(
@@ -127,7 +130,11 @@ class JournalWorker:
         self._disk_failed = False
 
     def _keep(self, lines: list[JournalLine]) -> None:
-        together = lines + list(self._waiting)
+        together = [*lines, *self._waiting]
         self.lost += max(len(together) - self.MAX_WAITING, 0)
         self._waiting = deque(together, maxlen=self.MAX_WAITING)
         self._wake.set()
+
+
+def _write_out(entry: JournalLine | Note, lines: list[JournalLine]) -> None:
+    lines.append(entry.line() if isinstance(entry, Note) else entry)

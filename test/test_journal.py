@@ -10,7 +10,7 @@ import pytest
 
 from core.events import EventBus
 from core.gate import Gate
-from core.journal import JournalFile, JournalLine, journal_paths, line_of, read_journal
+from core.journal import JournalFile, JournalLine, Note, journal_paths, read_journal
 from core.journal_worker import JournalWorker
 from core.live_order import LiveOrder
 from core.model import OrderStatus, Side
@@ -43,7 +43,7 @@ def test_line_says_what_is_known_of_an_order_and_nothing_else() -> None:
     orders.apply(order, report(client_id="qpmm-1", price_ticks=800_001, executed_lots=4), 0)
     orders.begin_cancel(order, 0)
     order.reason = "timeout"
-    assert line_of(order, BTC, NOON_MS) == JournalLine(
+    assert Note.of(order, BTC, NOON_MS).line() == JournalLine(
         NOON_MS,
         "PARTIALLY_FILLED + cancel",
         "qpmm-1",
