@@ -39,7 +39,10 @@ def _cannot(
 
 
 class Wish(Protocol):
-    """What one order is to become. ``begin`` is followed by exactly one ``settle``; else ``forgo`` is called, once."""
+    """What one order is to become. ``begin`` is followed by exactly one ``settle``; else ``forgo`` is called, once.
+
+    ``tell`` comes after ``begin``, not always before ``settle``: what is known of it need not hold up what is sent.
+    """
 
     @property
     def order(self) -> LiveOrder:
@@ -51,8 +54,11 @@ class Wish(Protocol):
     def begin(self) -> Amend:
         """Note that the request leaves now, and return what it asks for."""
 
+    def tell(self) -> None:
+        """Have it be known that it has begun."""
+
     def settle(self, answer: Answer | NotSent) -> None:
-        """Note what became of it."""
+        """Note what became of it, and have it be known."""
 
     def forgo(self, reason: str) -> None:
         """Note that it was not sent, and never will be."""
@@ -183,11 +189,13 @@ class AmendQueue:
         now_ns = self._clock.monotonic_ns()
         room = min(self._room(context), self._rate.free(now_ns))
         sent = 0
-        for wish in wishes:
-            if sent >= room or not self._leave_now(context, wish, on_end):
+        for wish in wishes[: max(room, 0)]:
+            if not self._leave_now(context, wish, on_end):
                 break
             self._rate.take(now_ns)
             sent += 1
+        for wish in wishes[:sent]:
+            wish.tell()
         return sent
 
     def _leave_now(self, context: SymbolContext, wish: Wish, on_end: Callable[[], None]) -> bool:
@@ -327,6 +335,8 @@ class AmendQueue:
         self.counts.requests += 1
         self.counts.amends += len(batch)
         leaving = [entry for entry, _ in batch]
+        for entry in leaving:
+            entry.wish.tell()
         context = leaving[0].context
         answers: Sequence[Answer | NotSent]
         try:

@@ -57,6 +57,7 @@ class _Wish:
     reason: str
     book: BookTop
     amendment: Amendment | None = None
+    is_told: bool = False
     is_unclear: bool = False
 
     @property
@@ -73,9 +74,16 @@ class _Wish:
         self.amendment = self.amending.begin(self)
         return Amend(self.order, *self.amendment.new)
 
+    def tell(self) -> None:
+        """Have it be known that it has begun."""
+        if self.amendment is not None and not self.is_told:
+            self.is_told = True
+            self.amending.tell(self.context, self.amendment)
+
     def settle(self, answer: Answer | NotSent) -> None:
         """Note what became of it."""
         if self.amendment is not None:
+            self.tell()
             self.is_unclear = self.amending.is_unclear(self.context, self.amendment, answer)
 
     def forgo(self, reason: str) -> None:
@@ -152,8 +160,11 @@ class Amending:
         context.orders.begin_amend(order, *amendment.new, now_ns)
         order.decided_mid_half_ticks = wish.book.mid_half_ticks
         context.state.tick_to_order_ms = (now_ns - wish.book.received_ns) / 1e6
-        self._publish(OrderModifyEvent, context, amendment, wish.reason)
         return amendment
+
+    def tell(self, context: SymbolContext, amendment: Amendment) -> None:
+        """Have it be known that an amendment has begun."""
+        self._publish(OrderModifyEvent, context, amendment, amendment.reason)
 
     def forgo(self, wish: "_Wish", reason: str) -> None:
         """Note an amendment that never left."""

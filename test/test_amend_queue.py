@@ -100,6 +100,9 @@ class Wanted:
         self._desk.began_ms.setdefault(self.order.client_id, []).append(self._desk.elapsed_ms())
         return Amend(self.order, self._price_ticks, self.order.lots)
 
+    def tell(self) -> None:
+        """Tell nobody."""
+
     def settle(self, answer: Answer | NotSent) -> None:
         """Note the answer."""
         self._desk.log.append(("settle", self.order.client_id, type(answer)))
