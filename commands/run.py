@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from commands.loops import new_event_loop
 from commands.signals import signals_go_to
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
 from core.crash_count import CrashCount
@@ -30,7 +31,7 @@ log = logging.getLogger("quant_pmm")
 
 def run(settings: Settings, config: Config, parsed: argparse.Namespace, state: SharedState) -> int:
     """Make a market; return the exit code."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(_run_until_stopped(settings, config, parsed, state))
         except StartRefused as refusal:

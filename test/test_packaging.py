@@ -128,9 +128,21 @@ def test_demo_requirements_are_what_the_demos_import_besides() -> None:
 
 def test_runtime_requirements_are_all_imported() -> None:
     """Nothing is installed that nobody uses."""
-    modules = {"aiohttp", "picows", "websockets", "yaml", "dotenv", "msgspec", "rich", "cryptography"}
+    modules = {
+        "aiohttp",
+        "picows",
+        "uvloop",
+        "websockets",
+        "yaml",
+        "dotenv",
+        "msgspec",
+        "rich",
+        "cryptography",
+    }
     assert len(requirements("requirements.txt")) == len(modules)
-    sources = [file for folder in ("", "core", "utils", "sim") for file in (ROOT / folder).glob("*.py")]
+    sources = [
+        file for folder in ("", "commands", "core", "utils", "sim") for file in (ROOT / folder).glob("*.py")
+    ]
     text = "\n".join(file.read_text(encoding="utf-8") for file in sources)
     assert {name for name in modules if not re.search(rf"^\s*(import|from) {name}\b", text, re.M)} == set()
 
