@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from core.amend_queue import AmendQueue
 from core.brake import POST_ONLY_WOULD_TAKE, CrossingBrake
@@ -12,6 +13,7 @@ from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, Ord
 from core.gateway import Amend, Answer
 from core.live_order import MAX_AMENDS, LiveOrder
 from core.model import BookTop, OrderReport, Quote
+from core.risk import Exposure, exposure_of
 from utils.clock import Clock
 from utils.errors import NotSent, OutcomeUnknown, Refused
 
@@ -35,8 +37,7 @@ STRIKES = 3
 E = TypeVar("E", OrderModifyEvent, OrderModifySuccessEvent, OrderModifyFailureEvent)
 
 
-@dataclass(frozen=True, slots=True)
-class Amendment:
+class Amendment(Struct, frozen=True):
     """One order, what it is to become, and why; ``old`` is its price and total quantity before, in ticks and lots."""
 
     order: LiveOrder
@@ -46,8 +47,7 @@ class Amendment:
     new: tuple[int, int]
 
 
-@dataclass(slots=True)
-class _Wish:
+class _Wish(Struct, eq=False):
     """An amendment on its way through the queue; what it changes is settled when it leaves."""
 
     amending: "Amending"
@@ -56,6 +56,8 @@ class _Wish:
     quote: Quote
     reason: str
     book: BookTop
+    exposure: Exposure | None = None
+    """What the symbol is exposed to in the turn in which several leave, those before this one counted."""
     amendment: Amendment | None = None
     is_told: bool = False
     is_unclear: bool = False
@@ -104,7 +106,7 @@ class Amending:
         clock: Clock,
         bus: EventBus,
         *,
-        objection: Callable[[SymbolContext, LiveOrder, int, int, BookTop], str],
+        objection: Callable[[SymbolContext, LiveOrder, int, int, BookTop, Exposure | None], str],
         report: Callable[[SymbolContext, LiveOrder, OrderReport], None],
         accepted: Callable[[], None],
         refused: Callable[[Refused], None],
@@ -142,7 +144,8 @@ class Amending:
 
         ``on_end`` is called after the outcome of each has been noted; what has to be looked up is then in the books.
         """
-        wishes = [_Wish(self, context, *change, book) for change in changes]
+        exposure = exposure_of(context)
+        wishes = [_Wish(self, context, *change, book, exposure) for change in changes]
         return self._queue.amend_now(context, wishes, on_end)
 
     def objection_to(self, wish: "_Wish") -> str:
@@ -150,7 +153,7 @@ class Amending:
         order = wish.order
         if not order.is_amendable:
             return f"it stands at {order.state}"
-        return self._objection(wish.context, order, *wish.new, wish.book)
+        return self._objection(wish.context, order, *wish.new, wish.book, wish.exposure)
 
     def begin(self, wish: "_Wish") -> Amendment:
         """Note an amendment that leaves now."""

@@ -17,6 +17,8 @@ it: the same price move would have each of them follow within moments, with a re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote, Side
 from core.settings import ManageSettings, QuoteSettings
@@ -39,8 +41,7 @@ class Move(Word):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What is done about one slot, and why in a few words."""
 
     move: Move
@@ -184,8 +185,7 @@ def _bps(ticks: int, bounds: Bounds) -> str:
     return f"{ticks * 20_000 / bounds.mid_half_ticks:.2f} bps"
 
 
-@dataclass(frozen=True, slots=True)
-class QuietBand:
+class QuietBand(Struct, frozen=True, gc=False):
     """The mid prices, in half ticks, between which no order has to be changed."""
 
     low: int

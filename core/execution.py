@@ -17,7 +17,7 @@ from core.events import EventBus, OrderEvent, OrderKind
 from core.gateway import MAX_CANCEL_BATCH, UNKNOWN_ORDER, Gateway
 from core.live_order import LiveOrder, absence_is_proof
 from core.model import BookTop, OrderReport, OrderStatus, Quote, Side
-from core.risk import amend_objection, last_objection
+from core.risk import Exposure, amend_objection, last_objection
 from core.timestamp_hold import TimestampHold
 from utils.clock import Clock
 from utils.errors import ExchangeError, NotSent, OutcomeUnknown, Overloaded, RateLimited, Refused
@@ -210,9 +210,17 @@ class ExecutionEngine:
         return self._amending.amend_now(context, changes, book, on_end)
 
     def _amend_objection(
-        self, context: SymbolContext, order: LiveOrder, price_ticks: int, total_lots: int, book: BookTop
+        self,
+        context: SymbolContext,
+        order: LiveOrder,
+        price_ticks: int,
+        total_lots: int,
+        book: BookTop,
+        exposure: Exposure | None,
     ) -> str:
-        return self._closed(context) or amend_objection(context, order, price_ticks, total_lots, book)
+        return self._closed(context) or amend_objection(
+            context, order, price_ticks, total_lots, book, exposure
+        )
 
     # --- cancelling -------------------------------------------------------------------------------------------
 

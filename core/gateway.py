@@ -79,8 +79,7 @@ class ExchangeInfo:
     orders_per_minute: int
 
 
-@dataclass(frozen=True, slots=True)
-class Amend:
+class Amend(msgspec.Struct, frozen=True):
     """What an order is to become; ``total_lots`` is the whole quantity, what is executed already included."""
 
     order: LiveOrder

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from core.model import OrderStatus, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after
 from utils.word import Word
@@ -20,8 +22,7 @@ class ChangeKind(Word):
     CANCEL = "CANCEL"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True, gc=False):
     """A change of an order that is under way: sent, and neither refused nor seen to be done.
 
     ``price_ticks`` and ``lots`` are the target of an amend, ``lots`` as a total, what is executed included.

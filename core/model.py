@@ -163,8 +163,7 @@ class BookTop(Struct, frozen=True, gc=False):
         return 0 < self.bid_ticks < self.ask_ticks and self.bid_lots > 0 and self.ask_lots > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True, gc=False):
     """An order that we want to rest: level 1 is the nearest to the mid."""
 
     side: Side

@@ -14,8 +14,9 @@ The rules that everything here keeps:
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec import structs
 
 from core.live_order import Change, ChangeKind, EndedOrder, LiveOrder, settled_ns
 from core.load import Load
@@ -234,7 +235,7 @@ class LiveOrders:
     def begin_cancel(self, order: LiveOrder, now_ns: int) -> None:
         """Note a cancel that is about to be sent; it may follow a cancel, an amend, and a placing without answer."""
         if self._move(order, Trigger.CANCEL_SENT, now_ns) and order.change is not None:
-            order.change = replace(order.change, sent_ns=now_ns)
+            order.change = structs.replace(order.change, sent_ns=now_ns)
         self._tell(order)
 
     def end_cancel(self, order: LiveOrder) -> None:
@@ -362,6 +363,8 @@ class LiveOrders:
 
     def uncounted_lots(self) -> int:
         """Return what has been executed without its trades being in the ledger yet: bought less sold."""
+        if not self._uncounted:
+            return 0
         orders = [order for client_id in self._uncounted if (order := self.find(client_id)) is not None]
         return sum(order.side.sign * order.uncounted_lots for order in orders)
 
@@ -454,11 +457,11 @@ def _change(order: LiveOrder, what_is_open: Open, now_ns: int) -> Change | None:
         return None
     change = order.change or Change(ChangeKind.CANCEL, order.price_ticks, order.lots, now_ns)
     if what_is_open is Open.CANCEL:
-        return replace(change, kind=ChangeKind.CANCEL, in_doubt=False)
+        return structs.replace(change, kind=ChangeKind.CANCEL, in_doubt=False)
     if what_is_open is Open.AMEND:
         return change
     kind = ChangeKind.AMEND if what_is_open is Open.AMEND_IN_DOUBT else ChangeKind.CANCEL
-    return replace(change, kind=kind, in_doubt=True)
+    return structs.replace(change, kind=kind, in_doubt=True)
 
 
 def _execute(order: LiveOrder, lots: int, rest: Decimal) -> None:

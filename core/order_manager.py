@@ -109,7 +109,7 @@ class OrderManager:
         """Amend what has to follow without waiting for anything; leave it to the worker if more is to be done."""
         symbol = context.symbol
         self._looking.discard(symbol)
-        is_free = self._is_running and context.gate.is_open and not context.state.strategy_paused
+        is_free = self._is_running and not context.state.strategy_paused
         now_ns = self._clock.monotonic_ns()
         try:
             if (

@@ -1,8 +1,10 @@
 """How much may rest and be held. Pure, and only ever subtracts: nothing here adds or enlarges a quote."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import structs
 
 from core.context import SymbolContext
 from core.live_order import LiveOrder
@@ -52,7 +54,9 @@ def position_share(quantity: Decimal, price: Decimal, settings: RiskSettings) ->
 
 def known_position(context: SymbolContext) -> Decimal:
     """Return the position by our books, with what is known to be executed although its trades have not come yet."""
-    return context.ledger.position_quantity + context.rules.quantity(context.orders.uncounted_lots())
+    uncounted_lots = context.orders.uncounted_lots()
+    quantity = context.ledger.position_quantity
+    return quantity + context.rules.quantity(uncounted_lots) if uncounted_lots else quantity
 
 
 def worst_case_quote(
@@ -122,7 +126,17 @@ class Exposure:
 
     def objection(self, quote: Quote) -> str:
         """Return the limit that leaves no room for this quote, or an empty string."""
-        _, total, count = self._with(quote)
+        return self._limit(quote, *self._with(quote)[1:])
+
+    def admit(self, quote: Quote) -> str:
+        """Have this quote count as resting from now on, unless a limit leaves no room for it, which is returned."""
+        filled, total, count = self._with(quote)
+        limit = self._limit(quote, total, count)
+        if not limit:
+            self._in_slots[quote.slot], self._totals[quote.side], self._count = filled, total, count
+        return limit
+
+    def _limit(self, quote: Quote, total: Share, count: int) -> str:
         side, settings = quote.side, self._settings
         if self._one_sided and self._worst_quantity(side, total.lots) > 0:
             return "only what reduces the position"
@@ -133,10 +147,6 @@ class Exposure:
         if count > min(settings.max_order_count, self._rules.max_open_orders):
             return "number of orders"
         return ""
-
-    def add(self, quote: Quote) -> None:
-        """Have this quote count as resting from now on."""
-        self._in_slots[quote.slot], self._totals[quote.side], self._count = self._with(quote)
 
     def _with(self, quote: Quote) -> tuple[Share, Share, int]:
         """Return what the quote's slot, its side and the number of orders are with this quote added."""
@@ -181,7 +191,7 @@ def _no_larger_than_the_position(
             continue
         lots = min(quote.lots, left)
         left -= lots
-        cut = replace(quote, lots=lots)
+        cut = structs.replace(quote, lots=lots)
         yield cut if not size_objection(cut, rules) else quote
 
 
@@ -205,12 +215,11 @@ def _trim(quotes: Iterable[Quote], exposure: Exposure) -> Trimmed:
     left_out: list[Quote] = []
     reasons: list[str] = []
     for quote in quotes:
-        objection = exposure.objection(quote)
-        if objection:
+        limit = exposure.admit(quote)
+        if limit:
             left_out.append(quote)
-            reasons.append(objection)
+            reasons.append(limit)
         else:
-            exposure.add(quote)
             kept.append(quote)
     return Trimmed(tuple(kept), tuple(left_out), tuple(reasons))
 
@@ -233,21 +242,30 @@ def last_objection(context: SymbolContext, quote: Quote, book: BookTop) -> str:
 
 
 def amend_objection(
-    context: SymbolContext, order: LiveOrder, price_ticks: int, total_lots: int, book: BookTop
+    context: SymbolContext,
+    order: LiveOrder,
+    price_ticks: int,
+    total_lots: int,
+    book: BookTop,
+    exposure: Exposure | None = None,
 ) -> str:
     """Return why this order must not be amended like this, or an empty string.
 
     ``total_lots`` is what the exchange is told: what has been executed already included. Of the old and the new order
     the larger counts against the limits, because either may rest until the exchange has answered. It makes no
     difference whether the amendment has been begun already.
+
+    ``exposure`` is that of this moment, for several orders that are amended in one turn; one that is not objected to
+    counts in it from then on.
     """
     left = Quote(order.side, order.level, price_ticks, total_lots - order.executed_lots)
     if left.lots <= 0:
         return "nothing would be left of the order"
+    whole = left if left.lots == total_lots else structs.replace(left, lots=total_lots)
     return (
         _price_and_size_objection(context, left, book)
-        or _room_objection(context, left)
-        or rule_objection(replace(left, lots=total_lots), context.state.mark_price, context.rules)
+        or rule_objection(whole, context.state.mark_price, context.rules)
+        or _room_objection(context, left, exposure)
     )
 
 
@@ -275,6 +293,6 @@ def _too_far(quote: Quote, middle: Decimal, name: str, context: SymbolContext) -
     return f"price {price:f} is farther than max_spread {most:f} from the {name} {middle:f}"
 
 
-def _room_objection(context: SymbolContext, quote: Quote) -> str:
-    limit = exposure_of(context).objection(quote)
+def _room_objection(context: SymbolContext, quote: Quote, exposure: Exposure | None = None) -> str:
+    limit = (exposure or exposure_of(context)).admit(quote)
     return f"no room within the limit: {limit}" if limit else ""

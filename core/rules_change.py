@@ -40,5 +40,6 @@ def differences(known: SymbolRules, found: SymbolRules) -> str:
     return ", ".join(
         f"{field.name} {getattr(known, field.name)} -> {getattr(found, field.name)}"
         for field in fields(SymbolRules)
-        if getattr(known, field.name) != getattr(found, field.name)
+        if field.init  # the others follow from these
+        and getattr(known, field.name) != getattr(found, field.name)
     )

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from core.model import BookTop, Side, SymbolRules
 from core.settings import QuoteSettings
-from core.strategy import desired_quotes, level_price_ticks, level_quote, price_objection, size_objection
+from core.strategy import (
+    desired_quotes,
+    level_price_ticks,
+    level_quote,
+    price_objection,
+    size_objection,
+    spread_objection,
+)
 
 from .examples import BOOK, BTC, MARK, QUOTES, SOME_RULES, quote, some_books
 
@@ -193,3 +200,19 @@ def test_quote_of_a_level_is_made_without_asking_the_rules() -> None:
     """Feasibility looks at quotes that would be refused."""
     tiny = replace(QUOTES, size_quote=Decimal(10))
     assert level_quote(BOOK.mid_half_ticks, Side.BUY, 1, BTC, tiny).lots == 0
+
+
+@given(book=some_books(), rules=SOME_RULES, settings=SETTINGS, mark=st.decimals(0, 200_000, places=2))
+def test_quote_that_is_wanted_is_one_that_no_rule_objects_to(
+    book: BookTop, rules: SymbolRules, settings: QuoteSettings, mark: Decimal
+) -> None:
+    """What is found to fit at a glance fits by every rule asked one by one, and nothing else is left out."""
+    desired = desired_quotes(book, mark, rules, settings)
+    mid_half_ticks = book.mid_half_ticks
+    wanted = {each.slot for each in desired.quotes}
+    for level in range(1, settings.levels + 1):
+        for side in Side:
+            one = level_quote(mid_half_ticks, side, level, rules, settings)
+            objection = spread_objection(side, one.price_ticks, mid_half_ticks, settings)
+            objection = objection or size_objection(one, rules) or price_objection(one, mark, rules)
+            assert ((side, level) in wanted) is (objection == "")
