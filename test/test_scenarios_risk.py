@@ -134,12 +134,15 @@ def test_halt_stands_in_memory_when_the_disk_does_not_take_it(tmp_path: Path) ->
     """A latch that cannot be written costs nothing of the halt while the process lives."""
 
     async def story(world: World) -> None:
-        await _breach(world)
+        latch(world).path.parent.mkdir(parents=True, exist_ok=True)
         latch(world).path.with_suffix(".tmp").mkdir()  # where the file has to be written first
+        await _breach(world)
         await world.until(lambda: _is_flat_and_out(world), 2)
+        assert latch(world).read() is None
         await world.until(lambda: world.clock.monotonic_ns() > 20e9, 30)
         assert _is_flat_and_out(world)
         assert await world.end() is ExitCode.HALTED
+        assert "worker_restarted" not in world.events("engine_event")
 
     in_a_world(tmp_path, story)
 

@@ -1,6 +1,7 @@
 """Orders of which an answer says nothing, or the wrong thing: each counts as resting until more is known."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -24,19 +25,31 @@ Mislead = Callable[[Sent], Awaitable[HttpResponse]]
 
 
 class OnePlacement:
-    """The next placement is answered as ``mislead`` says; the account stream tells of it ``LATE_S`` later."""
+    """The next placement is answered as ``mislead`` says; the account stream tells of it ``LATE_S`` later.
+
+    So long the list of open orders leaves it out, too, so that what became of it has to be found out by its id.
+    """
 
     def __init__(self, world: World, mislead: Mislead) -> None:
         self.client_id = ""
+        self._world = world
+        self._listed_s = 0.0
         self._mislead = mislead
         world.tamper = self._tamper
         world.late_s = lambda message: LATE_S if self.client_id and self.client_id in message else 0.0
 
     async def _tamper(self, sent: Sent) -> HttpResponse | None:
+        if sent.path == "/fapi/v1/openOrders" and self._world.now_s < self._listed_s:
+            return self._without_it(await sent.deliver())
         if not sent.is_order() or self.client_id:
             return None
         self.client_id = parse_qs(sent.query)["newClientOrderId"][0]
+        self._listed_s = self._world.now_s + LATE_S
         return await self._mislead(sent)
+
+    def _without_it(self, reply: HttpResponse) -> HttpResponse:
+        listed = [order for order in json.loads(reply.body) if order["clientOrderId"] != self.client_id]
+        return json_reply(reply.status, listed)
 
 
 async def _never_doubled(world: World, mislead: Mislead) -> None:
