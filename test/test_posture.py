@@ -315,7 +315,7 @@ def test_posture_only_subtracts(wanted: list[Quote], held: int, posture: Posture
     kept = allowed(where, wanted).kept
     sizes = {each.slot: each for each in wanted}
     for each in kept:
-        assert replace(each, lots=0) == replace(sizes[each.slot], lots=0)
+        assert structs.replace(each, lots=0) == structs.replace(sizes[each.slot], lots=0)
         assert each.lots <= sizes[each.slot].lots
     if posture >= Posture.ONE_SIDE:
         assert all(each.side.sign * held < 0 for each in kept)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from msgspec import structs
 
 from core import refresh
 from core.engine import ExitCode
@@ -205,7 +206,7 @@ def test_quote_of_a_strategy_gone_mad_never_leaves(
         return replace(
             desired,
             quotes=tuple(
-                replace(
+                structs.replace(
                     quote,
                     lots=quote.lots * wrong.get("lots", 1),
                     price_ticks=quote.price_ticks * wrong.get("price", 1),
