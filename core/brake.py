@@ -100,6 +100,11 @@ class CrossingBrake:
     def __init__(self) -> None:
         self._by_price: dict[tuple[str, Side, int], _Strikes] = {}
 
+    @property
+    def grips(self) -> bool:
+        """Tell whether any price may have to wait."""
+        return bool(self._by_price)
+
     def refused(self, symbol: str, side: Side, price_ticks: int, now_ns: int) -> None:
         """Note that an order or an amendment at this price would have taken."""
         asked = symbol, side, price_ticks

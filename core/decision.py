@@ -15,7 +15,6 @@ it: the same price move would have each of them follow within moments, with a re
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -50,11 +49,20 @@ class Decision(Struct, frozen=True):
     quote: Quote | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The decisions about every slot that has an order or shall have one."""
 
     decisions: tuple[Decision, ...]
+
+    def only_amends(self) -> list[tuple[LiveOrder, Quote, str]] | None:
+        """Return the orders to be amended as ``amends`` does, None if any is to be cancelled or placed, too."""
+        amends = []
+        for one in self.decisions:
+            if one.move is Move.AMEND and one.order is not None and one.quote is not None:
+                amends.append((one.order, one.quote, one.reason))
+            elif one.move is Move.CANCEL or one.move is Move.PLACE:
+                return None
+        return amends
 
     @property
     def cancels(self) -> list[LiveOrder]:
@@ -105,8 +113,7 @@ def _places(desired: Iterable[Quote], occupied: set[tuple[Side, int]]) -> list[D
     return [Decision(Move.PLACE, "free slot", quote=quote) for quote in desired if quote.slot not in occupied]
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """The rule's fractions at one mid price, in ticks."""
 
     mid_half_ticks: int

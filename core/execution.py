@@ -96,6 +96,8 @@ class ExecutionEngine:
 
     def may_ask_for(self, context: SymbolContext, quote: Quote) -> bool:
         """Tell whether an order may ask for this price now: it was not refused again and again as one that takes."""
+        if not self._crossings.grips:
+            return True
         now_ns = self._clock.monotonic_ns()
         return self._crossings.allows(context.symbol, quote.side, quote.price_ticks, now_ns)
 

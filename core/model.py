@@ -64,10 +64,16 @@ class SymbolRules:
     min_ticks: int = field(init=False, repr=False, compare=False)
     max_ticks: int = field(init=False, repr=False, compare=False)
 
+    tick_parts: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """The tick as a whole number and how many decimals it has; ``step_parts`` are those of the step."""
+    step_parts: tuple[int, int] = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         unit = self.tick_size * self.step_size
         put = partial(object.__setattr__, self)
         put("unit_ratio", unit.as_integer_ratio())
+        put("tick_parts", _parts(self.tick_size))
+        put("step_parts", _parts(self.step_size))
         put("min_units", int((self.min_notional_quote / unit).to_integral_value(ROUND_CEILING)))
         put("min_ticks", self.ceil_ticks(self.min_price))
         put("max_ticks", self.floor_ticks(self.max_price) if self.max_price else 2**63)
@@ -82,11 +88,11 @@ class SymbolRules:
 
     def price_text(self, ticks: int) -> str:
         """Return the price as the wire wants it: plain digits, no exponent."""
-        return f"{self.price(ticks):f}"
+        return _decimal_text(ticks, *self.tick_parts)
 
     def quantity_text(self, lots: int) -> str:
         """Return the quantity as the wire wants it: plain digits, no exponent."""
-        return f"{self.quantity(lots):f}"
+        return _decimal_text(lots, *self.step_parts)
 
     def ticks(self, price: Decimal) -> int:
         """Return a price of the exchange in ticks; ValueError if it lies between two ticks."""
@@ -126,6 +132,20 @@ class SymbolRules:
     def notional_quote(self, ticks: int, lots: int) -> Decimal:
         """Return price times quantity in the quote asset."""
         return self.price(ticks) * self.quantity(lots)
+
+
+def _parts(unit: Decimal) -> tuple[int, int]:
+    """Return a unit as a whole number, and by how many decimals that is too large."""
+    _, digits, exponent = unit.as_tuple()
+    whole, decimals = int("".join(map(str, digits))), -int(exponent)
+    return (whole, decimals) if decimals >= 0 else (whole * 10**-decimals, 0)
+
+
+def _decimal_text(units: int, whole: int, decimals: int) -> str:
+    """Return so many units in plain digits, with as many decimals as the unit has."""
+    text = str(abs(units * whole)).zfill(decimals + 1)
+    sign = "-" if units < 0 else ""
+    return f"{sign}{text[:-decimals]}.{text[-decimals:]}" if decimals else sign + text
 
 
 def exact_units(value: Decimal, unit: Decimal, what: str) -> int:

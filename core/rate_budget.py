@@ -155,9 +155,11 @@ class RateBudget:
         """Count a request of this cost and return 0, or return for how many ms it has to wait and count nothing."""
         wait_ms = self.wait_ms(lane, cost, now_ms)
         if wait_ms == 0:
-            self.weight.take(cost.weight, now_ms)
-            self.orders_10s.take(cost.orders_10s, now_ms)
-            self.orders_1m.take(cost.orders_1m, now_ms)
+            if cost.weight:
+                self.weight.take(cost.weight, now_ms)
+            if cost.orders_1m:
+                self.orders_10s.take(cost.orders_10s, now_ms)
+                self.orders_1m.take(cost.orders_1m, now_ms)
         return wait_ms
 
     def wait_ms(self, lane: Lane, cost: Cost, now_ms: int) -> int:

@@ -42,7 +42,7 @@ class _Requote:
 
     book: BookTop
     on_end: Callable[[QuietBand], None]
-    timer: asyncio.TimerHandle
+    timer: asyncio.TimerHandle | None = None
     answered: int = 0
     sent: int | None = None
     """None until all have left that can."""
@@ -92,24 +92,27 @@ class Refresher:
         self._is_patient = is_patient
         try:
             plan = self._plan(book)
-            has_more = bool(plan.cancels or plan.places)
+            changes = plan.only_amends()
         except BaseException:
             context.lock.release()
             raise
-        if has_more:
+        if changes is None:
             context.lock.release()
             return False
-        timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._end_requote)
-        requote = self._requote = _Requote(book, on_end, timer)
-        changes = [each for each in plan.amends if self._execution.may_ask_for(context, each[1])]
-        sent = self._execution.amend_now(context, changes, book, partial(self._answered, requote))
+        requote = self._requote = _Requote(book, on_end)
+        try:
+            changes = [each for each in changes if self._execution.may_ask_for(context, each[1])]
+            sent = self._execution.amend_now(context, changes, book, partial(self._answered, requote))
+        finally:  # a fault ends it as silence does
+            loop = asyncio.get_running_loop()
+            requote.timer = loop.call_later(PATIENCE_S, self._end_requote, requote)
         requote.sent = sent
         self._note(plan.decisions)
         self._count(book, changes[:sent], ())
         if sent < len(changes):
             requote.is_all, requote.on_end = False, _nobody
         if requote.answered == sent:
-            self._end_requote()
+            self._end_requote(requote)
         return requote.is_all
 
     def _may_requote(self) -> bool:
@@ -123,15 +126,16 @@ class Refresher:
 
     def _answered(self, requote: _Requote) -> None:
         requote.answered += 1
-        if requote.answered == requote.sent and requote is self._requote:  # else patience was over before
-            self._end_requote()
+        if requote.answered == requote.sent:
+            self._end_requote(requote)
 
-    def _end_requote(self) -> None:
-        """Let others change the orders again, and say until which mid these hold."""
-        requote, self._requote = self._requote, None
-        if requote is None:
+    def _end_requote(self, requote: _Requote) -> None:
+        """Let others change the orders again, and say until which mid these hold; once, by answers or patience."""
+        if requote is not self._requote:
             return
-        requote.timer.cancel()
+        self._requote = None
+        if requote.timer is not None:
+            requote.timer.cancel()
         self._context.lock.release()
         requote.on_end(self._band(requote.book))
 
@@ -247,6 +251,8 @@ class Refresher:
     def _tell(self, left_out: tuple[str, ...], trimmed: Trimmed) -> None:
         """Say which quotes are missing and why, once for as long as it stays the same."""
         context = self._context
+        if not (left_out or trimmed.left_out or self._told):
+            return
         over_limit = tuple(
             f"{quote.side.lower()} {quote.level}: {reason}"
             for quote, reason in zip(trimmed.left_out, trimmed.reasons, strict=True)

@@ -1,10 +1,9 @@
 """How much may rest and be held. Pure, and only ever subtracts: nothing here adds or enlarges a quote."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from core.context import SymbolContext
 from core.live_order import LiveOrder
@@ -18,8 +17,7 @@ from core.strategy import rule_objection, size_objection
 _ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Trimmed:
+class Trimmed(Struct, frozen=True):
     """The quotes that may be placed, and those left out, in ``reasons`` the limit that leaves no room for each."""
 
     kept: tuple[Quote, ...]

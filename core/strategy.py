@@ -1,14 +1,14 @@
 """What do we want to rest? Pure: book and settings in, quotes out."""
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.settings import QuoteSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Desired:
+class Desired(Struct, frozen=True):
     """The quotes wanted now, nearest level first, and why any level has none."""
 
     quotes: tuple[Quote, ...]

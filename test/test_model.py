@@ -1,5 +1,6 @@
 """The vocabulary: exact conversions between ticks, lots, Decimals and wire text."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -116,3 +117,11 @@ def test_words_hash_as_their_texts() -> None:
     """A table of texts finds a word, and no call of Enum's is needed for it."""
     assert {"BUY": 1}[Side.BUY] == 1
     assert hash(OrderStatus.ACTIVE) == hash("ACTIVE")
+
+
+@given(rules=SOME_RULES, units=st.integers(-(10**12), 10**12))
+def test_text_of_a_number_of_units_is_that_of_their_decimal(rules: SymbolRules, units: int) -> None:
+    """To the last zero, whatever the tick is written like."""
+    for unit in (rules.tick_size, Decimal("5E+1"), Decimal("0.10"), Decimal("2"), Decimal("0.000025")):
+        other = replace(rules, tick_size=unit, step_size=unit)
+        assert other.price_text(units) == other.quantity_text(units) == f"{unit * units:f}"

@@ -66,7 +66,7 @@ class _Waiting:
 
     method: str
     on_end: OnEnd
-    timer: asyncio.TimerHandle
+    timer: asyncio.TimerHandle | None = None
 
 
 class WsApi:
@@ -159,13 +159,15 @@ class WsApi:
             raise NotSent(f"{method}: the order socket is not connected")
         name = next(self._ids)
         text = msgspec.json.encode({"id": name, "method": method, "params": params})
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._is_late, name, timeout_s)
-        self._pending[name] = _Waiting(method, on_end, timer)
+        waiting = self._pending[name] = _Waiting(method, on_end)
         try:
             self.stream.send_now(text)
         except Disconnected as error:  # a part of it may have left
             self.unknown += 1
             self._end(name, OutcomeUnknown(f"{method}: {error}"))
+            return name
+        loop = asyncio.get_running_loop()
+        waiting.timer = loop.call_later(timeout_s, self._is_late, name, timeout_s)
         return name
 
     def _is_late(self, name: int, timeout_s: float) -> None:
@@ -184,7 +186,8 @@ class WsApi:
         """Have a request be waited for no more; return who waited, if anybody did."""
         waiting = self._pending.pop(name, None)
         if waiting is not None:
-            waiting.timer.cancel()
+            if waiting.timer is not None:
+                waiting.timer.cancel()
             self._close_if_due()
         return waiting
 
