@@ -153,7 +153,8 @@ async def daemon(origin: str, count: int) -> dict[str, Any]:
         worker = await market_worker(settings, wiring, bus)
 
         def hear(fact: BookEvent) -> None:
-            if wiring.state.of(SYMBOL).book is fact.book:
+            book = wiring.state.of(SYMBOL).book
+            if book is not None and book.update_id >= fact.book.update_id:  # the state has it, or a newer one
                 counted.note(fact.book.update_id)
 
         bus.subscribe(hear, BookEvent)

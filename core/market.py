@@ -75,6 +75,7 @@ class MarketDataWorker:
         """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
         self._nothing_to_say_ns: dict[str, int] = {}
         self._sane_half_ticks: dict[str, tuple[int, int]] = {}
+        self._undigested: list[tuple[SymbolContext, BookTop, bool]] = []
         self._dropped_ns = 0
         self._unreadable = 0
         self._decode_book = msgspec.json.Decoder(wire.BookTickerMessage).decode
@@ -179,14 +180,26 @@ class MarketDataWorker:
             context.gate.close(GATE_KEY, "the book is too far from the mark price to be true")
             return
         context.state.book = book
-        self._analyses[symbol].on_book(book)
-        if self._bus.wants(BookEvent):
-            self._bus.publish(BookEvent(symbol, book))
         if is_proof:
             self._prove(context, book.received_ns)
-            context.prices.add(book.received_ns, mid_half_ticks)
             if known is None or known.mid_half_ticks != mid_half_ticks:
                 context.on_book(context, mid_half_ticks)
+        if not self._undigested:
+            asyncio.get_running_loop().call_soon(self._digest)
+        self._undigested.append((context, book, is_proof))
+
+    def _digest(self) -> None:
+        """Work out and tell what quotes do not wait for, after they have followed the newest of the books."""
+        books, self._undigested = self._undigested, []
+        try:
+            for context, book, is_proof in books:
+                self._analyses[context.rules.symbol].on_book(book)
+                if self._bus.wants(BookEvent):
+                    self._bus.publish(BookEvent(context.rules.symbol, book))
+                if is_proof:
+                    context.prices.add(book.received_ns, book.mid_half_ticks)
+        except Exception:  # nobody waits for it who could be told
+            log.exception("what is worked out from books of the market failed")
 
     def _note_old(self, context: SymbolContext, book: BookTop, known: BookTop) -> None:
         """Tell an old book, which is left out, from a count that began anew: its id is lower, its time is not."""
