@@ -496,6 +496,39 @@ def test_a_socket_with_nothing_but_noise_leaves_the_outcome_unknown(noise: str) 
         run_virtual(lambda clock: asked(Odd(noise), clock))
 
 
+class Direct(Odd):
+    """A socket that hands on what it reads at once: the test is the other side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hand_on: Callable[[str | bytes], None] = lambda _message: None
+
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Have the test hand on the answers."""
+        self.hand_on = on_message
+        return await deliver_each(self.receive, on_message)
+
+
+def test_an_answer_in_the_turn_in_which_its_asker_is_cancelled_harms_nobody() -> None:
+    """Nobody waits for it any more; the others on the socket get theirs."""
+
+    async def work(desk: Desk) -> None:
+        socket = Direct()
+        api = desk.socket.api
+        api.stream._transport = socket
+        await desk.connect()
+        given_up = asyncio.ensure_future(api.request("order.cancel", {}, 1.0))
+        other = asyncio.ensure_future(api.request("order.place", {}, 1.0))
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        socket.hand_on('{"id":1,"status":200,"result":{}}')
+        socket.hand_on('{"id":2,"status":200,"result":{"orderId":7}}')
+        assert (await other).body == b'{"orderId":7}'
+        assert given_up.cancelled()
+
+    at_desk(work, connected=False)
+
+
 def test_an_answer_that_comes_twice_is_taken_once() -> None:
     """The second is for nobody."""
     assert run_virtual(lambda clock: asked(Odd(GOOD, GOOD), clock)).status == 200

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import msgspec
@@ -138,7 +139,7 @@ class WsApi:
         connection ends before it.
         """
         answer: asyncio.Future[HttpResponse | ExchangeError] = asyncio.get_running_loop().create_future()
-        name = self.start(method, params, timeout_s, answer.set_result)
+        name = self.start(method, params, timeout_s, partial(_answer, answer))
         try:
             outcome = await answer
         except asyncio.CancelledError:
@@ -253,6 +254,14 @@ class WsApi:
             self._end(reply.id, _as_http(reply))
         else:
             log.warning("the order socket answered what nobody waits for (status %d)", reply.status)
+
+
+def _answer(
+    waiting: "asyncio.Future[HttpResponse | ExchangeError]", outcome: HttpResponse | ExchangeError
+) -> None:
+    """Have whoever waits go on; one who was cancelled in this very turn of the loop waits no more."""
+    if not waiting.done():
+        waiting.set_result(outcome)
 
 
 def _as_http(reply: _Reply) -> HttpResponse:
