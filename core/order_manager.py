@@ -21,6 +21,9 @@ from utils.errors import ExchangeError
 
 log = logging.getLogger(__name__)
 
+Standing = tuple[Posture, bool, int]
+"""How far risk holds the quotes back, whether the account stream has told of one, how often quoting was closed."""
+
 
 class OrderManager:
     """Refreshes the quotes of every symbol at their interval and on moves, resets them now and then, and pulls them at
@@ -126,7 +129,7 @@ class OrderManager:
         """Have quotes that are due follow the price at once; return whether that is all there is to do."""
         schedule = self._schedules[context.symbol]
         is_patient = schedule.is_patient(now_ns)
-        standing = context.posture, context.stream_is_proven
+        standing = self._standing(context)
         on_end = partial(self._requoted, context, now_ns, is_patient, standing)
         return self._refreshers[context.symbol].requote(on_end, is_patient=is_patient)
 
@@ -135,7 +138,7 @@ class OrderManager:
         context: SymbolContext,
         began_ns: int,
         is_patient: bool,  # noqa: FBT001 - bound beforehand
-        standing: tuple[Posture, bool],
+        standing: Standing,
         band: QuietBand,
     ) -> None:
         """Note a requote whose answers have come; the price may have gone on meanwhile."""
@@ -144,10 +147,14 @@ class OrderManager:
         mid_half_ticks = context.state.quoted_mid_half_ticks
         schedule.refreshed(began_ns, band, now_ns, is_patient=is_patient, mid_half_ticks=mid_half_ticks)
         context.state.reset_due_ns = schedule.reset_due_ns
-        if standing != (context.posture, context.stream_is_proven):
+        if standing != self._standing(context):
             schedule.hurry()  # it may have changed too late for that requote
         if schedule.is_sooner_than(self._asleep_until_ns[symbol]) or context.orders.to_ask():
             self._look_soon(context, now_ns)
+
+    def _standing(self, context: SymbolContext) -> Standing:
+        """Return what a refresh relies on beside the book: with another one, there has to be another refresh."""
+        return context.posture, context.stream_is_proven, self._schedules[context.symbol].closings
 
     def _look_at_once(self, context: SymbolContext) -> None:
         """Bring the orders into line at once: with another posture, or since more may rest than before."""
@@ -185,7 +192,7 @@ class OrderManager:
         elif schedule.reset_is_due(now_ns):
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns) and not self._requote(context, now_ns):
-            posture, was_proven = context.posture, context.stream_is_proven
+            standing = self._standing(context)
             is_patient = schedule.is_patient(now_ns)
             band = await self._refreshers[context.symbol].refresh(is_patient=is_patient)
             schedule.refreshed(
@@ -195,7 +202,7 @@ class OrderManager:
                 is_patient=is_patient,
                 mid_half_ticks=context.state.quoted_mid_half_ticks,
             )
-            if context.posture is not posture or context.stream_is_proven is not was_proven:
+            if standing != self._standing(context):
                 schedule.hurry()  # it may have changed too late for that refresh
         context.state.reset_due_ns = schedule.reset_due_ns
 
@@ -269,6 +276,7 @@ class OrderManager:
             closing.clear()
             if context.gate.is_open or not context.lock.locked():
                 continue
+            self._schedules[context.symbol].close()
             uncancelled = [order for order in context.orders.living() if not order.cancel_requested]
             try:
                 await self._execution.cancel(context, uncancelled)

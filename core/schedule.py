@@ -28,9 +28,12 @@ class Schedule:
         self._expected_ns = 0
         self.reset_due_ns = 0
         """When the next reset is due; 0 while none is planned."""
+        self.closings = 0
+        """How often quoting was found closed: what is under way meanwhile brings nothing back."""
 
     def close(self) -> None:
         """Note that quoting is closed: the first moment after it is due, and a reset has nothing to add."""
+        self.closings += 1
         self._due_ns = self.reset_due_ns = 0
 
     def moved_to(self, mid_half_ticks: int, now_ns: int) -> bool:

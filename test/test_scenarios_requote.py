@@ -186,3 +186,22 @@ def test_answer_that_stays_away_does_not_hold_up_the_others_for_long(tmp_path: P
         assert len(watch.began) >= 6
 
     in_a_still_world(tmp_path, story)
+
+
+def test_quotes_come_back_at_once_after_a_gate_that_closed_while_answers_were_under_way(
+    tmp_path: Path,
+) -> None:
+    """The requote that ends while others wait to take the quotes out does not count as the next one."""
+
+    async def story(world: World, watch: Watch) -> None:
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        move(world, 4)
+        await asyncio.sleep(1.5 * ONE_WAY_S)
+        assert len(watch.began) == 6
+        context.gate.close("test", "for a moment")
+        await asyncio.sleep(0.5 * ONE_WAY_S)
+        context.gate.open("test")
+        assert await world.until(lambda: are_right(world), 1, "quotes at their places") < 1
+
+    in_a_still_world(tmp_path, story)
