@@ -327,6 +327,30 @@ async def test_handshake_without_an_answer_is_given_up_and_leaves_no_socket(
             await ended.wait()
 
 
+async def test_connection_that_opens_in_the_turn_in_which_it_is_given_up_is_closed() -> None:
+    """Nobody holds it, so nobody else could; its pings would have it live for a day."""
+    connecting: list[asyncio.Future[WsConnection]] = []
+
+    class GivenUp(PicowsTransport):
+        async def _opened(self, *opening: Any) -> None:
+            await super()._opened(*opening)
+            connecting[0].cancel()
+
+    ended = asyncio.Event()
+
+    async def talk(server: ServerConnection) -> None:
+        await server.wait_closed()
+        ended.set()
+
+    async with serve(talk, "127.0.0.1", 0, close_timeout=0.1) as server:
+        transport = GivenUp(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        connecting.append(asyncio.ensure_future(transport.connect("/ws")))
+        with pytest.raises(asyncio.CancelledError):
+            await connecting[0]
+        async with asyncio.timeout(1):
+            await ended.wait()
+
+
 async def test_proxy_variables_are_not_used(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads along by setting a variable."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "ws_proxy"):

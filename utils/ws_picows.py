@@ -274,9 +274,11 @@ class PicowsTransport(PinnedTransport):
             return dialled[0]
 
         opening = asyncio.ensure_future(self._opened(url, connection, dial))
+        is_handed_over = False
         try:
             async with asyncio.timeout(self.OPEN_TIMEOUT_S):
                 await asyncio.shield(opening)
+            is_handed_over = True
         except WSInvalidStatusError as error:
             status = int(error.response.status) if error.response is not None else 0
             raise Disconnected(f"no connection (HTTP {status})") from error
@@ -285,6 +287,8 @@ class PicowsTransport(PinnedTransport):
         finally:
             if not opening.done():
                 await self._give_up(opening, dialled)
+            if not is_handed_over:
+                await connection.close()  # it may have opened just when nobody wanted it any more
         return connection
 
     async def _opened(self, url: str, connection: PicowsConnection, dial: Dial) -> None:
