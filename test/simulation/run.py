@@ -223,13 +223,15 @@ class Run:
 
     async def _end(self) -> None:
         self._operator.is_back.clear()
-        running = self._world.running
+        running, may_not_ask = self._world.running, False
         if running is not None and not running.done():
-            may_not_ask = self._world.now_s < self._oracle.requests.silent_until_s
+            began_s = self._world.now_s
             code = await self._operator.stop()
+            # A limit that others have used up may be told of only when the stop asks.
+            may_not_ask = began_s < self._oracle.requests.silent_until_s
             if code not in (ExitCode.STOPPED, ExitCode.HALTED, None) and not may_not_ask:
                 self._violated("INV-16", f"a stop in calm ended as {code.name}")
-        if ours := self._world.ours():
+        if (ours := self._world.ours()) and not may_not_ask:
             self._violated("INV-16", f"{len(ours)} orders rest after a clean stop")
         self._oracle.books.inv_22_files_parse()
         self._oracle.claims.inv_23_files_show_no_secret()
