@@ -31,13 +31,16 @@ class _Strikes:
     code: int
     count: int = 0
     probe_ns: int = 0
+    was_hurried: bool = False
 
 
 class RefusalBrake:
     """After three refusals in a row with the same code a slot is tried once a minute only.
 
     The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it. One
-    that is accepted releases all slots that were refused with the same code, or with any that speaks of all quotes.
+    that is accepted releases all slots that were refused with the same code, or with any that speaks of all quotes. One
+    that is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once:
+    it may be that what opens is refused, and what reduces is not.
     """
 
     def __init__(self) -> None:
@@ -64,15 +67,28 @@ class RefusalBrake:
         return min(max([now_ns, *others_ns]) + int(PROBES_APART_S * 1e9), latest_ns)
 
     def accepted(self, slot: tuple[Side, int]) -> bool:
-        """Note that the exchange took an order in this slot; return whether that has released other slots."""
+        """Note that the exchange took an order in this slot; return whether others may be tried now because of that."""
         was = self._by_slot.pop(slot, None)
-        if was is None or (was.count < STRIKES and was.code not in _OF_ALL_QUOTES):
+        if was is None:
+            return self._hurry()
+        if was.count < STRIKES and was.code not in _OF_ALL_QUOTES:
             return False
         over = _OF_ALL_QUOTES if was.code in _OF_ALL_QUOTES else {was.code}
         held = {other: each for other, each in self._by_slot.items() if each.code not in over}
         has_released = len(held) < len(self._by_slot)
         self._by_slot = held
         return has_released
+
+    def _hurry(self) -> bool:
+        """Let those be tried now that are held for what should hold all, once; return whether there is any."""
+        held = [
+            each
+            for each in self._by_slot.values()
+            if each.count >= STRIKES and each.code in _OF_ALL_QUOTES and not each.was_hurried
+        ]
+        for each in held:
+            each.probe_ns, each.was_hurried = 0, True
+        return bool(held)
 
     def allows(self, slot: tuple[Side, int], now_ns: int) -> bool:
         """Tell whether the slot may be tried now."""

@@ -97,6 +97,21 @@ def test_end_of_a_refusal_of_the_whole_account_releases_all_that_such_refusals_h
     assert not brake.allows((Side.SELL, 2), 1)
 
 
+def test_order_that_is_taken_beside_has_those_tried_once_that_were_refused_for_all() -> None:
+    """The end of a restriction is noticed by slots that it never met; what holds only openings is not asked again."""
+    brake = gripped()
+    for _ in range(STRIKES):
+        brake.refused((Side.SELL, 3), -2023, 0)
+    assert not brake.allows((Side.SELL, 3), 1)
+    assert brake.accepted((Side.SELL, 1))
+    assert brake.allows((Side.SELL, 3), 1)
+    assert not brake.allows(SLOT, 1)
+    brake.refused((Side.SELL, 3), -2023, 1)
+    assert not brake.accepted((Side.SELL, 1))
+    assert not brake.allows((Side.SELL, 3), PROBE_NS)
+    assert brake.allows((Side.SELL, 3), PROBE_NS + 1)
+
+
 def test_accepted_order_releases_the_brake() -> None:
     """And the count begins anew."""
     brake = gripped()
