@@ -24,7 +24,7 @@ class StreamAudit:
     """
 
     ECHO_DEADLINE_S = 5.0
-    TRADES_EVERY_S = 60.0
+    TRADES_EVERY_S = 15.0
     FIRST_ORDERS_S = 1.0
     ORDERS_EVERY_S = 5.0
     STREAM_LAG_MS = 2000

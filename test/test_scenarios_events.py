@@ -270,6 +270,23 @@ def test_position_that_no_trade_explains_is_noticed(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_trades_that_leave_the_position_as_it_was_are_counted_soon(tmp_path: Path) -> None:
+    """Bought and sold, and told of by no stream: profit and fees have them within twenty seconds."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", execution="TRADE", for_s=2)
+        for side in ("BUY", "SELL"):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side=side, quantity="0.005")
+        await world.until(lambda: ledger(world).fill_count == 2, 20, "the trades")
+        assert ledger(world).fees_in("USDT") > 0
+        assert world.state.position == world.position() == 0
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize("tells_late", [False, True])
 def test_stream_that_tells_of_orders_and_not_of_trades_is_given_up(
     tmp_path: Path, *, tells_late: bool
