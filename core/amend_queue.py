@@ -151,6 +151,11 @@ class AmendQueue:
         """Return how many wishes wait."""
         return len(self._waiting)
 
+    @property
+    def goes_at_once(self) -> bool:
+        """Tell whether a wish may leave without waiting for others, or for company."""
+        return not self._waiting and self._prefers_singles()
+
     async def amend(self, context: SymbolContext, wishes: Sequence[Wish]) -> None:
         """Have orders of one symbol amended; return when the outcome of each has been noted, or patience is over.
 
@@ -184,7 +189,7 @@ class AmendQueue:
         each of them has been noted. Requests of this kind follow each other on one connection without waiting for
         answers: ``workers`` is no limit for them, the rate and ``max_pending`` are.
         """
-        if self._waiting or not self._prefers_singles():
+        if not self.goes_at_once:
             return 0
         now_ns = self._clock.monotonic_ns()
         room = min(self._room(context), self._rate.free(now_ns))

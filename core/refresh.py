@@ -108,7 +108,8 @@ class Refresher:
             requote.timer = loop.call_later(PATIENCE_S, self._end_requote, requote)
         requote.sent = sent
         self._note(plan.decisions)
-        self._count(book, changes[:sent], ())
+        if sent or not changes:  # else the refresh that follows is the first to do anything
+            self._count(book, changes[:sent], ())
         if sent < len(changes):
             requote.is_all, requote.on_end = False, _nobody
         if requote.answered == sent:
@@ -120,6 +121,7 @@ class Refresher:
         context = self._context
         return (
             context.settings.refresh_mode == "amend"
+            and self._execution.amend_queue.goes_at_once
             and context.gate.is_open
             and self._execution.timestamps.room(self._clock.monotonic_ns()) is None
         )

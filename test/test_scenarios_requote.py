@@ -6,6 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.change_lock import ChangeLock
 from core.engine import ExitCode
 from core.events import OrderModifyEvent, OrderModifySuccessEvent
@@ -148,6 +150,20 @@ def test_what_the_rate_does_not_allow_at_once_follows_as_it_does(tmp_path: Path)
         story,
         execution={"order_transport": "ws", "modify_rate_limit": 4, "modify_worker_count": 2},
     )
+
+
+@pytest.mark.parametrize("transport", ["ws", "rest"])
+def test_move_is_one_refresh_whichever_way_it_goes(tmp_path: Path, transport: str) -> None:
+    """Over REST nothing leaves at once: the worker alone decides, and what it does is counted once."""
+
+    async def story(world: World, watch: Watch) -> None:
+        refreshes = world.refreshes
+        move(world, 4)
+        await asyncio.sleep(0.1)
+        assert (world.refreshes - refreshes, len(watch.began)) == (1, 6)
+
+    at_once = AT_ONCE["execution"]
+    in_a_still_world(tmp_path, story, execution={**at_once, "order_transport": transport})
 
 
 def test_whoever_takes_the_quotes_out_goes_before_the_next_requote(tmp_path: Path) -> None:
