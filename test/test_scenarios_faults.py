@@ -141,6 +141,8 @@ def test_worker_that_raises_is_restarted_and_quoting_resumes(
         return replacement(*arguments, **named)
 
     async def story(world: World) -> None:
+        if method == "amend_now":
+            world.order_transport = "ws"  # over REST nothing leaves at once
         world.start()
         await world.until_quoting()
         monkeypatch.setattr(worker, method, fail_once)
