@@ -1,5 +1,6 @@
 # make run     the daemon, paper trading unless .env says otherwise; ARGS="..." are the arguments of main.py
 # make test    all tests with branch coverage; ARGS="..." are arguments of pytest
+# make storm   storms of faults on virtual time, the same seeds each time; ARGS="..." are arguments of test.simulation
 # make demo    the order desk on an embedded exchange; ARGS="..." are its arguments, docs/demos.md tells of the others
 # make lint    rules, format and strict types
 # make check   lint and test
@@ -11,7 +12,7 @@ PYTHON ?=
 ARGS ?=
 export PYTHON
 
-.PHONY: run test demo lint check clean
+.PHONY: run test storm demo lint check clean
 
 # Ctrl-C reaches the daemon, which takes make's place in the shell that runs the line. make itself then ends
 # with 130, as it does after every Ctrl-C; ./run gives the daemon's own exit code.
@@ -21,6 +22,10 @@ run:
 test:
 	@sh deploy/environment.sh requirements-dev.lock
 	.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+
+storm:
+	@sh deploy/environment.sh requirements-dev.lock
+	.venv/bin/python -m test.simulation --minutes 2.5 --hours 0.25 --events-per-second 5 --jobs 2 $(ARGS)
 
 demo:
 	@sh deploy/environment.sh requirements-demo.lock
