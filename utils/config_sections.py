@@ -114,7 +114,7 @@ class ExecutionConfig(Section):
 
     modify_worker_count: int = integer(2, 1, 16)
     modify_rate_limit: float = positive(10, 100, " amend requests a second")
-    order_transport: str = choice("rest", "rest", "ws")
+    order_transport: str = choice("ws", "rest", "ws")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
