@@ -160,13 +160,14 @@ class Amending:
         context, order = wish.context, wish.order
         amendment = Amendment(order, wish.quote, wish.reason, (order.price_ticks, order.lots), wish.new)
         now_ns = self._clock.monotonic_ns()
-        context.orders.begin_amend(order, *amendment.new, now_ns)
+        context.orders.begin_amend(order, *amendment.new, now_ns, tells=False)
         order.decided_mid_half_ticks = wish.book.mid_half_ticks
         context.state.tick_to_order_ms = (now_ns - wish.book.received_ns) / 1e6
         return amendment
 
     def tell(self, context: SymbolContext, amendment: Amendment) -> None:
         """Have it be known that an amendment has begun."""
+        context.orders.tell(amendment.order)
         self._publish(OrderModifyEvent, context, amendment, amendment.reason)
 
     def forgo(self, wish: "_Wish", reason: str) -> None:

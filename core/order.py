@@ -202,8 +202,12 @@ class LiveOrders:
 
     # --- changes ----------------------------------------------------------------------------------------------
 
-    def begin_amend(self, order: LiveOrder, price_ticks: int, lots: int, now_ns: int) -> None:
+    def begin_amend(
+        self, order: LiveOrder, price_ticks: int, lots: int, now_ns: int, *, tells: bool = True
+    ) -> None:
         """Note an amend that is about to be sent: from now on the worse of old and new counts.
+
+        Without ``tells`` those who follow the changes of orders hear of it by ``tell``, which has to be called.
 
         ``lots`` is the new total, what is executed included. ValueError if a change is under way, or the order is not
         one that can be amended.
@@ -217,7 +221,9 @@ class LiveOrders:
         order.reading = None
         order.echoed = False
         order.change = Change(ChangeKind.AMEND, price_ticks, lots, now_ns)
-        self._tell(order)
+        self._count(order)
+        if tells:
+            self.tell(order)
 
     def end_amend(self, order: LiveOrder) -> None:
         """Note that an amend was refused, changed nothing, or was not sent: what rested before rests still."""
@@ -279,7 +285,14 @@ class LiveOrders:
 
     def _tell(self, order: LiveOrder) -> None:
         """Count the order as it stands now, and tell whoever follows the changes of orders."""
+        self._count(order)
+        self.tell(order)
+
+    def _count(self, order: LiveOrder) -> None:
         self.load.note(order, lives=order.client_id in self._living)
+
+    def tell(self, order: LiveOrder) -> None:
+        """Tell whoever follows the changes of orders, unless this one stands as it was last told."""
         now = (order.state, order.price_ticks, order.lots, order.executed)
         if now != order.told:
             order.told = now
