@@ -15,7 +15,7 @@ from core.model import OrderReport, OrderStatus, Quote, Side
 from core.order import LiveOrders
 from core.order_transport import OrderSocket
 from sim.server import start_server
-from sim.transport import InMemoryHttp, InMemoryWs, Link
+from sim.transport import InMemoryConnection, InMemoryHttp, InMemoryWs, Link
 from sim.virtual_time import VirtualClock, run_virtual
 from test.examples import BTC
 from test.sim_factory import KEY, SECRET, START_MS, Rig
@@ -281,6 +281,33 @@ def test_a_connection_that_ends_leaves_the_requests_under_way_unknown() -> None:
         assert desk.requests() == {"ws order.place": 2}
         kinds = [fact.kind for fact in desk.facts if isinstance(fact, ConnectionEvent)]
         assert kinds == [ConnectionKind.UP, ConnectionKind.DOWN, ConnectionKind.UP]
+
+    at_desk(work)
+
+
+def test_request_in_the_turn_in_which_the_connection_ends_goes_by_rest() -> None:
+    """Nothing of it was written: it is not in doubt, and a cancel need not wait for the next attempt."""
+
+    async def work(desk: Desk) -> None:
+        await desk.place()
+        connection = desk.socket.api.stream._connection
+        assert isinstance(connection, InMemoryConnection)
+        connection.drop("torn")
+        assert desk.socket.api.is_ready
+        (answer,) = await desk.gateway.cancel(BTC, [desk.order()])
+        assert isinstance(answer, OrderReport)
+        assert desk.requests() == {"ws order.place": 1, "DELETE /fapi/v1/order": 1}
+        assert (desk.rest.usage.unknown, desk.socket.api.pending) == (0, 0)
+        assert desk.gateway.lanes._connections == 0
+        await desk.until_up()
+        connection = desk.socket.api.stream._connection
+        assert isinstance(connection, InMemoryConnection)
+        connection.drop("torn again")
+        ends: list[object] = []
+        order = desk.orders.register("b", Quote(Side.BUY, 1, TOUCH, 10), 0, 0)
+        assert desk.gateway.start_amend(BTC, lambda: Amend(order, TOUCH - 50, 20), ends.append)
+        assert [type(end) for end in ends] == [NotSent]
+        assert desk.gateway.lanes._connections == 0
 
     at_desk(work)
 

@@ -37,7 +37,7 @@ class WsConnection(Protocol):
     def send_now(self, text: str | bytes) -> None:
         """Hand a text message to the connection before anything else happens, however much it holds already.
 
-        Raises Disconnected when it has ended.
+        Raises Disconnected when it has ended before: then nothing of the message has left.
         """
 
     async def close(self) -> None:

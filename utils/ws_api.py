@@ -154,7 +154,7 @@ class WsApi:
         """Send a request at once, and have ``on_end`` called once with its answer or with OutcomeUnknown.
 
         It is called in the same turn of the loop in which the answer is read. Returns the number of the request; raises
-        NotSent, and calls nothing, if there is no connection.
+        NotSent, and calls nothing, if there is no connection, or none any more.
         """
         if not self.is_ready:
             raise NotSent(f"{method}: the order socket is not connected")
@@ -163,10 +163,9 @@ class WsApi:
         waiting = self._pending[name] = _Waiting(method, on_end)
         try:
             self.stream.send_now(text)
-        except Disconnected as error:  # a part of it may have left
-            self.unknown += 1
-            self._end(name, OutcomeUnknown(f"{method}: {error}"))
-            return name
+        except Disconnected as error:  # it had ended before, and nobody has been told yet
+            self._forget(name)
+            raise NotSent(f"{method}: {error}") from error
         loop = asyncio.get_running_loop()
         waiting.timer = loop.call_later(timeout_s, self._is_late, name, timeout_s)
         return name
