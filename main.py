@@ -1,21 +1,18 @@
 """The entry: command line, settings, exit code. What it can be asked for is in ``commands``."""
 
+import gc
+
 from commands.signals import ignore_late_signals, keep_early_signals
 
 if __name__ == "__main__":
     keep_early_signals()
+    gc.disable()  # nothing of what a start makes is garbage, and looking for it takes a twentieth of the start
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from commands.check import check
-from commands.flatten import flatten
-from commands.orders import orders
-from commands.resume import resume
-from commands.run import run
-from commands.status import status
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.hardening import key_file_objection, leave_no_core, write_for_the_owner_only
 from core.log_setup import Logs, guard_last_words, harmless
 from core.settings import Settings, settings_from
@@ -90,18 +87,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if objection := _key_objection(settings, config):
         _refuse(f"{objection}.")
         return ExitCode.REFUSED
-    commands: dict[str, Callable[[], int]] = {
-        "run": lambda: run(settings, config, parsed, shared_state),
-        "check": lambda: check(settings, config, parsed),
-        "resume": lambda: resume(settings, accept_loss=parsed.accept_loss),
-        "orders": lambda: orders(settings, config, parsed),
-        "flatten": lambda: flatten(settings, config, parsed),
-        "status": lambda: status(settings, as_object=parsed.json),
-    }
     with Logs(settings.logs.level, settings.logs.directory):
         if settings.environment is not Environment.PAPER:
             leave_no_core()
-        return commands[parsed.command]()
+        return _done(settings, config, parsed)
+
+
+def _done(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
+    """Do what is asked for; return the exit code. Each command pays for its own imports."""
+    if parsed.command == "run":
+        from commands.run import run
+
+        return run(settings, config, parsed, shared_state)
+    gc.enable()
+    match parsed.command:
+        case "check":
+            from commands.check import check
+
+            return check(settings, config, parsed)
+        case "resume":
+            from commands.resume import resume
+
+            return resume(settings, accept_loss=parsed.accept_loss)
+        case "orders":
+            from commands.orders import orders
+
+            return orders(settings, config, parsed)
+        case "flatten":
+            from commands.flatten import flatten
+
+            return flatten(settings, config, parsed)
+        case _:
+            from commands.status import status
+
+            return status(settings, as_object=parsed.json)
 
 
 def _refuse(reason: str) -> None:

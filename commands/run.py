@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ async def _run_until_stopped(
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     with signals_go_to(stop.ask, switch):
         async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:
+            _keep_for_good()
             with _service_manager() as notify:
                 restarts = restarts_of(settings, notify)
                 wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
@@ -64,6 +66,7 @@ async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -
     async with StatusSocket(path, board.snapshot) as door:
 
         def show(engine: Engine) -> None:
+            _keep_for_good()
             board.follow(engine)
             door.open()
 
@@ -72,6 +75,15 @@ async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -
             door.open()
 
         return await run_engine(settings, replace(wiring, on_wait=show_wait), stop, show)
+
+
+def _keep_for_good() -> None:
+    """Have garbage be looked for from now on, and never again in what is there already, as it lasts as long as we do.
+
+    ``main.py`` has held the search up. A whole search takes 18 ms otherwise, for fifty thousand objects.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from decimal import Decimal
 
 from sim.clockwork import drive
 from sim.exchange import Exchange
-from sim.feeds import FeedSettings, open_market
-from sim.relay import relayed
+from sim.feeds import LIVE, FeedSettings, open_market
+from sim.market import Market
 from sim.server import start_server
 from utils.clock import Clock
 
@@ -42,12 +42,21 @@ async def embedded_exchange(
     driving = asyncio.ensure_future(drive(exchange, clock))
     driving.add_done_callback(_tell_failure)
     try:
-        async with relayed(market, clock):
+        async with _fed(feed, market, clock):
             yield server.url
     finally:
         driving.cancel()
         await asyncio.gather(driving, return_exceptions=True)
         await server.close()
+
+
+def _fed(feed: FeedSettings, market: Market, clock: Clock) -> AbstractAsyncContextManager[None]:
+    """A context is returned while which the market gets its events."""
+    if feed.kind != LIVE:
+        return nullcontext()
+    from sim.relay import relayed  # only a live market pays for a client
+
+    return relayed(market, clock)
 
 
 def _tell_failure(driving: "asyncio.Future[None]") -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 
 from sim.directed import DirectedMarket
 from sim.market import Market, MarketError
-from sim.recording import RecordedMarket
-from sim.relay import LIVE_SYMBOLS, LiveMarket
 from sim.rules import MAINNET, SymbolRules
 from sim.script import read_script
-from sim.stream_client import UnknownHost, stream_origin
 from sim.synthetic import SyntheticMarket
 
 RECORDING = "recording"
@@ -70,10 +67,15 @@ def _plain_market(settings: FeedSettings, start_ms: int) -> Market:
         )
     if settings.recording is None:
         raise MarketError("A recording needs its folder: add --recording DIR.")
+    from sim.recording import RecordedMarket  # only a recording pays for archives and tables
+
     return RecordedMarket(settings.recording, rules, start_ms, speed=settings.speed, loop=settings.loop)
 
 
-def _live_market(settings: FeedSettings, rules: Mapping[str, SymbolRules]) -> LiveMarket:
+def _live_market(settings: FeedSettings, rules: Mapping[str, SymbolRules]) -> Market:
+    from sim.relay import LIVE_SYMBOLS, LiveMarket  # only a live market pays for a client
+    from sim.stream_client import UnknownHost, stream_origin
+
     if settings.speed != 1 or settings.events is not None:
         raise MarketError("A live market runs at its own speed and takes no events: leave both out.")
     if strange := [symbol for symbol in rules if symbol not in LIVE_SYMBOLS]:
