@@ -75,6 +75,8 @@ class MarketDataWorker:
         """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
         self._nothing_to_say_ns: dict[str, int] = {}
         self._sane_half_ticks: dict[str, tuple[int, int]] = {}
+        self._told_half_ticks: dict[str, int] = {}
+        """The mid that the orders were told of last: a book that came late has told nobody, and may prove true yet."""
         self._undigested: list[tuple[SymbolContext, BookTop, bool]] = []
         self._dropped_ns = 0
         self._unreadable = 0
@@ -182,7 +184,8 @@ class MarketDataWorker:
         context.state.book = book
         if is_proof:
             self._prove(context, book.received_ns)
-            if known is None or known.mid_half_ticks != mid_half_ticks:
+            if self._told_half_ticks.get(symbol) != mid_half_ticks:
+                self._told_half_ticks[symbol] = mid_half_ticks
                 context.on_book(context, mid_half_ticks)
         if not self._undigested:
             asyncio.get_running_loop().call_soon(self._digest)

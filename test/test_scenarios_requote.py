@@ -221,3 +221,15 @@ def test_quotes_come_back_at_once_after_a_gate_that_closed_while_answers_were_un
         assert await world.until(lambda: are_right(world), 1, "quotes at their places") < 1
 
     in_a_still_world(tmp_path, story)
+
+
+def test_book_that_seems_late_is_followed_as_soon_as_it_proves_to_be_the_present_one(tmp_path: Path) -> None:
+    """The machine's clock jumps: every book seems seconds old, until the exchange says that it still stands."""
+
+    async def story(world: World, watch: Watch) -> None:
+        world.daemon_clock.skew_ms = 5000
+        move(world, 4)
+        assert await world.until(lambda: len(watch.began) == 6, 2, "six amendments") < 2
+        assert await world.until(lambda: are_right(world), 1, "quotes at their places") < 1
+
+    in_a_still_world(tmp_path, story)
