@@ -17,7 +17,7 @@ FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 MAX_LOG_BYTES = 10 * 2**20
 KEPT_LOGS = 5
-_LIBRARIES = ("aiohttp", "websockets", "asyncio")
+_LIBRARIES = ("aiohttp", "aiofastnet", "picows", "websockets", "asyncio")
 
 
 class RedactingFormatter(logging.Formatter):

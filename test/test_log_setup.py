@@ -94,7 +94,7 @@ def test_records_below_the_level_are_not_written(tmp_path: Path, stderr: Stderr)
     assert " fine" not in stderr.getvalue().replace("not fine", "")
 
 
-@pytest.mark.parametrize("library", ["aiohttp", "websockets", "asyncio"])
+@pytest.mark.parametrize("library", ["aiohttp", "aiofastnet", "picows", "websockets", "asyncio"])
 def test_libraries_only_speak_of_trouble(tmp_path: Path, stderr: Stderr, library: str) -> None:
     """Also when we debug: their lines would drown ours."""
     with logs(tmp_path, "DEBUG"):
