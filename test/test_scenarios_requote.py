@@ -132,23 +132,21 @@ def test_requotes_are_no_closer_than_configured(tmp_path: Path) -> None:
     )
 
 
-def test_what_the_rate_does_not_allow_at_once_follows_as_it_does(tmp_path: Path) -> None:
-    """Four a second: four leave with the move, and two when a second is over."""
+def test_what_the_rate_does_not_allow_one_by_one_follows_in_company(tmp_path: Path) -> None:
+    """Ten a second are not six of each of two moves in a second: the second time a batch and one more do."""
 
     async def story(world: World, watch: Watch) -> None:
-        moved_s = world.now_s
-        move(world, 4)
-        await asyncio.sleep(2.5)
-        times = [round(each - moved_s, 3) for each in watch.began]
-        assert times[:4] == [ONE_WAY_S] * 4
-        assert len(times) == 6
-        assert all(1 <= each < 2.5 for each in times[4:])
-        assert are_right(world)
+        for bps in (4, -4, 4, -4, 4, -4):
+            move(world, bps)
+            await asyncio.sleep(0.1)
+            assert are_right(world)
+            await asyncio.sleep(0.4)
+        assert world.record()["requests"]["PUT /fapi/v1/batchOrders"] == 3
 
     in_a_still_world(
         tmp_path,
         story,
-        execution={"order_transport": "ws", "modify_rate_limit": 4, "modify_worker_count": 2},
+        execution={"order_transport": "ws", "modify_rate_limit": 10, "modify_worker_count": 2},
     )
 
 
