@@ -25,13 +25,13 @@ class RulesWatch:
     """Reads the rules of every symbol at an interval, at reconciliations, and when a refusal speaks of them.
 
     A symbol that is not ``TRADING`` has its gate closed under ``SYMBOL_KEY``, with its status as the reason, until it
-    trades again. Other bounds are taken over. For another tick or step ``on_new_units`` is called with the reason: the
-    gate stays closed, and the daemon has to begin anew.
+    trades again. Other bounds are taken over. For another tick or step ``on_new_units`` is called with the reason, again
+    and again while that is so: the gate stays closed, and the daemon has to begin anew.
     """
 
     EVERY_S = 600.0
     AGAIN_S = 5.0
-    """While a symbol does not trade, or the rules could not be read."""
+    """While a symbol does not trade, the rules could not be read, or the daemon could not begin anew yet."""
     SPACING_S = 10.0
     """However many refusals speak of rules, they are read so seldom: the reply is a megabyte."""
     QUIET_MS = 15_000
@@ -58,6 +58,8 @@ class RulesWatch:
         self._read_ns = clock.monotonic_ns()
         self._changed_ns: int | None = None
         self._untraded: dict[str, str] = {}
+        self._outdated: dict[str, str] = {}
+        """The symbols whose tick or step is another one by now, with what has changed."""
 
     def look_soon(self) -> None:
         """Have the rules read without waiting for the interval: what is known of them may be old."""
@@ -70,7 +72,7 @@ class RulesWatch:
             self.check,
             self._due,
             self.AGAIN_S,
-            is_due=lambda: bool(self._untraded) or self._age_s() >= self._interval_s(),
+            is_due=lambda: bool(self._untraded or self._outdated) or self._age_s() >= self._interval_s(),
             spacing_s=lambda: self.SPACING_S - self._age_s(),
         )
 
@@ -102,15 +104,20 @@ class RulesWatch:
         self._read_ns = self._clock.monotonic_ns()
         for context in self._contexts:
             rules = found.get(context.symbol)
-            self._judge_status(context, rules.status if rules is not None else "not listed any more")
-            if rules is not None:
-                self._judge_rules(context, rules)
+            step = rules_step(context.rules, rules) if rules is not None else RulesStep.NOTHING
+            if step is not RulesStep.BEGIN_ANEW:
+                self._outdated.pop(context.symbol, None)
+            status = rules.status if rules is not None else "not listed any more"
+            self._judge_status(context, status, may_open=step is not RulesStep.BEGIN_ANEW)
+            if rules is not None and step is not RulesStep.NOTHING:
+                self._judge_rules(context, rules, step)
 
-    def _judge_status(self, context: SymbolContext, status: str) -> None:
+    def _judge_status(self, context: SymbolContext, status: str, *, may_open: bool) -> None:
         before = self._untraded.get(context.symbol, TRADING)
         if status == TRADING:
             self._untraded.pop(context.symbol, None)
-            context.gate.open(SYMBOL_KEY)
+            if may_open:
+                context.gate.open(SYMBOL_KEY)
         else:
             self._untraded[context.symbol] = status
             context.gate.close(SYMBOL_KEY, f"{context.symbol} is {status}")
@@ -118,17 +125,16 @@ class RulesWatch:
             log.warning("%s is %s (was %s)", context.symbol, status, before)
             self._tell(context, f"status {before} -> {status}")
 
-    def _judge_rules(self, context: SymbolContext, rules: SymbolRules) -> None:
-        step = rules_step(context.rules, rules)
-        if step is RulesStep.NOTHING:
-            return
+    def _judge_rules(self, context: SymbolContext, rules: SymbolRules, step: RulesStep) -> None:
         self._changed_ns = self._clock.monotonic_ns()
         what = differences(context.rules, rules)
         if step is RulesStep.BEGIN_ANEW:
             reason = f"the exchange changed the rules of {context.symbol}: {what}"
             context.gate.close(SYMBOL_KEY, f"{reason}; beginning anew")
-            log.warning("%s; beginning anew", reason)
-            self._tell(context, what)
+            if self._outdated.get(context.symbol) != what:
+                self._outdated[context.symbol] = what
+                log.warning("%s; beginning anew", reason)
+                self._tell(context, what)
             self._on_new_units(reason)
             return
         if context.rules.status == rules.status:

@@ -13,7 +13,7 @@ from core.status import status_line
 from core.systemd import Heartbeat
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
-from test.daemon import Sent, World, in_a_world
+from test.daemon import Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse
 
 
@@ -283,6 +283,36 @@ def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
         assert len(ends) == 1
 
     in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
+
+
+def test_another_tick_that_is_learned_during_a_close_ends_the_run_soon_after_it(tmp_path: Path) -> None:
+    """The close goes on under the run that began it, and the halt stays for the next one."""
+
+    async def story(world: World) -> None:
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            return (
+                json_reply(400, {"code": -4105, "msg": "no"})
+                if sent.is_close() and world.now_s < 25
+                else None
+            )
+
+        running = world.start()
+        await world.until_quoting()
+        first = world.engine
+        assert first is not None
+        await asyncio.sleep(15 - world.now_s)
+        world.strike("symbol-rules", tick_size="0.5", for_s=600)
+        world.tamper = refuse
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.05")
+        await world.until(lambda: first.risk.is_closing, 3, "the close")
+        first.recovery.rules.look_soon()
+        await world.until(lambda: world.position() == 0, 30, "closed")
+        assert world.engine is first
+        assert any("beginning anew" in reason for reason in first.contexts[0].gate.reasons)
+        await world.until(running.done, 8, "the end of the run")
+        assert running.result() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
 
 
 # --- positions ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from core.gate import STOPPING
 from core.posture import Posture
 from sim.account_payloads import available
 from test.simulation.facts import LEVELS, LIMIT_QUOTE, LYING_READS, OTHER_HANDS, SIZE_QUOTE, Facts
@@ -60,9 +61,9 @@ class Liveness:
     def causes(self) -> tuple[str, ...]:
         """Return the named causes of a pause, none if the daemon is idle and does not say why."""
         context, world = self._facts.context, self._facts.world
-        if context is None:
-            waits_for = world.waits[-1] if world.waits and world.engine is None else ""
-            return (f"the start waits: {waits_for}",) if waits_for else ()
+        if context is None or STOPPING in context.gate.reasons:  # a run that ends may begin anew
+            is_starting = world.waits and (context is not None or world.engine is None)
+            return (f"the start waits: {world.waits[-1]}",) if is_starting and world.waits[-1] else ()
         named = list(context.gate.reasons) if not context.gate.is_open else []
         if context.refusal:
             named.append(f"refused: {context.refusal}")
