@@ -37,10 +37,11 @@ class _Strikes:
 class RefusalBrake:
     """After three refusals in a row with the same code a slot is tried once a minute only.
 
-    The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it. One
-    that is accepted releases all slots that were refused with the same code, or with any that speaks of all quotes. One
-    that is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once:
-    it may be that what opens is refused, and what reduces is not.
+    The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it; slots
+    that are held for what holds all quotes go on like that, in turns, however few they are. One that is accepted
+    releases all slots that were refused with the same code, or with any that speaks of all quotes. One that is accepted
+    where nothing was refused lets those that were held for all quotes be tried at once, but only once: it may be that
+    what opens is refused, and what reduces is not.
     """
 
     def __init__(self) -> None:
@@ -62,9 +63,21 @@ class RefusalBrake:
     def _next_probe_ns(self, strikes: _Strikes, now_ns: int) -> int:
         latest_ns = now_ns + int(PROBE_EVERY_S * 1e9)
         if strikes.count > STRIKES:
-            return latest_ns
+            is_of_all = strikes.code in _OF_ALL_QUOTES
+            return min(latest_ns, self._next_turn_ns(strikes, now_ns)) if is_of_all else latest_ns
         others_ns = [each.probe_ns for each in self._by_slot.values() if each is not strikes]
         return min(max([now_ns, *others_ns]) + int(PROBES_APART_S * 1e9), latest_ns)
+
+    def _next_turn_ns(self, strikes: _Strikes, now_ns: int) -> int:
+        """Return when it is its turn again among those that are tried for all: some may be wanted no more."""
+        before_ns = now_ns - 2 * int(PROBES_APART_S * 1e9)
+        others = [
+            each
+            for each in self._by_slot.values()
+            if each.count >= STRIKES and each.code in _OF_ALL_QUOTES and each is not strikes
+        ]
+        turns = 1 + sum(each.probe_ns > before_ns for each in others)
+        return now_ns + turns * int(PROBES_APART_S * 1e9)
 
     def accepted(self, slot: tuple[Side, int]) -> bool:
         """Note that the exchange took an order in this slot; return whether others may be tried now because of that."""

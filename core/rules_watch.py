@@ -25,8 +25,8 @@ class RulesWatch:
     """Reads the rules of every symbol at an interval, at reconciliations, and when a refusal speaks of them.
 
     A symbol that is not ``TRADING`` has its gate closed under ``SYMBOL_KEY``, with its status as the reason, until it
-    trades again. Other bounds are taken over. For another tick or step ``on_new_units`` is called with the reason, again
-    and again while that is so: the gate stays closed, and the daemon has to begin anew.
+    trades again. Other bounds are taken over. For another tick or step ``on_new_units`` is called with the reason, at
+    each reading while that is so: the gate stays closed, and the daemon has to begin anew.
     """
 
     EVERY_S = 600.0

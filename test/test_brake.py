@@ -1,5 +1,7 @@
 """The brake on repeating what was refused for good."""
 
+from itertools import pairwise
+
 import pytest
 
 from core.brake import (
@@ -66,6 +68,25 @@ def test_slots_that_were_refused_together_are_tried_one_after_the_other() -> Non
     ]
 
 
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_slots_that_are_held_for_all_quotes_are_tried_in_turns_however_few_are_wanted(number: int) -> None:
+    """Six were refused, and then so many are tried: twenty seconds never pass without a try, nor nine with two."""
+    brake = RefusalBrake()
+    slots = [(side, level) for side in Side for level in (1, 2, 3)]
+    for slot in slots:
+        for _ in range(STRIKES):
+            brake.refused(slot, -4401, 0)
+    tries = []
+    for second in range(0, 600, 5):
+        for slot in slots[:number]:
+            if brake.allows(slot, second * 10**9):
+                brake.refused(slot, -4401, second * 10**9)
+                tries.append(second)
+    late = [second for second in tries if second > 120]
+    assert max(after - before for before, after in pairwise(late)) <= 20
+    assert len(late) <= (600 - 120) / PROBES_APART_S + 1
+
+
 def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() -> None:
     """What one of them was refused for has passed."""
     brake = gripped()
@@ -108,8 +129,8 @@ def test_order_that_is_taken_beside_has_those_tried_once_that_were_refused_for_a
     assert not brake.allows(SLOT, 1)
     brake.refused((Side.SELL, 3), -2023, 1)
     assert not brake.accepted((Side.SELL, 1))
-    assert not brake.allows((Side.SELL, 3), PROBE_NS)
-    assert brake.allows((Side.SELL, 3), PROBE_NS + 1)
+    assert not brake.allows((Side.SELL, 3), APART_NS)
+    assert brake.allows((Side.SELL, 3), APART_NS + 1)
 
 
 def test_accepted_order_releases_the_brake() -> None:
@@ -133,7 +154,7 @@ def test_brake_that_grips_counts_another_code_as_one_refusal_more() -> None:
     brake = RefusalBrake()
     for _ in range(STRIKES):
         brake.refused(SLOT, UNREADABLE, 0)
-    assert not brake.refused(SLOT, -4400, APART_NS)
+    assert not brake.refused(SLOT, -4164, APART_NS)
     assert not brake.allows(SLOT, APART_NS + PROBE_NS - 1)
     assert brake.allows(SLOT, APART_NS + PROBE_NS)
 
