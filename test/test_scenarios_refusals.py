@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -203,7 +202,7 @@ def test_quote_of_a_strategy_gone_mad_never_leaves(
 
     def mad(*arguments: Any) -> Desired:
         desired = sane(*arguments)
-        return replace(
+        return structs.replace(
             desired,
             quotes=tuple(
                 structs.replace(
