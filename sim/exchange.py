@@ -182,9 +182,13 @@ class Exchange:
         self._now_ms = now_ms
 
     def next_due_ms(self) -> int | None:
-        """Return when ``advance`` next has something to do."""
+        """Return when ``advance`` next has something to do: never a time before the one it has reached.
+
+        A market that was opened before the exchange has events from before the exchange's first moment.
+        """
         event_ms = self._market.peek_ms()
-        return self._timer_ms if event_ms is None else min(event_ms, self._timer_ms)
+        due_ms = self._timer_ms if event_ms is None else min(event_ms, self._timer_ms)
+        return max(due_ms, self._now_ms)
 
     def _happen(self, event: MarketEvent) -> None:
         venue = self._venue

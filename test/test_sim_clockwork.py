@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import pairwise
 
 from sim.clockwork import MAX_NAP_MS, SLICE_MS, drive
-from sim.virtual_time import VirtualClock, run_virtual
+from sim.exchange import Exchange
+from sim.feeds import FeedSettings, open_market
+from sim.virtual_time import DEFAULT_EPOCH_MS, VirtualClock, run_virtual
 
 
 class DueList:
@@ -113,6 +116,27 @@ def test_a_backlog_is_caught_up_in_slices_between_which_others_run() -> None:
     steps_ms, turns = run_virtual(main)
     assert max(steps_ms) <= SLICE_MS + 5
     assert turns > 100
+
+
+def test_market_that_is_older_than_its_exchange_is_caught_up_with() -> None:
+    """Opening a recording takes a while, and the exchange is made after it: what was due meanwhile happens at once."""
+
+    async def main(clock: VirtualClock) -> int | None:
+        now_ms = clock.time_ms()
+        exchange = Exchange(
+            open_market(FeedSettings(), now_ms - 5 * SLICE_MS),
+            api_key="k",
+            api_secret="s",
+            now_ms=now_ms,
+            wallet_quote=Decimal(5000),
+        )
+        assert exchange.next_due_ms() == now_ms
+        driving = asyncio.ensure_future(drive(exchange, clock))
+        await asyncio.sleep(0.001)
+        driving.cancel()
+        return exchange.next_due_ms()
+
+    assert (run_virtual(main) or 0) > DEFAULT_EPOCH_MS
 
 
 def test_due_times_closer_than_a_millisecond_of_work_do_not_keep_the_loop_busy() -> None:
