@@ -442,6 +442,23 @@ async def test_breach_of_the_protocol_ends_the_connection(carrier: Carrier, fram
             await connection.receive()
 
 
+async def test_nothing_is_swallowed_between_a_breach_of_the_protocol_and_the_end() -> None:
+    """The library says farewell at once and ends the connection a moment later."""
+
+    async def talk(server: ServerConnection) -> None:
+        server.transport.write(FRAMES["masked"])
+        await server.wait_closed()
+
+    async with connected(PicowsTransport, talk) as connection:
+        assert isinstance(connection, PicowsConnection)
+        assert connection._transport is not None
+        async with asyncio.timeout(1):
+            while not connection._transport.is_close_frame_sent:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0)
+        with pytest.raises(Disconnected, match="not sent"):
+            connection.send_now("cancel everything")
+
+
 async def test_half_open_connection_is_given_up(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
     """One ping without an answer is enough; those that are answered keep a silent connection open."""
     monkeypatch.setattr(PinnedTransport, "PING_INTERVAL_S", 0.1)

@@ -100,6 +100,8 @@ class PicowsConnection(WSListener):
         """Hand a text message to the connection at once; raise Disconnected when it has ended."""
         if self._ended is not None or self._transport is None:
             raise Disconnected(f"not sent: {self._ended or 'the connection is not open'}")
+        if self._transport.is_close_frame_sent:  # by the library, which would swallow the message
+            raise Disconnected("not sent: given up for a breach of the protocol")
         self._transport.send(_TEXT, text)
 
     async def close(self) -> None:
