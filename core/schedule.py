@@ -37,12 +37,16 @@ class Schedule:
         self._due_ns = self.reset_due_ns = 0
 
     def moved_to(self, mid_half_ticks: int, now_ns: int) -> bool:
-        """Note the mid of a new book; return whether the orders have to be looked at sooner than it was last told."""
+        """Note the mid of a new book; return whether the orders have to be looked at sooner than it was last told.
+
+        Or now, for that costs nothing where they can follow at once.
+        """
         if not self._follows_moves:
             return False
         self._patience.see(mid_half_ticks, now_ns)
         next_ns = self._next_refresh_ns()
-        if next_ns > self._expected_ns - self.WORTH_WAKING_NS:
+        is_due = self._due_ns > 0 and next_ns <= now_ns
+        if not is_due and next_ns > self._expected_ns - self.WORTH_WAKING_NS:
             return False
         self._expected_ns = next_ns
         return True

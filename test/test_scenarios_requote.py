@@ -231,3 +231,18 @@ def test_book_that_seems_late_is_followed_as_soon_as_it_proves_to_be_the_present
         assert await world.until(lambda: are_right(world), 1, "quotes at their places") < 1
 
     in_a_still_world(tmp_path, story)
+
+
+def test_move_is_followed_at_once_also_just_before_the_worker_would_wake(tmp_path: Path) -> None:
+    """The worker looks once a second by itself; a move in the 20 ms before that does not wait for it."""
+
+    async def story(world: World, watch: Watch) -> None:
+        bps = 4
+        for _ in range(70):  # each 15 ms earlier in the worker's second than the one before
+            moved_s, before = world.now_s, len(watch.began)
+            move(world, bps)
+            bps = -bps
+            await asyncio.sleep(0.985)
+            assert [round(each - moved_s, 6) for each in watch.began[before:]] == [ONE_WAY_S] * 6
+
+    in_a_still_world(tmp_path, story)

@@ -50,16 +50,26 @@ def test_refreshes_keep_the_rhythm_of_the_interval() -> None:
     assert schedule.wait_ns(40 * SECOND) == 5 * SECOND
 
 
-def test_move_out_of_the_band_is_told_once() -> None:
+def test_move_that_is_to_be_followed_later_is_told_once() -> None:
     """The first book beyond has whoever waits look sooner; the ones after it have nothing to add."""
-    schedule = refreshed()
-    assert not schedule.moved_to(20_001, 8 * SECOND)
-    assert schedule.moved_to(OUT, 8 * SECOND)
-    assert not schedule.moved_to(OUT + 1, 8 * SECOND)
+    schedule, soon_ns = refreshed(), 7 * SECOND + 100_000_000
+    assert not schedule.moved_to(20_001, soon_ns)
+    assert schedule.moved_to(OUT, soon_ns)
+    assert not schedule.moved_to(OUT + 1, soon_ns)
     schedule.moved_to(20_000, 8 * SECOND)
     schedule.refreshed(8 * SECOND, BAND, 8 * SECOND)
     schedule.wait_ns(8 * SECOND)
-    assert schedule.moved_to(OUT, 9 * SECOND)
+    assert schedule.moved_to(OUT, 8 * SECOND + 100_000_000)
+
+
+def test_move_that_is_to_be_followed_now_is_told_each_time() -> None:
+    """However soon whoever waits would look by itself; while quoting is closed there is nothing to follow."""
+    schedule = refreshed()
+    assert schedule.moved_to(OUT, 8 * SECOND)
+    assert schedule.moved_to(OUT + 1, 8 * SECOND)
+    schedule.close()
+    schedule.wait_ns(8 * SECOND)
+    assert not schedule.moved_to(OUT, 8 * SECOND)
 
 
 def test_move_is_followed_no_sooner_than_the_shortest_interval() -> None:
