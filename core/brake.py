@@ -19,7 +19,7 @@ _PASSING = frozenset({0, POST_ONLY_WOULD_TAKE, -1001, -1003, -1008, -1015, -1021
 """Refusals that say nothing of the next attempt: nothing was sent, the market had moved, the exchange was busy, a limit
 was reached, the clock was off."""
 
-_OF_ALL_QUOTES = frozenset(
+OF_ALL_QUOTES = frozenset(
     {-1122, -2023, -4087, -4088, -4105, -4106, -4107, -4108, -4109}
     | {-4140, -4141, -4189, -4192, -4400, -4401, -4402, -4403}
 )
@@ -63,7 +63,7 @@ class RefusalBrake:
     def _next_probe_ns(self, strikes: _Strikes, now_ns: int) -> int:
         latest_ns = now_ns + int(PROBE_EVERY_S * 1e9)
         if strikes.count > STRIKES:
-            is_of_all = strikes.code in _OF_ALL_QUOTES
+            is_of_all = strikes.code in OF_ALL_QUOTES
             return min(latest_ns, self._next_turn_ns(strikes, now_ns)) if is_of_all else latest_ns
         others_ns = [each.probe_ns for each in self._by_slot.values() if each is not strikes]
         return min(max([now_ns, *others_ns]) + int(PROBES_APART_S * 1e9), latest_ns)
@@ -74,7 +74,7 @@ class RefusalBrake:
         others = [
             each
             for each in self._by_slot.values()
-            if each.count >= STRIKES and each.code in _OF_ALL_QUOTES and each is not strikes
+            if each.count >= STRIKES and each.code in OF_ALL_QUOTES and each is not strikes
         ]
         turns = 1 + sum(each.probe_ns > before_ns for each in others)
         return now_ns + turns * int(PROBES_APART_S * 1e9)
@@ -84,9 +84,9 @@ class RefusalBrake:
         was = self._by_slot.pop(slot, None)
         if was is None:
             return self._hurry()
-        if was.count < STRIKES and was.code not in _OF_ALL_QUOTES:
+        if was.count < STRIKES and was.code not in OF_ALL_QUOTES:
             return False
-        over = _OF_ALL_QUOTES if was.code in _OF_ALL_QUOTES else {was.code}
+        over = OF_ALL_QUOTES if was.code in OF_ALL_QUOTES else {was.code}
         held = {other: each for other, each in self._by_slot.items() if each.code not in over}
         has_released = len(held) < len(self._by_slot)
         self._by_slot = held
@@ -97,7 +97,7 @@ class RefusalBrake:
         held = [
             each
             for each in self._by_slot.values()
-            if each.count >= STRIKES and each.code in _OF_ALL_QUOTES and not each.was_hurried
+            if each.count >= STRIKES and each.code in OF_ALL_QUOTES and not each.was_hurried
         ]
         for each in held:
             each.probe_ns, each.was_hurried = 0, True

@@ -4,6 +4,7 @@ import json
 from collections import Counter, deque
 from typing import Any
 
+from core.brake import OF_ALL_QUOTES
 from core.gate import Gate
 from sim.messages import Request, Response
 from sim.params import Params
@@ -64,6 +65,8 @@ _KEPT_TOUCHES = 200
 _NOTICED_S = 8.0
 _REFUSALS_A_MINUTE = 5
 """Three, the first one that asks 10 s later, and one whose answer was lost with a socket that closed over it."""
+_PROBES_A_MINUTE = 10
+"""Three, and one every 9 s."""
 _CANCELS_A_MINUTE = 100
 
 
@@ -282,7 +285,8 @@ class SendingRules:
         Only what the exchange itself has refused counts, and only if the daemon hears of it. That it has an order of
         this id already is no refusal: a request has arrived twice, and its order was accepted. A cancel has to be tried
         until nothing rests, the dead-man switch until it is armed, a closing order until the position is flat, whatever
-        the answer: for those 100 a minute are the bound on attempts.
+        the answer: for those 100 a minute are the bound on attempts. What is refused for all quotes passes for all at
+        once, and one of them asks about it every 9 s: where only one is wanted, it is always that one.
         """
         times = self._refused.setdefault(cause, deque(maxlen=64))
         now_s = self._facts.now_s
@@ -294,7 +298,8 @@ class SendingRules:
                 del kept[next(iter(kept))]  # type: ignore[attr-defined]
         keeps_safe = request.method == "DELETE" or request.path == "/fapi/v1/countdownCancelAll"
         keeps_safe = keeps_safe or request.is_close()
-        if len(times) > (_CANCELS_A_MINUTE if keeps_safe else _REFUSALS_A_MINUTE):
+        most = _PROBES_A_MINUTE if cause[2] in OF_ALL_QUOTES else _REFUSALS_A_MINUTE
+        if len(times) > (_CANCELS_A_MINUTE if keeps_safe else most):
             self._facts.violated("INV-26", f"{cause} was refused {len(times)} times within a minute")
 
 
