@@ -29,6 +29,10 @@ from test.daemon import World, in_a_world
 HOURS = 6.0
 LOOK_EVERY_S = 1.0
 MOST_ORDERS = 6
+LEVELS, SIZE_QUOTE, LIMIT_QUOTE = 3, 250, 2000
+TICK = Decimal("0.1")
+DRIFT = Decimal("1.02")
+"""What is held counts for this much, by the shipped ``position_drift_buffer_percent``."""
 DOUBTFUL_FOR_S = 60.0
 LOSS_LIMIT_QUOTE = 60
 RESETS_A_DAY = 48
@@ -150,7 +154,7 @@ class Soak:
     async def _pulling_shock(self) -> None:
         self._move(-400)
         await self._world.until(lambda: not self._world.ours(), 5, "quotes that are out")
-        await self._world.until_quoting(150)
+        await self._until_quoting(150)
 
     async def _breach(self) -> None:
         """Another hand breaks the limit on the position; the operator resumes a minute later."""
@@ -176,15 +180,26 @@ class Soak:
         self._world.link.cut()
         await asyncio.sleep(15)
         self._world.link.restore()
-        await self._world.until_quoting(60)
+        await self._until_quoting(60)
         self.outcome.counts["cuts"] += 1
 
     async def _reset(self) -> None:
         """Every connection is reset at once; quotes are back soon."""
         self._world.link.cut()
         self._world.link.restore()
-        await self._world.until_quoting(30)
+        await self._until_quoting(30)
         self.outcome.counts["connection resets"] += 1
+
+    async def _until_quoting(self, within_s: float) -> None:
+        """Wait until all quotes rest for which the position leaves room."""
+        await self._world.until(self._is_quoting, within_s, "quotes")
+
+    def _is_quoting(self) -> bool:
+        """Tell whether six orders rest, or the side that reduces where a whole side more would be over the limit."""
+        number = len(self._world.ours())
+        held = abs(self._world.position()) * Decimal(self._world.mid_half_ticks()) * TICK / 2
+        is_held_back = held * DRIFT + LEVELS * SIZE_QUOTE > LIMIT_QUOTE
+        return number == 2 * LEVELS or (is_held_back and number >= LEVELS)
 
     @property
     def _latch(self) -> HaltLatch:

@@ -28,7 +28,8 @@ CLEAN_S = 4.5
 STOOD_STILL_S = 2.0
 _KEY_CODES = frozenset({-2014, -2015})
 _UNITS = frozenset({-1111, -4003, -4004, -4005, -4014, -4023, -4164})
-_PASSING = frozenset({0, -1001, -1003, -1008, -1015, -1021, -5022, -5028})
+_PASSING = frozenset({0, -1001, -1003, -1008, -1015, -1021, -4116, -5022, -5028})
+"""Refusals that say nothing of the next attempt; with -4116 the order was accepted, and its request came twice."""
 _HEDGE = -4061
 _COUNTDOWN = "/fapi/v1/countdownCancelAll"
 _PROBE = "/fapi/v1/order/test"
