@@ -113,6 +113,7 @@ def _quietly(seed: int, *, logs: bool, **how: object) -> Outcome:
     core = logging.getLogger("core")
     core.propagate = False
     core.setLevel(logging.INFO)
+    logging.getLogger().addHandler(logging.NullHandler())  # else warnings of other parts go to stderr as well
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     return run_seed(seed, **how)  # type: ignore[arg-type]  # they are its own keywords, from the parser
