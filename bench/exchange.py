@@ -8,7 +8,6 @@ Absolute times say something about a machine, ratios about the program.
 import argparse
 import asyncio
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,9 +20,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a file: `python bench/exchange.py`
 
-from aiohttp import __version__ as aiohttp_version
 from aiohttp import web
 
+from bench.machine import machine
 from sim import payloads
 from sim.auth import sign
 from sim.clockwork import drive
@@ -320,21 +319,6 @@ def markets(recording: str | None) -> dict[str, Market]:
 
 
 # What is shown
-
-
-def machine() -> dict[str, str]:
-    """Return where this was measured."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text("utf-8").splitlines() if line.startswith("model name")]
-        model = f"{len(names)} x {names[0].partition(': ')[2]}" if names else model
-    return {
-        "machine": model,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "aiohttp": aiohttp_version,
-    }
 
 
 def show(title: str, rows: Mapping[str, float]) -> None:
