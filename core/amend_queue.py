@@ -209,8 +209,13 @@ class AmendQueue:
         if client_id in self._under_way or wish.objection():
             return False
         self._under_way[client_id] = context
-        if not self._send_now(context.rules, wish.begin, partial(self._settle_now, wish, on_end)):
-            del self._under_way[client_id]
+        is_sent = False
+        try:
+            is_sent = self._send_now(context.rules, wish.begin, partial(self._settle_now, wish, on_end))
+        finally:
+            if not is_sent:  # also after a fault: nothing will be heard of it
+                self._under_way.pop(client_id, None)
+        if not is_sent:
             return False
         self.counts.requests += 1
         self.counts.amends += 1
@@ -218,7 +223,7 @@ class AmendQueue:
 
     def _settle_now(self, wish: Wish, on_end: Callable[[], None], answer: Answer | NotSent) -> None:
         """Have an outcome noted. It is called by the connection, which a fault of ours must not end."""
-        del self._under_way[wish.order.client_id]
+        self._under_way.pop(wish.order.client_id, None)
         try:
             wish.settle(answer)
         except Exception:

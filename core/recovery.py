@@ -236,7 +236,7 @@ class RecoveryManager:
             for context in self._contexts:
                 if not await self.reconciler.reconcile(context):
                     log.warning("%s: not reconciled: our orders are not verified to be out", context.symbol)
-                    self.rules.look_soon()  # what is told of an order cannot be read with another step
+                    self.rules.look_soon()  # perhaps the symbol does not let them be cancelled
                     return False
         except ExchangeError as error:
             log.warning("not reconciled: %s", error)

@@ -1,7 +1,7 @@
 """A move of the price has the quotes follow in the very turn of the loop that brings it, over the order socket."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from core.change_lock import ChangeLock
 from core.engine import ExitCode
 from core.events import OrderModifyEvent, OrderModifySuccessEvent
+from utils.signing import Signer
 
 from .daemon import World, in_a_world
 
@@ -246,3 +247,31 @@ def test_move_is_followed_at_once_also_just_before_the_worker_would_wake(tmp_pat
             assert [round(each - moved_s, 6) for each in watch.began[before:]] == [ONE_WAY_S] * 6
 
     in_a_still_world(tmp_path, story)
+
+
+def test_fault_while_an_amendment_is_sent_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is restarted, no place in the queue and no connection stays taken, and the quotes follow again."""
+    signed_params, failures = Signer.signed_params, list[str]()
+
+    def fail_once(signer: Signer, params: Mapping[str, str | int]) -> dict[str, str | int]:
+        if failures:
+            return signed_params(signer, params)
+        failures.append("signing")
+        raise RuntimeError("planted")
+
+    async def play(world: World) -> None:
+        world.start(**AT_ONCE)
+        await world.until_quoting()
+        await asyncio.sleep(1)
+        monkeypatch.setattr(Signer, "signed_params", fail_once)
+        move(world, 4)
+        assert await world.until(lambda: bool(failures) and are_right(world), 15, "quotes") < 15
+        assert world.engine is not None
+        assert world.engine.execution.amend_queue._under_way == {}
+        assert world.engine._gateway.lanes._connections == 0
+        assert await world.end() is ExitCode.STOPPED
+        assert "worker_restarted" in world.events("engine_event")
+
+    in_a_world(tmp_path, play, events_per_s=QUIET)

@@ -415,24 +415,6 @@ def test_a_cancelled_socket_leaves_nobody_waiting() -> None:
     at_desk(work)
 
 
-def test_a_request_that_is_ready_made_goes_out_at_once() -> None:
-    """It is on its way when the call returns, and not at all while the socket is away."""
-
-    async def work(desk: Desk) -> None:
-        desk.socket.api.send_now(b'{"id":"x","method":"order.status","params":{}}')
-        await asyncio.sleep(LATENCY_MS / 1000)
-        assert desk.rig.record()["requests"].get("ws order.status") == 1
-        desk.link.cut()
-        await asyncio.sleep(0)
-        with pytest.raises(Disconnected):
-            desk.socket.api.send_now("{}")
-        await asyncio.sleep(0.001)
-        with pytest.raises(NotSent):
-            desk.socket.api.send_now("{}")
-
-    at_desk(work)
-
-
 # --- what makes no sense ------------------------------------------------------------------------------------
 
 

@@ -355,7 +355,11 @@ class BinanceRest:
         on_answer = partial(self._ended, method, path, passage, self._clock.monotonic_ns(), on_end)
         self.usage.sent += 1
         self.usage.by_shortcut += 1
-        shortcut.start(method, path, params(), self._timeout_s, on_answer)
+        try:
+            shortcut.start(method, path, params(), self._timeout_s, on_answer)
+        except BaseException as error:  # a fault of ours: it may count at the exchange, but waits for nothing
+            passage.__exit__(type(error), error, error.__traceback__)
+            raise
         return True
 
     def _ended(

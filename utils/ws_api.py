@@ -191,12 +191,6 @@ class WsApi:
             self._close_if_due()
         return waiting
 
-    def send_now(self, text: str | bytes) -> None:
-        """Hand a ready-made request to the socket at once; raise NotSent if it is not up, Disconnected if it ended."""
-        if not self.is_ready:
-            raise NotSent("the order socket is not connected")
-        self.stream.send_now(text)
-
     # --- the connection ---------------------------------------------------------------------------------------
 
     async def _target(self) -> str:
