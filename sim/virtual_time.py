@@ -6,13 +6,16 @@ to the last bit each time.
 """
 
 import asyncio
-import heapq
 import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from functools import partial
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
+
+from msgspec import Struct
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -53,52 +56,37 @@ class _Descriptors(selectors.DefaultSelector):
         return key
 
 
-class _Handle(asyncio.Handle):
-    """What is ready to run: asyncio's own handle, made without a look at whether the loop is debugged."""
+class _Handle(Struct):
+    """What is ready to run: to a loop and to those who cancel what asyncio's own handle is, made in one call."""
 
-    __slots__ = ()
     _callback: Callable[..., object]
+    _args: Sequence[object]
     _context: Context
+    _cancelled: bool = False
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: Sequence[object],
-        loop: asyncio.AbstractEventLoop,
-        context: Context | None,
-    ) -> None:
-        self._callback = callback
-        self._args = args
-        self._loop = loop
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
-        self._repr = self._source_traceback = None
+    def cancel(self) -> None:
+        """The callback will not be called."""
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether it has been cancelled."""
+        return self._cancelled
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer of the loop: asyncio's own, made in one go and without a look at whether the loop is debugged."""
+class _Timer(Struct):
+    """What runs at its time: to a loop and to those who cancel what asyncio's own timer is."""
 
-    __slots__ = ()
     _callback: Callable[..., object]
+    _args: Sequence[object]
     _context: Context
+    _when_s: float
     _loop: "VirtualTimeLoop"
+    _cancelled: bool = False
+    _scheduled: bool = True
 
-    def __init__(
-        self,
-        when_s: float,
-        callback: Callable[..., object],
-        args: Sequence[object],
-        loop: "VirtualTimeLoop",
-        context: Context | None,
-    ) -> None:
-        self._when = when_s
-        self._callback = callback
-        self._args = args
-        self._loop = loop
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
-        self._scheduled = True
-        self._repr = self._source_traceback = None
+    def when(self) -> float:
+        """The time at which it is to run, in seconds of the loop, is returned."""
+        return self._when_s
 
     def cancel(self) -> None:
         """The callback will not be called; most timers are cancelled after they have fired, by `asyncio.sleep`."""
@@ -107,6 +95,10 @@ class _Timer(asyncio.TimerHandle):
             if self._scheduled:
                 self._loop._timer_handle_cancelled(self)
             self._callback = self._args = None  # type: ignore[assignment]  # as asyncio's own lets go of them
+
+    def cancelled(self) -> bool:
+        """Whether it has been cancelled."""
+        return self._cancelled
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -132,6 +124,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._descriptors = _Descriptors()
         super().__init__(self._descriptors)
         self._own_descriptors = self._descriptors.registered
+        # As asyncio's own method does it, which is a call of Python for each future.
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
 
     @property
     def now_ns(self) -> int:
@@ -150,9 +144,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """`callback(*args)` will be called when `time()` is `when`; the handle returned can cancel it."""
-        timer = _Timer(when, callback, args, self, context)
-        heapq.heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
-        return timer
+        timer = _Timer(callback, args, copy_context() if context is None else context, when, self)
+        heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
+        return timer  # type: ignore[return-value]  # it is all that a caller sees of one
 
     def call_later(
         self,
@@ -163,9 +157,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """`callback(*args)` will be called `delay` seconds from now; the handle returned can cancel it."""
         when = self._now_ns / _NS_PER_S + delay
-        timer = _Timer(when, callback, args, self, context)
-        heapq.heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
-        return timer
+        timer = _Timer(callback, args, copy_context() if context is None else context, when, self)
+        heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
+        return timer  # type: ignore[return-value]  # it is all that a caller sees of one
 
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -173,9 +167,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """`callback(*args)` will be called in the next turn; the handle returned can cancel it."""
         if self._closed:
             self._check_closed()
-        handle = _Handle(callback, args, self, context)
+        handle = _Handle(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
-        return handle
+        return handle  # type: ignore[return-value]  # it is all that a caller sees of one
 
     def _timer_handle_cancelled(self, handle: _Timer) -> None:
         """Asyncio tells of each timer that is about to be cancelled; most of them have fired."""
@@ -187,11 +181,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _drop_cancelled(self) -> None:
         self._cancelled_timers = 0
         self._timers[:] = [entry for entry in self._timers if not entry[2].cancelled()]
-        heapq.heapify(self._timers)
+        heapify(self._timers)
 
     def _run_once(self) -> None:
         """Some turns, in place of one of asyncio's: what is ready runs; if nothing is, the clock jumps before."""
-        ready, timers, pop = self._ready, self._timers, heapq.heappop
+        ready, timers, pop = self._ready, self._timers, heappop
         self._poll()
         for _ in range(_TURNS_BETWEEN_POLLS):
             if not ready and not self._stopping:
@@ -213,16 +207,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             if self._stopping:
                 return
 
-    def _tell(self, handle: asyncio.Handle, error: BaseException) -> None:
+    def _tell(self, handle: _Handle | _Timer, error: BaseException) -> None:
         """The loop's handler knows that a callback has failed, as asyncio's own loop tells it."""
-        message = f"Exception in callback {handle!r}"
+        message = f"Exception in callback {handle._callback!r}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def _jump(self) -> None:
         """The clock stands at the next timer, unless a descriptor has made something ready."""
         timers = self._timers
         while timers and timers[0][2]._cancelled:
-            heapq.heappop(timers)
+            heappop(timers)
         due_ns = timers[0][0] if timers else None
         if (
             due_ns is None
