@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from itertools import repeat
 
 from core import metrics
 from core.amend_queue import AmendQueue
@@ -22,12 +21,14 @@ from core.events import (
 )
 from core.gateway import Gateway
 from core.metrics import Counters, Row
-from core.metrics_file import MetricsFile
+from core.metrics_file import Batch, MetricsFile
 from core.metrics_rows import SymbolRows, account_series
 from utils.background import RunBlocking
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
+
+_SECONDS_LONG = len("2026-11-21T12:00:00")
 
 
 def _none() -> tuple[Decimal, Decimal]:
@@ -75,10 +76,11 @@ class LoggerWorker:
         self._limit_quote = limit_quote
         self._wallet_quote = wallet_quote
         self._started_ns = clock.monotonic_ns()
-        self._waiting: deque[tuple[str, Row]] = deque(maxlen=self.MAX_WAITING)
+        self._waiting: deque[Batch] = deque()
+        self._rows_waiting = 0
         self._lag_ms = 0.0
-        self._stamped_ms = -1
-        self._stamp_text = ""
+        self._stamped_s = -1
+        self._stamp_text = "", ""
         self._connected: set[str] = set()
         self._disk_failed = False
         bus.subscribe(self._on_fact, *RECORDED, name="metrics")
@@ -97,33 +99,42 @@ class LoggerWorker:
         if isinstance(fact, ConnectionEvent) and fact.kind is ConnectionKind.UP:
             self.counters.reconnects += fact.name in self._connected
             self._connected.add(fact.name)
-        self._add(metrics.event_row(fact, self._contexts))
+        self._add((metrics.event_row(fact, self._contexts),))
 
     def _stamp(self) -> str:
         """Return the local time of this moment."""
-        now_ms = self._clock.time_ms()
-        if now_ms != self._stamped_ms:
-            local = datetime.fromtimestamp(now_ms / 1000).astimezone()
-            self._stamped_ms, self._stamp_text = now_ms, local.isoformat(timespec="milliseconds")
-        return self._stamp_text
+        now_s, ms = divmod(self._clock.time_ms(), 1000)
+        if now_s != self._stamped_s:
+            text = datetime.fromtimestamp(now_s).astimezone().isoformat(timespec="seconds")
+            self._stamped_s, self._stamp_text = now_s, (text[:_SECONDS_LONG], text[_SECONDS_LONG:])
+        second, offset = self._stamp_text
+        return f"{second}.{ms:03d}{offset}"
 
-    def _add(self, row: Row) -> None:
-        self._add_all((row,))
+    def _add(self, rows: Sequence[Row]) -> None:
+        """Have rows of this moment wait to be written."""
+        if self._file is not None and rows:
+            self._waiting.append((self._stamp(), rows))
+            self._rows_waiting += len(rows)
+            if self._rows_waiting > self.MAX_WAITING:
+                self._drop_oldest()
 
-    def _add_all(self, rows: Iterable[Row]) -> None:
-        """Have rows of this moment wait to be written, in the place of the oldest ones where there are too many."""
-        if self._file is None:
-            return
-        stamped = list(zip(repeat(self._stamp()), rows, strict=False))
-        self.dropped += max(len(self._waiting) + len(stamped) - self.MAX_WAITING, 0)
-        self._waiting.extend(stamped)
+    def _drop_oldest(self) -> None:
+        """Have no more rows wait than may."""
+        waiting, too_many = self._waiting, self._rows_waiting - self.MAX_WAITING
+        self.dropped += too_many
+        self._rows_waiting = self.MAX_WAITING
+        while too_many:
+            timestamp, rows = waiting.popleft()
+            if len(rows) > too_many:
+                waiting.appendleft((timestamp, rows[too_many:]))
+            too_many -= min(len(rows), too_many)
 
     def collect(self) -> None:
         """Take this second's values."""
         now_ns = self._clock.monotonic_ns()
         for rows in self._symbol_rows:
-            self._add_all(rows.of_second(self.counters, self._limit_quote, now_ns))
-        self._add_all(self._account_series.rows(self._account_values(now_ns)))
+            self._add(rows.of_second(self.counters, self._limit_quote, now_ns))
+        self._add(self._account_series.rows(self._account_values(now_ns)))
 
     def _account_values(self, now_ns: int) -> dict[str, Decimal | float]:
         transfers, other = self.wallet_moves()
@@ -137,7 +148,7 @@ class LoggerWorker:
             **metrics.usage_values(self._gateway.rest.usage),
             **metrics.lane_values(self._gateway.lanes),
             **metrics.amend_values(self._amend_queue),
-            "metrics_queue": len(self._waiting),
+            "metrics_queue": self._rows_waiting,
             "metrics_dropped": self.dropped,
             **metrics.bus_values(self._bus.statistics()),
             "loop_lag": self._lag_ms,
@@ -161,12 +172,12 @@ class LoggerWorker:
         """Have everything that waits written; what the disk does not take waits on."""
         if self._file is None or not self._waiting:
             return
-        file, rows = self._file, list(self._waiting)
-        self._waiting.clear()
+        file, batches, rows = self._file, self._waiting, self._rows_waiting
+        self._waiting, self._rows_waiting = deque(), 0
         try:
-            await self._run_blocking(lambda: file.append(rows))
+            await self._run_blocking(lambda: file.append(batches))
         except OSError as error:
-            self._keep(rows)
+            self._keep(batches, rows)
             if not self._disk_failed:
                 log.error("metrics are not being written: %s; trading goes on", error.strerror)
                 self._bus.publish(EngineEvent(EngineKind.DISK_TROUBLE, f"metrics: {error.strerror}"))
@@ -177,7 +188,9 @@ class LoggerWorker:
                 self._bus.publish(EngineEvent(EngineKind.DISK_WELL, "metrics"))
             self._disk_failed = False
 
-    def _keep(self, rows: list[tuple[str, Row]]) -> None:
-        together = rows + list(self._waiting)
-        self.dropped += max(len(together) - self.MAX_WAITING, 0)
-        self._waiting = deque(together, maxlen=self.MAX_WAITING)
+    def _keep(self, batches: deque[Batch], rows: int) -> None:
+        """Have what was not written wait on, before what has come since."""
+        batches.extend(self._waiting)
+        self._waiting, self._rows_waiting = batches, self._rows_waiting + rows
+        if self._rows_waiting > self.MAX_WAITING:
+            self._drop_oldest()

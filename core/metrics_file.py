@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +20,11 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
 """What stands in a file as it is."""
 _MOST_SHAPES = 10_000
 """So many kinds of lines are kept ready; there are more only if something in them never stops changing."""
+_SECONDS_KEPT = 8
+"""So much is kept of the text of rows, in what one call brings: most rows say what they said a second ago."""
+
+Batch = tuple[str, Sequence[Row]]
+"""The ISO 8601 timestamp of a moment, and its rows."""
 
 
 def csv_line(cells: Sequence[str]) -> str:
@@ -29,17 +34,9 @@ def csv_line(cells: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
-def _day(stamped: tuple[str, Row]) -> str:
-    """Return the local day of a row: YYYY-MM-DD."""
-    return stamped[0][:10]
-
-
-def _batches(rows: Sequence[tuple[str, Row]]) -> Iterator[tuple[str, Iterable[tuple[str, Row]]]]:
-    """Yield the rows in their order, a batch for each day; hardly ever there is more than one."""
-    if len({timestamp for timestamp, _ in rows}) == 1:
-        yield _day(rows[0]), rows
-    else:
-        yield from groupby(rows, key=_day)
+def _day(batch: Batch) -> str:
+    """Return the local day of the rows of one moment: YYYY-MM-DD."""
+    return batch[0][:10]
 
 
 def _cell(cell: str) -> str:
@@ -89,22 +86,24 @@ class MetricsFile:
         self._present = "", directory
         """The day that was written to last, and its file."""
         self._shapes: dict[tuple[str, ...], tuple[str, str]] = {}
-        self._tails: dict[int, tuple[Row, str]] = {}
-        """The rows of the last lines, with their text: those whose value stays the same come again each second."""
+        self._tails: dict[Row, str] = {}
+        """The lines of rows without their timestamps."""
+        self._masked: dict[Row, tuple[str, str]] = {}
+        """The same of rows in which a secret may be found that is learned later, with what is shown of it."""
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
         """Return the file of a local day, given as YYYYMMDD."""
         return self._directory / f"metrics-{day}.csv"
 
-    def append(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Write rows, each with its ISO 8601 timestamp. Raises OSError if the disk does not take them."""
+    def append(self, batches: Sequence[Batch]) -> None:
+        """Write the rows of some moments, in their order. Raises OSError if the disk does not take them."""
         with self._lock:
-            for day, batch in _batches(rows):
-                self._append_to(day, batch)
+            for day, of_day in groupby(batches, key=_day):  # hardly ever there is more than one
+                self._append_to(day, of_day)
 
-    def _append_to(self, day: str, rows: Iterable[tuple[str, Row]]) -> None:
-        text = "".join(self.lines(rows))
+    def _append_to(self, day: str, batches: Iterable[Batch]) -> None:
+        text = self.text(batches)
         if day != self._present[0]:
             self._present = day, self.path(day.replace("-", ""))
         path = self._present[1]
@@ -117,29 +116,42 @@ class MetricsFile:
             self._tidied, self._since_tidied = path, 0
             remove_oldest(self._directory, self._max_mb, path)
 
-    def lines(self, rows: Iterable[tuple[str, Row]]) -> list[str]:
-        """Return the lines of rows, each with its end."""
-        before, tails, lines = self._tails, {}, []
-        for timestamp, row in rows:
-            known = before.get(id(row))  # if any, this very row: it is kept, so that no other can have its id
-            if known is None:
-                known = row, self._tail(row)
-            lines.append(timestamp + known[1])
-            if len(row.details) < REDACT_FROM:  # in others a secret may be found that is learned later
-                tails[id(row)] = known
-        self._tails = tails
-        return lines
+    def text(self, batches: Iterable[Batch]) -> str:
+        """Return the lines of the rows, each with its end."""
+        parts: list[str] = []
+        count = 0
+        for timestamp, rows in batches:
+            tails = list(map(self._tails.get, rows))
+            known = [self._tail(row) if tail is None else tail for row, tail in zip(rows, tails, strict=True)]
+            if known:
+                parts += (timestamp, timestamp.join(known))
+            count += len(rows)
+        if len(self._tails) + len(self._masked) > _SECONDS_KEPT * count:
+            self._tails.clear()
+            self._masked.clear()
+        return "".join(parts)
 
     def _tail(self, row: Row) -> str:
-        """Return the line of a row without its timestamp."""
-        value, details = row.value, row.details
+        """Return the line of a row without its timestamp, and keep it for the next row that says the same."""
+        details = row.details
+        if len(details) < REDACT_FROM:
+            tail = self._tails[row] = self._made_tail(row, details)
+            return tail
+        shown = redact(details)
+        before = self._masked.get(row)
+        if before is not None and before[0] == shown:
+            return before[1]
+        tail = self._made_tail(row, shown)
+        self._masked[row] = shown, tail
+        return tail
+
+    def _made_tail(self, row: Row, details: str) -> str:
+        value = row.value
         shape = row.name, row.unit, row.symbol, row.side, row.level, row.sub_type
         before, after = self._shapes.get(shape) or self._shape(shape)
         if not _NUMBER(value):
             value = _cell(value)
-        if details:
-            details = _cell(redact(details) if len(details) >= REDACT_FROM else details)
-        return f"{before}{value}{after}{details}\n"
+        return f"{before}{value}{after}{_cell(details) if details else ''}\n"
 
     def _shape(self, shape: tuple[str, ...]) -> tuple[str, str]:
         """Return what lines of this shape have before and behind their value, and keep it: most lines have few."""

@@ -81,21 +81,27 @@ class SymbolRows:
         self._symbol_series = RowSeries(self._units, context.symbol)
         self._order_series: dict[tuple[str, OrderStatus], RowSeries] = {}
 
-    def of_second(self, counters: Counters, limit_quote: Decimal, now_ns: int) -> Iterator[Row]:
-        """Yield the rows of this second."""
+    def of_second(self, counters: Counters, limit_quote: Decimal, now_ns: int) -> list[Row]:
+        """Return the rows of this second."""
         context = self._context
-        values = {**_market_values(context, now_ns), **_book_values(context, limit_quote)}
-        values |= _order_values(context, counters) | _dead_man_values(context, now_ns)
+        values = {
+            **_market_values(context, now_ns),
+            **_book_values(context, limit_quote),
+            **_order_values(context, counters),
+            **_dead_man_values(context, now_ns),
+        }
         told = {
             "quoting": "; ".join(context.gate.reasons),
             "fees": _fees_elsewhere(context),
             "posture": context.posture_reason,
             "day_result": context.day.text if context.day is not None else "",
         }
-        yield from self._symbol_series.rows(values, told)
-        yield from self._quote_rows()
+        rows = self._symbol_series.rows(values, told)
+        self._add_quotes(rows)
+        return rows
 
-    def _quote_rows(self) -> Iterator[Row]:
+    def _add_quotes(self, rows: list[Row]) -> None:
+        """Append the rows of the orders that live."""
         context, before = self._context, self._order_series
         rules, mid = context.rules, context.state.mid(context.rules)
         self._order_series = {}
@@ -108,7 +114,7 @@ class SymbolRows:
                 "quote_size": rules.quantity(order.remaining_lots),
                 "quote_distance_bps": _bps(abs(mid - price), mid),
             }
-            yield from series.rows(values, {"quote_distance_bps": order.decision})
+            rows += series.rows(values, {"quote_distance_bps": order.decision})
 
     def _series_of(self, order: LiveOrder) -> RowSeries:
         level, status = str(order.level) if order.level else "-", order.shown_status.lower()

@@ -13,7 +13,7 @@ from core.halt import HaltLatch
 from core.instance_lock import InstanceLock
 from core.journal import JournalFile, JournalLine, journal_paths, read_journal
 from core.metrics import Row
-from core.metrics_file import MetricsFile
+from core.metrics_file import Batch, MetricsFile
 
 from .process import read_metrics
 
@@ -202,7 +202,7 @@ def _written(folder: Path, lines: list[JournalLine]) -> None:
 
 def test_torn_metrics_keep_every_whole_row_and_one_header(tmp_path: Path) -> None:
     """Also where the header itself was cut."""
-    row = ("2026-09-21T12:00:00.000+00:00", Row("uptime", "1.000", "s", details='a "b", c'))
+    row = ("2026-09-21T12:00:00.000+00:00", [Row("uptime", "1.000", "s", details='a "b", c')])
     _appended(tmp_path, [row, row])
     path = tmp_path / "metrics-20260921.csv"
     whole = path.read_bytes()
@@ -213,7 +213,7 @@ def test_torn_metrics_keep_every_whole_row_and_one_header(tmp_path: Path) -> Non
         assert len(read_metrics(path)) == kept + 1
 
 
-def _appended(folder: Path, rows: list[tuple[str, Row]]) -> None:
+def _appended(folder: Path, batches: list[Batch]) -> None:
     file = MetricsFile(folder, "mm1", "paper")
-    file.append(rows)
+    file.append(batches)
     file.close()
