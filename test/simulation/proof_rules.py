@@ -2,6 +2,7 @@
 
 import json
 from collections import deque
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -49,8 +50,9 @@ def changes_quotes(sent: Sent) -> bool:
 class ProofRules:
     """INV-06 of the account stream, INV-09, -19, -26, -30, -34 and -37, at the moment of sending."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, silent_until_s: Callable[[], float]) -> None:
         self._facts = facts
+        self._silent_until_s = silent_until_s
         self._engine: Engine | None = None
         self._started_s = 0.0
         self._position_s = 0.0
@@ -348,10 +350,13 @@ class ProofRules:
         """INV-34, INV-17: a cancel leaves within 2 s after the gate has closed on quotes that are known to rest.
 
         Nothing may leave in a minute whose weight is used up, nor while the clock is measured, and nothing arrives
-        of what the network holds up: no verdict then.
+        of what the network holds up: no verdict then. Nor for as long as the exchange or its firewall has asked for
+        silence: until the dead-man timer takes quotes out, a request would make that longer; 4 s after it one leaves.
         """
         facts, context = self._facts, self._facts.context
-        if self._closed_s is None or context is None or facts.now_s - self._closed_s < 2.0:
+        if self._closed_s is None or context is None:
+            return
+        if facts.now_s - max(self._closed_s, self._silent_until_s() + 2.0) < 2.0:
             return
         if self._cancelled_s >= self._closed_s or facts.struck(10.0, *HELD_UP, *LYING_READS):
             return
