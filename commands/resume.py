@@ -82,6 +82,8 @@ def _about_todays_loss(settings: Settings, account: str, symbol: str, *, accept:
         record = file.read(today)
     except DamagedDay as error:
         damage = f"the record of today's result cannot be used: {error}; "
+    except OSError as error:
+        damage = f"the record of today's result, {file.path}, cannot be read ({error.strerror}); "
     is_todays = record is not None and record.day == today
     if accept:
         lost = record.whole_quote if record is not None and is_todays else Decimal(0)

@@ -92,13 +92,14 @@ class DayFile:
         self.accepted_path = directory / f"accepted-{account}-{symbol}.json"
 
     def read(self, today: int) -> DayRecord | None:
-        """Return the latest record, None if there is no file. Raises DamagedDay for one that cannot be ours."""
+        """Return the latest record, None if there is no file.
+
+        Raises DamagedDay for one that cannot be ours, OSError for one that cannot be read.
+        """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise DamagedDay(f"it cannot be read ({error.strerror})") from error
         try:
             sealed = msgspec.json.decode(data, type=_Sealed)
             record = msgspec.json.decode(sealed.record, type=DayRecord)

@@ -78,6 +78,8 @@ class DayKeeper:
         self._due_ns: dict[tuple[str, str], int] = {}
         self._funding_seen: dict[str, Decimal] = {}
         self._complained: set[str] = set()
+        self._unread: set[str] = set()
+        """Whose record the disk did not give: their day is counted from the exchange's trades alone, until it does."""
         self._trades_before: dict[str, int] = {}
         """So many trades of the day are not among the fills that the ledger has counted; below 0 after midnight."""
         self._too_short = 0
@@ -88,8 +90,9 @@ class DayKeeper:
             context.gate.close(DAY_KEY, NOT_KNOWN)
 
     def is_waiting(self, context: SymbolContext) -> bool:
-        """Tell whether the symbol's day is still to be opened."""
-        return bool(self._limit_quote) and context.symbol not in self._counts
+        """Tell whether the symbol's day is still to be opened, or its record to be read."""
+        is_known = context.symbol in self._counts and context.symbol not in self._unread
+        return bool(self._limit_quote) and not is_known
 
     def not_known(self, context: SymbolContext, error: ExchangeError) -> str:
         """Return in words why today's result is not known; the gate says so, too, if it waits for that."""
@@ -121,13 +124,14 @@ class DayKeeper:
         today = day_of(self._server_ms())
         count = self._counts.get(context.symbol)
         has_turned = count is not None and today > count.day
-        if count is None:
-            if not self._is_due("open", context, self._open_again_s):
-                return False
-            self._open_again_s = min(2 * self._open_again_s, self.OPEN_AGAIN_AT_MOST_S)
-            await self._open(context, today, mark_price)
-        elif today > count.day:
+        if count is not None and today > count.day:
             self._turn(context, count, today, mark_price)
+        elif self.is_waiting(context):
+            if self._is_due("open", context, self._open_again_s):
+                self._open_again_s = min(2 * self._open_again_s, self.OPEN_AGAIN_AT_MOST_S)
+                await self._open(context, today, mark_price)
+            elif count is None:
+                return False
         else:
             await self._heal_funding(context)
         await self._refresh_rates(context)
@@ -166,8 +170,14 @@ class DayKeeper:
         """Begin to count, from what the exchange's own record says of the day so far."""
         ledger, symbol = context.ledger, context.symbol
         self._asked_first_ms.setdefault(symbol, self._server_ms())
-        stored, trades, funding = await asyncio.gather(
-            self._stored(context, today),
+        try:
+            stored, is_read = await self._stored(context, today), True
+        except OSError as error:
+            self._note_unread(context, error)
+            stored, is_read = None, False
+        if not is_read and symbol in self._counts:
+            return
+        trades, funding = await asyncio.gather(
             self._gateway.user_trades(symbol, 0, start_ms_of(today)),
             self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset),
         )
@@ -184,6 +194,8 @@ class DayKeeper:
             quote, at_ms = accepted.accepted_quote, accepted.accepted_ms
             count = replace(count, accepted_quote=quote, accepted_ms=at_ms)
         self._counts[symbol] = count.with_funding(ledger, funding)
+        if is_read:
+            self._unread.discard(symbol)
         self._funding_seen[symbol] = ledger.funding_quote
         await self._refresh_rates(context)
         self._measure(context, mark_price)
@@ -216,13 +228,10 @@ class DayKeeper:
             )
 
     async def _stored(self, context: SymbolContext, today: int) -> DayRecord | None:
-        """Return what an earlier run has left; what cannot be used is put aside and said aloud."""
+        """Return what an earlier run has left; what cannot be used is put aside and said aloud. Raises OSError."""
         file = self._files[context.symbol]
         try:
             return await self._from_disk(lambda: file.read(today))
-        except OSError:
-            log.error("%s: the disk cannot be read; today's result is counted anew", context.symbol)
-            return None
         except DamagedDay as damage:
             log.error(
                 "%s: the record of today's result, %s, cannot be used: %s; it is put aside, and the day is counted"
@@ -234,6 +243,18 @@ class DayKeeper:
         except OSError as error:
             log.warning("%s: %s could not be put aside: %s", context.symbol, file.path.name, error)
         return None
+
+    def _note_unread(self, context: SymbolContext, error: OSError) -> None:
+        """Have no quote sent while a loss may stand on disk that the exchange's trades do not tell of."""
+        symbol = context.symbol
+        why = error.strerror or "the disk does not answer"
+        text = f"{NOT_KNOWN}: its record, {self._files[symbol].path.name}, cannot be read ({why})"
+        context.gate.close(DAY_KEY, text)
+        if symbol not in self._unread:
+            self._unread.add(symbol)
+            log.error(
+                "%s: %s; until it can, the day is counted from the exchange's trades alone", symbol, text
+            )
 
     async def _from_disk(self, read: Callable[[], T]) -> T:
         """Return what is read off the event loop. Raises what it raises, and TimeoutError for a disk that hangs."""
@@ -268,7 +289,8 @@ class DayKeeper:
         return ledger.unrealized_pnl_quote(mark_price)
 
     def _turn(self, context: SymbolContext, count: DayCount, today: int, mark_price: Decimal) -> None:
-        """Begin the next day with nothing made and nothing lost."""
+        """Begin the next day with nothing made and nothing lost, whatever stands on disk of the one before."""
+        self._unread.discard(context.symbol)
         self._measure(context, mark_price)
         self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
@@ -351,11 +373,13 @@ class DayKeeper:
     # --- on disk ----------------------------------------------------------------------------------------------
 
     def save(self, context: SymbolContext) -> None:
-        """Have the day's result on its way to the disk, unless the one before is still."""
+        """Have the day's result on its way to the disk, unless the one before is still, or another waits to be read."""
         count, result = self._counts.get(context.symbol), context.day
         saving = self._saving.get(context.symbol)
         if count is None or result is None or (saving is not None and not saving.done()):
             return
+        if context.symbol in self._unread:
+            return  # it would take the place of what is not known yet
         record = DayRecord(
             account=self._account,
             symbol=context.symbol,

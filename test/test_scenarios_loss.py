@@ -315,6 +315,53 @@ def test_disk_that_cannot_be_read_costs_no_worker_when_a_halt_is_cleared(tmp_pat
     in_a_world(tmp_path, story)
 
 
+def test_record_that_cannot_be_read_is_waited_for(tmp_path: Path) -> None:
+    """Nothing is quoted, nor written in its place, until it can: the exchange forgets what was lost just then."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await asyncio.sleep(12)
+        assert await world.end() is ExitCode.STOPPED
+        path = day_file(world).path
+        kept = path.rename(path.with_suffix(".kept"))
+        path.symlink_to(path)
+        world.strike("empty-list", path="/fapi/v1/userTrades", for_s=10)
+        world.start(**LIMIT)
+        await world.watch(8, orders=0)
+        assert world.engine is not None
+        assert world.engine.contexts[0].gate.reasons == (
+            "today's result is not known yet: its record, day-paper-test-BTCUSDT.json, cannot be read"
+            " (Too many levels of symbolic links)",
+        )
+        assert path.is_symlink()
+        kept.replace(path)
+        await world.until_quoting(15)
+        await lose(world, Decimal(22))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_limit_holds_while_the_record_cannot_be_read(tmp_path: Path) -> None:
+    """Held against what the exchange's trades make: what is held by hand meanwhile is closed over it."""
+
+    async def story(world: World) -> None:
+        path = day_file(world).path
+        path.parent.mkdir(parents=True)
+        path.symlink_to(path)
+        world.start(**LIMIT)
+        await world.watch(3, orders=0)
+        await lose(world, Decimal(21))
+        take(world)
+        await world.until(lambda: is_halted(world), 4)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
 def test_list_of_trades_that_is_empty_at_a_start_lets_no_loss_be_forgotten(tmp_path: Path) -> None:
     """It is asked for again: what was lost before counts together with what is lost then."""
 
