@@ -39,9 +39,10 @@ class RefusalBrake:
 
     The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it; slots
     that are held for what holds all quotes go on like that, in turns, however few they are. One that is accepted
-    releases all slots that were refused with the same code, or with any that speaks of all quotes. One that is accepted
-    where nothing was refused lets those that were held for all quotes be tried at once, but only once: it may be that
-    what opens is refused, and what reduces is not.
+    releases all slots that were refused with the same code, or with any that speaks of all quotes; one that reduces
+    what is held, only those of its side, unless that code speaks of all quotes: what reduces needs no margin. One that
+    is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once: it
+    may be that what opens is refused, and what reduces is not.
     """
 
     def __init__(self) -> None:
@@ -79,15 +80,21 @@ class RefusalBrake:
         turns = 1 + sum(each.probe_ns > before_ns for each in others)
         return now_ns + turns * int(PROBES_APART_S * 1e9)
 
-    def accepted(self, slot: tuple[Side, int]) -> bool:
+    def accepted(self, slot: tuple[Side, int], *, reduces: bool = False) -> bool:
         """Note that the exchange took an order in this slot; return whether others may be tried now because of that."""
         was = self._by_slot.pop(slot, None)
         if was is None:
             return self._hurry()
-        if was.count < STRIKES and was.code not in OF_ALL_QUOTES:
+        is_of_all = was.code in OF_ALL_QUOTES
+        if was.count < STRIKES and not is_of_all:
             return False
-        over = OF_ALL_QUOTES if was.code in OF_ALL_QUOTES else {was.code}
-        held = {other: each for other, each in self._by_slot.items() if each.code not in over}
+        over = OF_ALL_QUOTES if is_of_all else {was.code}
+        sides = {slot[0]} if reduces and not is_of_all else set(Side)
+        held = {
+            other: each
+            for other, each in self._by_slot.items()
+            if each.code not in over or other[0] not in sides
+        }
         has_released = len(held) < len(self._by_slot)
         self._by_slot = held
         return has_released

@@ -280,7 +280,8 @@ class Refresher:
             if order.status is OrderStatus.IN_DOUBT:
                 continue  # neither taken nor refused, for all that is known
             if order.status is not OrderStatus.REJECTED:
-                has_released |= self._brake.accepted(order.slot)
+                reduces = order.side.sign * self._context.ledger.position_quantity < 0
+                has_released |= self._brake.accepted(order.slot, reduces=reduces)
             elif self._brake.refused(order.slot, order.refused_code, now_ns):
                 log.error(
                     "%s: %s %d was refused again and again (%s); trying seldom from now on",

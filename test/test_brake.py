@@ -100,6 +100,20 @@ def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() 
     assert brake.grips
 
 
+def test_order_that_reduces_releases_its_own_side_alone() -> None:
+    """It needs no margin, so that it is taken says nothing of orders that do; what holds all quotes it ends for all."""
+    brake = gripped()
+    slots = [(Side.BUY, 2), (Side.SELL, 1)]
+    for slot in slots * STRIKES:
+        brake.refused(slot, MARGIN_IS_INSUFFICIENT, 0)
+    assert brake.accepted(SLOT, reduces=True)
+    assert [brake.allows(slot, 1) for slot in slots] == [True, False]
+    for slot, code in [((Side.BUY, 3), -4400), ((Side.SELL, 3), -4400)] * STRIKES:
+        brake.refused(slot, code, 0)
+    assert brake.accepted((Side.BUY, 3), reduces=True)
+    assert brake.allows((Side.SELL, 3), 1)
+
+
 def test_end_of_a_refusal_of_the_whole_account_releases_all_that_such_refusals_held() -> None:
     """One slot was asked while this rule stood, another while that did; what is about a price stays."""
     brake = RefusalBrake()

@@ -66,6 +66,32 @@ def test_refused_quotes_are_not_insisted_on(tmp_path: Path, code: int, most: int
     in_a_world(tmp_path, story)
 
 
+def test_quotes_that_reduce_do_not_have_those_tried_again_that_lack_margin(tmp_path: Path) -> None:
+    """Short, and without margin at first for any quote, then only for sells: that buys are taken changes nothing."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="SELL", quantity="0.010")
+        refused: Counter[str] = Counter()
+        until_s = world.now_s + 25
+
+        async def lack_margin(sent: Sent) -> HttpResponse | None:
+            side = dict(parse_qsl(sent.query)).get("side", "")
+            if not sent.is_order() or (side == "BUY" and world.now_s >= until_s):
+                return None
+            refused[side] += 1
+            return json_reply(400, {"code": -2019, "msg": "Margin is insufficient."})
+
+        world.tamper = lack_margin
+        await world.until(lambda: len(world.ours()) == 3, 90, "the buys")
+        await asyncio.sleep(60 - (world.now_s - until_s))
+        assert refused["SELL"] <= 3 * 5, refused
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.02)
+
+
 def test_price_that_would_take_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
     """The book lags behind the market: three times, once more after 10 s, then every 30 s; another price at once."""
 
