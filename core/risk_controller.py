@@ -37,8 +37,8 @@ class RiskController:
     A position over ``initial_capital × leverage × max_net_position_ratio`` closes the gate in the same turn, engages
     the halt latch, takes the quotes out, closes the position and verifies both (``core.flattening``). Quoting stays
     paused until an operator clears the halt. Nothing is closed or halted unless a reading of the exchange's position
-    that is newer than the trigger bears it out. Until a close is verified its latch says so, and the next run takes it
-    up (``take_up``).
+    that is newer than the trigger bears it out, or the exchange has told of a trade of its own (``halt``). Until a
+    close is verified its latch says so, and the next run takes it up (``take_up``).
 
     ``on_difference`` is called when the exchange's position stays different from ours.
     """
@@ -109,9 +109,10 @@ class RiskController:
                 self._hurries[event.symbol].set()
 
     def halt(self, symbol: str, reason: str) -> None:
-        """Halt the symbol as if it had broken its limit, for a reason from elsewhere.
+        """Halt the symbol as if it had broken its limit, for a reason that the exchange itself has told of.
 
-        The gate closes in this turn, the rest waits until the position has been read.
+        The gate closes in this turn, the rest comes with the check that follows, also where no position can be read:
+        a process that ended before it could would leave nothing behind of what has happened.
         """
         self._context_of[symbol].gate.close(FORCED_KEY, reason)
         self._forced[symbol] = reason
@@ -247,6 +248,10 @@ class RiskController:
             context.gate.open(FORCED_KEY)
             context.state.last_risk_check = self._clock.time_ms() / 1000
             return await self._flatten(context)
+        if context.symbol in self._forced:
+            reason = self._forced.pop(context.symbol)
+            await self._respond(context, lambda: reason)
+            return False
         try:
             position = await self._read(context)
         except ExchangeError as error:
@@ -261,9 +266,6 @@ class RiskController:
             await self._respond(
                 context, lambda: breach_text(position.quantity, price, context.rules, self._settings)
             )
-        elif context.symbol in self._forced:
-            reason = self._forced.pop(context.symbol)
-            await self._respond(context, lambda: reason)
         elif context.ledger.is_open:
             self._compare(context, position)
             await self._count_day(context, position)

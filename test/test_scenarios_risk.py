@@ -175,8 +175,8 @@ def test_position_of_another_program_is_noticed_and_adopted(tmp_path: Path) -> N
     in_a_world(tmp_path, story)
 
 
-def test_forced_trade_has_the_quotes_out_although_the_position_cannot_be_read(tmp_path: Path) -> None:
-    """Out within a second; once the position can be read it is closed, halted, and after a resume it quotes again."""
+def test_forced_trade_halts_although_the_position_cannot_be_read(tmp_path: Path) -> None:
+    """Quotes out and the halt on disk at once; what is held is closed once it can be read; a resume quotes again."""
 
     async def story(world: World) -> None:
         world.start(risk={"max_daily_loss": 0, "max_price_change": 0})
@@ -193,11 +193,13 @@ def test_forced_trade_has_the_quotes_out_although_the_position_cannot_be_read(tm
         await world.until(lambda: not world.ours(), 1, "the quotes out")
         placed = world.count("orders")
         await asyncio.sleep(2)
+        halt = latch(world).read()
+        assert halt is not None
+        assert halt.is_closing
         assert world.count("orders") == placed
         assert world.position() == Decimal("0.008")
         world.tamper = untouched
         await world.until(lambda: _is_flat_and_out(world), 10, "the position closed")
-        await world.until(lambda: latch(world).read() is not None, 2)
         await asyncio.sleep(2)
         assert latch(world).clear()
         await world.until_quoting()
