@@ -67,6 +67,8 @@ class Facts:
     nemesis: Nemesis
     operator: Operator
     violated: Callable[[str, object], None]
+    silent_until_s: float = 0.0
+    """Until when the daemon does right to send nothing at all, by what the exchange has told it."""
 
     @property
     def now_s(self) -> float:
@@ -85,6 +87,11 @@ class Facts:
         if self.world.engine is None or running is None or running.done():
             return None
         return self.world.engine.contexts[0]
+
+    @property
+    def silent_last_s(self) -> float:
+        """Return when nothing was to be sent last, because the exchange had said so; now if that goes on."""
+        return min(self.silent_until_s, self.now_s)
 
     def struck(self, seconds: float, *kinds: str) -> bool:
         """Tell whether one of these kinds was in force within so many seconds."""

@@ -131,7 +131,7 @@ class LifelineRules:
         The position is read every second, and each step has a round trip. While faults strike that a close could feel,
         and 15 s after, the bounds are 60 s and 240 s; a disk is no such, and what other hands trade is closed as well,
         within the bounds from then on. They are as wide while another program has used up the minute's weight, without
-        which nobody can read a clock or a position.
+        which nobody can read a clock or a position, and while exchange or firewall want silence, and 15 s after.
         """
         facts = self._facts
         instrument = facts.instrument
@@ -141,7 +141,8 @@ class LifelineRules:
             self._breach_s = None
             return
         self._breach_s = facts.now_s if self._breach_s is None else self._breach_s
-        harmed_s = facts.struck_last_s(*(facts.nemesis.struck_s.keys() - set(_UNFELT) - set(OTHER_HANDS)))
+        felt = facts.nemesis.struck_s.keys() - set(_UNFELT) - set(OTHER_HANDS)
+        harmed_s = max(facts.struck_last_s(*felt), facts.silent_last_s)
         calm = facts.now_s - harmed_s > 15 and not facts.struck(61.0, "used-weight")
         since_s = max(self._breach_s, facts.struck_last_s(*OTHER_HANDS))
         for_s = facts.now_s - (max(since_s, harmed_s + 15) if calm else self._breach_s)
@@ -188,14 +189,15 @@ class LifelineRules:
     def inv_17_close_is_finished_by_somebody(self) -> None:
         """INV-17: a close that has begun ends flat, or in dust, in 60 s, through kills and stops and restarts.
 
-        While faults strike, and 15 s after, the bound is 240 s. Not where the disk took nothing when it began: the next
-        run does not know of it.
+        While faults strike, or the exchange wants silence, and 15 s after, the bound is 240 s. Not where the disk took
+        nothing when it began: the next run does not know of it.
         """
         facts = self._facts
         if self._closing_s is None or self._is_unwritten(self._closing_s):
             return
-        calm = facts.now_s - facts.nemesis.last_s > 15
-        for_s = facts.now_s - max(self._closing_s, facts.nemesis.last_s + 15 if calm else 0)
+        harmed_s = max(facts.nemesis.last_s, facts.silent_last_s)
+        calm = facts.now_s - harmed_s > 15
+        for_s = facts.now_s - max(self._closing_s, harmed_s + 15 if calm else 0)
         if for_s > (_CLOSED_WITHIN_S if calm else _CLOSED_WITHIN_STORM_S):
             facts.violated("INV-17", f"a close that began at {self._closing_s:.1f} s has not ended")
 

@@ -1,6 +1,6 @@
 """What has to come after a storm: the daemon quotes again, or is in a pause whose named cause is true."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from core.gate import STOPPING
 from core.posture import Posture
@@ -10,26 +10,28 @@ from test.simulation.operating import UNEXPLAINED
 
 SHARES = {"start": 0.55, "question": 0.93, "order": 0.73}
 """Up to which share of a limit what quotes need may go, less a few requests; the rest is kept for cancels."""
+_MOVES = ("move-market", "jump", "flash_crash", "mark-offset")
+_STILL = ("halt", "quiet-market")
 BY_FAULTS: Sequence[tuple[str, float, Sequence[str]]] = (
     (UNEXPLAINED, 300.0, (*LYING_READS, "hide-trades")),
     ("somebody else trades", 22.0, OTHER_HANDS),
     ("refused: ", 1.0, ("restrict", "halt", "symbol-rules", "transfer", "leverage")),
-    ("price", 100.0, ("move-market", "jump", "flash_crash", "mark-offset")),
-    ("moved", 100.0, ("move-market", "jump", "flash_crash", "mark-offset")),
+    ("price", 100.0, (*_MOVES, *_STILL)),
+    ("moved", 100.0, (*_MOVES, *_STILL)),
 )
 """Causes by a text in them, with the faults that make them true, and for how many seconds after these they may stand.
 
 Nobody asks for a look at the account sooner than an operator comes; others are waited for until they have not traded
-for 20 s; a refusal is over with what it was for; a move counts for as long as it is in the window.
+for 20 s; a refusal is over with what it was for; a move counts for as long as it is in the window, and a market that
+stood still shows only afterwards how far it has moved meanwhile.
 """
 
 
 class Liveness:
     """Tells whether the daemon quotes as it should, and why not."""
 
-    def __init__(self, facts: Facts, silent_until_s: Callable[[], float]) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._silent_until_s = silent_until_s
 
     def is_quoting(self) -> bool:
         """Tell whether all quotes rest that the posture and the limit allow, and nothing about them is in doubt."""
@@ -93,7 +95,7 @@ class Liveness:
         if "request limits" in cause:
             return self._is_used_up(is_start=cause.startswith("the start"))
         if "takes no requests" in cause:
-            return self._facts.now_s < self._silent_until_s()
+            return self._facts.now_s < self._facts.silent_until_s
         if "-2019" in cause:
             return self._is_margin_short()
         if "are known" in cause:

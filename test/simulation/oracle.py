@@ -34,7 +34,7 @@ class Oracle:
         self.requests = SendingRules(facts)
         self.lifelines = LifelineRules(facts)
         self.books = BookRules(facts)
-        self.proofs = ProofRules(facts, lambda: self.requests.silent_until_s)
+        self.proofs = ProofRules(facts)
         self.claims = ClaimRules(facts)
         self.days = DayRules(facts)
 

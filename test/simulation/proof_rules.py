@@ -2,7 +2,6 @@
 
 import json
 from collections import deque
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -50,9 +49,8 @@ def changes_quotes(sent: Sent) -> bool:
 class ProofRules:
     """INV-06 of the account stream, INV-09, -19, -26, -30, -34 and -37, at the moment of sending."""
 
-    def __init__(self, facts: Facts, silent_until_s: Callable[[], float]) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._silent_until_s = silent_until_s
         self._engine: Engine | None = None
         self._started_s = 0.0
         self._position_s = 0.0
@@ -356,7 +354,7 @@ class ProofRules:
         facts, context = self._facts, self._facts.context
         if self._closed_s is None or context is None:
             return
-        if facts.now_s - max(self._closed_s, self._silent_until_s() + 2.0) < 2.0:
+        if facts.now_s - max(self._closed_s, facts.silent_until_s + 2.0) < 2.0:
             return
         if self._cancelled_s >= self._closed_s or facts.struck(10.0, *HELD_UP, *LYING_READS):
             return

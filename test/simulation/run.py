@@ -106,9 +106,9 @@ class Run:
             sending=lambda sent: self._oracle.sending(sent),
             replied=lambda sent, reply: self._oracle.replied(sent, reply),
         )
-        facts = Facts(world, plan, self._nemesis, self._operator, self._violated)
+        facts = self._facts = Facts(world, plan, self._nemesis, self._operator, self._violated)
         self._oracle = Oracle(facts)
-        self._liveness = Liveness(facts, lambda: self._oracle.requests.silent_until_s)
+        self._liveness = Liveness(facts)
         self._operator.on_exit = self._oracle.lifelines.ended
         self._operator.on_start = self._oracle.requests.restarted
         self._operator.frozen = self._oracle.lifelines.frozen
@@ -228,7 +228,7 @@ class Run:
             began_s = self._world.now_s
             code = await self._operator.stop()
             # A limit that others have used up may be told of only when the stop asks.
-            may_not_ask = began_s < self._oracle.requests.silent_until_s
+            may_not_ask = began_s < self._facts.silent_until_s
             if code not in (ExitCode.STOPPED, ExitCode.HALTED, None) and not may_not_ask:
                 self._violated("INV-16", f"a stop in calm ended as {code.name}")
         if (ours := self._world.ours()) and not may_not_ask:

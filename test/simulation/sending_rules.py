@@ -78,8 +78,6 @@ class SendingRules:
         self._closed_s: float | None = 0.0
         self._gate: Gate | None = None
         self._banned_until_s = 0.0
-        self.silent_until_s = 0.0
-        """Until when the daemon does right to send nothing at all, by what the exchange has told it."""
         self._touches: dict[tuple[int, int], float] = {}
         self._refused: dict[tuple[Any, ...], deque[float]] = {}
         self._unheard: Counter[tuple[Any, ...]] = Counter()
@@ -224,11 +222,11 @@ class SendingRules:
             self._banned_until_s = max(self._banned_until_s, now_s + rest_s)
         if reply.status in (403, 418, 429):
             rest_s = float(reply.headers.get("retry-after", _FIREWALL_S if reply.status == 403 else _LIMIT_S))
-            self.silent_until_s = max(self.silent_until_s, now_s + rest_s)
+            self._facts.silent_until_s = max(self._facts.silent_until_s, now_s + rest_s)
 
     def restarted(self) -> None:
         """Note that a new process knows nothing of a ban yet, nor of what was refused."""
-        self._banned_until_s = 0.0
+        self._banned_until_s = self._facts.silent_until_s = 0.0
         self._refused.clear()
 
     # --- at the exchange --------------------------------------------------------------------------------------
