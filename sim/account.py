@@ -265,6 +265,8 @@ def _meeting_price(rules: SymbolRules, quantity: Decimal, spare: Decimal) -> Dec
 
     In the brackets that the solution does not lie in, the formula gives a price of another bracket and is passed over.
     """
+    if quantity > 0 and spare >= 0:
+        return ZERO  # what is held is paid for whole: no price above zero is low enough
     for bracket in brackets_of(rules):
         slope = EXACT.subtract(EXACT.multiply(abs(quantity), bracket.rate), quantity)
         price = EXACT.divide(spare + bracket.cum, slope)

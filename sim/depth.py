@@ -11,10 +11,10 @@ Source: facts section 3.1 (GET depth), 6 (depth streams, local book), 12 (ids wi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sim.market import BookTicker
-from sim.matching import BookSide, Matcher
+from sim.matching import BookSide, Matcher, ShownSide
 from sim.rules import SymbolRules
 
 Changes = list[tuple[int, int]]
@@ -24,12 +24,12 @@ _AVERAGED = 16
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The book at one update id: price in ticks → lots, the best first; ``time_ms`` is when it became so."""
+    """The book at one update id; ``time_ms`` is when it became so."""
 
     update_id: int
     time_ms: int
-    bids: dict[int, int] = field(default_factory=dict)
-    asks: dict[int, int] = field(default_factory=dict)
+    bids: ShownSide
+    asks: ShownSide
 
 
 class Chain:
@@ -82,7 +82,7 @@ class ShownBook:
         self._matcher = matcher
         self._sums = [0, 0]
         self._depth_id = 0
-        self._last = Image(0, 0)
+        self._last = Image(0, 0, ShownSide(1, recorded={}), ShownSide(-1, recorded={}))
         self.chains: list[Chain] = []
         self.diffs: list[DiffChain] = []
         self.raised = 0
@@ -129,7 +129,9 @@ class ShownBook:
         return self._last
 
     def _tell_changes(self, before: Image) -> None:
-        bids, asks = changes(before.bids, self._last.bids), changes(before.asks, self._last.asks)
+        last = self._last
+        bids = changes(before.bids.levels(), last.bids.levels())
+        asks = changes(before.asks.levels(), last.asks.levels())
         for diff in self.diffs:
             diff.bids.update(bids)
             diff.asks.update(asks)

@@ -3,8 +3,6 @@
 Source: facts section 6.
 """
 
-from itertools import islice
-
 from sim.depth import Chain, DiffChain, depth_event
 from sim.instrument import Instrument
 
@@ -74,5 +72,5 @@ class PartialDepth:
             return []
         self._greets = False
         ids = self._chain.link(image.update_id)
-        bids, asks = islice(image.bids.items(), limit), islice(image.asks.items(), limit)
+        bids, asks = image.bids.best(limit), image.asks.best(limit)
         return [depth_event(instrument.rules, image, ids, bids, asks, now_ms)]

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count, islice
 
+from msgspec import Struct
+
 from sim.market import Levels
 from sim.orders import StpMode
 
@@ -87,6 +89,50 @@ class _Walk:
         if lots:
             self.fills.append(Fill(self.order_id, lots, price_ticks, maker=False))
             self.lots -= lots
+
+
+class ShownSide(Struct):
+    """The levels of one side at a moment: ``recorded`` ones, or the touch and modelled ones that all show the same.
+
+    Modelled ones are only written out when somebody wants them all.
+    """
+
+    toward: int
+    touch_ticks: int = 0
+    touch_lots: int = 0
+    behind_lots: int = 0
+    recorded: dict[int, int] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ShownSide):
+            return NotImplemented
+        if self.recorded is None and other.recorded is None:
+            return (self.touch_ticks, self.touch_lots, self.behind_lots) == (
+                other.touch_ticks,
+                other.touch_lots,
+                other.behind_lots,
+            )
+        return self.levels() == other.levels()
+
+    __hash__ = None  # type: ignore[assignment]  # what it holds may be large
+
+    def best(self, limit: int) -> list[tuple[int, int]]:
+        """Return price in ticks and lots of at most so many levels, the best first."""
+        if self.recorded is not None:
+            return list(islice(self.recorded.items(), limit))
+        behind = ((price_ticks, self.behind_lots) for price_ticks in self._prices()[1:limit])
+        return [(self.touch_ticks, self.touch_lots), *behind]
+
+    def levels(self) -> dict[int, int]:
+        """Return all levels as price in ticks → lots, the best first."""
+        if self.recorded is None:
+            self.recorded = dict.fromkeys(self._prices(), self.behind_lots)
+            self.recorded[self.touch_ticks] = self.touch_lots
+        return self.recorded
+
+    def _prices(self) -> range:
+        touch, step = self.touch_ticks, -self.toward
+        return range(touch, max(touch - MODEL_LEVELS, 0) if step < 0 else touch + MODEL_LEVELS, step)
 
 
 class BookSide:
@@ -259,16 +305,13 @@ class BookSide:
             if not limit:
                 return
 
-    def shown_levels(self) -> dict[int, int]:
-        """Return all of ``levels`` as price in ticks → lots, the best first."""
+    def shown_levels(self) -> ShownSide:
+        """Return all of ``levels`` as they are now, the best first."""
         recorded = self.shown_lots or self.seen_to_ticks is not None
         if recorded or self.taken_lots >= self.touch_lots:
-            return dict(self.levels(MODEL_LEVELS))
-        touch, step = self.touch_ticks, -self.toward
-        end = max(touch - MODEL_LEVELS, 0) if step < 0 else touch + MODEL_LEVELS
-        modelled = dict.fromkeys(range(touch, end, step), self.usual_lots or self.touch_lots)
-        modelled[touch] = self.touch_lots - self.taken_lots
-        return modelled
+            return ShownSide(self.toward, recorded=dict(self.levels(MODEL_LEVELS)))
+        left_lots = self.touch_lots - self.taken_lots
+        return ShownSide(self.toward, self.touch_ticks, left_lots, self.usual_lots or self.touch_lots)
 
     def _market_levels(self) -> Iterator[tuple[int, int]]:
         """Yield the touch, the levels shown behind it, and without end the modelled ones behind those."""

@@ -8,7 +8,6 @@ Source: facts section 3 (replies), 6 (market streams), 7 (user data).
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from sim.account import Account, OpenInterest
 from sim.fees import BNB
 from sim.instrument import Instrument
 from sim.market import BookTicker, Trade
+from sim.matching import ShownSide
 from sim.money import EXACT, ZERO, booked
 from sim.orders import ExpiryReason, Order
 from sim.record import CashRecord, FillRecord
@@ -360,9 +360,8 @@ def depth(instrument: Instrument, limit: int, now_ms: int) -> Json:
     """Return the reply of GET depth: the touch, and the levels that are recorded or modelled behind it."""
     rules, image = instrument.rules, instrument.shown.look(instrument.quote)
 
-    def side(levels: Mapping[int, int]) -> list[list[str]]:
-        best = islice(levels.items(), limit)
-        return [[rules.price_text(ticks), rules.quantity_text(lots)] for ticks, lots in best]
+    def side(shown: ShownSide) -> list[list[str]]:
+        return [[rules.price_text(ticks), rules.quantity_text(lots)] for ticks, lots in shown.best(limit)]
 
     return {
         "lastUpdateId": image.update_id,

@@ -366,9 +366,9 @@ class Follower:
         instrument = self.rig.exchange._venue.instruments["BTCUSDT"]
         image = instrument.shown.look(instrument.quote)
         for ours, theirs in ((self.book.bids, image.bids), (self.book.asks, image.asks)):
-            assert ours == {10 * ticks: lots for ticks, lots in theirs.items()}
+            assert ours == {10 * ticks: lots for ticks, lots in theirs.levels().items()}
         for side, shown in ((instrument.matcher.bids, image.bids), (instrument.matcher.asks, image.asks)):
-            assert list(shown.items()) == list(side.levels(MODEL_LEVELS))
+            assert list(shown.levels().items()) == list(side.levels(MODEL_LEVELS))
         self.compared += 1
 
 
