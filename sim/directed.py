@@ -1,5 +1,6 @@
 """A market to which a script happens (see `sim.script`), whatever market it is."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -67,6 +68,8 @@ class _Director:
         self._shift_ticks = 0
         self._shown: BookTicker | None = None
         self._quote_missed = False
+        self._calm_until_ms: float = 0
+        """Until then the script does nothing that it has not done yet."""
         self._has_depth = False
         self._prints = 0
         self._last_trade_id = 0
@@ -76,6 +79,8 @@ class _Director:
         """The event as it happens, or nothing; a move prints what it takes."""
         past_ms = event.time_ms - self._start_ms
         if isinstance(event, BookTicker):
+            if past_ms < self._calm_until_ms and event.bid_ticks + self._shift_ticks > 0:
+                return self._calm_quote(event)
             return self._quote(event, past_ms)
         if isinstance(event, Trade):
             return self._trade(event, past_ms)
@@ -91,6 +96,7 @@ class _Director:
         self._quote_missed = False
         was_ticks, self._shift_ticks = self._shift_ticks, self._shift(event, past_ms)
         shift_ticks, before = self._shift_ticks, self._shown
+        self._calm_until_ms = self._begins_ms(past_ms)
         self._shown = shown = BookTicker(
             event.time_ms,
             event.symbol,
@@ -106,6 +112,29 @@ class _Director:
         if self._has_depth:
             return (swept, self._forgotten(event.time_ms, before), shown)
         return (swept, shown)
+
+    def _calm_quote(self, event: BookTicker) -> Sequence[MarketEvent]:
+        """The quote while nothing happens to it but what moves have left behind."""
+        shift_ticks = self._shift_ticks
+        if shift_ticks:
+            event = structs.replace(
+                event, bid_ticks=event.bid_ticks + shift_ticks, ask_ticks=event.ask_ticks + shift_ticks
+            )
+        self._shown = event
+        return (event,)
+
+    def _begins_ms(self, past_ms: int) -> float:
+        """When the script does the next thing; 0 while it does something."""
+        if self._moving or self._shift_ticks != self._moved_ticks:
+            return 0
+        begins_ms = [move.at_ms for move in self._coming]
+        spells: tuple[Drought | Halt, ...] = (*self._droughts, *self._halts)
+        for each in spells:
+            if each.at_ms > past_ms:
+                begins_ms.append(each.at_ms)
+            elif past_ms < each.end_ms:
+                return 0
+        return min(begins_ms, default=math.inf)
 
     def _shift(self, event: BookTicker, past_ms: int) -> int:
         """How far all moves together have taken the price, in ticks; what is over stays as it was in the end."""
