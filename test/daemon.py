@@ -6,18 +6,17 @@ import errno
 import json
 import os
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-import pytest
 
 from core.engine import Engine, ExitCode, Wiring, run_engine
 from core.gateway import Gateway
@@ -47,6 +46,10 @@ from utils.machine import Machine
 from utils.query import query_text
 from utils.ws import WsConnection, WsTransport, deliver_each
 
+if TYPE_CHECKING:  # a storm takes a fifth of a second less to begin without it
+    import pytest
+
+T = TypeVar("T")
 KEY, SECRET = "paper-key", "paper-secret"
 
 MODES = ("amend", "replace")
@@ -83,8 +86,7 @@ class LossyHttp:
         await self._inner.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """A request that has left the daemon; ``deliver`` brings it to the exchange and returns the reply."""
 
     method: str
@@ -107,7 +109,7 @@ class Sent:
         raise OutcomeUnknown(f"{self.method} {self.path}: no answer")
 
 
-def read_only_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_only_locks(monkeypatch: "pytest.MonkeyPatch") -> None:
     """Have no lock file be opened for writing, as on a file system that is mounted read-only."""
     real = os.open
 
@@ -153,6 +155,28 @@ def json_reply(status: int, body: Any) -> HttpResponse:
     return HttpResponse(status, {}, json.dumps(body).encode())
 
 
+class Inbox(Generic[T]):
+    """What has come for one reader: an `asyncio.Queue` in fewer calls, and as many turns of the loop."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._reader: asyncio.Future[None] | None = None
+
+    def put(self, item: T) -> None:
+        """Have it come."""
+        self._items.append(item)
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    async def get(self) -> T:
+        """Return what has come, once something has."""
+        while not self._items:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        return self._items.popleft()
+
+
 class SlowWs:
     """Streams on which each message comes late by as many seconds as ``late_s(message)``, each by itself."""
 
@@ -175,7 +199,7 @@ class SlowConnection:
     def __init__(self, inner: WsConnection, late_s: Callable[[str], float]) -> None:
         self._inner = inner
         self._late_s = late_s
-        self._inbox: asyncio.Queue[str | bytes | Disconnected] = asyncio.Queue()
+        self._inbox: Inbox[str | bytes | Disconnected] = Inbox()
         self._taking: asyncio.Future[None] | None = None
         """From the first late message on: others may come before it."""
 
@@ -185,13 +209,13 @@ class SlowConnection:
                 message = await self._inner.receive()
                 self._put(message, self._late_s(str(message)))
         except Disconnected as ended:
-            self._inbox.put_nowait(ended)
+            self._inbox.put(ended)
 
     def _put(self, message: str | bytes, late_s: float) -> None:
         if late_s > 0:
-            asyncio.get_running_loop().call_later(late_s, self._inbox.put_nowait, message)
+            asyncio.get_running_loop().call_later(late_s, self._inbox.put, message)
         else:
-            self._inbox.put_nowait(message)
+            self._inbox.put(message)
 
     async def receive(self) -> str | bytes:
         """Return the next message that has come; raises Disconnected at the end."""
@@ -258,7 +282,7 @@ class TamperedSocket:
         self._inner = inner
         self._lose = lose
         self._tamper = tamper
-        self._inbox: asyncio.Queue[str | Disconnected] = asyncio.Queue()
+        self._inbox: Inbox[str | Disconnected] = Inbox()
         self._replies: dict[object, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Future[None]] = {asyncio.ensure_future(self._take())}
 
@@ -270,7 +294,7 @@ class TamperedSocket:
                 if waiting is not None and not waiting.done():
                     waiting.set_result(reply)
         except Disconnected as ended:
-            self._inbox.put_nowait(ended)
+            self._inbox.put(ended)
 
     async def receive(self) -> str:
         """Return the next reply; raises Disconnected at the end."""
@@ -320,7 +344,7 @@ class TamperedSocket:
         head = (
             f'{{"id":{json.dumps(request["id"])},"status":{response.status},"rateLimits":{json.dumps(limits)}'
         )
-        self._inbox.put_nowait(f'{head},"{kind}":{response.body.decode()}}}')
+        self._inbox.put(f'{head},"{kind}":{response.body.decode()}}}')
 
     async def close(self) -> None:
         """Close; what is still on its way is lost."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import math
 import os
 import random
 from collections import Counter
@@ -54,6 +55,8 @@ class Nemesis:
         self._latency_until_s = 0.0
         self._behind = (0.0, 0.0, 0.0)
         self._due_s = {"market": 0.0, "account": 0.0}
+        self._on_time_from_s = 0.0
+        """From when on no message comes late, unless another fault has one do so."""
         self._stragglers: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -133,6 +136,7 @@ class Nemesis:
         self._latency_s = 0.0
         self._behind = (0.0, 0.0, 0.0)
         self._due_s = dict.fromkeys(self._due_s, 0.0)
+        self._on_time_from_s = 0.0
         self._set_clock(0)
         self._put_account_back()
 
@@ -160,10 +164,12 @@ class Nemesis:
     def _slow_down(self, fault: TimedFault) -> None:
         self._latency_s = fault.values["ms"] / 1000
         self._latency_until_s = self._world.now_s + fault.for_s
+        self._on_time_from_s = math.inf
 
     def _fall_behind(self, fault: TimedFault) -> None:
         """Let the market's messages come later and later, by so much of the time that passes."""
         self._behind = (self._world.now_s, self._world.now_s + fault.for_s, fault.values["share"])
+        self._on_time_from_s = math.inf
 
     def _behind_s(self, now_s: float) -> float:
         begin_s, end_s, share = self._behind
@@ -230,6 +236,8 @@ class Nemesis:
     def _late_s(self, message: str) -> float:
         """Return how late a message comes; none overtakes one before it, except when falling behind is over."""
         now_s = self._world.now_s
+        if now_s >= self._on_time_from_s:
+            return 0.0
         kind = "market" if message.startswith('{"stream"') else "account"
         late_s = self._latency_s if now_s < self._latency_until_s else 0.0
         if kind == "market":
@@ -239,6 +247,8 @@ class Nemesis:
                 self._behind = (0.0, 0.0, 0.0)
                 self._due_s[kind] = now_s
         self._due_s[kind] = max(now_s + late_s, self._due_s[kind])
+        if not self._behind[1]:
+            self._on_time_from_s = max(self._latency_until_s, *self._due_s.values())
         return self._due_s[kind] - now_s
 
     # --- the process and its host -----------------------------------------------------------------------------
