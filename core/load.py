@@ -1,7 +1,8 @@
 """What rests, or may rest, on a symbol: added up as each order changes, not anew at each question. Pure."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from core.live_order import LiveOrder
 from core.model import Side
@@ -9,7 +10,7 @@ from core.model import Side
 Slot = tuple[Side, int]
 
 
-class Share(NamedTuple):
+class Share(Struct, frozen=True, gc=False):
     """What one order, or several in one slot, add at worst: ``worth`` in ticks times lots, lots, number of orders."""
 
     worth: int = 0
@@ -45,7 +46,11 @@ class Load:
         """Return the sums over these orders, counted anew."""
         load = cls()
         for order in orders:
-            load.note(order, lives=True)
+            share = load._shares[order.client_id] = share_of(order)
+            side, slot = order.side, order.slot
+            load.by_side[side] = _moved(load.by_side[side], NONE, share)
+            in_slot = load.by_slot.get(slot)
+            load.by_slot[slot] = share if in_slot is None else _moved(in_slot, NONE, share)
         return load
 
     def __eq__(self, other: object) -> bool:

@@ -82,14 +82,14 @@ def route_of(target: str) -> str:
 def read_payload(text: str) -> Any:
     """Return the JSON of a payload, None if it holds no event."""
     try:
-        content = _decoded(text)
+        content = decoded(text)
     except ValueError:
         return None
     data = _unwrapped(content)
     return content if isinstance(data, dict) and isinstance(data.get("e"), str) else None
 
 
-def _decoded(text: str) -> Any:
+def decoded(text: str | bytes) -> Any:
     """Return what the JSON of a payload says; raises ValueError."""
     try:
         return msgspec.json.decode(text)

@@ -5,8 +5,10 @@ Source: facts section 5 (the wordings of 503 and whether they mean execution), s
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import structs
 
 from sim.errors import refusal, usual_text
 from sim.messages import Response
@@ -106,12 +108,12 @@ def refused_order() -> Response:
 
 def truncated(response: Response) -> Response:
     """Return the reply with half of its body."""
-    return replace(response, body=response.body[: len(response.body) // 2])
+    return structs.replace(response, body=response.body[: len(response.body) // 2])
 
 
 def emptied(response: Response) -> Response:
     """Return the reply without its body."""
-    return replace(response, body=b"")
+    return structs.replace(response, body=b"")
 
 
 def edited(response: Response, edit: Callable[[Any], Any]) -> Response:
@@ -122,7 +124,7 @@ def edited(response: Response, edit: Callable[[Any], Any]) -> Response:
         content = json.loads(response.body)
     except ValueError:
         return response
-    return replace(response, body=_encode(edit(content)))
+    return structs.replace(response, body=_encode(edit(content)))
 
 
 def without_fields(content: Any, names: Iterable[str]) -> Any:
@@ -173,7 +175,7 @@ def without_orders(response: Response, path: str, hidden: Callable[[Mapping[str,
         return response
     content = json.loads(response.body)
     if path in ORDER_LISTS and isinstance(content, list):
-        return replace(response, body=_encode([row for row in content if not hidden(row)]))
+        return structs.replace(response, body=_encode([row for row in content if not hidden(row)]))
     if path in ORDER_READS and isinstance(content, dict) and hidden(content):
         return refused_order()
     return response

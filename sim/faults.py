@@ -14,6 +14,8 @@ from enum import Enum
 from itertools import count
 from typing import Any, Protocol
 
+from msgspec import Struct, structs
+
 from sim import fault_replies as replies
 from sim.errors import status_of
 from sim.fault_events import (
@@ -52,8 +54,7 @@ class Outcome(Enum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFate:
+class RequestFate(Struct, frozen=True):
     """What happens to a request: it waits ``delay_ms``, then ``outcome``; ``answer`` replaces the exchange's own.
 
     With an answer, ``execute`` says whether the exchange executes the request all the same.
@@ -65,8 +66,7 @@ class RequestFate:
     execute: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyFate:
+class ReplyFate(Struct, frozen=True):
     """What happens to a reply: ``response`` goes out after ``delay_ms``, unless ``outcome`` says otherwise."""
 
     response: Response
@@ -312,17 +312,17 @@ class FaultPlan:
         """Return the fate after one more fault; the first outcome and the first answer stand."""
         name, values = armed.rule.kind.name, armed.rule.values
         if name == "delay-request":
-            return replace(fate, delay_ms=fate.delay_ms + armed.draw_ms())
+            return structs.replace(fate, delay_ms=fate.delay_ms + armed.draw_ms())
         if name in _OUTCOMES:
             outcome = fate.outcome if fate.outcome is not Outcome.PASS else _OUTCOMES[name]
-            return replace(fate, outcome=outcome)
+            return structs.replace(fate, outcome=outcome)
         if fate.answer is not None:
             return fate
         if name == "error":
             answer = _error(values, armed.rest_ms(now_ms), now_ms)
-            return replace(fate, answer=answer, execute=armed.rng.random() < values["executed"])
+            return structs.replace(fate, answer=answer, execute=armed.rng.random() < values["executed"])
         if (answered := self._stage.intervene(armed.rule, params, request, now_ms)) is not None:
-            return replace(fate, answer=answered, execute=False)
+            return structs.replace(fate, answer=answered, execute=False)
         return fate
 
     def on_reply(self, request: Request, response: Response, now_ms: int) -> ReplyFate:
@@ -344,13 +344,13 @@ class FaultPlan:
     def _answered(self, fate: ReplyFate, armed: Armed, request: Request, now_ms: int) -> ReplyFate:
         name = armed.rule.kind.name
         if name == "delay-reply":
-            return replace(fate, delay_ms=fate.delay_ms + armed.draw_ms())
+            return structs.replace(fate, delay_ms=fate.delay_ms + armed.draw_ms())
         if name in _OUTCOMES:
             outcome = fate.outcome if fate.outcome is not Outcome.PASS else _OUTCOMES[name]
-            return replace(fate, outcome=outcome)
+            return structs.replace(fate, outcome=outcome)
         if name == "stale-reads":
-            return replace(fate, response=self._stale(armed.rule, request, fate.response, now_ms))
-        return replace(fate, response=_reply_edit(armed.rule, request, fate.response, now_ms))
+            return structs.replace(fate, response=self._stale(armed.rule, request, fate.response, now_ms))
+        return structs.replace(fate, response=_reply_edit(armed.rule, request, fate.response, now_ms))
 
     def _in_force(self, acts: Acts, now_ms: int) -> list[Armed]:
         armed = self._armed[acts]

@@ -1,11 +1,11 @@
 """What goes in and out of the exchange over HTTP, without HTTP."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One HTTP request, header names in lower case; query and body exactly as sent, for the signature's
     sake.
     """
@@ -17,8 +17,7 @@ class Request:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """One HTTP reply, header names in lower case."""
 
     status: int

@@ -163,6 +163,8 @@ _DECODER = json.JSONDecoder(parse_float=str, parse_constant=str)
 
 def decode_json(text: str) -> Any:
     """Return the value of JSON ``text``, fractions kept as their text; None if it is not JSON."""
+    if not text:
+        return None
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError):

@@ -36,8 +36,7 @@ from utils.signing import Signer
 from utils.tls import tls_context
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(msgspec.Struct, frozen=True):
     """What came back: the HTTP status, headers with lower-case names, and the raw body."""
 
     status: int

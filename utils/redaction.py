@@ -92,9 +92,10 @@ class Redactor:
         fragments, size = self._fragments, self.FRAGMENT
         if not fragments:
             return text
-        found = [at for at in range(len(text) - size + 1) if text[at : at + size] in fragments]
-        if not found:
+        pieces = [text[at : at + size] for at in range(len(text) - size + 1)]
+        if fragments.isdisjoint(pieces):
             return text
+        found = [at for at, piece in enumerate(pieces) if piece in fragments]
         kept: list[str] = []
         end = 0
         for at in found:

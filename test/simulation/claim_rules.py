@@ -1,6 +1,5 @@
 """What the daemon says of itself, held against the truth: that it is flat, what it was told, how an order ended."""
 
-import json
 import re
 from collections import Counter
 from decimal import Decimal
@@ -12,6 +11,7 @@ from core.events import DepthEvent, EngineEvent, EngineKind, OrderEvent, OrderKi
 from core.load import Load
 from core.market_model import DepthView
 from core.model import OrderStatus
+from sim.fault_events import decoded
 from sim.orders import Order
 from test.daemon import Sent
 from test.simulation.facts import HELD_UP, LYING_READS, OTHER_HANDS, Facts
@@ -320,7 +320,7 @@ UNHEARD = (
 
 def _update_of(message: str | bytes) -> dict[str, Any]:
     try:
-        event = json.loads(message)
+        event = decoded(message)
         update = event.get("data", event)["o"]
     except (ValueError, KeyError, AttributeError, TypeError):
         return {}
