@@ -209,7 +209,9 @@ class DayKeeper:
         """
         ledger = context.ledger
         is_old = fill.time_ms < self._asked_first_ms[context.symbol] - self.OPENING_MS
-        return fill.trade_id <= ledger.opened_after_id or (is_old and not ledger.has_counted(fill.trade_id))
+        return fill.trade_id <= ledger.opened_after_id or (
+            is_old and not ledger.has_counted(fill.trade_id, fill.time_ms)
+        )
 
     def _refuse_short_list(
         self, context: SymbolContext, stored: DayRecord | None, today: int, trades: int

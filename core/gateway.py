@@ -338,12 +338,12 @@ class Gateway:
                     return trades
                 start = {"fromId": page[-1]["id"] + 1}
 
-    async def last_trade_id(self, symbol: str) -> int:
-        """Return the id of the account's last trade on a symbol, 0 if there was none in the last 7 days."""
+    async def last_trade(self, symbol: str) -> tuple[int, int]:
+        """Return id and time in ms of the account's last trade on a symbol, zeros if none was in the last 7 days."""
         reply = await self._read("/fapi/v1/userTrades", {"symbol": symbol, "limit": TRADES_PAGE})
         recent = _entries(reply, "the trades")
         with readable("the trades"):
-            return max((int(trade["id"]) for trade in recent), default=0)
+            return max(((int(trade["id"]), int(trade["time"])) for trade in recent), default=(0, 0))
 
     async def funding_since(self, symbol: str, since_ms: int, asset: str) -> Decimal:
         """Return the funding received on a symbol since then, below zero when paid; at most 7 days, 1000 payments."""

@@ -12,12 +12,15 @@ class Ledger:
     """The books of one symbol since the start of this run.
 
     ``position_quantity`` is what the exchange reported at the start, plus every fill since; all other figures begin at
-    zero with the run. Fills are known by their trade id, so that each counts once from whichever channel it comes.
+    zero with the run. Fills are known by their trade id, so that each counts once from whichever channel it comes. An
+    exchange that was reset gives the same ids anew: a trade that is later than the one of its id is another one.
     """
 
     REMEMBERED = 20_000
     LAGS_AT_MOST_MS, UNDATED_LAGS_AT_MOST_MS = 10_000, 3000
     """No reading lags behind a fill for longer; after that it is believed, whatever time it bears, or none."""
+    SAME_TRADE_MS = 10_000
+    """Two channels tell of one trade with times that are no further apart."""
 
     def __init__(self) -> None:
         self.position_quantity = _ZERO
@@ -34,23 +37,28 @@ class Ledger:
         """The exchange's time of the latest fill."""
         self.checkpoint_id = 0
         """Every trade up to this id is counted; beyond it only those that a stream told of."""
+        self.ids_began_anew = False
+        """A trade bore an id that was given before: the exchange was reset."""
         self.is_open = False
         self.unexplained_quantity = _ZERO
         """What was adopted of the exchange's position without a trade that explains it, signed; 0 in order."""
         self.unexplained_since_ms = 0
         """The exchange's time of the first of it."""
-        self._opened_after = 0
+        self._opened_after = self._opened_after_ms = 0
         self._position_as_of_ms = 0
         self._early: list[Fill] = []
-        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._seen: OrderedDict[int, int] = OrderedDict()
+        """The time in ms of each trade that is counted, by its id."""
 
-    def open(self, position: Position, last_trade_id: int) -> list[Fill]:
+    def open(self, position: Position, last_trade_id: int, last_trade_ms: int = 0) -> list[Fill]:
         """Begin with the exchange's position; trades up to ``last_trade_id`` are in it already.
 
-        Return the fills that came before this and are not in it, to be applied now.
+        ``last_trade_ms`` is the exchange's time of that trade, 0 if it is not known. Return the fills that came before
+        this and are not in it, to be applied now.
         """
         self.position_quantity, self.entry_price = position.quantity, position.entry_price
         self.checkpoint_id = self._opened_after = last_trade_id
+        self._opened_after_ms = last_trade_ms
         self.is_open = True
         early, self._early = self._early, []
         return early
@@ -77,9 +85,11 @@ class Ledger:
         if not self.is_open:
             self._early.append(fill)
             return False
-        if self.has_counted(fill.trade_id):
+        if self.has_counted(fill.trade_id, fill.time_ms):
             return False
-        self._remember(fill.trade_id)
+        if fill.trade_id <= self._opened_after or fill.trade_id in self._seen:
+            self.ids_began_anew, self.checkpoint_id = True, 0
+        self._remember(fill)
         change = fill.side.sign * fill.quantity
         if fill.time_ms > self._position_as_of_ms:
             self._move_position(change, fill.price)
@@ -103,12 +113,16 @@ class Ledger:
         is_older = self.is_open and position.update_ms < self.last_fill_ms
         return is_older and now_ms - self.last_fill_ms < at_most_ms
 
-    def has_counted(self, trade_id: int) -> bool:
-        """Tell whether this trade is in the books."""
-        return trade_id <= self._opened_after or trade_id in self._seen
+    def has_counted(self, trade_id: int, time_ms: int) -> bool:
+        """Tell whether the trade of this id and this time is in the books."""
+        if trade_id in self._seen:
+            return time_ms <= self._seen[trade_id] + self.SAME_TRADE_MS
+        is_dated = self._opened_after_ms > 0
+        is_later = is_dated and time_ms > self._opened_after_ms + self.SAME_TRADE_MS
+        return trade_id <= self._opened_after and not is_later
 
-    def _remember(self, trade_id: int) -> None:
-        self._seen[trade_id] = None
+    def _remember(self, fill: Fill) -> None:
+        self._seen[fill.trade_id] = fill.time_ms
         while len(self._seen) > self.REMEMBERED:
             self._seen.popitem(last=False)
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from core.context import SymbolContext
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
@@ -109,13 +110,13 @@ class Reconciler:
         """Begin the books with a position and a last trade that belong together: none came between the readings."""
         self._opened_ms[context.symbol] = self._server_ms()
         for _ in range(self.OPENING_ATTEMPTS):
-            before = await self._gateway.last_trade_id(context.symbol)
+            before = await self._gateway.last_trade(context.symbol)
             position = await self._gateway.witnessed_position(context.symbol)
-            if before == await self._gateway.last_trade_id(context.symbol):
+            if before == await self._gateway.last_trade(context.symbol):
                 break
         else:
             raise Refused(0, "the account trades too busily elsewhere to read its position")
-        early = context.ledger.open(position, before)
+        early = context.ledger.open(position, *before)
         context.orders.count_all()  # what orders of an earlier run have traded is in the position
         self._note_position(context, position)
         for fill in early:
@@ -137,7 +138,7 @@ class Reconciler:
         since_ms = max(self._opened_ms[context.symbol], from_ms - self.TRADES_LAG_MS)
         trades = await self._gateway.user_trades(context.symbol, after_id, since_ms)
         for trade in trades:
-            fill = self._gateway.fill(trade, await self._client_id(context, trade["id"], trade["orderId"]))
+            fill = self._gateway.fill(trade, await self._client_id(context, trade))
             if self._fills.count(context, fill):
                 missed.append(fill)
                 self._on_missed(fill)
@@ -148,14 +149,14 @@ class Reconciler:
             ledger.checkpoint_id = max(ledger.checkpoint_id, fill.trade_id)
         return missed
 
-    async def _client_id(self, context: SymbolContext, trade_id: int, order_id: int) -> str:
+    async def _client_id(self, context: SymbolContext, trade: dict[str, Any]) -> str:
         """Return under which client id the order of a trade was placed: the list of trades does not tell."""
-        order = context.orders.by_order_id(order_id)
+        order = context.orders.by_order_id(trade["orderId"])
         if order is not None:
             return order.client_id
-        if context.ledger.has_counted(trade_id):
+        if context.ledger.has_counted(trade["id"], self._gateway.fill(trade, "").time_ms):
             return ""
-        return await self._gateway.client_id_of(context.symbol, order_id)
+        return await self._gateway.client_id_of(context.symbol, trade["orderId"])
 
     async def _compare_position(self, context: SymbolContext) -> None:
         """Adopt the exchange's position where no trade explains the difference (yet), and say so.

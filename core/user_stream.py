@@ -44,9 +44,14 @@ class FillBook:
 
     def count(self, context: SymbolContext, fill: Fill) -> bool:
         """Add the fill to the ledger and the position; return False if it was there already."""
-        before = context.ledger.position_quantity
+        before, was_reset = context.ledger.position_quantity, context.ledger.ids_began_anew
         if not context.ledger.apply(fill):
             return False
+        if context.ledger.ids_began_anew and not was_reset:
+            log.error(
+                "%s: the exchange gives the ids of trades anew (%d): it was reset, look at the account",
+                *(context.symbol, fill.trade_id),
+            )
         context.state.position = context.ledger.position_quantity
         order = self._order_of(context, fill)
         if order is not None:

@@ -136,6 +136,22 @@ def test_trades_that_the_opening_position_holds_are_not_counted_again() -> None:
     assert books.checkpoint_id == 50
 
 
+def test_ids_that_an_exchange_gives_anew_are_other_trades() -> None:
+    """Known by a later time; what is told of the old ones again counts no more, whichever channel tells of it."""
+    books = Ledger()
+    old = [replace(fill(number, Side.BUY, "0.001"), time_ms=1_000_000 + number) for number in (49, 50, 51)]
+    books.open(FLAT, 50, old[1].time_ms)
+    assert [books.apply(one) for one in old] == [False, False, True]
+    assert not books.apply(replace(old[2], time_ms=old[2].time_ms + 900))
+    assert not books.ids_began_anew
+    books.checkpoint_id = 51
+    new = [replace(fill(number, Side.SELL, "0.002"), time_ms=1_020_000 + number) for number in (1, 50, 51)]
+    assert [books.apply(one) for one in (*new, *new, *old)] == 3 * [True] + 6 * [False]
+    assert (books.position_quantity, books.fill_count) == (Decimal("-0.005"), 4)
+    assert books.ids_began_anew
+    assert books.checkpoint_id == 0
+
+
 def test_fills_before_the_opening_are_kept_for_it() -> None:
     """They are handed out once; those that the position holds already do not count."""
     books = Ledger()

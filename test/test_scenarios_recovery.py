@@ -133,6 +133,28 @@ def test_orders_that_are_gone_without_a_word_are_missed_and_placed_again_within_
     in_a_world(tmp_path, story)
 
 
+def test_trades_under_ids_that_were_given_before_a_reset_are_counted(tmp_path: Path) -> None:
+    """What the quotes trade after the account was reset moves the position, and nobody is asked to look for it."""
+
+    async def story(world: World) -> None:
+        for side in ("BUY", "SELL"):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side=side, quantity="0.010")
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(12)
+        world.strike("wipe-account", wallet=20_000)
+        await asyncio.sleep(15)
+        await world.until_quoting(5)
+        world.control("POST", "/sim/market", symbol=world.symbol, move_bps="40")
+        await world.until(lambda: world.position() < 0, 2)
+        await world.until(lambda: world.state.position == world.position(), 0.2)
+        await world.watch(5)
+        assert await world.end() is ExitCode.STOPPED
+        assert "position_adopted" not in world.events("risk_event")
+
+    in_a_world(tmp_path, story)
+
+
 async def nothing(_sent: Sent) -> HttpResponse | None:
     """Every request goes through."""
     return None

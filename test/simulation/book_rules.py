@@ -153,7 +153,9 @@ class BookRules:
         for fill in reversed(self._facts.world.exchange._venue.ledger.fills):
             if fill.trade_id <= first:
                 break
-            if fill.trade_id <= (self._untold_id or 0) and not ledger.has_counted(fill.trade_id):
+            if fill.trade_id <= (self._untold_id or 0) and not ledger.has_counted(
+                fill.trade_id, fill.time_ms
+            ):
                 continue
             count, profit, fees = count + 1, profit + fill.realised, fees + fill.fee
         ours = (ledger.fill_count, ledger.realized_pnl_quote, sum(ledger.fees.values(), Decimal(0)))
