@@ -164,14 +164,14 @@ def next_step(scene: Scene, efforts: Efforts, rules: SymbolRules, terms: Terms) 
         return Wait("the position cannot be read")
     lots = rules.floor_lots(abs(scene.quantity))
     if lots < max(rules.min_lots, 1):
-        return Done(_dust(scene.quantity, rules, "less than the smallest order"))
+        return Done(dust(scene.quantity, rules, "less than the smallest order"))
     if scene.in_flight:
         return Ask()
     if efforts.refusal in OTHER_STEP and not efforts.has_relearned:
         return Relearn()
     worth_quote = abs(scene.quantity) * scene.mark_price
     if efforts.refusal == BELOW_MIN_NOTIONAL and worth_quote < rules.min_notional_quote:
-        return Done(_dust(scene.quantity, rules, "worth less than the exchange takes orders for"))
+        return Done(dust(scene.quantity, rules, "worth less than the exchange takes orders for"))
     if scene.resting and efforts.clears < SAME_AGAIN:
         return Clear()
     side = Side.SELL if scene.quantity > 0 else Side.BUY
@@ -219,7 +219,8 @@ def limit_ticks(side: Side, scene: Scene, slippage: Decimal, rules: SymbolRules)
     return ticks if 0 < best <= rules.price(ticks) else None
 
 
-def _dust(quantity: Decimal, rules: SymbolRules, why: str) -> str:
+def dust(quantity: Decimal, rules: SymbolRules, why: str) -> str:
+    """Return in words what stays, and why; nothing for nothing."""
     if quantity == 0:
         return ""
     return f"DUST: {quantity:f} {rules.base_asset} stay: {why}"

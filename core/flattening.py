@@ -15,7 +15,7 @@ from typing import TypeVar
 from core.client_ids import is_ours
 from core.context import SymbolContext
 from core.execution import ExecutionEngine
-from core.flatten import Ask, Clear, Close, Done, Efforts, Relearn, Scene, Step, Terms, Wait, next_step
+from core.flatten import Ask, Clear, Close, Done, Efforts, Relearn, Scene, Step, Terms, Wait, dust, next_step
 from core.gateway import MAX_CANCEL_BATCH, Gateway
 from core.live_order import LiveOrder, settled_ns
 from core.model import OrderReport, OrderStatus, SymbolRules
@@ -26,6 +26,8 @@ from utils.quietly import quietly
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_OTHER_UNIT = "less than the step with which this run began; `python main.py flatten` closes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Flattening:
 
     async def _verified(self, context: SymbolContext, closing: _Closing) -> Done | None:
         """Return what is left now that no quote rests, None if there is something to close again."""
-        step = next_step(await self._look(context, closing), closing.efforts, closing.rules, self._terms)
+        step = self._next(context, closing, await self._look(context, closing))
         if isinstance(step, Done):
             return step
         closing.trouble = "something was filled meanwhile"
@@ -175,7 +177,7 @@ class Flattening:
         orders = closing.efforts.orders + self.ROUND_ORDERS
         for _ in range(self.ROUND_STEPS):
             scene = await self._look(context, closing)
-            step = next_step(scene, closing.efforts, closing.rules, self._terms)
+            step = self._next(context, closing, scene)
             if isinstance(step, Done):
                 return step
             if self._clock.monotonic_ns() >= until_ns or closing.efforts.orders >= orders:
@@ -183,6 +185,15 @@ class Flattening:
             if not await self._take(context, closing, scene, step):
                 await asyncio.sleep(self.PAUSE_S)
         return None
+
+    def _next(self, context: SymbolContext, closing: _Closing, scene: Scene) -> Step:
+        """Return the next step; a rest for which this run has no unit is left, for it would be tried for ever."""
+        step = next_step(scene, closing.efforts, closing.rules, self._terms)
+        if not isinstance(step, Close) or scene.quantity is None:
+            return step
+        if _as_known(step, closing.rules, context.rules)[0]:
+            return step
+        return Done(dust(scene.quantity, closing.rules, _OTHER_UNIT))
 
     async def _take(self, context: SymbolContext, closing: _Closing, scene: Scene, step: Step) -> bool:
         """Take a step; return whether there is reason to look again at once."""
@@ -262,9 +273,6 @@ class Flattening:
         """Send a closing order; return whether it was executed as a whole."""
         efforts = closing.efforts
         lots, price_ticks = _as_known(close, closing.rules, context.rules)
-        if lots == 0:
-            closing.trouble = "what is left is smaller than the step with which this run began: start it anew"
-            return False
         efforts.sent(close, scene)
         order = self._execution.begin_close(context, close.side, lots, price_ticks)
         closing.doubtful, closing.asked = order, 0

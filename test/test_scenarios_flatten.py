@@ -11,7 +11,7 @@ import pytest
 from core.engine import Engine, ExitCode
 from core.halt import HaltLatch
 from sim.exchange import Request
-from test.daemon import Sent, World, in_a_world
+from test.daemon import Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse
 
 OVER_THE_LIMIT = "0.043"
@@ -292,6 +292,32 @@ def test_raised_step_leaves_dust_that_is_named(tmp_path: Path) -> None:
         placed = world.count("orders")
         await world.watch(5)
         assert world.count("orders") == placed
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_lowered_step_leaves_dust_of_less_than_the_old_one(tmp_path: Path) -> None:
+    """The run began with a step of 0.002, and learns of 0.001 from a refusal: 0.001 of 0.043 has no unit in it."""
+
+    async def story(world: World) -> None:
+        fault(world, "symbol-rules", symbol=world.symbol, step_size="0.002", min_qty="0.002", for_s=3)
+        world.start(**CALM)
+        await world.until_quoting()
+        await world.watch(3)
+        refused: list[str] = []
+
+        async def refuse_once(sent: Sent) -> HttpResponse | None:
+            if not sent.is_close() or refused:
+                return None
+            refused.append(sent.query)
+            return json_reply(400, {"code": -4014, "msg": "Price not increased by tick size."})
+
+        world.tamper = refuse_once
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        await until_flat(world, 10, rest="0.001")
+        [told_of] = told(world, "flat")
+        assert told_of.startswith("DUST: 0.001 BTC stay: less than the step with which this run began")
         assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story)
