@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import get_args
 
+from msgspec import Struct
+
 from core.event_bus import Bus
 from core.market_model import DepthView, MarketTrade
 from core.model import BookTop, Fill, Side
@@ -187,9 +189,8 @@ class EngineEvent:
     symbol: str = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class BookEvent:
-    """Best bid or ask of a symbol has changed."""
+class BookEvent(Struct, frozen=True, gc=False):
+    """Best bid or ask of a symbol has changed. A msgspec struct, for one comes with every change of the book."""
 
     symbol: str
     book: BookTop

@@ -45,6 +45,10 @@ class Gate:
         last = self._last_word() if self._last_word is not None else ""
         return {**inherited, **self._reasons, **({"last word": last} if last else {})}
 
+    def is_closed_by(self, key: str) -> bool:
+        """Tell whether there is a reason under this key, those of the parent not counted."""
+        return key in self._reasons
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Have a function called, in the same turn, whenever a reason comes or goes, here or at the parent."""
         self._listeners.append(listener)

@@ -21,24 +21,25 @@ class PriceWatch:
 
     def __init__(self, max_price_change: Decimal, window_s: float) -> None:
         self._limit = max_price_change
+        self._is_on = bool(max_price_change)
         self._window_s = window_s
         self._window = PriceWindow(window_s)
         self._mid_half_ticks = 0
-        self._extremes = (0, 0)
+        self._highest = self._lowest = 0
         self._called = Posture.NORMAL
         self.on_step: Callable[[], None] = _nobody
 
     def add(self, now_ns: int, mid_half_ticks: int) -> None:
         """Have the mid be this from now on."""
         window = self._window
-        if not self._limit or (mid_half_ticks == self._mid_half_ticks and now_ns < window.settled_until_ns):
+        if (mid_half_ticks == self._mid_half_ticks and now_ns < window.settled_until_ns) or not self._is_on:
             return
         self._mid_half_ticks = mid_half_ticks
         window.add(now_ns, mid_half_ticks)
-        extremes = window.lowest_half_ticks, window.highest_half_ticks
-        if extremes == self._extremes:
+        highest, lowest = window.highest_half_ticks, window.lowest_half_ticks
+        if highest == self._highest and lowest == self._lowest:
             return
-        self._extremes = extremes
+        self._highest, self._lowest = highest, lowest
         called, before = LADDERS[PRICE].posture(self._share()), self._called
         self._called = called
         if called > before:

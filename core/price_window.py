@@ -12,7 +12,15 @@ class PriceWindow:
     exact. Adding costs O(1) on average, and memory holds no more than two entries for each price between the extremes.
     """
 
-    __slots__ = ("_highs", "_last", "_lows", "_window_ns", "settled_until_ns")
+    __slots__ = (
+        "_highs",
+        "_last",
+        "_lows",
+        "_window_ns",
+        "highest_half_ticks",
+        "lowest_half_ticks",
+        "settled_until_ns",
+    )
 
     def __init__(self, window_s: float) -> None:
         if not window_s > 0:
@@ -25,13 +33,30 @@ class PriceWindow:
         self._last = 0
         self.settled_until_ns = 0
         """Until then nothing leaves the window: as long as the price is the same, highest and lowest are."""
+        self.highest_half_ticks = self.lowest_half_ticks = 0
+        """The highest and the lowest price of the window in half ticks, 0 before the first one."""
 
     def add(self, now_ns: int, mid_half_ticks: int) -> None:
         """The mid is this from now on; what ended before the window began is forgotten. Times must not fall."""
         if mid_half_ticks <= 0:
             raise ValueError(f"a price is above 0 half ticks, not {mid_half_ticks}")
+        highs, lows = self._highs, self._lows
         if mid_half_ticks != self._last:
-            self._replace(now_ns, mid_half_ticks)
+            if highs:
+                highs[-1][1] = lows[-1][1] = now_ns
+            while highs and highs[-1][0] <= mid_half_ticks:
+                highs.pop()
+            while lows and lows[-1][0] >= mid_half_ticks:
+                lows.pop()
+            highs.append([mid_half_ticks, now_ns])
+            lows.append([mid_half_ticks, now_ns])
+            self._last = mid_half_ticks
+        if now_ns >= self.settled_until_ns:  # what has come since ends later than what was there
+            self._forget(now_ns)
+        self.highest_half_ticks, self.lowest_half_ticks = highs[0][0], lows[0][0]
+
+    def _forget(self, now_ns: int) -> None:
+        """Forget what ended before the window began."""
         begin_ns = now_ns - self._window_ns
         first_ns = now_ns
         for extremes in (self._highs, self._lows):
@@ -41,33 +66,12 @@ class PriceWindow:
                 first_ns = min(first_ns, extremes[0][1])
         self.settled_until_ns = first_ns + self._window_ns
 
-    def _replace(self, now_ns: int, price: int) -> None:
-        highs, lows = self._highs, self._lows
-        if highs:
-            highs[-1][1] = lows[-1][1] = now_ns
-        while highs and highs[-1][0] <= price:
-            highs.pop()
-        while lows and lows[-1][0] >= price:
-            lows.pop()
-        highs.append([price, now_ns])
-        lows.append([price, now_ns])
-        self._last = price
-
     def clear(self) -> None:
         """The window has seen no price; after a gap in the data, for example, or a halt that was looked at."""
         self._highs.clear()
         self._lows.clear()
         self._last = self.settled_until_ns = 0
-
-    @property
-    def highest_half_ticks(self) -> int:
-        """The highest price of the window in half ticks, 0 before the first one."""
-        return self._highs[0][0] if self._highs else 0
-
-    @property
-    def lowest_half_ticks(self) -> int:
-        """The lowest price of the window in half ticks, 0 before the first one."""
-        return self._lows[0][0] if self._lows else 0
+        self.highest_half_ticks = self.lowest_half_ticks = 0
 
     @property
     def change_fraction(self) -> Decimal:

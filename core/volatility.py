@@ -71,7 +71,8 @@ class EwmaVolatility:
             self._first_ns = self._last_ns = now_ns
         elif price != self._last:
             log_return = log(price / self._last)
-            self._sum = self._sum * self._faded(now_ns) + log_return * log_return
+            faded = exp(-self._decay_per_ns * (now_ns - self._last_ns))
+            self._sum = self._sum * faded + log_return * log_return
             self._last_ns = now_ns
         self._last = price
 

@@ -244,7 +244,7 @@ def positive_price(text: str) -> Decimal | None:
     return price if price.is_finite() and price > 0 else None
 
 
-class BookTickerData(msgspec.Struct):
+class BookTickerData(msgspec.Struct, gc=False):
     """The payload of a bookTicker stream; keys as on the wire."""
 
     u: int
@@ -265,10 +265,9 @@ class MarkPriceData(msgspec.Struct):
     p: str
 
 
-class BookTickerMessage(msgspec.Struct):
-    """A bookTicker as a combined stream wraps it."""
+class BookTickerMessage(msgspec.Struct, gc=False):
+    """A bookTicker as a combined stream wraps it; the payload says itself what it is of."""
 
-    stream: str
     data: BookTickerData
 
 
@@ -317,6 +316,8 @@ class _Read(dict[str, int]):
         """Return the units of digits with at most one point, None for any other text and where there is a rest."""
         whole, _, part = text.partition(".")
         decimals, digits = self._decimals, whole + part
+        if len(part) == decimals and digits.isascii() and digits.isdecimal():  # as the exchange writes them
+            return int(digits)
         if decimals is None or not (digits.isascii() and digits.isdecimal()) or part[decimals:].strip("0"):
             return None
         return int(whole + part[:decimals].ljust(decimals, "0"))

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from core.event_statistics import KindStatistics
+from core.event_statistics import KindStatistics, Timing
 from core.events import (
     MAY_DROP,
     RECORDED,
@@ -128,6 +128,34 @@ def test_recorded_facts_are_never_left_out() -> None:
     """Whatever has a row in the metrics file is not of the kinds that a slow subscriber may miss."""
     assert not set(RECORDED) & MAY_DROP
     assert set(RECORDED) | MAY_DROP == set(get_args(Fact))
+
+
+def test_facts_that_come_together_go_to_one_subscriber_after_the_other_in_their_order() -> None:
+    """One that fails on each of them misses none, is counted each time, and keeps nothing from the next one."""
+    bus, heard = EventBus(), list[tuple[str, Fact]]()
+
+    def fail(fact: Fact) -> None:
+        heard.append(("broken", fact))
+        raise RuntimeError("broken")
+
+    facts = [book(1), book(2)]
+    bus.subscribe(fail, BookEvent)
+    bus.subscribe(lambda fact: heard.append(("well", fact)))
+    bus.publish_all(BookEvent, facts)
+    bus.publish_all(BookEvent, [])
+    assert heard == [("broken", facts[0]), ("broken", facts[1]), ("well", facts[0]), ("well", facts[1])]
+    statistics = bus.statistics()
+    assert (bus.published, bus.failures) == (2, 2)
+    assert [each.calls for each in statistics.subscribers] == [2, 2]
+
+
+def test_each_of_several_that_were_timed_together_counts_with_their_mean() -> None:
+    """None at all are nothing."""
+    timing = Timing()
+    timing.add(1_000_000)
+    timing.add_all(3, 9_000_000)
+    timing.add_all(0, 5)
+    assert (timing.count, timing.mean_ms, timing.max_ms) == (4, 2.5, 3.0)
 
 
 # --- with a queue -------------------------------------------------------------------------------------------

@@ -198,6 +198,34 @@ def test_price_that_cannot_be_read_is_left_out(
     assert caplog.text.count("could not be read") == 1
 
 
+def test_orders_follow_a_book_before_anybody_is_told_of_it(tmp_path: Path, listen: Listen) -> None:
+    """What is worked out from it, and those who listen, may take their time."""
+    done: list[str] = []
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        worker, known = listening[-1], world.state.of("BTCUSDT").book
+        assert known is not None
+        context = worker._markets["BTCUSDT"].context
+        loop = asyncio.get_running_loop()
+        context.on_book = lambda _context, _mid: loop.call_soon(done.append, "orders")
+        listen().subscribe(lambda _: done.append("told"), BookEvent)
+        bid = context.rules.price(known.bid_ticks - 10)
+        moved = {"u": known.update_id, "E": world.clock.time_ms(), "T": 1, "s": "BTCUSDT"}
+        moved |= {"b": f"{bid}", "B": "1", "a": f"{context.rules.price(known.ask_ticks)}", "A": "1"}
+        worker._on_book(json.dumps({"stream": "x", "data": moved}))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert done == ["orders", "told"]
+        assert await world.end() is ExitCode.STOPPED
+
+    listening: list[MarketDataWorker] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.engine.MarketDataWorker", remembering(listening))
+        in_a_world(tmp_path, story)
+
+
 def remembering(made: list[MarketDataWorker]) -> Callable[..., MarketDataWorker]:
     """Return what makes a worker and keeps it in the list."""
 

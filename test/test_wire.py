@@ -313,7 +313,6 @@ def test_book_is_the_same_from_rest_and_from_the_stream() -> None:
     expected = BookTop(799_999, 4218, 800_001, 6128, 5001, 1790000000120, 77)
     assert wire.rest_book_top(depth, BTC, 77) == expected
     assert wire.BookReader(BTC).top(streamed.data, 77) == expected
-    assert streamed.stream == "btcusdt@bookTicker"
 
 
 def test_sizes_from_before_a_change_of_the_step_are_rounded_up() -> None:

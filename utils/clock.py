@@ -21,13 +21,12 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of this machine."""
 
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    """Returns ns on a clock that never steps back; only differences mean anything."""
+
     def time_ms(self) -> int:
         """Return the wall clock in ms since the Unix epoch."""
         return time.time_ns() // 1_000_000
-
-    def monotonic_ns(self) -> int:
-        """Return ns on a clock that never steps back; only differences mean anything."""
-        return time.monotonic_ns()
 
 
 def pause(seconds: float) -> None:

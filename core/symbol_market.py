@@ -1,0 +1,110 @@
+"""What is kept of one symbol's market while its streams are listened to: where it goes, and what was seen of it."""
+
+from decimal import Decimal
+from operator import attrgetter
+
+from core import wire
+from core.analysis import MarketAnalysis
+from core.context import SymbolContext
+from core.model import BookTop, SymbolRules
+from core.settings import MarketDataSettings
+
+SANE_SHARE = Decimal("0.1")
+"""A mid farther than this share from the mark price is a fault of one of the two, or no market to quote on."""
+
+_LONG_AGO_NS = -(10**18)
+
+
+class SymbolMarket:
+    """One symbol's part of what the market data worker knows; everything that a message touches is at one place."""
+
+    __slots__ = (
+        "_prices",
+        "analysis",
+        "context",
+        "first_asked",
+        "is_new_connection",
+        "must_deliver",
+        "nothing_to_say_ns",
+        "reader",
+        "sane_from_half_ticks",
+        "sane_to_half_ticks",
+        "state",
+        "symbol",
+        "told_half_ticks",
+        "undigested",
+        "undigested_late",
+    )
+
+    def __init__(self, context: SymbolContext, settings: MarketDataSettings) -> None:
+        self.context = context
+        self.state = context.state
+        self.symbol = context.symbol
+        self.reader = wire.BookReader(context.rules)
+        self.analysis = context.state.analysis = MarketAnalysis(context.rules, settings)
+        self._prices = context.prices
+        self.undigested: list[BookTop] = []
+        """The books since the last digestion; those that came late, which prove nothing, are kept apart."""
+        self.undigested_late: list[BookTop] = []
+        self.must_deliver = False
+        """Whether the exchange's book was newer than what the stream had brought: no answer over REST proves ours."""
+        self.is_new_connection = False
+        self.first_asked: BookTop | None = None
+        """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
+        self.nothing_to_say_ns = _LONG_AGO_NS
+        self.sane_from_half_ticks: int = 0
+        self.sane_to_half_ticks: float = float("inf")
+        """The mids that can be true beside the mark price; any until that is known."""
+        self.told_half_ticks = 0
+        """The mid that the orders were told of last: a book that came late has told nobody, and may prove true yet."""
+
+    def begin_connection(self) -> None:
+        """The stream of the book has a new connection, which has brought nothing yet."""
+        self.is_new_connection = True
+        self.first_asked = None
+        self.nothing_to_say_ns = _LONG_AGO_NS
+
+    def digest(self) -> list[BookTop]:
+        """Work out what follows from the books that wait for it, and return them."""
+        books, late = self.undigested, self.undigested_late
+        self.undigested, self.undigested_late = [], []
+        for book in late:
+            self.analysis.on_book(book)
+        if books:
+            self._digest_present(books)
+        return late + books if late else books
+
+    def _digest_present(self, books: list[BookTop]) -> None:
+        """Work out what follows from books that were the present ones; of a burst only its extremes limit the price."""
+        on_move, known = self.analysis.on_book, 0
+        highest = lowest = last = books[-1]
+        most, least = 0, last.mid_half_ticks
+        for book in books:
+            mid_half_ticks = book.bid_ticks + book.ask_ticks
+            if mid_half_ticks == known:
+                continue
+            known = mid_half_ticks
+            on_move(book)
+            if mid_half_ticks > most:
+                most, highest = mid_half_ticks, book
+            if mid_half_ticks < least:
+                least, lowest = mid_half_ticks, book
+        if len(books) > 1:
+            for book in sorted((highest, lowest), key=attrgetter("received_ns")):
+                self._prices.add(book.received_ns, book.mid_half_ticks)
+        self._prices.add(last.received_ns, last.mid_half_ticks)
+
+    def learn_mark_price(self, price: Decimal, rules: SymbolRules) -> None:
+        """The mark price is this; a mid much farther from it cannot be true."""
+        self.state.mark_price = price
+        half_ticks = 2 * price / rules.tick_size
+        self.sane_from_half_ticks = int(half_ticks * (1 - SANE_SHARE))
+        self.sane_to_half_ticks = int(half_ticks * (1 + SANE_SHARE))
+
+
+def has_moved_on(ours: BookTop, theirs: BookTop) -> bool:
+    """Tell whether the exchange's book is a later and a different one than ours."""
+    return theirs.update_id > ours.update_id and (
+        (ours.bid_ticks, ours.bid_lots, ours.ask_ticks, ours.ask_lots)
+        != (theirs.bid_ticks, theirs.bid_lots, theirs.ask_ticks, theirs.ask_lots)
+    )
