@@ -27,6 +27,7 @@ from bench.clients import BOOK_STREAM, ccxt_client
 from bench.machine import machine, pin, two_cores
 from bench.quiet_socket import frame
 from bench.quiet_venue import KEY, MID_TICKS, SECRET, SYMBOL, QuietVenue
+from commands.loops import new_event_loop
 from commands.wiring import wired
 from core.context import SymbolContext
 from core.engine import Wiring
@@ -151,11 +152,12 @@ async def daemon(origin: str, count: int) -> dict[str, Any]:
     async with wired(settings, config, SharedState(), live_confirmed=False) as wiring:
         bus = EventBus(wiring.clock)
         worker = await market_worker(settings, wiring, bus)
+        state = wiring.state.of(SYMBOL)
 
         def hear(fact: BookEvent) -> None:
-            book = wiring.state.of(SYMBOL).book
-            if book is not None and book.update_id >= fact.book.update_id:  # the state has it, or a newer one
-                counted.note(fact.book.update_id)
+            known, update_id = state.book, fact.book.update_id
+            if known is not None and known.update_id >= update_id:  # the state has it, or a newer one
+                counted.note(update_id)
 
         bus.subscribe(hear, BookEvent)
         running = asyncio.ensure_future(worker.run())
@@ -240,13 +242,9 @@ def serve(given: argparse.Namespace) -> int:
     async def work() -> dict[str, Any]:
         return await CLIENTS[given.serve](given.origin, given.count)
 
-    if given.serve == "floor":
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            print(json.dumps(runner.run(work())))
-    else:
-        print(json.dumps(asyncio.run(work())))
+    loop = new_event_loop if given.serve in ("floor", "daemon") else None
+    with asyncio.Runner(loop_factory=loop) as runner:
+        print(json.dumps(runner.run(work())))
     return 0
 
 

@@ -133,7 +133,14 @@ class PicowsConnection(WSListener):
             if kind is WSMsgType.CLOSE:
                 transport.disconnect()
         elif (kind is _TEXT or kind is _BINARY) and frame.fin and not frame.rsv1 and not self._parts:
-            self._hand_on(frame.get_payload_as_bytes())
+            on_message = self._on_message
+            if on_message is None:
+                self._keep(frame.get_payload_as_bytes())
+                return
+            try:
+                on_message(frame.get_payload_as_bytes())
+            except Exception as fault:  # noqa: BLE001  # it belongs to whoever awaits the delivery
+                self._end_delivery(fault)
         elif kind is WSMsgType.PONG:
             if frame.get_payload_as_bytes() == self._awaited:
                 self._awaited = b""
@@ -169,9 +176,13 @@ class PicowsConnection(WSListener):
         try:
             on_message(message)
         except Exception as fault:  # noqa: BLE001  # it belongs to whoever awaits the delivery
-            self._on_message = None
-            if self._delivery is not None and not self._delivery.done():
-                self._delivery.set_result(fault)
+            self._end_delivery(fault)
+
+    def _end_delivery(self, fault: Exception) -> None:
+        """Deliver no more, since a message could not be handled."""
+        self._on_message = None
+        if self._delivery is not None and not self._delivery.done():
+            self._delivery.set_result(fault)
 
     def _keep(self, message: bytes) -> None:
         """Keep a message for a reader; those after the end belong to nobody."""
