@@ -53,6 +53,8 @@ class RefusalBrake:
         if code in _PASSING:
             return False
         strikes = self._by_slot.get(slot)
+        if strikes is not None and code == UNREADABLE:
+            code = strikes.code  # it tells of no other reason than the one before it
         if strikes is None or (strikes.code != code and strikes.count < STRIKES):
             strikes = self._by_slot[slot] = _Strikes(code)
         strikes.code = code  # where it grips, another answer is a refusal more
