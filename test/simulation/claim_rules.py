@@ -232,7 +232,8 @@ class ClaimRules:
     def inv_18_forced_trade_halts(self) -> None:
         """INV-18: a daemon that runs while the exchange itself trades the position halts within 20 s of calm.
 
-        It is told of it on the stream, or finds it in the trades once the position differs; not by readings that lie.
+        It is told of it on the stream, or finds it in the trades once the position differs; not by readings that lie,
+        nor before it may ask, where it had no stream and others have used up the minute's weight.
         """
         facts = self._facts
         if self._forced_s is None:
@@ -241,8 +242,10 @@ class ClaimRules:
         if is_halted or facts.struck(60.0, *LYING_READS, "hide-trades"):
             self._forced_s = None
             return
-        for_s = facts.now_s - max(self._forced_s, facts.struck_last_s(*HELD_UP, *UNHEARD))
-        if for_s > _HALTED_WITHIN_S:
+        for_s = facts.now_s - max(
+            self._forced_s, facts.silent_last_s, facts.struck_last_s(*HELD_UP, *UNHEARD)
+        )
+        if for_s > _HALTED_WITHIN_S and not facts.struck(61.0 + _HALTED_WITHIN_S, "used-weight"):
             facts.violated("INV-18", f"no halt {for_s:.0f} s after a trade of the exchange's own")
 
     def inv_12_nothing_is_quoted_on_a_wrong_position(self) -> None:

@@ -202,9 +202,12 @@ class SendingRules:
                 self._facts.violated("INV-20", f"{sent.method} of {order.client_order_id}, which is not ours")
 
     def inv_08_nothing_within_a_ban(self, sent: Sent) -> None:
-        """INV-08: nothing is sent until a ban or a limit on weight is over of which the daemon has been told."""
+        """INV-08: nothing is sent until a ban or a limit on weight is over of which the daemon has been told.
+
+        Times are sums of fractions here: less than a microsecond is no time.
+        """
         left_s = self._banned_until_s - self._facts.now_s
-        if left_s > 0:
+        if left_s > 1e-6:
             self._facts.violated("INV-08", f"{sent.method} {sent.path} with {left_s:.1f} s of a ban left")
 
     def replied(self, sent: Sent, reply: HttpResponse) -> None:
