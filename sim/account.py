@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from msgspec import Struct
+
 from sim.brackets import bracket_of, brackets_of
 from sim.fees import NO_FEE, Fee, FeeOptions, Fees
 from sim.money import EXACT, ZERO, booked, product, share
@@ -74,8 +76,7 @@ class Position:
         return booked(EXACT.divide(amount, rules.quantity(self.lots)))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenInterest:
+class OpenInterest(Struct, frozen=True):
     """Value of the resting orders that may enlarge a position, a side, in quote units."""
 
     bids: Decimal = ZERO

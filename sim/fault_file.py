@@ -102,11 +102,11 @@ def _value(key: str, node: Any, place: str) -> Any:
 
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]+)?")
-_WORD = re.compile(r"[a-zA-Z]+-[a-zA-Z-]+[a-zA-Z]")
+_WORD = re.compile(r"[a-zA-Z]+-[a-zA-Z-]+[a-zA-Z]|(?!(?i:yes|no|on|off|true|false|null|y|n)\Z)[a-zA-Z]+")
 
 
 def _plain(text: str) -> Any:
-    """Return what YAML makes of a text that stands alone; plain numbers and names with a hyphen need no parser."""
+    """Return what YAML makes of a text that stands alone; plain numbers and most words need no parser."""
     if number := _NUMBER.fullmatch(text):
         return float(text) if number[1] else int(text)
     if _WORD.fullmatch(text):

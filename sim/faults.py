@@ -430,7 +430,7 @@ class FaultPlan:
         if content is None:
             return [Delivery(text)]
         now_ms = self._now_ms = max(now_ms, event_time_ms(content, now_ms))
-        subject, draft = subject_of(content, route), Draft(text, content)
+        subject, draft = subject_of(content, route), None
         for armed in self._in_force(Acts.EVENT, now_ms):
             name = armed.rule.kind.name
             if subject.event not in ONLY_EVENTS.get(name, (subject.event,)):
@@ -438,8 +438,9 @@ class FaultPlan:
             if not (armed.rule.target.hits(subject) and armed.strikes(now_ms)):
                 continue
             self._note(armed, now_ms, subject.event)
+            draft = draft or Draft(text, content)
             EDITS[name](draft, armed.rule.values, armed.draw_ms())
-        return draft.deliveries()
+        return draft.deliveries() if draft is not None else [Delivery(text)]
 
     def pass_on(self, tap: Tap, text: str) -> None:
         """Let a payload take its way."""

@@ -147,14 +147,16 @@ class _Texts(dict[int, str]):
         exponent = unit.as_tuple().exponent
         self._decimals = max(-exponent, 0) if isinstance(exponent, int) else 0
         self._factor = int(unit.scaleb(self._decimals))
+        self._scale = 10**self._decimals
+        self._form = f"%d.%0{self._decimals}d" if self._decimals else "%d"
 
     def __missing__(self, count: int) -> str:
         if len(self) >= _KEPT_TEXTS:
             self.clear()
-        digits, decimals = str(abs(count * self._factor)).zfill(self._decimals + 1), self._decimals
-        text = f"{digits[:-decimals]}.{digits[-decimals:]}" if decimals else digits
-        self[count] = f"-{text}" if count < 0 else text
-        return self[count]
+        digits = abs(count * self._factor)
+        text = self._form % (divmod(digits, self._scale) if self._decimals else digits)
+        text = self[count] = f"-{text}" if count < 0 else text
+        return text
 
 
 def _mainnet(symbol: str, **fields: Any) -> SymbolRules:

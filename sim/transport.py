@@ -125,11 +125,14 @@ class Link:
         asyncio.get_running_loop().call_later(seconds, self.restore)
 
     def expect(self, what: str) -> asyncio.Future[Any]:
-        """A future is returned that the other end will settle, and a cut of the link will break."""
+        """A future is returned that the other end will settle, and a cut of the link will break until `forget`."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._awaited[reply] = what
-        reply.add_done_callback(lambda done: self._awaited.pop(done, None))
         return reply
+
+    def forget(self, reply: asyncio.Future[Any]) -> None:
+        """Nobody waits for the future any more."""
+        self._awaited.pop(reply, None)
 
     def attach(self, socket: "InMemoryConnection") -> None:
         """`socket` fails when the link does."""
@@ -171,6 +174,7 @@ class InMemoryHttp:
             raise OutcomeUnknown(f"{what}: no reply within {timeout_s:g} s") from error
         finally:
             timer.cancel()
+            self._link.forget(reply)
         return HttpResponse(response.status, dict(response.headers), response.body)
 
     def _execute(self, request: Request, reply: asyncio.Future[Response], down: Lane) -> None:
@@ -247,6 +251,8 @@ class InMemoryWs:
             if isinstance(error, OutcomeUnknown):
                 raise Disconnected(str(error)) from error
             raise
+        finally:
+            self._link.forget(handshake)
         return connection
 
     async def close(self) -> None:

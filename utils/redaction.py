@@ -18,8 +18,11 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 """A value behind a name; behind a bare colon one longer than the words of a sentence ("listenKey: no answer")."""
-_LONG = re.compile(r"[0-9A-Za-z]{48,}")
+_PARTS_OF_NAMES = ("key", "nature")
+"""Each of the names has one of them in it, in whatever case: these are found in a tenth of the time."""
+_LONG = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]{48,}")
 """Keys, secrets, signatures and listen keys have 64; nothing that is worth reading is so long without a break."""
+_NOTHING = re.compile(r"(?!)")
 
 
 class Redactor:
@@ -36,6 +39,8 @@ class Redactor:
         self._minted: deque[str] = deque(maxlen=self.MOST_MINTED)
         self._whole: tuple[str, ...] = ()
         self._fragments: frozenset[str] = frozenset()
+        self._runs = _NOTHING
+        """Finds what is long enough and has no other characters than fragments have: nothing else can hold one."""
         self._clean: set[str] = set()
 
     def learn(self, secret: str) -> None:
@@ -69,6 +74,8 @@ class Redactor:
             for start in range(len(secret) - size + 1)
             if not secret[start : start + size].isdigit()  # of which every price and every time has some
         )
+        letters = re.escape("".join(sorted(frozenset[str]().union(*self._fragments))))
+        self._runs = re.compile(f"[{letters}]{{{size},}}") if letters else _NOTHING
         self._clean = set()
 
     def redact(self, text: str) -> str:
@@ -81,7 +88,10 @@ class Redactor:
         masked = text
         for secret in self._whole:
             masked = masked.replace(secret, MASK)
-        masked = self._without_fragments(_LONG.sub(MASK, _NAMED.sub(rf"\1{MASK}", masked)))
+        lower = masked.lower()
+        if any(part in lower for part in _PARTS_OF_NAMES):
+            masked = _NAMED.sub(rf"\1{MASK}", masked)
+        masked = self._without_fragments(_LONG.sub(MASK, masked))
         if masked == text:
             if len(clean) >= self.MOST_CLEAN:
                 clean.clear()
@@ -90,12 +100,14 @@ class Redactor:
 
     def _without_fragments(self, text: str) -> str:
         fragments, size = self._fragments, self.FRAGMENT
-        if not fragments:
+        found = [
+            at
+            for run in self._runs.finditer(text)
+            for at in range(run.start(), run.end() - size + 1)
+            if text[at : at + size] in fragments
+        ]
+        if not found:
             return text
-        pieces = [text[at : at + size] for at in range(len(text) - size + 1)]
-        if fragments.isdisjoint(pieces):
-            return text
-        found = [at for at, piece in enumerate(pieces) if piece in fragments]
         kept: list[str] = []
         end = 0
         for at in found:
