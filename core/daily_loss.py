@@ -48,23 +48,6 @@ class Sums:
             fees[fill.commission_asset] = fees.get(fill.commission_asset, _ZERO) + fill.commission
         return cls(realized, fees, funding_quote)
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return self._with(other, 1)
-
-    def __sub__(self, other: "Sums") -> "Sums":
-        return self._with(other, -1)
-
-    def _with(self, other: "Sums", sign: int) -> "Sums":
-        fees = {
-            asset: self.fees.get(asset, _ZERO) + sign * other.fees.get(asset, _ZERO)
-            for asset in {**self.fees, **other.fees}
-        }
-        return Sums(
-            self.realized_quote + sign * other.realized_quote,
-            fees,
-            self.funding_quote + sign * other.funding_quote,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class DayResult:
@@ -140,7 +123,15 @@ class DayCount:
 
     def sums(self, ledger: Ledger) -> Sums:
         """Return the day's sums."""
-        return self.earlier + (Sums.of_ledger(ledger) - self.since)
+        earlier, since = self.earlier, self.since
+        return Sums(
+            earlier.realized_quote + ledger.realized_pnl_quote - since.realized_quote,
+            {
+                asset: earlier.fees.get(asset, _ZERO) + ledger.fees_in(asset) - since.fees.get(asset, _ZERO)
+                for asset in {**earlier.fees, **ledger.fees, **since.fees}
+            },
+            earlier.funding_quote + ledger.funding_quote - since.funding_quote,
+        )
 
     def with_funding(self, ledger: Ledger, funding_quote: Decimal) -> "DayCount":
         """Return the count with the day's funding as the exchange's own record has it."""

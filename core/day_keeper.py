@@ -336,7 +336,10 @@ class DayKeeper:
     async def _refresh_rates(self, context: SymbolContext) -> None:
         """Learn the prices of other assets in which fees were paid, BNB for example."""
         quote_asset = context.rules.quote_asset
-        sums = self._counts[context.symbol].sums(context.ledger)
+        count, ledger = self._counts[context.symbol], context.ledger
+        if not {*count.earlier.fees, *ledger.fees} - {quote_asset}:
+            return
+        sums = count.sums(ledger)
         foreign = [asset for asset, paid in sums.fees.items() if paid and asset != quote_asset]
         if not foreign or not self._is_due("rates", context, self.RATES_EVERY_S):
             return

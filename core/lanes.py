@@ -25,6 +25,9 @@ QUOTE_PATIENCE_S = 0.5
 """How long a quote or an amendment waits for budget: soon it would be about another market."""
 
 
+_SAYS_NOTHING = Counts()
+
+
 @dataclass(slots=True)
 class LaneCounts:
     """What has passed and what has not, since the start."""
@@ -42,7 +45,7 @@ class Passage:
 
     def __init__(self, lanes: "Lanes", cost: Cost, taken_ms: int) -> None:
         self._lanes = lanes
-        self._counts = Counts()
+        self._counts = _SAYS_NOTHING
         self.cost = cost
         self.taken_ms = taken_ms
 
@@ -189,7 +192,7 @@ class Lanes:
                 raise NotSent(reason)
         except BaseException as error:
             if waiting.passed.done() and not waiting.passed.cancelled() and not waiting.passed.exception():
-                self.leave(waiting.passed.result(), Counts(), was_sent=False)
+                self.leave(waiting.passed.result(), _SAYS_NOTHING, was_sent=False)
             waiting.passed.cancel()
             if isinstance(error, TimeoutError):
                 raise NotSent("the request limits left no room in time") from error

@@ -28,7 +28,8 @@ from utils.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_SECONDS_LONG = len("2026-11-21T12:00:00")
+_MINUTE_LONG = len("2026-11-21T12:00:")
+_MINUTE_MS = 60_000
 
 
 def _none() -> tuple[Decimal, Decimal]:
@@ -79,7 +80,7 @@ class LoggerWorker:
         self._waiting: deque[Batch] = deque()
         self._rows_waiting = 0
         self._lag_ms = 0.0
-        self._stamped_s = -1
+        self._stamped_minute = -1
         self._stamp_text = "", ""
         self._connected: set[str] = set()
         self._disk_failed = False
@@ -103,12 +104,15 @@ class LoggerWorker:
 
     def _stamp(self) -> str:
         """Return the local time of this moment."""
-        now_s, ms = divmod(self._clock.time_ms(), 1000)
-        if now_s != self._stamped_s:
-            text = datetime.fromtimestamp(now_s).astimezone().isoformat(timespec="seconds")
-            self._stamped_s, self._stamp_text = now_s, (text[:_SECONDS_LONG], text[_SECONDS_LONG:])
-        second, offset = self._stamp_text
-        return f"{second}.{ms:03d}{offset}"
+        number, ms = divmod(self._clock.time_ms(), _MINUTE_MS)
+        if (
+            number != self._stamped_minute
+        ):  # no offset from UTC changes within one, or has had seconds since 1972
+            text = datetime.fromtimestamp(number * 60).astimezone().isoformat(timespec="milliseconds")
+            self._stamped_minute = number
+            self._stamp_text = text[:_MINUTE_LONG], text[_MINUTE_LONG + len("00.000") :]
+        minute, offset = self._stamp_text
+        return f"{minute}{ms // 1000:02d}.{ms % 1000:03d}{offset}"
 
     def _add(self, rows: Sequence[Row]) -> None:
         """Have rows of this moment wait to be written."""

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 Level = tuple[int, int]
 """Price in ticks and quantity in lots."""
 Levels = tuple[Level, ...]
 """The best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarketTrade:
+class MarketTrade(Struct, frozen=True):
     """A trade of the market, or several at one price that one taker made (``aggTrade``).
 
     ``is_buy`` says that the taker bought. ``exchange_ms`` is the exchange's time of the trade, ``received_ns`` our

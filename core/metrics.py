@@ -31,6 +31,7 @@ from core.events import (
     RiskKind,
 )
 from core.lanes import Lanes
+from core.rate_budget import Lane
 from utils.http import RequestUsage
 
 COLUMNS = (
@@ -231,14 +232,14 @@ class Counters:
     def count(self, fact: RecordedFact) -> None:
         """Count a fact."""
         if isinstance(fact, OrderEvent):
-            key = (fact.symbol, fact.kind.value)
+            key = (fact.symbol, fact.kind)
             self.orders[key] = self.orders.get(key, 0) + 1
         elif isinstance(fact, EngineEvent) and fact.kind is EngineKind.WORKER_RESTARTED:
             self.restarts += 1
 
     def of(self, symbol: str, *kinds: OrderKind) -> int:
         """Return how often these things happened to orders of a symbol."""
-        return sum(self.orders.get((symbol, kind.value), 0) for kind in kinds)
+        return sum([self.orders.get((symbol, kind), 0) for kind in kinds])
 
 
 def number_text(value: Decimal | float) -> str:
@@ -280,11 +281,14 @@ def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
     }
 
 
+_SENT_IN = {lane: f"requests_{lane.name.lower()}" for lane in Lane}
+
+
 def lane_values(lanes: Lanes) -> dict[str, Decimal | float]:
     """Return the account metrics that the gate in front of the requests knows."""
     weight, orders_10s, orders_1m = lanes.used()
     return {
-        **{f"requests_{lane.name.lower()}": sent for lane, sent in lanes.counts.sent.items()},
+        **{_SENT_IN[lane]: sent for lane, sent in lanes.counts.sent.items()},
         "budget_weight_1m": weight,
         "budget_orders_10s": orders_10s,
         "budget_orders_1m": orders_1m,

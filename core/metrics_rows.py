@@ -18,7 +18,7 @@ from core.metrics import (
     number_text,
     unit_of,
 )
-from core.model import OrderStatus, Side
+from core.model import OrderStatus, Side, SymbolRules
 from core.risk import position_notional_quote
 
 _NOTHING_TOLD: Mapping[str, str] = {}
@@ -79,7 +79,7 @@ class SymbolRows:
             name: unit_of(unit, rules.base_asset, rules.quote_asset) for name, (unit, _) in named.items()
         }
         self._symbol_series = RowSeries(self._units, context.symbol)
-        self._order_series: dict[tuple[str, OrderStatus], RowSeries] = {}
+        self._order_rows: dict[tuple[str, OrderStatus], _OrderRows] = {}
 
     def of_second(self, counters: Counters, limit_quote: Decimal, now_ns: int) -> list[Row]:
         """Return the rows of this second."""
@@ -102,23 +102,57 @@ class SymbolRows:
 
     def _add_quotes(self, rows: list[Row]) -> None:
         """Append the rows of the orders that live."""
-        context, before = self._context, self._order_series
-        rules, mid = context.rules, context.state.mid(context.rules)
-        self._order_series = {}
+        context, before = self._context, self._order_rows
+        book = context.state.book
+        mid_half_ticks = book.mid_half_ticks if book is not None else 0
+        self._order_rows = {}
         for order in context.orders.living():
             key = order.client_id, order.shown_status
-            series = self._order_series[key] = before.get(key) or self._series_of(order)
-            price = rules.price(order.price_ticks)
-            values: Values = {
-                "quote_price": price,
-                "quote_size": rules.quantity(order.remaining_lots),
-                "quote_distance_bps": _bps(abs(mid - price), mid),
-            }
-            rows += series.rows(values, {"quote_distance_bps": order.decision})
+            each = self._order_rows[key] = before.get(key) or _OrderRows(self._units, context.symbol, order)
+            rows += each.rows(order, context.rules, mid_half_ticks)
 
-    def _series_of(self, order: LiveOrder) -> RowSeries:
+
+class _OrderRows:
+    """The rows of one order while it stands as it does: they are made anew as ``RowSeries`` makes them."""
+
+    __slots__ = ("_distance", "_place", "_rows", "_stands", "_units")
+
+    def __init__(self, units: Mapping[str, str], symbol: str, order: LiveOrder) -> None:
         level, status = str(order.level) if order.level else "-", order.shown_status.lower()
-        return RowSeries(self._units, self._context.symbol, order.side.lower(), level, status)
+        self._units = units
+        self._place = symbol, order.side.lower(), level, status
+        self._stands: tuple[int, int, SymbolRules] | None = None
+        self._distance: tuple[str, str] | None = None
+        self._rows: list[Row] = []
+
+    def rows(self, order: LiveOrder, rules: SymbolRules, mid_half_ticks: int) -> list[Row]:
+        """Return the rows of this second."""
+        stands = order.price_ticks, order.remaining_lots, rules
+        distance = _distance_text(order.price_ticks, mid_half_ticks), order.decision
+        if stands != self._stands:
+            self._stands, self._distance = stands, None
+            price, size = rules.price(order.price_ticks), rules.quantity(order.remaining_lots)
+            self._rows = [
+                self._row("quote_price", number_text(price)),
+                self._row("quote_size", number_text(size)),
+            ]
+        if distance != self._distance:
+            self._distance = distance
+            self._rows[2:] = [self._row("quote_distance_bps", *distance)]
+        return self._rows
+
+    def _row(self, name: str, value: str, details: str = "") -> Row:
+        return Row(name, value, self._units[name], *self._place, details)
+
+
+def _distance_text(price_ticks: int, mid_half_ticks: int) -> str:
+    """Return the distance from the mid in basis points, rounded as ``_bps`` does it, and counted without Decimals."""
+    if not mid_half_ticks:
+        return "0"
+    thousandths, rest = divmod(abs(mid_half_ticks - 2 * price_ticks) * 10_000_000, mid_half_ticks)
+    if 2 * rest > mid_half_ticks or (2 * rest == mid_half_ticks and thousandths % 2):
+        thousandths += 1
+    return f"{thousandths // 1000}.{thousandths % 1000:03d}"
 
 
 def account_series(quote_asset: str) -> RowSeries:

@@ -432,11 +432,8 @@ class LiveOrders:
 
     def resting_notional_quote(self, side: Side, rules: SymbolRules) -> Decimal:
         """Return what all living orders of a side are worth at worst, those in doubt included, in the quote asset."""
-        living = (order for order in self._living.values() if order.side is side)
-        return sum(
-            (rules.notional_quote(order.worst_price_ticks, order.worst_remaining_lots) for order in living),
-            Decimal(0),
-        )
+        share = self.load.by_side[side]
+        return rules.notional_quote(1, share.worth) if share.orders else Decimal(0)
 
     def notional_by_slot(self, rules: SymbolRules) -> dict[tuple[Side, int], Decimal]:
         """Return what the living orders of each slot are worth at worst, in the quote asset."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 
+from msgspec import Struct
+
 
 class Posture(IntEnum):
     """What may be done; each step allows less than the one before it."""
@@ -35,8 +37,7 @@ class Posture(IntEnum):
 WIDEN_FACTOR = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A share of a limit, with the numbers behind it in words, or what makes those: they are hardly ever asked for."""
 
     name: str
@@ -83,8 +84,7 @@ LADDERS: Mapping[str, Ladder] = {
 """A position over its limit is not among these: it is closed whatever else is the case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stance:
+class Stance(Struct, frozen=True):
     """The posture that the readings call for, and why, in words."""
 
     posture: Posture = Posture.NORMAL

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from msgspec import Struct
+
 MINUTE_MS = 60_000
 TEN_SECONDS_MS = 10_000
 
@@ -56,8 +58,7 @@ class Sizes:
     orders_1m: int = 1200
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """What the exchange says is used; None where it did not say."""
 
     weight_1m: int | None = None

@@ -297,9 +297,9 @@ class RecoveryManager:
         Say so, too, where another program has used up so much that new quotes wait, or what they have to wait for.
         """
         wait_s = ceil(self._gateway.lanes.no_room_s())
-        no_room = f"the request limits leave no room for another {wait_s} s"
+        no_room = f"the request limits leave no room for another {wait_s} s" if wait_s else ""
         for context in self._contexts:
-            context.no_room = no_room if wait_s > self.SHORT_LIMIT_S or (wait_s and context.no_room) else ""
+            context.no_room = no_room if wait_s > self.SHORT_LIMIT_S or context.no_room else ""
         limited_s = ceil(self._gateway.rest.limited_for_s)
         if limited_s <= 0:
             self._gate.open(LIMIT_KEY)

@@ -17,18 +17,21 @@ class ReturnDeviation:
     reading O(samples).
     """
 
-    __slots__ = ("_last", "_returns")
+    __slots__ = ("_bps", "_last", "_returns")
 
     def __init__(self, samples: int) -> None:
         if samples < 2:
             raise ValueError(f"a deviation needs at least 2 returns, not {samples}")
         self._last = 0
         self._returns: deque[float] = deque(maxlen=samples)
+        self._bps: float | None = 0.0
+        """What was read last, None when a return has been added since."""
 
     def add(self, price: int) -> None:
         """The price is this now; in whole units of any size, above 0."""
         if self._last:
             self._returns.append(price / self._last - 1)
+            self._bps = None
         self._last = price
 
     def __len__(self) -> int:
@@ -37,6 +40,11 @@ class ReturnDeviation:
     @property
     def bps(self) -> float:
         """The deviation in basis points of the price, 0 before the second return."""
+        if self._bps is None:
+            self._bps = self._read()
+        return self._bps
+
+    def _read(self) -> float:
         returns = self._returns
         count = len(returns)
         if count < 2:
