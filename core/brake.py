@@ -53,11 +53,10 @@ class RefusalBrake:
         if code in _PASSING:
             return False
         strikes = self._by_slot.get(slot)
-        if strikes is not None and code == UNREADABLE:
-            code = strikes.code  # it tells of no other reason than the one before it
         if strikes is None or (strikes.code != code and strikes.count < STRIKES):
             strikes = self._by_slot[slot] = _Strikes(code)
-        strikes.code = code  # where it grips, another answer is a refusal more
+        if code != UNREADABLE:  # which tells of no other reason than the one before
+            strikes.code = code  # where it grips, another answer is a refusal more
         strikes.count += 1
         if strikes.count >= STRIKES:
             strikes.probe_ns = self._next_probe_ns(strikes, now_ns)

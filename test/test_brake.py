@@ -176,7 +176,7 @@ def test_brake_that_grips_counts_another_code_as_one_refusal_more() -> None:
 def test_refusal_that_cannot_be_read_leaves_a_slot_held_for_what_it_was_held_for() -> None:
     """The end of what holds all quotes releases it with the others."""
     brake = RefusalBrake()
-    for code in (-1122, UNREADABLE, -1122, UNREADABLE):
+    for code in (-1122, -1122, -1122, UNREADABLE):
         brake.refused(SLOT, code, 0)
         brake.refused((Side.SELL, 1), -1122, 0)
     assert not brake.allows(SLOT, 1)
