@@ -118,6 +118,11 @@ class RefusalBrake:
             return True
         return now_ns >= strikes.probe_ns
 
+    def holds_for(self, slot: tuple[Side, int], code: int) -> bool:
+        """Tell whether the slot is held back, and for refusals with this code."""
+        strikes = self._by_slot.get(slot)
+        return strikes is not None and strikes.count >= STRIKES and strikes.code == code
+
     @property
     def grips(self) -> bool:
         """Tell whether a slot is held back."""

@@ -282,15 +282,21 @@ class Refresher:
             if order.status is not OrderStatus.REJECTED:
                 reduces = order.side.sign * self._context.ledger.position_quantity < 0
                 has_released |= self._brake.accepted(order.slot, reduces=reduces)
-            elif self._brake.refused(order.slot, order.refused_code, now_ns):
-                log.error(
-                    "%s: %s %d was refused again and again (%s); trying seldom from now on",
-                    self._context.symbol,
-                    order.side.lower(),
-                    order.level,
-                    order.reason,
-                )
-                self._context.refusal = order.reason
+            else:
+                self._learn_refusal(order, now_ns)
         if not self._brake.grips:
             self._context.refusal = ""
         return has_released
+
+    def _learn_refusal(self, order: LiveOrder, now_ns: int) -> None:
+        """Note a refusal; the reason that is shown is the last of those for which a slot is held back."""
+        if self._brake.refused(order.slot, order.refused_code, now_ns):
+            log.error(
+                "%s: %s %d was refused again and again (%s); trying seldom from now on",
+                self._context.symbol,
+                order.side.lower(),
+                order.level,
+                order.reason,
+            )
+        if self._brake.holds_for(order.slot, order.refused_code):
+            self._context.refusal = order.reason

@@ -66,6 +66,26 @@ def test_refused_quotes_are_not_insisted_on(tmp_path: Path, code: int, most: int
     in_a_world(tmp_path, story)
 
 
+def test_reason_that_is_shown_is_the_one_that_there_is_by_now(tmp_path: Path) -> None:
+    """A restriction has passed, and now margin is short; an answer that cannot be read changes nothing."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        assert world.engine is not None
+        context = world.engine.contexts[0]
+        Refusing(world, -4400)
+        await world.until(lambda: "-4400" in context.refusal, 30, "the brake")
+        Refusing(world, -2019)
+        await world.until(lambda: "-2019" in context.refusal, 30, "the other reason")
+        Refusing(world, 0)
+        await asyncio.sleep(70)
+        assert "-2019" in context.refusal
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.02)
+
+
 def test_quotes_that_reduce_do_not_have_those_tried_again_that_lack_margin(tmp_path: Path) -> None:
     """Short, and without margin at first for any quote, then only for sells: that buys are taken changes nothing."""
 
