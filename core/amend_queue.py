@@ -304,9 +304,12 @@ class AmendQueue:
 
     def _room(self, context: SymbolContext) -> int:
         """Return how many more amendments of the symbol may be without an answer."""
-        under_way = sum(each is context for each in self._under_way.values())
-        in_doubt = sum(order.amend_in_doubt for order in context.orders.living())
-        return max(self._max_pending - under_way - in_doubt, 0)
+        room = self._max_pending
+        for each in self._under_way.values():
+            room -= each is context
+        for order in context.orders.living():
+            room -= order.change is not None and order.change.in_doubt
+        return max(room, 0)
 
     def _start(self, batch: Sequence[_Entry]) -> None:
         for entry in batch:

@@ -61,14 +61,15 @@ class SymbolContext:
     no_room: str = ""
     """That, and for how long, the request limits leave no room for new quotes, or for what these have to wait for."""
 
+    symbol: str = field(init=False)
+    size_units: int = field(init=False)
+    """What one quote may be worth, in ticks times lots."""
+
     def __post_init__(self) -> None:
+        self.symbol = self.rules.symbol
+        self.size_units = self.rules.units(self.settings.size_quote)
         self.widened = replace(self.settings, offset_percent=self.settings.offset_percent * WIDEN_FACTOR)
         self.prices = PriceWatch(self.limits.max_price_change, self.limits.price_change_window_s)
-
-    @property
-    def symbol(self) -> str:
-        """Return the symbol's name."""
-        return self.rules.symbol
 
     @property
     def quoting(self) -> QuoteSettings:

@@ -14,12 +14,13 @@ its target has moved a little. Once one order has to be amended, others that are
 it: the same price move would have each of them follow within moments, with a request of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from msgspec import Struct
 
 from core.live_order import LiveOrder
-from core.model import OrderStatus, Quote, Side
+from core.load import Slot
+from core.model import OrderStatus, Quote
 from core.settings import ManageSettings, QuoteSettings
 from core.strategy import level_price_ticks, spread_objection
 from utils.word import Word
@@ -92,25 +93,38 @@ def plan_replace(desired: Iterable[Quote], living: Sequence[LiveOrder]) -> Plan:
     """
     occupied = {order.slot for order in living}
     out = [Decision(Move.CANCEL, "refresh", order) for order in living]
-    return Plan((*out, *_places(desired, occupied)))
+    return Plan((*out, *_places(_by_slot(desired), occupied)))
 
 
 def plan_amend(desired: Sequence[Quote], living: Sequence[LiveOrder], bounds: "Bounds") -> Plan:
     """Return the plan of ``refresh_mode: amend``, by the rule at the head of this file."""
-    wanted = {quote.slot: quote for quote in desired}
-    taken: set[tuple[Side, int]] = set()
+    wanted = _by_slot(desired)
+    taken: set[Slot] = set()
     decisions: list[Decision] = []
+    is_amending = False
     for order in living:
-        quote = None if order.slot in taken else wanted.get(order.slot)
-        decisions.append(_decide(order, quote, bounds))
-        taken.add(order.slot)
-    if any(one.move is Move.AMEND for one in decisions):
-        decisions = [_take_along(one, bounds) for one in decisions]
-    return Plan((*decisions, *_places(desired, taken)))
+        slot = order.side, order.level
+        decision = _decide(order, None if slot in taken else wanted.get(slot), bounds)
+        is_amending = is_amending or decision.move is Move.AMEND
+        decisions.append(decision)
+        taken.add(slot)
+    if is_amending:
+        decisions = [_take_along(one, bounds) if one.move is Move.KEEP else one for one in decisions]
+    return Plan((*decisions, *_places(wanted, taken)))
 
 
-def _places(desired: Iterable[Quote], occupied: set[tuple[Side, int]]) -> list[Decision]:
-    return [Decision(Move.PLACE, "free slot", quote=quote) for quote in desired if quote.slot not in occupied]
+def _by_slot(desired: Iterable[Quote]) -> dict[Slot, Quote]:
+    return {(quote.side, quote.level): quote for quote in desired}
+
+
+def _places(wanted: Mapping[Slot, Quote], occupied: Set[Slot]) -> list[Decision]:
+    if len(wanted) == len(occupied) and wanted.keys() == occupied:
+        return []
+    return [
+        Decision(Move.PLACE, "free slot", quote=quote)
+        for slot, quote in wanted.items()
+        if slot not in occupied
+    ]
 
 
 class Bounds(Struct, frozen=True):
@@ -179,9 +193,9 @@ def _size_is_off(order: LiveOrder, quote: Quote) -> bool:
 
 
 def _take_along(decision: Decision, bounds: Bounds) -> Decision:
-    """Return the decision, changed to an amendment if the order is close to having to be amended by itself."""
+    """Return a decision to keep, changed to an amendment if the order is close to having to be amended by itself."""
     order, quote = decision.order, decision.quote
-    if decision.move is not Move.KEEP or order is None or quote is None:
+    if order is None or quote is None:
         return decision
     if 2 * abs(order.price_ticks - quote.price_ticks) <= bounds.keep_ticks:
         return decision

@@ -573,10 +573,13 @@ class Gateway:
         await self.rest.call("PUT", "/fapi/v1/listenKey", None, Security.KEY)
 
 
+_SIDE_WORDS = {side: side.value for side in Side}
+
+
 def _post_only_params(rules: SymbolRules, client_id: str, quote: Quote) -> dict[str, str | int]:
     return {
         "symbol": rules.symbol,
-        "side": quote.side.value,
+        "side": _SIDE_WORDS[quote.side],
         "type": "LIMIT",
         "timeInForce": "GTX",
         "quantity": rules.quantity_text(quote.lots),
@@ -590,7 +593,7 @@ def _amend_params(rules: SymbolRules, amend: Amend) -> dict[str, str | int]:
     """Return the parameters of an amendment, by client id: the exchange's own id may not be known yet."""
     return {
         "symbol": rules.symbol,
-        "side": amend.order.side.value,
+        "side": _SIDE_WORDS[amend.order.side],
         "quantity": rules.quantity_text(amend.total_lots),
         "price": rules.price_text(amend.price_ticks),
         "origClientOrderId": amend.order.client_id,

@@ -49,6 +49,12 @@ class Change(Struct, frozen=True, gc=False):
         return Open.AMEND_IN_DOUBT if self.in_doubt else Open.AMEND
 
 
+_AMENDABLE = frozenset(
+    status for status in OrderStatus if after(State(status, Open.NOTHING), Trigger.AMEND_SENT) is not None
+)
+"""What the table says, for a look without making a state."""
+
+
 @dataclass(slots=True)
 class LiveOrder:
     """One order of ours, from before it is sent until after its life has ended."""
@@ -167,6 +173,8 @@ class LiveOrder:
     @property
     def is_amendable(self) -> bool:
         """Tell whether an amend may be sent now."""
+        if self.change is None and self.status in _AMENDABLE:
+            return self.amends < MAX_AMENDS
         return after(self.state, Trigger.AMEND_SENT) is not None and self.amends < MAX_AMENDS
 
     @property

@@ -18,7 +18,7 @@ from core.model import BookTop, Quote, Side, SymbolRules
 from core.resource_watch import LEAST_FREE_MB, LOW_FREE_MB
 from core.rules_change import TRADING
 from core.settings import QuoteSettings, RiskSettings, Settings
-from core.strategy import level_quote, price_objection, size_objection
+from core.strategy import level_price_ticks, level_quote, price_objection, size_objection
 from utils.errors import (
     AuthFailed,
     DiskRefused,
@@ -88,7 +88,7 @@ class SymbolFacts:
 def feasibility(quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts) -> list[Check]:
     """Return whether every configured quote could rest, and all of a side within the position limit."""
     wanted = [
-        level_quote(facts.book.mid_half_ticks, side, level, facts.rules, quotes)
+        level_quote(facts.book.mid_half_ticks, side, level, quotes, facts.rules.units(quotes.size_quote))
         for level in range(1, quotes.levels + 1)
         for side in Side
     ]
@@ -109,7 +109,7 @@ def smallest_size_quote(quotes: QuoteSettings, facts: SymbolFacts) -> Decimal:
     smallest = Decimal(0)
     for level in range(1, quotes.levels + 1):
         for side in Side:
-            ticks = level_quote(facts.book.mid_half_ticks, side, level, rules, quotes).price_ticks
+            ticks = level_price_ticks(facts.book.mid_half_ticks, side, level, quotes)
             per_lot = rules.notional_quote(ticks, 1)
             lots = int((rules.min_notional_quote / per_lot).to_integral_value(ROUND_CEILING))
             smallest = max(smallest, per_lot * max(lots, rules.min_lots, 1))

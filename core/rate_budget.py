@@ -91,7 +91,8 @@ class Window:
         """
         if amount == 0:
             return 0
-        self._turn(now_ms)
+        if now_ms - now_ms % self.length_ms != self._start_ms:
+            self._turn(now_ms)
         if self._used == 0 or (self._used + amount) * 100 <= self.limit * percent:
             return 0
         return self._start_ms + self.length_ms - now_ms
@@ -100,7 +101,8 @@ class Window:
         """Count what is about to be used."""
         if amount == 0:
             return
-        self._turn(now_ms)
+        if now_ms - now_ms % self.length_ms != self._start_ms:
+            self._turn(now_ms)
         self._used += amount
         self._under_way += amount
 
@@ -143,8 +145,7 @@ class RateBudget:
         self.weight = Window(MINUTE_MS, sizes.weight_1m)
         self.orders_10s = Window(TEN_SECONDS_MS, sizes.orders_10s)
         self.orders_1m = Window(MINUTE_MS, sizes.orders_1m)
-        self._hold = (0, 0)
-        self._orders_hold = (0, 0)
+        self._hold = self._orders_hold = _NO_HOLD
 
     def resize(self, sizes: Sizes) -> None:
         """Take over the limits that the exchange states; what is counted stays counted."""
@@ -169,15 +170,18 @@ class RateBudget:
         No limit on orders holds back the order that closes a position: whether it is one too many, the exchange says.
         """
         percent = SHARE_PERCENT[lane]
-        wait_ms = max(self.weight.wait_ms(cost.weight, percent, now_ms), _left_ms(self._hold, now_ms))
+        wait_ms = self.weight.wait_ms(cost.weight, percent, now_ms) if cost.weight else 0
+        if self._hold is not _NO_HOLD:
+            wait_ms = max(wait_ms, _left_ms(self._hold, now_ms))
         if cost.orders_1m == 0 or lane is Lane.CANCEL:
             return wait_ms
-        return max(
-            wait_ms,
-            self.orders_10s.wait_ms(cost.orders_10s, percent, now_ms),
-            self.orders_1m.wait_ms(cost.orders_1m, percent, now_ms),
-            _left_ms(self._orders_hold, now_ms),
-        )
+        short_ms = self.orders_10s.wait_ms(cost.orders_10s, percent, now_ms)
+        long_ms = self.orders_1m.wait_ms(cost.orders_1m, percent, now_ms)
+        if self._orders_hold is not _NO_HOLD:
+            wait_ms = max(wait_ms, _left_ms(self._orders_hold, now_ms))
+        if short_ms > wait_ms:
+            wait_ms = short_ms
+        return long_ms if long_ms > wait_ms else wait_ms
 
     def settle(self, cost: Cost, taken_ms: int, now_ms: int, counts: Counts) -> None:
         """Note that a request has been answered, or never will be, and what the exchange said is used."""
@@ -205,6 +209,9 @@ class RateBudget:
             self._orders_hold = _longer(self._orders_hold, (now_ms, now_ms + for_ms))
         else:
             self._hold = _longer(self._hold, (now_ms, now_ms + for_ms))
+
+
+_NO_HOLD = (0, 0)
 
 
 def _left_ms(hold: tuple[int, int], now_ms: int) -> int:

@@ -88,24 +88,25 @@ class Exposure:
         *,
         one_sided: bool = False,
     ) -> None:
+        load = living.load
         self._one_sided = one_sided
         self._quantity = quantity
         self._price = price
         self._rules = rules
         self._settings = settings
-        self._load = living.load
         self._room: dict[Side, int] = {}
         # What rests and what is added to it, by side; of the slots those that something was added to.
-        self._totals = dict(self._load.by_side)
+        self._totals = load.by_side.copy()
+        self._resting = load.by_slot
         self._in_slots: dict[Slot, Share] = {}
-        self._count = self._load.count
+        self._count = load.count
 
     def _room_of(self, side: Side) -> int:
         """Return the most that all that rests on a side may be worth, in ticks times lots; below 0 for nothing."""
-        room = self._room.get(side)
-        if room is None:
-            held = worst_case_quote(side, self._quantity, self._price, _ZERO, self._settings)
-            room = self._room[side] = self._rules.units(self._settings.position_limit_quote - held)
+        left_quote = self._settings.position_limit_quote
+        if self._quantity:
+            left_quote -= worst_case_quote(side, self._quantity, self._price, _ZERO, self._settings)
+        room = self._room[side] = self._rules.units(left_quote)
         return room
 
     def share(self, side: Side) -> Decimal:
@@ -124,43 +125,56 @@ class Exposure:
 
     def objection(self, quote: Quote) -> str:
         """Return the limit that leaves no room for this quote, or an empty string."""
-        return self._limit(quote, *self._with(quote)[1:])
+        return self._admit(quote, counts=False)
 
     def admit(self, quote: Quote) -> str:
         """Have this quote count as resting from now on, unless a limit leaves no room for it, which is returned."""
-        filled, total, count = self._with(quote)
-        limit = self._limit(quote, total, count)
-        if not limit:
-            self._in_slots[quote.slot], self._totals[quote.side], self._count = filled, total, count
+        return self._admit(quote, counts=True)
+
+    def _admit(self, quote: Quote, *, counts: bool) -> str:
+        """Return what ``_limit`` says of the quote's side and of the number of orders with this quote added.
+
+        It is asked twice of each quote at every move of the price, and so does in one go what could be several.
+        """
+        side, lots = quote.side, quote.lots
+        slot, worth, total = (side, quote.level), quote.price_ticks * lots, self._totals[side]
+        held = self._in_slots.get(slot) or self._resting.get(slot, NONE)
+        held_worth, held_lots = held.worth, held.lots
+        if worth < held_worth:
+            worth = held_worth
+        if lots < held_lots:
+            lots = held_lots
+        total_worth, total_lots = total.worth + worth - held_worth, total.lots + lots - held_lots
+        count = self._count + (not held.orders)
+        limit = self._limit(side, total_worth, total_lots, count)
+        if counts and not limit:
+            self._in_slots[slot] = Share(worth, lots, held.orders or 1)
+            self._totals[side] = Share(total_worth, total_lots)
+            self._count = count
         return limit
 
-    def _limit(self, quote: Quote, total: Share, count: int) -> str:
-        side, settings = quote.side, self._settings
-        if self._one_sided and self._worst_quantity(side, total.lots) > 0:
+    def _limit(self, side: Side, total_worth: int, total_lots: int, count: int) -> str:
+        settings = self._settings
+        if self._one_sided and self._worst_quantity(side, total_lots) > 0:
             return "only what reduces the position"
-        if total.worth > self._room_of(side):
+        room = self._room.get(side)
+        if total_worth > (self._room_of(side) if room is None else room):
             return "position limit"
-        if settings.max_position and self._worst_quantity(side, total.lots) > settings.max_position:
+        if settings.max_position and self._worst_quantity(side, total_lots) > settings.max_position:
             return "max_position"
-        if count > min(settings.max_order_count, self._rules.max_open_orders):
+        if count > settings.max_order_count or count > self._rules.max_open_orders:
             return "number of orders"
         return ""
-
-    def _with(self, quote: Quote) -> tuple[Share, Share, int]:
-        """Return what the quote's slot, its side and the number of orders are with this quote added."""
-        slot, total = quote.slot, self._totals[quote.side]
-        held = self._in_slots.get(slot) or self._load.by_slot.get(slot, NONE)
-        worth, lots = max(quote.price_ticks * quote.lots, held.worth), max(quote.lots, held.lots)
-        filled = Share(worth, lots, held.orders or 1)
-        more = Share(total.worth + worth - held.worth, total.lots + lots - held.lots)
-        return filled, more, self._count + (not held.orders)
 
 
 def exposure_of(context: SymbolContext) -> Exposure:
     """Return what a symbol is exposed to at this moment."""
+    quantity = known_position(context)
     return Exposure(
-        known_position(context),
-        context.state.risk_price(context.rules),
+        quantity,
+        context.state.risk_price(context.rules)
+        if quantity
+        else _ZERO,  # without a position nothing has a price
         context.orders,
         context.rules,
         context.limits,
@@ -281,7 +295,7 @@ def _price_and_size_objection(context: SymbolContext, quote: Quote, book: BookTo
     mark_price = context.state.mark_price
     if mark_price > 0 and abs(rules.price(quote.price_ticks) - mark_price) > settings.max_spread * mark_price:
         return _too_far(quote, mark_price, "mark", context)
-    if quote.price_ticks * quote.lots > rules.units(settings.size_quote):
+    if quote.price_ticks * quote.lots > context.size_units:
         return f"size is over the configured {settings.size_quote} {rules.quote_asset}"
     return ""
 

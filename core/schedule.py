@@ -116,4 +116,7 @@ class Schedule:
     def _next_refresh_ns(self) -> int:
         if not self._follows_moves or self._patience.due_ns is None:
             return self._due_ns
-        return min(self._due_ns, max(self._patience.due_ns, self._refreshed_ns + self._pause_ns))
+        moved_ns, rested_ns = self._patience.due_ns, self._refreshed_ns + self._pause_ns
+        if moved_ns < rested_ns:
+            moved_ns = rested_ns
+        return moved_ns if moved_ns < self._due_ns else self._due_ns

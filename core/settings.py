@@ -91,11 +91,12 @@ class RiskSettings:
     flatten_max_slippage_bps: Decimal = Decimal(50)
     """How much worse than the touch a closing order may be before the deadline, which counts from the first step."""
     flatten_deadline_s: float = 5.0
+    position_limit_quote: Decimal = field(init=False, repr=False, compare=False)
+    """The largest position allowed, as a notional in the quote asset."""
 
-    @property
-    def position_limit_quote(self) -> Decimal:
-        """Return the largest position allowed, as a notional in the quote asset."""
-        return self.capital_quote * self.leverage * self.max_net_position_ratio
+    def __post_init__(self) -> None:
+        limit_quote = self.capital_quote * self.leverage * self.max_net_position_ratio
+        object.__setattr__(self, "position_limit_quote", limit_quote)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

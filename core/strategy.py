@@ -26,9 +26,10 @@ def desired_quotes(
     quotes: list[Quote] = []
     left_out: list[str] = []
     mid_half_ticks, fits = book.mid_half_ticks, _Fits(book.mid_half_ticks, mark_price, rules, settings)
+    size_units = rules.units(settings.size_quote)
     for level in range(1, settings.levels + 1):
         for side in (Side.BUY, Side.SELL):
-            quote = level_quote(mid_half_ticks, side, level, rules, settings)
+            quote = level_quote(mid_half_ticks, side, level, settings, size_units)
             objection = "" if fits(quote) else _objection(quote, mid_half_ticks, mark_price, rules, settings)
             if objection:
                 left_out.append(f"{side.lower()} {level}: {objection}")
@@ -77,11 +78,14 @@ class _Fits:
 
 
 def level_quote(
-    mid_half_ticks: int, side: Side, level: int, rules: SymbolRules, settings: QuoteSettings
+    mid_half_ticks: int, side: Side, level: int, settings: QuoteSettings, size_units: int
 ) -> Quote:
-    """Return the quote of one level, without asking whether the exchange would take it."""
+    """Return the quote of one level, without asking whether the exchange would take it.
+
+    ``size_units`` is what it may be worth, in ticks times lots.
+    """
     price_ticks = level_price_ticks(mid_half_ticks, side, level, settings)
-    return Quote(side, level, price_ticks, rules.units(settings.size_quote) // price_ticks)
+    return Quote(side, level, price_ticks, size_units // price_ticks)
 
 
 def level_price_ticks(mid_half_ticks: int, side: Side, level: int, settings: QuoteSettings) -> int:

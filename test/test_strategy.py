@@ -199,7 +199,7 @@ def test_highest_price_of_zero_disables_the_limit() -> None:
 def test_quote_of_a_level_is_made_without_asking_the_rules() -> None:
     """Feasibility looks at quotes that would be refused."""
     tiny = replace(QUOTES, size_quote=Decimal(10))
-    assert level_quote(BOOK.mid_half_ticks, Side.BUY, 1, BTC, tiny).lots == 0
+    assert level_quote(BOOK.mid_half_ticks, Side.BUY, 1, tiny, BTC.units(tiny.size_quote)).lots == 0
 
 
 @given(book=some_books(), rules=SOME_RULES, settings=SETTINGS, mark=st.decimals(0, 200_000, places=2))
@@ -212,7 +212,7 @@ def test_quote_that_is_wanted_is_one_that_no_rule_objects_to(
     wanted = {each.slot for each in desired.quotes}
     for level in range(1, settings.levels + 1):
         for side in Side:
-            one = level_quote(mid_half_ticks, side, level, rules, settings)
+            one = level_quote(mid_half_ticks, side, level, settings, rules.units(settings.size_quote))
             objection = spread_objection(side, one.price_ticks, mid_half_ticks, settings)
             objection = objection or size_objection(one, rules) or price_objection(one, mark, rules)
             assert ((side, level) in wanted) is (objection == "")

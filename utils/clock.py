@@ -59,7 +59,7 @@ class ServerClock:
 
     def stepped_ms(self) -> int:
         """Return by how much the local clock has been set since the offset was measured, against monotonic time."""
-        return self._ahead_ms() - self._wall_ahead_ms
+        return self._clock.time_ms() - self._clock.monotonic_ns() // 1_000_000 - self._wall_ahead_ms
 
     def has_stepped(self) -> bool:
         """Tell whether the offset is not to be relied on, because the local clock was set since."""
