@@ -63,6 +63,16 @@ class HandClock:
         return self.now_ms * 1_000_000
 
 
+class SteppedClock(HandClock):
+    """One whose wall clock was set, ``stepped_ms`` from where it should be."""
+
+    stepped_ms = 0
+
+    def time_ms(self) -> int:
+        """The wall clock."""
+        return self.now_ms + self.stepped_ms
+
+
 class Tape:
     """A transport that plays back what was recorded, in order, and keeps what was asked for."""
 
@@ -521,6 +531,23 @@ async def test_timestamps_are_the_exchanges_once_its_clock_was_measured() -> Non
     sent_ms = clock.now_ms
     await rest.call("GET", "/x", security=Security.SIGNED)
     assert dict(parse_qsl(tape.requests[-1][2]))["timestamp"] == str(sent_ms - 4995)
+
+
+async def test_request_that_waited_for_the_clock_is_not_sent_if_it_is_wanted_no_more() -> None:
+    """The gate may have closed while the exchange's time was asked for, after a step of ours."""
+    clock = SteppedClock()
+    tape = Tape(*(reply({"serverTime": NOW_MS}) for _ in range(3)), reply())
+    rest = rest_on(tape, clock)
+    await rest.synchronise_clock(samples=1)
+    for objection in ("the gate is closed", ""):
+        clock.stepped_ms += 60_000
+        asking = rest.call("POST", "/x", security=Security.SIGNED, objection=lambda: objection)  # noqa: B023
+        if objection:
+            with pytest.raises(NotSent, match=objection):
+                await asking
+        else:
+            await asking
+    assert [path for _, path, *_ in tape.requests] == 3 * ["/fapi/v1/time"] + ["/x"]
 
 
 async def test_closing_closes_the_transport() -> None:

@@ -324,6 +324,8 @@ class BinanceRest:
         self.refuse_while_limited()
         if security is Security.SIGNED and self.server_clock.has_stepped():
             await self._measure_again()
+            if reason := objection():
+                raise NotSent(reason)
         params, timeout_s = params or {}, timeout_s or self._timeout_s
         with await self.pace.enter(method, path, params, timeout_s, objection) as passage:
             self.refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
