@@ -59,10 +59,12 @@ class ClaimRules:
         self._wrong_s: float | None = None
         self._alarmed_s = -1e9
         self._paused_s: float | None = None
+        self._unpaused_s = 0.0
 
     def follow(self, engine: Engine) -> None:
         """Follow a daemon that has just been started."""
         self._engine, self._forced_s, self._wrong_s, self._paused_s = engine, None, None, None
+        self._unpaused_s = self._facts.now_s
         engine.bus.subscribe(self._risk, RiskEvent, name="claims of risk")
         engine.bus.subscribe(self._order, OrderEvent, name="claims of orders")
         engine.bus.subscribe(self._worker, EngineEvent, name="claims of workers")
@@ -270,14 +272,17 @@ class ClaimRules:
             )
 
     def inv_32_halt_is_told(self) -> None:
-        """INV-32: a halt is told of, with its cause, at most 5 s after it pauses the strategy."""
+        """INV-32: a halt is told of, with its cause, at most 5 s after it pauses the strategy.
+
+        It may have been told of since the last look at a strategy that was not paused: nobody looks in a standstill.
+        """
         facts = self._facts
         if not facts.world.state.strategy_paused:
-            self._paused_s = None
+            self._paused_s, self._unpaused_s = None, facts.now_s
             return
         self._paused_s = facts.now_s if self._paused_s is None else self._paused_s
         late = facts.now_s - self._paused_s > 5.0
-        if late and self._alarmed_s < self._paused_s - 5.0:
+        if late and self._alarmed_s < self._unpaused_s - 5.0:
             facts.violated("INV-32", "the strategy is paused, and no event has said why")
 
     def inv_06_copy_of_the_book_is_true(self, view: DepthView) -> None:
