@@ -101,6 +101,14 @@ class ExecutionEngine:
         now_ns = self._clock.monotonic_ns()
         return self._crossings.allows(context.symbol, quote.side, quote.price_ticks, now_ns)
 
+    def askable(
+        self, context: SymbolContext, changes: list[tuple[LiveOrder, Quote, str]]
+    ) -> list[tuple[LiveOrder, Quote, str]]:
+        """Return those of the changes of orders that may ask for their price now."""
+        if not self._crossings.grips:
+            return changes
+        return [each for each in changes if self.may_ask_for(context, each[1])]
+
     # --- placing ----------------------------------------------------------------------------------------------
 
     async def place(self, context: SymbolContext, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:

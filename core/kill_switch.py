@@ -49,7 +49,11 @@ class KillSwitch:
     def file_is_there(self) -> bool:
         """Tell whether the file stands; a folder that cannot be looked into counts as one without it."""
         # Not os.access: where that follows no link, it asks by a system call (faccessat2) that old sandboxes deny.
-        return os.path.lexists(self._path)
+        try:
+            os.lstat(self._path)
+        except OSError:
+            return False
+        return True
 
     def remove_file(self) -> bool:
         """Have no file stand; return whether there was one. Raises OSError."""

@@ -67,6 +67,8 @@ class SymbolRules:
     tick_parts: tuple[int, int] = field(init=False, repr=False, compare=False)
     """The tick as a whole number and how many decimals it has; ``step_parts`` are those of the step."""
     step_parts: tuple[int, int] = field(init=False, repr=False, compare=False)
+    _price_bounds: tuple[Decimal, int, int] = field(init=False, repr=False, compare=False)
+    """Those of ``price_bounds`` behind the mark price beside which they hold, which comes once a second."""
 
     def __post_init__(self) -> None:
         unit = self.tick_size * self.step_size
@@ -77,6 +79,16 @@ class SymbolRules:
         put("min_units", int((self.min_notional_quote / unit).to_integral_value(ROUND_CEILING)))
         put("min_ticks", self.ceil_ticks(self.min_price))
         put("max_ticks", self.floor_ticks(self.max_price) if self.max_price else 2**63)
+        put("_price_bounds", (Decimal(0), 0, 0))
+
+    def price_bounds(self, mark_price: Decimal) -> tuple[int, int]:
+        """Return the highest price of a buy and the lowest of a sell, in ticks, that are taken beside a mark price."""
+        of, most, least = self._price_bounds
+        if of is not mark_price:
+            most = self.floor_ticks(mark_price * self.multiplier_up)
+            least = self.ceil_ticks(mark_price * self.multiplier_down)
+            object.__setattr__(self, "_price_bounds", (mark_price, most, least))
+        return most, least
 
     def price(self, ticks: int) -> Decimal:
         """Return the price of that many ticks."""

@@ -101,7 +101,7 @@ class Refresher:
             return False
         requote = self._requote = _Requote(book, on_end)
         try:
-            changes = [each for each in changes if self._execution.may_ask_for(context, each[1])]
+            changes = self._execution.askable(context, changes)
             sent = self._execution.amend_now(context, changes, book, partial(self._answered, requote))
         finally:  # a fault ends it as silence does
             loop = asyncio.get_running_loop()
@@ -175,7 +175,7 @@ class Refresher:
             if self._brake.allows(quote.slot, now_ns) and execution.may_ask_for(context, quote)
         ]
         room = execution.timestamps.room(now_ns)  # None is for any number
-        amends = [each for each in plan.amends if execution.may_ask_for(context, each[1])][:room]
+        amends = execution.askable(context, plan.amends)[:room]
         places = places if room is None else places[: room - len(amends)]
         _, placed = await asyncio.gather(execution.amend(context, amends, book), self._place(places, book))
         self._count(book, amends, places)

@@ -123,16 +123,8 @@ class Exposure:
     def _worst_quantity(self, side: Side, lots: int) -> Decimal:
         return side.sign * self._quantity + self._rules.quantity(lots)
 
-    def objection(self, quote: Quote) -> str:
-        """Return the limit that leaves no room for this quote, or an empty string."""
-        return self._admit(quote, counts=False)
-
     def admit(self, quote: Quote) -> str:
-        """Have this quote count as resting from now on, unless a limit leaves no room for it, which is returned."""
-        return self._admit(quote, counts=True)
-
-    def _admit(self, quote: Quote, *, counts: bool) -> str:
-        """Return what ``_limit`` says of the quote's side and of the number of orders with this quote added.
+        """Have this quote count as resting from now on, unless a limit leaves no room for it, which is returned.
 
         It is asked twice of each quote at every move of the price, and so does in one go what could be several.
         """
@@ -147,7 +139,7 @@ class Exposure:
         total_worth, total_lots = total.worth + worth - held_worth, total.lots + lots - held_lots
         count = self._count + (not held.orders)
         limit = self._limit(side, total_worth, total_lots, count)
-        if counts and not limit:
+        if not limit:
             self._in_slots[slot] = Share(worth, lots, held.orders or 1)
             self._totals[side] = Share(total_worth, total_lots)
             self._count = count

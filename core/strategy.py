@@ -25,16 +25,23 @@ def desired_quotes(
     """
     quotes: list[Quote] = []
     left_out: list[str] = []
-    mid_half_ticks, fits = book.mid_half_ticks, _Fits(book.mid_half_ticks, mark_price, rules, settings)
-    size_units = rules.units(settings.size_quote)
+    mid_half_ticks, size_units = book.mid_half_ticks, rules.units(settings.size_quote)
+    near, far, lowest, highest = _at_a_glance(mid_half_ticks, mark_price, rules, settings)
     for level in range(1, settings.levels + 1):
         for side in (Side.BUY, Side.SELL):
             quote = level_quote(mid_half_ticks, side, level, settings, size_units)
-            objection = "" if fits(quote) else _objection(quote, mid_half_ticks, mark_price, rules, settings)
-            if objection:
+            price_ticks, lots = quote.price_ticks, quote.lots
+            above_mid = 2 * price_ticks - mid_half_ticks
+            if not (
+                near <= (-above_mid if side is Side.BUY else above_mid) <= far
+                and lowest <= price_ticks <= highest
+                and 0 < lots <= rules.max_lots
+                and lots >= rules.min_lots
+                and price_ticks * lots >= rules.min_units
+            ) and (objection := _objection(quote, mid_half_ticks, mark_price, rules, settings)):
                 left_out.append(f"{side.lower()} {level}: {objection}")
-            else:
-                quotes.append(quote)
+                continue
+            quotes.append(quote)
     return Desired(tuple(quotes), tuple(left_out))
 
 
@@ -45,36 +52,21 @@ def _objection(
     return objection or rule_objection(quote, mark_price, rules)
 
 
-class _Fits:
-    """Tells at once of most quotes that nothing is wrong with them; what is wrong with another is looked for in full.
+def _at_a_glance(
+    mid_half_ticks: int, mark_price: Decimal, rules: SymbolRules, settings: QuoteSettings
+) -> tuple[int, int, int, int]:
+    """Return the distances, in half ticks, and the prices, in ticks, between which nothing is wrong with a price.
 
-    Bounds in ticks, a tick on the safe side, worked out once for all levels.
+    A tick or two on the safe side: what is wrong with another price, if anything, is looked for in full.
     """
-
-    def __init__(
-        self, mid_half_ticks: int, mark_price: Decimal, rules: SymbolRules, settings: QuoteSettings
-    ) -> None:
-        near, of_near = settings.min_spread_ratio
-        far, of_far = settings.max_spread_ratio
-        self._near = near * mid_half_ticks // of_near + 2
-        self._far = far * mid_half_ticks // of_far - 2
-        self._mid_half_ticks = mid_half_ticks
-        self._rules = rules
-        self._lowest, self._highest = rules.min_ticks, rules.max_ticks
-        if mark_price > 0:
-            self._lowest = max(self._lowest, rules.floor_ticks(mark_price * rules.multiplier_down) + 1)
-            self._highest = min(self._highest, rules.floor_ticks(mark_price * rules.multiplier_up))
-
-    def __call__(self, quote: Quote) -> bool:
-        price_ticks, lots, rules = quote.price_ticks, quote.lots, self._rules
-        distance_half_ticks = quote.side.sign * (self._mid_half_ticks - 2 * price_ticks)
-        return (
-            self._near <= distance_half_ticks <= self._far
-            and self._lowest <= price_ticks <= self._highest
-            and lots > 0
-            and rules.min_lots <= lots <= rules.max_lots
-            and price_ticks * lots >= rules.min_units
-        )
+    near, of_near = settings.min_spread_ratio
+    far, of_far = settings.max_spread_ratio
+    lowest, highest = rules.min_ticks, rules.max_ticks
+    if mark_price > 0:
+        most_of_a_buy, least_of_a_sell = rules.price_bounds(mark_price)
+        lowest = max(lowest, least_of_a_sell)
+        highest = min(highest, most_of_a_buy)
+    return near * mid_half_ticks // of_near + 2, far * mid_half_ticks // of_far - 2, lowest, highest
 
 
 def level_quote(
@@ -143,9 +135,11 @@ def price_objection(quote: Quote, mark_price: Decimal, rules: SymbolRules) -> st
         return f"price {price} is outside of {rules.min_price} to {rules.max_price}"
     if mark_price <= 0:
         return ""
-    price = rules.price(quote.price_ticks)
-    if quote.side is Side.BUY and price > mark_price * rules.multiplier_up:
+    most_of_a_buy, least_of_a_sell = rules.price_bounds(mark_price)
+    if quote.side is Side.BUY and quote.price_ticks > most_of_a_buy:
+        price = rules.price(quote.price_ticks)
         return f"price {price} is above the band around the mark price {mark_price}"
-    if quote.side is Side.SELL and price < mark_price * rules.multiplier_down:
+    if quote.side is Side.SELL and quote.price_ticks < least_of_a_sell:
+        price = rules.price(quote.price_ticks)
         return f"price {price} is below the band around the mark price {mark_price}"
     return ""
