@@ -21,6 +21,7 @@ from core.order_life import State
 from utils.redaction import redact
 
 DAY_FORMAT = "%Y%m%d"
+_DAY_MS = 24 * 3600 * 1000
 KEEP_DAYS = 14
 """How many days the daemon keeps."""
 
@@ -94,8 +95,9 @@ class Note(NamedTuple):
         )
 
 
-def _day_of(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(DAY_FORMAT)
+def _day_of(line: JournalLine) -> int:
+    """Return the number of the UTC day of a line."""
+    return line.time // _DAY_MS
 
 
 class JournalFile:
@@ -111,6 +113,8 @@ class JournalFile:
         self._file = AppendFile()
         self._encoder = msgspec.json.Encoder()
         self._newest_day = ""
+        self._present = -1, "", directory
+        """The day that was written to last: its number, its name and its file."""
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
@@ -120,8 +124,12 @@ class JournalFile:
     def append(self, lines: Sequence[JournalLine]) -> None:
         """Write lines. Raises OSError if the disk does not take them."""
         with self._lock:
-            for day, batch in groupby(lines, key=lambda line: _day_of(line.time)):
-                self._file.open(self.path(day))
+            for number, batch in groupby(lines, key=_day_of):
+                if number != self._present[0]:
+                    day = datetime.fromtimestamp(number * _DAY_MS / 1000, UTC).strftime(DAY_FORMAT)
+                    self._present = number, day, self.path(day)
+                _, day, path = self._present
+                self._file.open(path)
                 data = b"".join(self._encoder.encode(line) + b"\n" for line in batch)
                 self._file.write_whole(data, "the journal of orders")
                 if day > self._newest_day:

@@ -48,9 +48,9 @@ class Load:
         for order in orders:
             share = load._shares[order.client_id] = share_of(order)
             side, slot = order.side, order.slot
-            load.by_side[side] = _moved(load.by_side[side], NONE, share)
+            load.by_side[side] = _more(load.by_side[side], share)
             in_slot = load.by_slot.get(slot)
-            load.by_slot[slot] = share if in_slot is None else _moved(in_slot, NONE, share)
+            load.by_slot[slot] = share if in_slot is None else _more(in_slot, share)
         return load
 
     def __eq__(self, other: object) -> bool:
@@ -82,6 +82,10 @@ class Load:
             self.by_slot[slot] = in_slot
         else:
             del self.by_slot[slot]
+
+
+def _more(total: Share, share: Share) -> Share:
+    return Share(total.worth + share.worth, total.lots + share.lots, total.orders + share.orders)
 
 
 def _moved(total: Share, before: Share, share: Share) -> Share:

@@ -46,6 +46,8 @@ def breach_text(quantity: Decimal, price: Decimal, rules: SymbolRules, settings:
 
 def position_share(quantity: Decimal, price: Decimal, settings: RiskSettings) -> Decimal:
     """Return the position as a share of the limit that it is nearer to; over 1 is a breach."""
+    if not quantity:
+        return _ZERO
     share = position_notional_quote(quantity, price) / settings.position_limit_quote
     return max(share, abs(quantity) / settings.max_position) if settings.max_position else share
 

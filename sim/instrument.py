@@ -75,6 +75,8 @@ class Instrument:
     def touch(self, *, is_buy: bool) -> int:
         """Return the best price in ticks that an incoming order meets (less what we have taken), 0 if there is none."""
         side = self.matcher.asks if is_buy else self.matcher.bids
+        if side.touch_lots > side.taken_lots:
+            return side.touch_ticks
         return next((price_ticks for price_ticks, _ in side.levels(1)), 0)
 
     def add(self, order: Order) -> None:

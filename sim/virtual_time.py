@@ -57,42 +57,29 @@ class _Descriptors(selectors.DefaultSelector):
 
 
 class _Handle(Struct):
-    """What is ready to run: to a loop and to those who cancel what asyncio's own handle is, made in one call."""
+    """What is ready to run, or runs at its time: to those who cancel it what asyncio's own handle or timer is.
+
+    One kind for both, and made in one call: the loop handles a hundred a second of its time.
+    """
 
     _callback: Callable[..., object]
     _args: Sequence[object]
     _context: Context
-    _cancelled: bool = False
-
-    def cancel(self) -> None:
-        """The callback will not be called."""
-        self._cancelled = True
-
-    def cancelled(self) -> bool:
-        """Whether it has been cancelled."""
-        return self._cancelled
-
-
-class _Timer(Struct):
-    """What runs at its time: to a loop and to those who cancel what asyncio's own timer is."""
-
-    _callback: Callable[..., object]
-    _args: Sequence[object]
-    _context: Context
-    _when_s: float
     _loop: "VirtualTimeLoop"
+    _when_s: float = 0.0
+    _number: int = 0
+    """That of a timer while it waits for its time, 0 else."""
     _cancelled: bool = False
-    _scheduled: bool = True
 
     def when(self) -> float:
-        """The time at which it is to run, in seconds of the loop, is returned."""
+        """The time at which a timer is to run, in seconds of the loop, is returned."""
         return self._when_s
 
     def cancel(self) -> None:
         """The callback will not be called; most timers are cancelled after they have fired, by `asyncio.sleep`."""
         if not self._cancelled:
             self._cancelled = True
-            if self._scheduled:
+            if self._number:
                 self._loop._timer_handle_cancelled(self)
             self._callback = self._args = None  # type: ignore[assignment]  # as asyncio's own lets go of them
 
@@ -110,7 +97,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
 
     # What asyncio's own loop has and does not publish; it fills `_ready` with handles of its own, too.
-    _ready: deque[_Handle | _Timer]
+    _ready: deque[_Handle]
     _stopping: bool
     _closed: bool
     _check_closed: Callable[[], None]
@@ -118,8 +105,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._now_ns = 0
-        self._timers: list[tuple[int, int, _Timer]] = []
-        self._timer_numbers = count()
+        self._timers: list[tuple[int, int, _Handle]] = []
+        self._timer_numbers = count(1)
         self._cancelled_timers = 0
         self._descriptors = _Descriptors()
         super().__init__(self._descriptors)
@@ -144,8 +131,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """`callback(*args)` will be called when `time()` is `when`; the handle returned can cancel it."""
-        timer = _Timer(callback, args, copy_context() if context is None else context, when, self)
-        heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
+        number = next(self._timer_numbers)
+        timer = _Handle(callback, args, copy_context() if context is None else context, self, when, number)
+        heappush(self._timers, (round(when * _NS_PER_S), number, timer))
         return timer  # type: ignore[return-value]  # it is all that a caller sees of one
 
     def call_later(
@@ -157,8 +145,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """`callback(*args)` will be called `delay` seconds from now; the handle returned can cancel it."""
         when = self._now_ns / _NS_PER_S + delay
-        timer = _Timer(callback, args, copy_context() if context is None else context, when, self)
-        heappush(self._timers, (round(when * _NS_PER_S), next(self._timer_numbers), timer))
+        number = next(self._timer_numbers)
+        timer = _Handle(callback, args, copy_context() if context is None else context, self, when, number)
+        heappush(self._timers, (round(when * _NS_PER_S), number, timer))
         return timer  # type: ignore[return-value]  # it is all that a caller sees of one
 
     def call_soon(
@@ -167,13 +156,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """`callback(*args)` will be called in the next turn; the handle returned can cancel it."""
         if self._closed:
             self._check_closed()
-        handle = _Handle(callback, args, copy_context() if context is None else context)
+        handle = _Handle(callback, args, copy_context() if context is None else context, self)
         self._ready.append(handle)
         return handle  # type: ignore[return-value]  # it is all that a caller sees of one
 
-    def _timer_handle_cancelled(self, handle: _Timer) -> None:
-        """Asyncio tells of each timer that is about to be cancelled; most of them have fired."""
-        if handle._scheduled:
+    def _timer_handle_cancelled(self, handle: _Handle) -> None:
+        """A timer is cancelled that waits for its time."""
+        if handle._number:
             self._cancelled_timers += 1
             if self._cancelled_timers > max(_CANCELLED_KEPT, len(self._timers) // 2):
                 self._drop_cancelled()
@@ -193,7 +182,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             now_ns = self._now_ns
             while timers and timers[0][0] <= now_ns:
                 timer = pop(timers)[2]
-                timer._scheduled = False
+                timer._number = 0
                 ready.append(timer)
             for _ in range(len(ready)):  # what these make ready runs in the next turn
                 handle = ready.popleft()
@@ -207,7 +196,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             if self._stopping:
                 return
 
-    def _tell(self, handle: _Handle | _Timer, error: BaseException) -> None:
+    def _tell(self, handle: _Handle, error: BaseException) -> None:
         """The loop's handler knows that a callback has failed, as asyncio's own loop tells it."""
         message = f"Exception in callback {handle._callback!r}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})

@@ -479,15 +479,17 @@ class World:
             if (what := _disagreement(here.get(name), there.get(name), units))
         ]
 
-    def _units(self) -> tuple[Decimal, Decimal]:
-        """Return how many ticks and steps of the exchange's are in one of those that the daemon has read last."""
+    def _units(self) -> tuple[Decimal, Decimal] | None:
+        """Return how many ticks and steps of the exchange's are in one of those that the daemon has read last.
+
+        None where they are the same.
+        """
         rules = self.exchange._venue.instruments[self.symbol].rules
-        same = Decimal(1), Decimal(1)
         if self.engine is None:
-            return same
+            return None
         [known] = [each.rules for each in self.engine.contexts if each.symbol == self.symbol]
         if (known.tick_size, known.step_size) == (rules.tick_size, rules.step_size):
-            return same
+            return None
         return known.tick_size / rules.tick_size, known.step_size / rules.step_size
 
     def _http(self) -> HttpTransport:
@@ -666,7 +668,7 @@ class World:
         return [row["sub_type"] for row in self.rows() if row["metric_name"] == name]
 
 
-def _disagreement(known: LiveOrder | None, true: Order | None, units: tuple[Decimal, Decimal]) -> str:
+def _disagreement(known: LiveOrder | None, true: Order | None, units: tuple[Decimal, Decimal] | None) -> str:
     """Return in what the daemon is wrong, or not sure, about an order; ``units`` are those of its prices and lots.
 
     What lies between two of those, the daemon has to take for the larger one, and what is executed for the smaller one.
@@ -677,9 +679,12 @@ def _disagreement(known: LiveOrder | None, true: Order | None, units: tuple[Deci
         return f"does not rest, but stands at {known.state}"
     if known.change is not None or known.status not in RESTING:
         return f"rests, and stands at {known.state}"
-    tick, lot = units
     ours = (known.price_ticks, known.lots, known.executed_lots)
-    theirs = (ceil(true.price_ticks / tick), ceil(true.lots / lot), int(true.executed_lots / lot))
+    if units is None:
+        theirs = (true.price_ticks, true.lots, true.executed_lots)
+    else:
+        tick, lot = units
+        theirs = (ceil(true.price_ticks / tick), ceil(true.lots / lot), int(true.executed_lots / lot))
     return f"rests at {theirs} (price, lots, executed), and not at {ours}" if ours != theirs else ""
 
 

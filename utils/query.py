@@ -13,10 +13,10 @@ def query_text(params: Mapping[str, str | int], errors: str = "strict") -> str:
 
     ``errors`` is how lone surrogates are encoded; "strict" raises UnicodeEncodeError.
     """
-    return "&".join(
-        f"{_encoded(name, errors)}={value if type(value) is int else _encoded(str(value), errors)}"
-        for name, value in params.items()
-    )
+    pairs = [(name, str(value)) for name, value in params.items()]
+    if not _plain("".join(map("".join, pairs))):
+        pairs = [(_encoded(name, errors), _encoded(text, errors)) for name, text in pairs]
+    return "&".join(map("=".join, pairs))
 
 
 def _encoded(text: str, errors: str) -> str:

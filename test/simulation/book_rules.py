@@ -181,7 +181,7 @@ class BookRules:
                     self._facts.violated("INV-22", f"{path.name} begins with {header}")
                 return
             while lines := list(islice(file, _LINES)):  # behind their timestamps most lines are like others
-                alike = Counter(line.partition(",")[2] for line in lines)
+                alike = Counter([line.partition(",")[2] for line in lines])
                 if said := _not_well_formed(alike, numbers, counted):
                     self._facts.violated("INV-22", f"{path.name}: {said}")
                     return
