@@ -317,6 +317,7 @@ def test_code_that_is_no_number_is_none() -> None:
         (refusal(418, -1003, retry_after="120"), 120, True),
         (refusal(418, -1003, "IP banned until 1790000060000. Use the websocket"), 60, True),
         (refusal(418, -1003, "IP banned until 1789999999999"), 1, True),
+        (refusal(418, -1003, "IP banned until 1789999999999", retry_after="5"), 5, True),
         (reply(HTML, 403), 120, False),
         (reply(HTML, 403, retry_after="300"), 300, False),
     ],

@@ -575,12 +575,13 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
-    banned_until = _BANNED_UNTIL.search(message)
-    if banned_until:
-        return max((int(banned_until.group(1)) - now_ms) / 1000, 1.0)
+    """Return for how long to be silent: a duration needs no clock, the moment of a message goes by the exchange's."""
     text = response.headers.get("retry-after", "")
     if text.isdecimal():
         return float(text)
+    banned_until = _BANNED_UNTIL.search(message)
+    if banned_until:
+        return max((int(banned_until.group(1)) - now_ms) / 1000, 1.0)
     return _FIREWALL_RETRY_AFTER_S if response.status == 403 else _DEFAULT_RETRY_AFTER_S
 
 
