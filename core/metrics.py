@@ -176,7 +176,11 @@ ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
     "events_published": ("count", "events on the bus since the start"),
     "event_rate": ("1/s", "events on the bus a second, over the last second"),
     "event_handler_mean": ("ms", "mean time that a subscriber took for an event since the start"),
-    "event_handler_max": ("ms", "longest time that a subscriber took for an event since the start"),
+    "event_handler_max": (
+        "ms",
+        "longest time that a subscriber took for an event since the start; of events that it got in one go,"
+        " what one took on average",
+    ),
     "event_failures": ("count", "events on which a subscriber failed since the start"),
     "event_queue": ("count", "events that wait for subscribers with a queue"),
     "events_dropped": ("count", "market events left out since the start because a subscriber was too slow"),
