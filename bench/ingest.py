@@ -30,13 +30,13 @@ from bench.quiet_venue import KEY, MID_TICKS, SECRET, SYMBOL, QuietVenue
 from commands.loops import new_event_loop
 from commands.wiring import wired
 from core.context import SymbolContext
-from core.engine import Wiring
 from core.events import BookEvent, EventBus
 from core.gate import Gate
 from core.gateway import Gateway
 from core.market import MarketDataWorker
 from core.settings import Settings, settings_from
 from core.state import SharedState
+from core.wiring import Wiring
 from utils.config_loader import get_config
 from utils.ws_governor import ConnectionGovernor, GovernedTransport
 

@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a file: `python bench/requests.py`
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.settings import QuoteSettings
 from sim.orders import Order
 from test.daemon import World, in_a_world

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a file: `python bench/simulation.py`
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import World, in_a_world
 
 

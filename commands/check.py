@@ -8,10 +8,11 @@ from typing import Any
 from commands.halts import halts_text
 from commands.printing import show
 from commands.wiring import until_stopped
-from core.engine import ExitCode, Wiring
+from core.exit_code import ExitCode
 from core.gateway import Gateway
 from core.preflight import Preflight, preflight
 from core.settings import Settings
+from core.wiring import Wiring
 from utils.config_loader import Config
 from utils.errors import ExchangeError, StartRefused
 

@@ -6,7 +6,7 @@ import sys
 
 from commands.printing import show
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, until_stopped
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.flatten_command import FlattenCommand, Report
 from core.settings import Settings
 from utils.config_loader import Config

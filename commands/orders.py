@@ -5,7 +5,7 @@ import asyncio
 
 from commands.printing import show
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.gateway import Gateway
 from core.order_audit import Audit, OrderAudit, as_json, as_text
 from core.settings import Settings

@@ -9,7 +9,7 @@ from commands.run import crash_count_of
 from commands.wiring import EMBEDDED_ACCOUNT, account_of
 from core.daily_loss import day_of
 from core.day_file import DamagedDay, DayFile, DayRecord
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.instance_lock import is_held
 from core.kill_switch import KillSwitch

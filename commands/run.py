@@ -13,16 +13,19 @@ from commands.loops import new_event_loop
 from commands.signals import signals_go_to
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
 from core.crash_count import CrashCount
-from core.engine import Engine, ExitCode, Wiring, run_engine
+from core.engine import Engine
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.kill_switch import KillSwitch
 from core.restarts import Restarts
+from core.runs import run_engine
 from core.settings import Settings
 from core.shutdown import StopRequest
 from core.state import SharedState
 from core.status_board import StatusBoard, build_of
 from core.status_socket import StatusSocket, status_path
 from core.systemd import Notify, notify_socket, to_nobody
+from core.wiring import Wiring
 from utils.clock import SystemClock
 from utils.config_loader import PROJECT_ROOT, Config
 from utils.errors import ExchangeError, StartRefused

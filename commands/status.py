@@ -5,7 +5,7 @@ import json
 from commands.halts import halts_text
 from commands.printing import show
 from commands.wiring import account_of
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.instance_lock import is_held
 from core.settings import Settings
 from core.status_board import as_text

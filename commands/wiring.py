@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from commands.signals import signals_go_to
 from core.day_file import DayFile
-from core.engine import Wiring, unless_stopped
 from core.halt import HaltLatch
+from core.runs import unless_stopped
 from core.settings import Settings
 from core.shutdown import StopRequest
 from core.state import SharedState
+from core.wiring import Wiring
 from utils.background import in_daemon_thread
 from utils.clock import ServerClock, SystemClock
 from utils.config_loader import Config, resolve_path

@@ -2,17 +2,14 @@
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from core.amend_queue import AmendQueue
-from core.boot_number import earlier_boots, next_boot
+from core.boot_number import earlier_boots
 from core.client_ids import ClientIds
-from core.closing_start import Prepared, prepare_to_close, unfinished
+from core.closing_start import Prepared
 from core.context import SymbolContext
 from core.day_file import DayFile
 from core.day_keeper import DayKeeper
@@ -25,7 +22,6 @@ from core.foreign_writer import ForeignWriter
 from core.gate import STOPPING, Gate
 from core.gateway import Gateway
 from core.halt import Halt, HaltLatch
-from core.instance_lock import InstanceLock
 from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
 from core.key_keeper import KeyKeeper
@@ -39,180 +35,23 @@ from core.order_manager import OrderManager
 from core.order_transport import OrderSocket
 from core.recovery import RecoveryManager
 from core.resource_watch import ResourceWatch
-from core.restarts import Restarts, StartProof
+from core.restarts import StartProof
 from core.risk_controller import RiskController
 from core.settings import Settings
 from core.shutdown import StopRequest
-from core.start import OnWait, Start
-from core.state import SharedState
 from core.status import StatusReporter, log_summary
 from core.supervisor import Supervisor, Worker, WorkerGaveUp
-from core.systemd import Heartbeat, Notify, to_nobody
-from utils.background import RunBlocking
-from utils.clock import Clock
-from utils.errors import DiskRefused, NotSent
-from utils.http import BinanceRest
-from utils.machine import Machine
+from core.systemd import Heartbeat, to_nobody
+from core.wiring import Wiring
 from utils.ws import WsTransport
 from utils.ws_governor import ConnectionGovernor, GovernedTransport
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-__all__ = ["Engine", "ExitCode", "Wiring", "run_engine", "unless_stopped"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
-    """Everything that a run is connected to.
-
-    ``wallet`` is the host that knows the rights of a key, None where there is none. ``account`` names the account in
-    the files that outlive the run; ``is_shared`` says that another process could trade on it, too.
-    """
-
-    state: SharedState
-    rest: BinanceRest
-    wallet: BinanceRest | None
-    streams: WsTransport
-    clock: Clock
-    rng: random.Random
-    run_blocking: RunBlocking
-    account: str
-    is_shared: bool
-    has_keys: bool
-    live_confirmed: bool
-    order_api: WsTransport | None = None
-    """Where the WebSocket API is; without it, all orders go by REST."""
-    kill_switch: KillSwitch | None = None
-    """What a signal throws; without it only the file in the state directory is looked for."""
-    machine: Machine | None = None
-    """Where memory and disks are asked for; without it nobody does."""
-    restarts: Restarts | None = None
-    """Holds a start back after runs that ended badly; without it none is counted."""
-    notify: Notify = to_nobody
-    """Tells the service manager that started this process."""
-    on_wait: OnWait = to_nobody
-    """Is told what a start waits for, with the locks held."""
-
-
-async def run_engine(
-    settings: Settings,
-    wiring: Wiring,
-    stop: StopRequest,
-    on_engine: "Callable[[Engine], None] | None" = None,
-) -> ExitCode:
-    """Make a market until asked to stop; return what the end means.
-
-    ``on_engine`` is given the engine before it runs, to look at it meanwhile: it may subscribe and read, no more. When
-    the exchange changes tick or step, the run ends in order and another one begins, with another engine.
-
-    Raises StartRefused where configuration or account do not allow to start, and ExchangeError where what is in the
-    way, such as an exchange that cannot be asked, did not pass in time; or a disk that takes nothing after a run that
-    may have left something behind: that may pass, and must be tried again. Nothing was sent then that could rest.
-    """
-    with ExitStack() as held:
-        symbols = settings.symbols if wiring.is_shared else ()
-        locks = [
-            held.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
-            for symbol in symbols
-        ]
-        try:
-            if wiring.restarts is None:
-                return await _run_with(locks, settings, wiring, stop, on_engine)
-            return await wiring.restarts.counted(
-                stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
-            )
-        except DiskRefused as refusal:
-            if not any(lock.was_left_running for lock in locks):
-                raise
-            text = "NOT VERIFIED what the last run has left, a position over its limit perhaps"
-            raise NotSent(f"{refusal}; {text}") from refusal
-
-
-async def _run_with(
-    locks: Sequence[InstanceLock],
-    settings: Settings,
-    wiring: Wiring,
-    stop: StopRequest,
-    on_engine: "Callable[[Engine], None] | None",
-) -> ExitCode:
-    """Make a market, with the locks held."""
-    gateway = Gateway(wiring.rest, wiring.clock)
-    symbols = settings.symbols if wiring.is_shared else ()
-    after_crash = any(lock.was_left_running for lock in locks)
-    start = Start(
-        settings=settings,
-        gateway=gateway,
-        wallet=wiring.wallet,
-        clock=wiring.clock,
-        has_keys=wiring.has_keys,
-        confirmed=wiring.live_confirmed,
-        machine=wiring.machine,
-        notify=wiring.notify,
-        on_wait=wiring.on_wait,
-    )
-    closes = unfinished(latches_of(settings, wiring.account).values())
-    preparing = prepare_to_close(start) if closes else _prepare(start)
-    prepared = await unless_stopped(stop, preparing)
-    if prepared is None:
-        return _stopped_early(closes)
-    while True:
-        boot = next_boot(
-            *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
-            at_any_cost=bool(closes),
-        )
-        for lock in locks:
-            lock.mark_running(at_any_cost=bool(closes))
-        engine = Engine(
-            settings, wiring, gateway, prepared, stop, closes=closes, after_crash=after_crash, boot=boot
-        )
-        if on_engine is not None:
-            on_engine(engine)
-        code = await engine.run()
-        if code is not ExitCode.NOT_VERIFIED and engine.is_close_noted:
-            for lock in locks:
-                lock.leave_clean()
-        if not engine.begins_anew or code is not ExitCode.STOPPED:
-            return code
-        prepared = await unless_stopped(stop, _prepare(start))
-        if prepared is None:
-            return code
-        after_crash = False
-        for symbol in settings.symbols:
-            wiring.state.of(symbol).begin_anew()
-
-
-def _stopped_early(closes: Sequence[Halt]) -> ExitCode:
-    """Say how a start has ended that was not complete; return what that means."""
-    log.info("stopped before the start was complete; no order was sent")
-    if not closes:
-        return ExitCode.STOPPED
-    log.critical("NOT FLAT: what an earlier run had to close is not verified to be closed")
-    return ExitCode.FAULT
-
 
 def latches_of(settings: Settings, account: str) -> dict[str, HaltLatch]:
     """Return the latch of each symbol on the account."""
     return {symbol: HaltLatch(settings.state_directory, account, symbol) for symbol in settings.symbols}
-
-
-async def _prepare(start: Start) -> Prepared:
-    found = await start.prepared()
-    return Prepared({symbol: facts.rules for symbol, facts in found.facts.items()}, found.wallet_quote)
-
-
-async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the result of the work, or None if a stop was asked for before it was done."""
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wanted())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() and not stop.is_wanted else None
-    finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 class Engine:
@@ -333,9 +172,28 @@ class Engine:
         return [turns[context.symbol] for context in self.contexts]
 
     def _build_workers(self, wiring: Wiring, wallet_quote: Decimal | None) -> None:
-        settings, safety = self._settings, self._settings.safety
+        """Put the workers together; each is handed those before it."""
         governor = ConnectionGovernor()
         streams = GovernedTransport(wiring.streams, governor, wiring.clock)
+        self._build_records(wiring, wallet_quote)
+        self.order_socket = self._order_socket(wiring, governor)
+        self.resources = self._resource_watch(wiring)
+        self.start_proof = self._start_proof(wiring)
+        self._build_market(wiring, streams)
+        self._build_risk(wiring)
+        self._build_recovery(wiring, streams)
+        self.keys = KeyKeeper(self._gateway, wiring.wallet, self.gate)
+        self._status = StatusReporter(
+            self.contexts,
+            self.bus,
+            wiring.clock,
+            self._settings.logs.status_interval_s,
+            self.metrics.net_pnl_quote,
+        )
+
+    def _build_records(self, wiring: Wiring, wallet_quote: Decimal | None) -> None:
+        """Put together what writes down what happens."""
+        settings = self._settings
         self.metrics = LoggerWorker(
             self.contexts,
             self._gateway,
@@ -355,9 +213,10 @@ class Engine:
             self.gate,
             self.bus,
         )
-        self.order_socket = self._order_socket(wiring, governor)
-        self.resources = self._resource_watch(wiring)
-        self.start_proof = self._start_proof(wiring)
+
+    def _build_market(self, wiring: Wiring, streams: WsTransport) -> None:
+        """Put together what follows the market, and what has the orders follow it."""
+        settings = self._settings
         self.market = MarketDataWorker(
             self.contexts,
             self._gateway,
@@ -365,10 +224,14 @@ class Engine:
             self.bus,
             wiring.clock,
             wiring.rng,
-            safety.max_book_age_ms,
+            settings.safety.max_book_age_ms,
             settings.market_data,
         )
         self.orders = OrderManager(self.contexts, self.execution, self.bus, wiring.clock, settings.manage)
+
+    def _build_risk(self, wiring: Wiring) -> None:
+        """Put together what counts the day and keeps the limits."""
+        settings = self._settings
         self.days = DayKeeper(
             self.contexts,
             self._gateway,
@@ -387,7 +250,7 @@ class Engine:
                 self.execution,
                 wiring.clock,
                 Terms(settings.risk.flatten_max_slippage_bps, settings.risk.flatten_deadline_s),
-                max_book_age_ms=safety.max_book_age_ms,
+                max_book_age_ms=settings.safety.max_book_age_ms,
             ),
             self.bus,
             wiring.clock,
@@ -396,8 +259,12 @@ class Engine:
             wiring.run_blocking,
             self.days,
             on_difference=lambda reason: self.recovery.request_reconcile(reason),
-            max_book_age_ms=safety.max_book_age_ms,
+            max_book_age_ms=settings.safety.max_book_age_ms,
         )
+
+    def _build_recovery(self, wiring: Wiring, streams: WsTransport) -> None:
+        """Put together what keeps the books equal to the exchange's; the metrics tell of its cash."""
+        settings = self._settings
         self.recovery = RecoveryManager(
             self.contexts,
             self._gateway,
@@ -407,7 +274,7 @@ class Engine:
             wiring.clock,
             wiring.rng,
             self.gate,
-            safety,
+            settings.safety,
             leverage=settings.risk.leverage,
             progress=self.orders.progress.__getitem__,
             on_fill=self.risk.check_now,
@@ -415,12 +282,8 @@ class Engine:
             on_new_units=self._begin_anew,
             after_crash=self._after_crash,
         )
-        self.keys = KeyKeeper(self._gateway, wiring.wallet, self.gate)
         cash = self.recovery.cash
         self.metrics.wallet_moves = lambda: (cash.transfers_quote, cash.other_quote)
-        self._status = StatusReporter(
-            self.contexts, self.bus, wiring.clock, settings.logs.status_interval_s, self.metrics.net_pnl_quote
-        )
 
     def _resource_watch(self, wiring: Wiring) -> ResourceWatch | None:
         """Return the worker that watches the machine, None if there is none to be asked."""

@@ -13,7 +13,6 @@ from decimal import Decimal
 from core.boot_number import earlier_boots, next_boot
 from core.client_ids import ClientIds, is_ours
 from core.context import SymbolContext
-from core.engine import Wiring
 from core.events import EventBus
 from core.execution import ExecutionEngine
 from core.flatten import Terms
@@ -29,6 +28,7 @@ from core.live_order import settled_ns as settled_ns_of
 from core.model import SymbolRules
 from core.preflight import keys_check, live_check
 from core.settings import QuoteSettings, Settings
+from core.wiring import Wiring
 from utils.errors import ExchangeError, StartRefused
 
 log = logging.getLogger(__name__)

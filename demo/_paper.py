@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
-from core.engine import Wiring
 from core.settings import Settings, settings_from
 from core.state import SharedState
+from core.wiring import Wiring
 from demo._source import KEY, SECRET, feed_settings, served
 from demo._start import DemoError
 from utils.background import in_daemon_thread

@@ -29,7 +29,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from core.engine import Engine, ExitCode, run_engine
+from core.engine import Engine
+from core.exit_code import ExitCode
+from core.runs import run_engine
 from core.settings import Settings
 from core.shutdown import StopRequest
 from demo._desk import HEARD, Desk

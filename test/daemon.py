@@ -18,16 +18,19 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from core.engine import Engine, ExitCode, Wiring, run_engine
+from core.engine import Engine
+from core.exit_code import ExitCode
 from core.gateway import Gateway
 from core.live_order import LiveOrder
 from core.model import OrderStatus
 from core.order import LiveOrders
 from core.order_audit import Audit, OrderAudit
 from core.order_transport import METHODS
+from core.runs import run_engine
 from core.settings import Settings, settings_from
 from core.shutdown import StopRequest
 from core.state import SharedState
+from core.wiring import Wiring
 from sim.clockwork import drive
 from sim.exchange import Exchange, Request
 from sim.fault_rules import Script

@@ -21,7 +21,7 @@ from typing import Any
 
 from core.daily_loss import day_of
 from core.day_file import DayFile
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.order_audit import Audit, Standing
 from test.daemon import World, in_a_world

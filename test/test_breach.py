@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from core.breach import PERSISTS_S, BreachWatch
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import World, in_a_world
 from test.examples import RISK
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from utils.config_loader import SafetyConfig
 
 ROOT = Path(__file__).resolve().parents[1]

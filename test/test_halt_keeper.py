@@ -11,7 +11,7 @@ import pytest
 from commands.halts import halts_text
 from commands.resume import resume
 from core.crash_count import CrashCount
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
 from core.halt_keeper import HaltKeeper
 from core.restarts import Restarts

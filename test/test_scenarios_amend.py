@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from core.context import SymbolContext
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote
 from core.model import Side as OurSide

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.order_audit import Audit, Standing
 
 from .daemon import World, in_a_world

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.logger import LoggerWorker
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
 from utils.errors import OutcomeUnknown

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.ledger import Ledger
 from sim.orders import Order
 from test.daemon import REPLACING, Sent, World, in_a_world, untouched

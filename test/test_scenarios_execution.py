@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse
 

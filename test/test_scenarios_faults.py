@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.dead_man import DeadManSwitch
-from core.engine import ExitCode
 from core.execution import ExecutionEngine
+from core.exit_code import ExitCode
 from core.logger import LoggerWorker
 from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from sim.fault_file import load_script
 from sim.fault_rules import Acts
 

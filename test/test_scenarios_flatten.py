@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from core.engine import Engine, ExitCode
+from core.engine import Engine
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from sim.exchange import Request
 from test.daemon import Sent, World, in_a_world, json_reply

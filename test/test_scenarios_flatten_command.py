@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode, Wiring
+from core.exit_code import ExitCode
 from core.flatten_command import FlattenCommand, Report
 from core.halt import Halt, HaltLatch
 from core.state import SharedState
+from core.wiring import Wiring
 from sim.transport import InMemoryHttp, InMemoryWs
 from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, read_only_locks, untouched
 from utils.http import BinanceRest, HttpResponse

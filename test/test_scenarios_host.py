@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.journal import JournalFile
 from core.metrics_file import MetricsFile

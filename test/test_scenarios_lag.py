@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse
 

@@ -13,7 +13,7 @@ from core.context import SymbolContext
 from core.daily_loss import day_of
 from core.day_file import DayFile
 from core.day_keeper import DayKeeper
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from test.daemon import Sent, World, in_a_world, json_reply
 from utils.http import HttpResponse

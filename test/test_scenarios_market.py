@@ -10,7 +10,6 @@ import pytest
 
 from core.analysis import MarketAnalysis
 from core.depth_feed import DepthFeed
-from core.engine import ExitCode
 from core.events import (
     BookEvent,
     ConnectionEvent,
@@ -22,6 +21,7 @@ from core.events import (
     SignificantTradeEvent,
     TradeEvent,
 )
+from core.exit_code import ExitCode
 from core.market import MarketDataWorker
 from core.market_model import MarketTrade
 from utils.clock import Clock

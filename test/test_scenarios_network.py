@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import World, in_a_world
 
 

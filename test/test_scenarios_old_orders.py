@@ -4,7 +4,7 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import World, in_a_world
 
 NEW_RULES = {"symbol": "BTCUSDT", "tick_size": "0.5", "step_size": "0.002", "min_qty": "0.002", "for_s": 300}

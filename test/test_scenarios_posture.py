@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.posture import Posture
 from test.daemon import Sent, World, in_a_world
 from utils.errors import StartRefused

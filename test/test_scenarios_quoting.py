@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import MODES, World, in_a_world
 
 pytestmark = pytest.mark.usefixtures("_each_order_transport")

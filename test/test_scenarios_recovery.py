@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.rules_watch import RulesWatch
 from core.status import status_line
 from core.systemd import Heartbeat

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from core import refresh
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.strategy import Desired
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched

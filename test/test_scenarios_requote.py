@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.change_lock import ChangeLock
-from core.engine import ExitCode
 from core.events import OrderModifyEvent, OrderModifySuccessEvent
+from core.exit_code import ExitCode
 from utils.signing import Signer
 
 from .daemon import World, in_a_world

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 
 from .daemon import World, in_a_world
 

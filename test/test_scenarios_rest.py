@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from sim.orders import Side
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
 from utils.errors import ExchangeError, StartRefused

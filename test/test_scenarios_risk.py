@@ -4,7 +4,7 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from test.daemon import Sent, World, in_a_world, json_reply, untouched
 from utils.http import HttpResponse

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import World, in_a_world
 from utils.errors import ExchangeError, StartRefused
 

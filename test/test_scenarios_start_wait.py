@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.start import PATIENCE_S
 from core.status_board import StatusBoard, as_text
 from test.daemon import Sent, World, in_a_world, json_reply

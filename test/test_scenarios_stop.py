@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import MODES, World, in_a_world
 
 MOMENTS_S = [0.0, 0.001, 0.004, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 5.02, 5.05, 10.1]

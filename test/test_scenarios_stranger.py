@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.flatten import Terms
 from core.flattening import Flattening
 from core.foreign_writer import ForeignWriter

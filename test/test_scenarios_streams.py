@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
 from core.events import BookEvent, ConnectionEvent, ConnectionKind, Fact
+from core.exit_code import ExitCode
 from sim.fault_file import parse_script
 from sim.streams import StreamOptions
 from test.daemon import World, in_a_world

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
 from test.daemon import Sent, World, in_a_world, json_reply, read_only_locks
 from utils.errors import NotSent

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
 from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from test.daemon import SlowConnection, World, in_a_world
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.cash_keeper import CashKeeper
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from sim.fault_file import parse_script
 from test.daemon import World, in_a_world
 

@@ -63,6 +63,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
     },
     "tasks": {
         "core/engine.py": "holds, cancels and gathers its workers, and the end races a second request to stop",
+        "core/runs.py": "races a start against a request to stop; both are cancelled and gathered",
         "core/risk_controller.py": "holds the flattening beside the record of a breach, and cancels it with itself",
         "core/halt_keeper.py": "holds the one write of a halt that is under way: nobody waits for a disk for long",
         "core/flatten_command.py": "holds the look-out for other instances, cancels and gathers it at the end",

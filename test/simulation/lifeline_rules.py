@@ -4,7 +4,7 @@ import os
 from urllib.parse import parse_qs
 
 from core.client_ids import boot_of
-from core.engine import ExitCode
+from core.exit_code import ExitCode
 from sim.messages import Request, Response
 from sim.orders import Order
 from test.daemon import Sent

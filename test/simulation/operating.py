@@ -11,7 +11,8 @@ from typing import Any
 from commands.wiring import wired
 from core.daily_loss import day_of
 from core.day_file import DamagedDay, DayFile
-from core.engine import Engine, ExitCode
+from core.engine import Engine
+from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.state import SharedState
 from test.daemon import World

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.daily_loss import DAY_MS
-from core.engine import Engine, ExitCode
+from core.engine import Engine
+from core.exit_code import ExitCode
 from core.log_setup import RedactingFormatter
 from sim.directed import DirectedMarket
 from sim.market import Market

@@ -1,0 +1,138 @@
+"""From the first question to the last verified cancel: a start, and one run of the engine after the other."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from core.boot_number import next_boot
+from core.closing_start import Prepared, prepare_to_close, unfinished
+from core.engine import Engine, latches_of
+from core.exit_code import ExitCode
+from core.gateway import Gateway
+from core.halt import Halt
+from core.instance_lock import InstanceLock
+from core.settings import Settings
+from core.shutdown import StopRequest
+from core.start import Start
+from core.wiring import Wiring
+from utils.errors import DiskRefused, NotSent
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def run_engine(
+    settings: Settings,
+    wiring: Wiring,
+    stop: StopRequest,
+    on_engine: Callable[[Engine], None] | None = None,
+) -> ExitCode:
+    """Make a market until asked to stop; return what the end means.
+
+    ``on_engine`` is given the engine before it runs, to look at it meanwhile: it may subscribe and read, no more. When
+    the exchange changes tick or step, the run ends in order and another one begins, with another engine.
+
+    Raises StartRefused where configuration or account do not allow to start, and ExchangeError where what is in the
+    way, such as an exchange that cannot be asked, did not pass in time; or a disk that takes nothing after a run that
+    may have left something behind: that may pass, and must be tried again. Nothing was sent then that could rest.
+    """
+    with ExitStack() as held:
+        symbols = settings.symbols if wiring.is_shared else ()
+        locks = [
+            held.enter_context(InstanceLock(settings.state_directory, wiring.account, symbol))
+            for symbol in symbols
+        ]
+        try:
+            if wiring.restarts is None:
+                return await _run_with(locks, settings, wiring, stop, on_engine)
+            return await wiring.restarts.counted(
+                stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
+            )
+        except DiskRefused as refusal:
+            if not any(lock.was_left_running for lock in locks):
+                raise
+            text = "NOT VERIFIED what the last run has left, a position over its limit perhaps"
+            raise NotSent(f"{refusal}; {text}") from refusal
+
+
+async def _run_with(
+    locks: Sequence[InstanceLock],
+    settings: Settings,
+    wiring: Wiring,
+    stop: StopRequest,
+    on_engine: Callable[[Engine], None] | None,
+) -> ExitCode:
+    """Make a market, with the locks held."""
+    gateway = Gateway(wiring.rest, wiring.clock)
+    symbols = settings.symbols if wiring.is_shared else ()
+    after_crash = any(lock.was_left_running for lock in locks)
+    start = Start(
+        settings=settings,
+        gateway=gateway,
+        wallet=wiring.wallet,
+        clock=wiring.clock,
+        has_keys=wiring.has_keys,
+        confirmed=wiring.live_confirmed,
+        machine=wiring.machine,
+        notify=wiring.notify,
+        on_wait=wiring.on_wait,
+    )
+    closes = unfinished(latches_of(settings, wiring.account).values())
+    preparing = prepare_to_close(start) if closes else _prepare(start)
+    prepared = await unless_stopped(stop, preparing)
+    if prepared is None:
+        return _stopped_early(closes)
+    while True:
+        boot = next_boot(
+            *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
+            at_any_cost=bool(closes),
+        )
+        for lock in locks:
+            lock.mark_running(at_any_cost=bool(closes))
+        engine = Engine(
+            settings, wiring, gateway, prepared, stop, closes=closes, after_crash=after_crash, boot=boot
+        )
+        if on_engine is not None:
+            on_engine(engine)
+        code = await engine.run()
+        if code is not ExitCode.NOT_VERIFIED and engine.is_close_noted:
+            for lock in locks:
+                lock.leave_clean()
+        if not engine.begins_anew or code is not ExitCode.STOPPED:
+            return code
+        prepared = await unless_stopped(stop, _prepare(start))
+        if prepared is None:
+            return code
+        after_crash = False
+        for symbol in settings.symbols:
+            wiring.state.of(symbol).begin_anew()
+
+
+def _stopped_early(closes: Sequence[Halt]) -> ExitCode:
+    """Say how a start has ended that was not complete; return what that means."""
+    log.info("stopped before the start was complete; no order was sent")
+    if not closes:
+        return ExitCode.STOPPED
+    log.critical("NOT FLAT: what an earlier run had to close is not verified to be closed")
+    return ExitCode.FAULT
+
+
+async def _prepare(start: Start) -> Prepared:
+    found = await start.prepared()
+    return Prepared({symbol: facts.rules for symbol, facts in found.facts.items()}, found.wallet_quote)
+
+
+async def unless_stopped(stop: StopRequest, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return the result of the work, or None if a stop was asked for before it was done."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wanted())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() and not stop.is_wanted else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
