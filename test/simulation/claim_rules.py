@@ -116,6 +116,7 @@ class ClaimRules:
         self.inv_18_forced_trade_halts()
         self.inv_12_nothing_is_quoted_on_a_wrong_position()
         self.inv_32_halt_is_told()
+        self.inv_39_no_subscriber_fails()
         self.inv_03_sums_are_those_of_the_orders()
 
     def inv_03_sums_are_those_of_the_orders(self) -> None:
@@ -168,6 +169,13 @@ class ClaimRules:
         """
         if PLANTED not in event.details:
             self._facts.violated("INV-39", f"{event.kind}: {event.details}")
+
+    def inv_39_no_subscriber_fails(self) -> None:
+        """INV-39: whoever is told of facts takes them without an error, rules here too, which would judge nothing."""
+        engine = self._facts.world.engine
+        if engine is not None and engine.bus.failures:
+            failed = [each.name for each in engine.bus.statistics().subscribers if each.failures]
+            self._facts.violated("INV-39", f"told of facts, and failed: {', '.join(failed)}")
 
     def inv_10_what_was_told_is_known(self, context: SymbolContext, message: str | bytes) -> None:
         """INV-10: once an event was read, its order is known to be at least as far as it tells, without exception.
@@ -296,7 +304,7 @@ class ClaimRules:
             return
         if facts.struck(300.0, "corrupt-prices", "sequence-reset", "symbol-rules"):
             return
-        theirs = tuple(image.bids.items())[:_LEVELS], tuple(image.asks.items())[:_LEVELS]
+        theirs = tuple(image.bids.best(_LEVELS)), tuple(image.asks.best(_LEVELS))
         if (view.bids[:_LEVELS], view.asks[:_LEVELS]) != theirs:
             facts.violated("INV-06", f"the copy of the book at {view.update_id} is not the exchange's book")
 
