@@ -111,8 +111,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._descriptors = _Descriptors()
         super().__init__(self._descriptors)
         self._own_descriptors = self._descriptors.registered
-        # As asyncio's own method does it, which is a call of Python for each future.
+        # As asyncio's own methods do it, which are two calls of Python for each future; it is never debugged.
         self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
+        self.get_debug = bool  # type: ignore[method-assign]
 
     @property
     def now_ns(self) -> int:

@@ -229,13 +229,10 @@ class SlowConnection:
                 return message
             self._put(message, late_s)
             self._taking = asyncio.ensure_future(self._take())
-        return await self._next()
-
-    async def _next(self) -> str | bytes:
-        message = await self._inbox.get()
-        if isinstance(message, Disconnected):
-            raise message
-        return message
+        brought = await self._inbox.get()
+        if isinstance(brought, Disconnected):
+            raise brought
+        return brought
 
     async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
         """Hand on each message that has come; raises Disconnected at the end."""
