@@ -285,15 +285,29 @@ class AmendQueue:
             self._timer = None
 
     def _next_batch(self) -> list[_Entry]:
-        """Return entries of one symbol that may leave now, none if all have to wait on; forgo what is not wanted."""
-        self.recheck()
-        for first in list(self._waiting.values()):
-            context = first.context
-            room = min(self._room(context), self._batch_size())
-            batch = [entry for entry in self._waiting.values() if self._may_leave(entry, context)][:room]
-            if batch:
+        """Return entries of one symbol that may leave now, none if all have to wait on; forgo what is not wanted.
+
+        Only those are asked for objections whose turn it is: all of them each time would cost their number squared.
+        """
+        size = self._batch_size()
+        for context in {entry.context.symbol: entry.context for entry in self._waiting.values()}.values():
+            if batch := self._wanted(context, min(self._room(context), size)):
                 return batch
         return []
+
+    def _wanted(self, context: SymbolContext, most: int) -> list[_Entry]:
+        """Return the first entries of a symbol that may leave now; forgo what is not wanted of those before them."""
+        found: list[_Entry] = []
+        for entry in list(self._waiting.values()):
+            if len(found) >= most:
+                break
+            if not self._may_leave(entry, context):
+                continue
+            if reason := entry.wish.objection():
+                self._forgo([entry], reason)
+            else:
+                found.append(entry)
+        return found
 
     def _batch_size(self) -> int:
         free = self._rate.free(self._clock.monotonic_ns())

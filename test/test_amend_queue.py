@@ -36,6 +36,7 @@ class Desk:
         self.queue = AmendQueue(self.gateway.amend, clock, **sizes)
         self.context = context()
         self.objections: dict[str, str] = {}
+        self.asked = 0
         self.log: list[tuple[str, str, Any]] = []
         self.began_ms: dict[str, list[int]] = {}
         self.once_begun: dict[str, Callable[[], None]] = {}
@@ -91,6 +92,7 @@ class Wanted:
 
     def objection(self) -> str:
         """Return what the test objects."""
+        self._desk.asked += 1
         return self._desk.objections.get(self.order.client_id, "")
 
     def begin(self) -> Amend:
@@ -120,6 +122,18 @@ def at_desk(work: Callable[[Desk], Coroutine[Any, Any, None]], **sizes: Any) -> 
         await work(Desk(clock, **sizes))
 
     run_virtual(main, epoch_ms=START_MS + 10_000)
+
+
+def test_each_wish_is_asked_for_objections_only_when_its_turn_comes() -> None:
+    """Twice each, however many wait; asking all of them for each request would cost their number squared."""
+
+    async def work(desk: Desk) -> None:
+        orders = await desk.place(26)
+        await desk.amend(*((order, order.price_ticks - 50) for order in orders))
+        assert len(desk.answers) == 26
+        assert desk.asked == 2 * 26
+
+    at_desk(work)
 
 
 def test_amendments_of_a_symbol_leave_in_batches_of_five() -> None:
