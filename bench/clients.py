@@ -8,11 +8,8 @@ import asyncio
 import hashlib
 import hmac
 import importlib
-import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from bench.quiet_venue import AWAY_TICKS, KEY, QUANTITY, SECRET, SYMBOL
@@ -20,8 +17,6 @@ from bench.quiet_venue import AWAY_TICKS, KEY, QUANTITY, SECRET, SYMBOL
 BOOK_STREAM = f"{SYMBOL.lower()}@bookTicker"
 _CCXT_SYMBOL = "BTC/USDT:USDT"
 _AWAY = AWAY_TICKS / 10
-AMENDS_PER_SECOND = 900.0
-"""The daemon's bound on amendments, which the configuration allows up to 100, is lifted to that for the closed loop."""
 
 
 def price_below(bid: str) -> str:
@@ -126,36 +121,6 @@ async def by_python_binance(origin: str, order_id: str) -> None:
                     )
     finally:
         await client.close_connection()
-
-
-def daemon_config(folder: Path, levels: int) -> dict[str, Any]:
-    """Return the keys in which the daemon of the benchmark differs from the shipped configuration."""
-    return {
-        "symbol": SYMBOL,
-        "state_directory": str(folder / "state"),
-        "order_config": {"levels": levels},
-        "refresh_config": {"on_move": True, "min_requote_interval_ms": 0},
-        "order_management": {"patience_bps_s": 0, "max_pending_modifications": 100},
-        "execution": {"modify_worker_count": 16, "modify_rate_limit": 100, "order_transport": "ws"},
-        "logging": {"log_to_csv": True, "log_directory": str(folder / "logs")},
-    }
-
-
-def daemon(origin: str, folder: Path, levels: int) -> int:
-    """Run `main.py` at the venue, all parts on, until a signal comes; return its exit code."""
-    entry: Any = importlib.import_module("main")
-
-    (folder / "config.yaml").write_text(json.dumps(daemon_config(folder, levels)), encoding="utf-8")
-    (folder / "env").write_text(f"EXCHANGE_ENV=paper\nPAPER_URL={origin}\n", encoding="utf-8")
-    shipped = entry.settings_from
-
-    def lifted(config: Any) -> Any:
-        settings = shipped(config)
-        return replace(settings, execution=replace(settings.execution, modify_rate_limit=AMENDS_PER_SECOND))
-
-    entry.settings_from = lifted
-    code: int = entry.main(["--config", str(folder / "config.yaml"), "--env", str(folder / "env")])
-    return code
 
 
 CLIENTS: dict[str, Callable[[str, str], Awaitable[None]]] = {

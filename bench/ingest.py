@@ -26,7 +26,7 @@ sys.path[0] = str(ROOT)  # run as a file; its own folder has a `requests` that i
 from bench.clients import BOOK_STREAM, ccxt_client
 from bench.machine import machine, pin, two_cores
 from bench.quiet_socket import frame
-from bench.quiet_venue import KEY, MID_TICKS, SECRET, SYMBOL, QuietVenue
+from bench.quiet_venue import KEY, MID_TICKS, SECRET, SYMBOL, QuietVenue, symbols_of
 from commands.loops import new_event_loop
 from commands.wiring import wired
 from core.context import SymbolContext
@@ -52,16 +52,21 @@ SLOW = 5
 """The floor and the sender get so many times the messages of the others, or they would be done at once."""
 
 
-def book_frames(count: int, now_ms: int) -> list[bytes]:
-    """Return so many messages of a book that wanders, in chunks of frames as a combined stream has them."""
-    rng, bid = random.Random(1), MID_TICKS
+def book_frames(count: int, now_ms: int, symbols: Sequence[str] = (SYMBOL,)) -> list[bytes]:
+    """Return so many messages of books that wander, in chunks of frames as a combined stream has them.
+
+    The symbols have them in turn.
+    """
+    rng, bids = random.Random(1), dict.fromkeys(symbols, MID_TICKS)
     chunks, chunk = [], bytearray()
     for number in range(count):
-        bid += rng.choice((-1, 0, 0, 0, 1))
+        symbol = symbols[number % len(symbols)]
+        bid = bids[symbol] = bids[symbol] + rng.choice((-1, 0, 0, 0, 1))
         ask, lots = bid + 2, rng.randint(1, 9000)
         text = (
-            f'{{"stream":"{BOOK_STREAM}","data":{{"e":"bookTicker","u":{FIRST_ID + number},"E":{now_ms},"T":{now_ms},'
-            f'"s":"{SYMBOL}","b":"{bid // 10}.{bid % 10}","B":"{lots // 1000}.{lots % 1000:03}",'
+            f'{{"stream":"{symbol.lower()}@bookTicker","data":{{"e":"bookTicker","u":{FIRST_ID + number},'
+            f'"E":{now_ms},"T":{now_ms},"s":"{symbol}","b":"{bid // 10}.{bid % 10}",'
+            f'"B":"{lots // 1000}.{lots % 1000:03}",'
             f'"a":"{ask // 10}.{ask % 10}","A":"{1 + lots % 7}.{lots % 997:03}"}}}}'
         )
         chunk += frame(text.encode())
@@ -75,7 +80,10 @@ def book_frames(count: int, now_ms: int) -> list[bytes]:
 
 
 class Count:
-    """Counts what was kept; ``done`` is set with the last message, which is known by its update id."""
+    """Counts what was kept; ``done`` is set after the last message, which is known by its update id.
+
+    That is a turn of the loop later: of what came together, the books of one symbol are told of before another's.
+    """
 
     def __init__(self, count: int) -> None:
         self.kept = 0
@@ -93,12 +101,15 @@ class Count:
             self._began_ns, self._began_cpu_ns = time.perf_counter_ns(), time.process_time_ns()
         self.kept += 1
         if update_id == self._last_id:
-            self.report = {
-                "kept": self.kept,
-                "seconds": (time.perf_counter_ns() - self._began_ns) / 1e9,
-                "cpu_seconds": (time.process_time_ns() - self._began_cpu_ns) / 1e9,
-            }
-            self.done.set_result(None)
+            self.done.get_loop().call_soon(self._finish)
+
+    def _finish(self) -> None:
+        self.report = {
+            "kept": self.kept,
+            "seconds": (time.perf_counter_ns() - self._began_ns) / 1e9,
+            "cpu_seconds": (time.process_time_ns() - self._began_cpu_ns) / 1e9,
+        }
+        self.done.set_result(None)
 
 
 async def floor(origin: str, count: int) -> dict[str, Any]:
@@ -145,17 +156,16 @@ async def bytes_only(origin: str, count: int) -> dict[str, Any]:
     return {**counted.report, "kept": count, "seconds": seconds, "cpu_seconds": 0.0}
 
 
-async def daemon(origin: str, count: int) -> dict[str, Any]:
+async def daemon(origin: str, count: int, symbols: int = 1) -> dict[str, Any]:
     """The daemon's market data worker, wired as `main.py` does it, with a function that hears of each book."""
     config = get_config("/dev/null", ROOT / "config.yaml")
     settings, counted = replace(settings_from(config), paper_url=origin), Count(count)
     async with wired(settings, config, SharedState(), live_confirmed=False) as wiring:
         bus = EventBus(wiring.clock)
-        worker = await market_worker(settings, wiring, bus)
-        state = wiring.state.of(SYMBOL)
+        worker = await market_worker(settings, wiring, bus, symbols_of(symbols))
 
         def hear(fact: BookEvent) -> None:
-            known, update_id = state.book, fact.book.update_id
+            known, update_id = wiring.state.of(fact.symbol).book, fact.book.update_id
             if known is not None and known.update_id >= update_id:  # the state has it, or a newer one
                 counted.note(update_id)
 
@@ -167,19 +177,24 @@ async def daemon(origin: str, count: int) -> dict[str, Any]:
     return counted.report
 
 
-async def market_worker(settings: Settings, wiring: Wiring, bus: EventBus) -> MarketDataWorker:
+async def market_worker(
+    settings: Settings, wiring: Wiring, bus: EventBus, symbols: Sequence[str]
+) -> MarketDataWorker:
     """Return the worker as the engine builds it; a message that waits for its turn is not stale to it."""
     gateway = Gateway(wiring.rest, wiring.clock)
-    rules = await gateway.symbol_rules([SYMBOL])
-    context = SymbolContext(
-        settings=settings.quotes[0],
-        rules=rules[SYMBOL],
-        state=wiring.state.add(SYMBOL),
-        gate=Gate(),
-        limits=settings.risk,
-    )
+    rules = await gateway.symbol_rules(symbols)
+    contexts = [
+        SymbolContext(
+            settings=replace(settings.quotes[0], symbol=symbol),
+            rules=rules[symbol],
+            state=wiring.state.add(symbol),
+            gate=Gate(),
+            limits=settings.risk,
+        )
+        for symbol in symbols
+    ]
     return MarketDataWorker(
-        [context],
+        contexts,
         gateway,
         GovernedTransport(wiring.streams, ConnectionGovernor(), wiring.clock),
         bus,
@@ -229,7 +244,6 @@ async def by_ccxt(origin: str, count: int) -> dict[str, Any]:
 CLIENTS: dict[str, Callable[[str, int], Awaitable[dict[str, Any]]]] = {
     "bytes only": bytes_only,
     "floor": floor,
-    "daemon": daemon,
     "python-binance": by_python_binance,
     "ccxt": by_ccxt,
 }
@@ -240,6 +254,8 @@ def serve(given: argparse.Namespace) -> int:
     pin(CORES[1] if given.core < 0 else given.core)
 
     async def work() -> dict[str, Any]:
+        if given.serve == "daemon":
+            return await daemon(given.origin, given.count, given.symbols)
         return await CLIENTS[given.serve](given.origin, given.count)
 
     loop = new_event_loop if given.serve in ("floor", "daemon") else None
@@ -262,17 +278,18 @@ class Effort:
 FULL, QUICK = Effort(100_000, 3), Effort(20_000, 1)
 
 
-def measured(stack: str, count: int) -> dict[str, Any]:
-    """Return what one stack has kept of so many messages, and how fast."""
-    venue = QuietVenue()
+def measured(stack: str, count: int, symbols: int = 1) -> dict[str, Any]:
+    """Return what one stack has kept of so many messages, and how fast; only the daemon takes several symbols."""
+    venue = QuietVenue(symbols)
     command = [sys.executable, str(Path(__file__).resolve()), "--serve", stack, "--origin", venue.origin]
-    command += ["--count", str(count), "--core", str(CORES[1])]
+    command += ["--count", str(count), "--core", str(CORES[1]), "--symbols", str(symbols)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
     try:
         if not venue.serve(lambda: venue.is_heard or process.poll() is not None, READY_WITHIN_S):
             raise SystemExit(f"{stack} was not ready within {READY_WITHIN_S:.0f} s")
         venue.serve(lambda: False, 0.3)
-        venue.stream(book_frames(count, time.time_ns() // 1_000_000))  # noqa: TID251 - what the messages hold
+        now_ms = time.time_ns() // 1_000_000  # noqa: TID251 - what the messages hold
+        venue.stream(book_frames(count, now_ms, venue.symbols))
         if not venue.serve(lambda: process.poll() is not None, DONE_WITHIN_S):
             raise SystemExit(f"{stack} has left out messages: the last one never came")
         said, complaint = process.communicate()
@@ -342,7 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="STACK", choices=STACKS, action="append", help="this one only")
     for hidden in ("--serve", "--origin"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
-    for hidden in ("--core", "--count"):
+    for hidden in ("--core", "--count", "--symbols"):
         parser.add_argument(hidden, type=int, default=-1, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.serve:

@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -44,10 +44,14 @@ _SPINS = 100
 
 
 class StillMarket:
-    """A market without any event but those put into it."""
+    """A market of like symbols, without any event but those put into it."""
 
-    def __init__(self) -> None:
-        self.rules = {SYMBOL: replace(MAINNET[SYMBOL], max_amendments=_NO_LIMIT)}
+    def __init__(self, symbols: Iterable[str]) -> None:
+        shared = replace(MAINNET[SYMBOL], max_amendments=_NO_LIMIT)
+        self.rules = {
+            symbol: replace(shared, symbol=symbol, base_asset=symbol.removesuffix("USDT"))
+            for symbol in symbols
+        }
         self.events: deque[MarketEvent] = deque()
 
     def peek_ms(self) -> int | None:
@@ -104,17 +108,27 @@ class Pairing:
             self._left = self._others
 
 
+def symbols_of(count: int) -> tuple[str, ...]:
+    """Return the names of so many symbols, the usual one first."""
+    return (SYMBOL, *(f"S{number:02}USDT" for number in range(1, count)))
+
+
 def cpu_ns(pid: int) -> int:
     """Return the processor time that a process has used so far, all its threads together. Linux only."""
     return time.clock_gettime_ns((~pid << 3) | 2)  # the clock that clock_getcpuclockid(3) names
 
 
 class QuietVenue:
-    """One account on one symbol, at ``origin``; nothing happens but while one of its methods runs."""
+    """One account at ``origin``; nothing happens but while one of its methods runs.
 
-    def __init__(self) -> None:
+    ``step_ticks`` is how far the mid moves at least with a tick.
+    """
+
+    def __init__(self, symbols: int = 1, step_ticks: int = STEP_TICKS) -> None:
+        self.symbols = symbols_of(symbols)
+        self._step_ticks = step_ticks
         self._clock = SystemClock()
-        self._market = StillMarket()
+        self._market = StillMarket(self.symbols)
         now_ms = self._clock.time_ms()
         sizes = LimitSizes(
             weight_per_minute=_NO_LIMIT, orders_per_ten_seconds=_NO_LIMIT, orders_per_minute=_NO_LIMIT
@@ -131,12 +145,13 @@ class QuietVenue:
         self._books: list[Connection] = []
         self._orders: list[int] = []
         self._rng = random.Random(1)
-        self._step = 0
+        self._steps = dict.fromkeys(self.symbols, 0)
         self._update_id = 1000
         self._second = 0
         self._server = QuietServer(self)
         self.origin = self._server.origin
-        self.tick()
+        for symbol in self.symbols:
+            self.tick(symbol)
 
     def close(self) -> None:
         """End everything."""
@@ -207,22 +222,24 @@ class QuietVenue:
             self.exchange.advance(now_ms)
         if now_ms // 1000 != self._second:  # a trade a second keeps the trades' stream alive
             self._second, number = now_ms // 1000, now_ms // 1000
-            self._happen(Trade(now_ms, SYMBOL, number, MID_TICKS, 5, number, number, buyer_is_maker=True))
+            for symbol in self.symbols:
+                self._happen(Trade(now_ms, symbol, number, MID_TICKS, 5, number, number, buyer_is_maker=True))
 
     def _happen(self, event: MarketEvent) -> None:
         self._market.events.append(event)
         self.exchange.advance(event.time_ms)
 
-    def tick(self) -> int:
+    def tick(self, symbol: str = SYMBOL) -> int:
         """Move best bid and ask; return when the bytes of the tick were handed to the kernel."""
-        self._step = self._rng.choice([step for step in _STEPS if step != self._step])
+        step = self._rng.choice([step for step in _STEPS if step != self._steps[symbol]])
+        self._steps[symbol] = step
         self._update_id += 1
-        bid_ticks = MID_TICKS + self._step * STEP_TICKS
+        bid_ticks = MID_TICKS + step * self._step_ticks
         lots = 1000 + self._update_id % 977
         self._happen(
             BookTicker(
                 self._clock.time_ms(),
-                SYMBOL,
+                symbol,
                 self._update_id,
                 bid_ticks,
                 lots,
@@ -247,7 +264,7 @@ class QuietVenue:
 
     def resting(self) -> int:
         """Return how many orders rest."""
-        return len(self._signed("GET", "openOrders", ""))
+        return sum(len(self._signed("GET", "openOrders", "", symbol)) for symbol in self.symbols)
 
     def place(self) -> str:
         """Have an order rest for a client that only amends; return its id."""
@@ -257,8 +274,8 @@ class QuietVenue:
         )
         return str(order["orderId"])
 
-    def _signed(self, method: str, path: str, more: str) -> Any:
-        query = f"symbol={SYMBOL}{more}&timestamp={self._clock.time_ms()}"
+    def _signed(self, method: str, path: str, more: str, symbol: str = SYMBOL) -> Any:
+        query = f"symbol={symbol}{more}&timestamp={self._clock.time_ms()}"
         query += f"&signature={sign(SECRET, query)}"
         request = Request(method, f"/fapi/v1/{path}", query, {"x-mbx-apikey": KEY}, "")
         return json.loads(self.exchange.handle(request, self._clock.time_ms()).body)
@@ -296,9 +313,7 @@ class QuietVenue:
         found, began_ns = Readings(ticks=ticks), cpu_ns(pid)
         pairing = Pairing(found, orders)
         self._orders.clear()
-        due_ns = time.perf_counter_ns()
-        for _ in range(ticks):
-            due_ns = max(due_ns + 10**9 // per_second, time.perf_counter_ns())
+        for due_ns in _pace(ticks, per_second):
             pairing.sent(self.tick())
             while (left_ns := due_ns - time.perf_counter_ns()) > 0:
                 self.serve(lambda: bool(self._orders), left_ns / 1e9, spins=pairing.waiting > 0)
@@ -308,3 +323,19 @@ class QuietVenue:
         found.unanswered += pairing.waiting
         found.cpu_ns = cpu_ns(pid) - began_ns
         return found
+
+    def flow(self, ticks: int, per_second: int) -> int:
+        """Send so many ticks at a steady pace, to the symbols in turn; return how many orders came meanwhile."""
+        self._orders.clear()
+        for number, due_ns in enumerate(_pace(ticks, per_second)):
+            self.tick(self.symbols[number % len(self.symbols)])
+            self.serve(lambda: False, (due_ns - time.perf_counter_ns()) / 1e9)
+        return len(self._orders)
+
+
+def _pace(ticks: int, per_second: int) -> Iterator[int]:
+    """Yield for each tick when the next one is due; what was late is not made up for."""
+    due_ns = time.perf_counter_ns()
+    for _ in range(ticks):
+        due_ns = max(due_ns + 10**9 // per_second, time.perf_counter_ns())
+        yield due_ns

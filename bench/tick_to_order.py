@@ -10,13 +10,10 @@ import argparse
 import gc
 import importlib.util
 import json
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +21,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # run as a file; its own folder has a `requests` that is not the library
 
-from bench.clients import AMENDS_PER_SECOND, NEEDS, daemon, run
-from bench.machine import machine, pin, quantile, two_cores
+from bench.clients import NEEDS
+from bench.daemons import AMENDS_PER_SECOND, follower_config, prepare
+from bench.machine import machine, pin, quantile
+from bench.one_client import CORES, client
 from bench.quiet_venue import QuietVenue, Readings
 
 STACKS = ("floor", "python-binance", "ccxt", "daemon")
-CORES = two_cores()
-READY_WITHIN_S = 40.0
-STOP_WITHIN_S = 10.0
 PER_SECOND = 200
 LEVELS = 3
 REMEDY = "pip install -r requirements-bench.lock"
@@ -56,51 +52,14 @@ def missing(stack: str) -> list[str]:
     return [name for name in NEEDS[stack] if importlib.util.find_spec(name) is None]
 
 
-@contextmanager
-def client(stack: str, venue: QuietVenue, folder: Path, levels: int = 1) -> Iterator[int]:
-    """Have a client work at the venue, ready for ticks; give its process id."""
-    order_id = "" if stack == "daemon" else venue.place()
-    command = [sys.executable, str(Path(__file__).resolve()), "--serve", stack, "--origin", venue.origin]
-    command += [
-        "--order",
-        order_id,
-        "--folder",
-        str(folder),
-        "--levels",
-        str(levels),
-        "--core",
-        str(CORES[1]),
-    ]
-    said = folder / "said.txt"
-    with said.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603
-    try:
-        wanted = 2 * levels if stack == "daemon" else 1
-
-        def is_ready() -> bool:
-            if process.poll() is not None:
-                raise SystemExit(f"{stack} has ended: {said.read_text()[-2000:]}")
-            return venue.is_heard and venue.resting() == wanted
-
-        if not venue.serve(is_ready, READY_WITHIN_S):
-            raise SystemExit(
-                f"{stack} was not ready within {READY_WITHIN_S:.0f} s: {said.read_text()[-2000:]}"
-            )
-        venue.serve(lambda: False, 1.0)
-        yield process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        venue.serve(lambda: process.poll() is not None, STOP_WITHIN_S)
-        process.kill()
-        process.wait()
-
-
 def measured(stack: str, effort: Effort, folder: Path) -> dict[str, Any]:
     """Return what a stack does in the closed loop and paced."""
     venue, is_daemon = QuietVenue(), stack == "daemon"
     orders, least_s = (2, 2 / AMENDS_PER_SECOND) if is_daemon else (1, 0.0)
+    if is_daemon:
+        prepare(folder, venue.origin, follower_config(levels=1))
     try:
-        with client(stack, venue, folder) as pid:
+        with client(stack, venue, folder, orders) as pid:
             venue.closed_loop(pid, effort.warm_up, orders, least_s)
             closed = venue.closed_loop(pid, effort.closed, orders, least_s)
             venue.serve(lambda: False, 1.0)
@@ -114,8 +73,9 @@ def measured_levels(effort: Effort, folder: Path) -> dict[str, Any]:
     """Return what six quotes cost that one tick moves."""
     venue, orders = QuietVenue(), 2 * LEVELS
     least_s = orders / AMENDS_PER_SECOND
+    prepare(folder, venue.origin, follower_config(LEVELS))
     try:
-        with client("daemon", venue, folder, LEVELS) as pid:
+        with client("daemon", venue, folder, orders) as pid:
             venue.closed_loop(pid, effort.warm_up // 3, orders, least_s)
             found = venue.closed_loop(pid, effort.levels, orders, least_s)
     finally:
@@ -204,28 +164,13 @@ def show(found: dict[str, Any]) -> None:
         print(f"last / first, median: {levels['last / first, median']}; unanswered: {levels['unanswered']}")
 
 
-def serve(given: argparse.Namespace) -> int:
-    """Be a client, on the core of clients, until ended."""
-    pin(given.core)
-    if given.serve == "daemon":
-        return daemon(given.origin, Path(given.folder), given.levels)
-    run(given.serve, given.origin, given.order)
-    return 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="From a tick to an order, beside bare clients.")
     parser.add_argument("--quick", action="store_true", help="a look, within a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     parser.add_argument("--only", metavar="STACK", choices=STACKS, action="append", help="this one only")
-    for hidden in ("--serve", "--origin", "--order", "--folder"):
-        parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
-    parser.add_argument("--core", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--levels", type=int, default=1, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    if given.serve:
-        return serve(given)
     pin(CORES[0])
     gc.disable()
     started = time.perf_counter()
