@@ -4,15 +4,25 @@ import argparse
 import asyncio
 import importlib
 import json
+import signal
+import time
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.machine import quantiles_of_counts
 from bench.quiet_venue import SYMBOL, symbols_of
 
 AMENDS_PER_SECOND = 900.0
 """The daemon's bound on amendments, which the configuration allows up to 100, is lifted to that for the closed loop."""
+LAG_EVERY_S = 0.005
+_LAG_STEP_NS = 10_000
+_LAG_STEPS = 100_000
+_REPORT = "report.json"
+LEVELS = 3
+"""A side, as shipped."""
 
 
 def follower_config(levels: int) -> dict[str, Any]:
@@ -56,6 +66,88 @@ def follow(folder: Path) -> int:
     return _main(folder)
 
 
+# As it is shipped, for a long time
+
+
+class Probe:
+    """Measures within the daemon how late its loop is, and counts the books that are told of; its size is fixed.
+
+    Each 5 ms a timer of the loop is due; how much later it runs is how long a message would have had to wait.
+    """
+
+    def __init__(self) -> None:
+        self.books = 0
+        self._late = array("L", bytes(array("L").itemsize * (_LAG_STEPS + 1)))
+        self._most_ns = 0
+        self._is_on = False
+
+    def begin(self) -> None:
+        """Measure from now on."""
+        self._is_on = True
+        self._later(asyncio.get_running_loop())
+
+    def end(self) -> None:
+        """Measure no more."""
+        self._is_on = False
+
+    def hear(self, _fact: object) -> None:
+        """Count a book that came while it measures."""
+        self.books += self._is_on
+
+    def _later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(LAG_EVERY_S, self._look, loop, time.perf_counter_ns() + int(LAG_EVERY_S * 1e9))
+
+    def _look(self, loop: asyncio.AbstractEventLoop, due_ns: int) -> None:
+        if not self._is_on:
+            return
+        late_ns = max(time.perf_counter_ns() - due_ns, 0)
+        self._late[min(late_ns // _LAG_STEP_NS, _LAG_STEPS)] += 1
+        self._most_ns = max(self._most_ns, late_ns)
+        self._later(loop)
+
+    def report(self) -> dict[str, Any]:
+        """Return what was found; times in ms."""
+        shares = {"median": 0.5, "p99": 0.99, "p99.9": 0.999}
+        lag = {
+            name: round(step * _LAG_STEP_NS / 1e6, 2)
+            for name, step in zip(shares, quantiles_of_counts(self._late, shares.values()), strict=True)
+        }
+        lag["max"] = round(self._most_ns / 1e6, 2)
+        return {"books": self.books, "looks": sum(self._late), "lag, ms": lag}
+
+
+def endure(folder: Path) -> int:
+    """Run `main.py` as it is shipped, with a probe in it that writes its report when that has ended.
+
+    SIGUSR2 begins what is measured, and a second one ends it.
+    """
+    running: Any = importlib.import_module("commands.run")
+    events: Any = importlib.import_module("core.events")
+    shipped, probe = running.run_engine, Probe()
+
+    async def probed(settings: Any, wiring: Any, stop: Any, on_engine: Callable[[Any], None]) -> Any:
+        loop, steps = asyncio.get_running_loop(), iter((probe.begin, probe.end))
+
+        def seen(engine: Any) -> None:
+            on_engine(engine)
+            engine.bus.subscribe(probe.hear, events.BookEvent)
+
+        signal.signal(signal.SIGUSR2, lambda *_: loop.call_soon_threadsafe(next(steps, probe.end)))
+        return await shipped(settings, wiring, stop, seen)
+
+    running.run_engine = probed
+    try:
+        return _main(folder)
+    finally:
+        (folder / _REPORT).write_text(json.dumps(probe.report()), encoding="utf-8")
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """Return what the probe of a daemon that has ended has written."""
+    found: dict[str, Any] = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+    return found
+
+
 # On many symbols
 
 
@@ -90,5 +182,6 @@ def quote_many(folder: Path, symbols: int) -> int:
 
 DAEMONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "daemon": lambda given: follow(given.folder),
+    "shipped daemon": lambda given: endure(given.folder),
     "daemon of many": lambda given: quote_many(given.folder, given.symbols),
 }

@@ -2,8 +2,11 @@
 
 import os
 import platform
-from collections.abc import Sequence
+import resource
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from importlib import metadata
+from itertools import accumulate
 from pathlib import Path
 
 _PACKAGES = ("aiohttp", "websockets", "msgspec", "uvloop", "picows", "ccxt", "python-binance")
@@ -42,6 +45,23 @@ def pin(core: int) -> None:
     os.sched_setaffinity(0, {core})
 
 
+def resident_mib(pid: int | str = "self") -> float:
+    """Return the memory of a process that is resident now. Linux only."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def open_descriptors(pid: int | str = "self") -> int:
+    """Return how many files and sockets a process has open now. Linux only."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """Return the value that this share of the others does not exceed."""
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+def quantiles_of_counts(counts: Sequence[int], shares: Iterable[float]) -> list[int]:
+    """Return for each share the first place up to which that share of all that was counted is found."""
+    sums = list(accumulate(counts))
+    return [bisect_left(sums, share * sums[-1]) for share in shares]

@@ -8,8 +8,8 @@ accounted for.
 import argparse
 import asyncio
 import gc
+import json
 import logging
-import resource
 import sys
 import tempfile
 from collections import Counter
@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from bench.machine import open_descriptors, resident_mib
 from core.daily_loss import day_of
 from core.day_file import DayFile
 from core.exit_code import ExitCode
@@ -44,11 +45,21 @@ GROWTH_MIB_A_DAY = 8
 
 @dataclass(slots=True)
 class Outcome:
-    """How the days went: what was wrong, counts of what happened, and memory at the end of each day."""
+    """How the days went: what was wrong, counts of what happened, memory and descriptors at the end of each day."""
 
     violations: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     memory_mib: list[float] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+
+    def as_object(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "MiB": [round(mib, 1) for mib in self.memory_mib],
+            "descriptors": self.descriptors,
+            **self.counts,
+            "violations": self.violations,
+        }
 
     def __str__(self) -> str:
         counts = ", ".join(f"{number} {what}" for what, number in sorted(self.counts.items()))
@@ -111,7 +122,9 @@ class Soak:
             await self._watch(begins_s + part * self._length_s - self._world.now_s)
             await happens()
         await self._watch(begins_s + self._length_s - self._world.now_s)
-        self.outcome.memory_mib.append(_resident_mib())
+        gc.collect()
+        self.outcome.memory_mib.append(resident_mib())
+        self.outcome.descriptors.append(open_descriptors())
 
     def _violated(self, what: str) -> None:
         if len(self.outcome.violations) < 20:
@@ -272,13 +285,6 @@ class Soak:
         counts["requests"] = sum(record["requests"].values())
 
 
-def _resident_mib() -> float:
-    """Return the memory of this process that is resident now."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
 def soak(hours: float = HOURS, seed: int = 1, days: int = 1) -> Outcome:
     """Let days of so many hours pass in virtual time; return how they went."""
     found: list[Outcome] = []
@@ -297,9 +303,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=HOURS, help="how long a day is (default: 6)")
     parser.add_argument("--days", type=int, default=1, help="how many days (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the market (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed = parser.parse_args(arguments)
     outcome = soak(parsed.hours, parsed.seed, parsed.days)
-    print(outcome)
+    print(json.dumps(outcome.as_object()) if parsed.json else outcome)
     return 1 if outcome.violations else 0
 
 

@@ -1,8 +1,10 @@
 """A long day in twenty minutes; ``python -m test.soak`` has six hours, or a week."""
 
+import json
+
 import pytest
 
-from test.soak import main, soak
+from test.soak import Outcome, main, soak
 
 pytestmark = pytest.mark.no_cover
 
@@ -26,7 +28,15 @@ def test_day_that_ends_badly_is_told_by_the_exit_code(
 ) -> None:
     """Here a rule that the daemon was not told of: four quotes."""
     monkeypatch.setattr("test.soak.MOST_ORDERS", 4)
-    assert main(["--hours", "0.1"]) == 1
-    shown = capsys.readouterr().out
-    assert "6 orders rest" in shown
-    assert shown.endswith("failed\n")
+    assert main(["--hours", "0.1", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert any("6 orders rest" in violation for violation in found["violations"])
+    (mib,), (descriptors,) = found["MiB"], found["descriptors"]
+    assert mib > 20
+    assert descriptors > 2
+
+
+def test_outcome_ends_with_whether_it_was_well() -> None:
+    """As a text, for whoever runs it by hand."""
+    assert str(Outcome()).endswith("ok")
+    assert str(Outcome(violations=["6 orders rest"])).endswith("6 orders rest\nfailed")
