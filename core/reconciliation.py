@@ -150,12 +150,15 @@ class Reconciler:
         return missed
 
     async def _client_id(self, context: SymbolContext, trade: dict[str, Any]) -> str:
-        """Return under which client id the order of a trade was placed: the list of trades does not tell."""
-        order = context.orders.by_order_id(trade["orderId"])
-        if order is not None:
-            return order.client_id
+        """Return under which client id the order of a trade was placed: the list of trades does not tell.
+
+        Numbers of orders are given anew after a reset of the exchange: one of which all is counted has not made it.
+        """
         if context.ledger.has_counted(trade["id"], self._gateway.fill(trade, "").time_ms):
             return ""
+        order = context.orders.by_order_id(trade["orderId"])
+        if order is not None and (order.is_uncounted or not order.status.is_terminal):
+            return order.client_id
         return await self._gateway.client_id_of(context.symbol, trade["orderId"])
 
     async def _compare_position(self, context: SymbolContext) -> None:

@@ -155,6 +155,28 @@ def test_trades_under_ids_that_were_given_before_a_reset_are_counted(tmp_path: P
     in_a_world(tmp_path, story)
 
 
+def test_liquidation_under_the_number_of_an_old_order_of_ours_is_one(tmp_path: Path) -> None:
+    """After a reset numbers begin anew; where only the list of trades tells of it, it halts all the same."""
+
+    async def story(world: World) -> None:
+        world.start()
+        for _ in range(3):
+            await world.until_quoting(10)
+            world.strike("expire-orders")
+        await world.until_quoting(10)
+        world.strike("wipe-account", wallet=20_000)
+        await asyncio.sleep(15)
+        await world.until_quoting(5)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        await world.until(lambda: world.state.position == world.position(), 1)
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", for_s=20)
+        world.strike("adl", reason="liquidation")
+        await world.until(lambda: world.state.strategy_paused, 20)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
 async def nothing(_sent: Sent) -> HttpResponse | None:
     """Every request goes through."""
     return None
