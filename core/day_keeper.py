@@ -86,6 +86,7 @@ class DayKeeper:
         self._asked_first_ms: dict[str, int] = {}
         self._open_again_s = self.OPEN_AGAIN_S
         self._saving: dict[str, asyncio.Task[None]] = {}
+        self._reading: dict[str, asyncio.Future[None]] = {}
         for context in contexts if limit_quote else ():
             context.gate.close(DAY_KEY, NOT_KNOWN)
 
@@ -233,7 +234,7 @@ class DayKeeper:
         """Return what an earlier run has left; what cannot be used is put aside and said aloud. Raises OSError."""
         file = self._files[context.symbol]
         try:
-            return await self._from_disk(lambda: file.read(today))
+            return await self._from_disk(context, lambda: file.read(today))
         except DamagedDay as damage:
             log.error(
                 "%s: the record of today's result, %s, cannot be used: %s; it is put aside, and the day is counted"
@@ -241,7 +242,7 @@ class DayKeeper:
                 *(context.symbol, file.path.name, damage),
             )
         try:
-            await self._from_disk(file.put_aside)
+            await self._from_disk(context, file.put_aside)
         except OSError as error:
             log.warning("%s: %s could not be put aside: %s", context.symbol, file.path.name, error)
         return None
@@ -258,11 +259,24 @@ class DayKeeper:
                 "%s: %s; until it can, the day is counted from the exchange's trades alone", symbol, text
             )
 
-    async def _from_disk(self, read: Callable[[], T]) -> T:
-        """Return what is read off the event loop. Raises what it raises, and TimeoutError for a disk that hangs."""
+    async def _from_disk(self, context: SymbolContext, read: Callable[[], T]) -> T:
+        """Return what is read off the event loop. Raises what it raises, and TimeoutError for a disk that hangs.
+
+        While a reading hangs no other is begun: each has a thread of its own, of which a process may not have many.
+        """
+        hanging = self._reading.get(context.symbol)
+        if hanging is not None and not hanging.done():
+            raise TimeoutError
         found: list[T] = []
-        async with asyncio.timeout(self.DISK_PATIENCE_S):
-            await self._run_blocking(lambda: found.append(read()))
+        reading = asyncio.ensure_future(self._run_blocking(lambda: found.append(read())))
+        reading.add_done_callback(
+            lambda ended: ended.cancelled() or ended.exception()
+        )  # it may come too late
+        self._reading[context.symbol] = reading
+        await asyncio.wait({reading}, timeout=self.DISK_PATIENCE_S)
+        if not reading.done():
+            raise TimeoutError
+        reading.result()
         return found[0]
 
     async def _unrealized_at_start(
@@ -354,7 +368,7 @@ class DayKeeper:
     async def _accepted(self, context: SymbolContext, day: int) -> Acceptance | None:
         file = self._files[context.symbol]
         try:
-            return await self._from_disk(lambda: file.acceptance(day))
+            return await self._from_disk(context, lambda: file.acceptance(day))
         except OSError:
             log.error("%s: the disk cannot be read; whether a loss was accepted is not known", context.symbol)
             return None

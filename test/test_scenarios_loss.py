@@ -345,6 +345,34 @@ def test_record_that_cannot_be_read_is_waited_for(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_record_on_a_disk_that_hangs_is_asked_for_once(tmp_path: Path) -> None:
+    """Each question has a thread until it is answered. The position is looked at all the time, and the end is seen."""
+    asked: list[asyncio.Event] = []
+
+    async def story(world: World) -> None:
+        async def hang(work: Callable[[], None]) -> None:
+            asked.append(asyncio.Event())
+            await asked[-1].wait()
+            work()
+
+        world.start(**LIMIT)
+        await world.until(lambda: world.engine is not None, 1)
+        assert world.engine is not None
+        world.engine.risk._days._run_blocking = hang
+        await asyncio.sleep(10)
+        checks = world.engine.risk.checks["BTCUSDT"]
+        await asyncio.sleep(20)
+        assert len(asked) == 1
+        assert world.engine.risk.checks["BTCUSDT"] - checks >= 19
+        assert world.ours() == []
+        world.engine.risk._days._run_blocking = asyncio.to_thread
+        asked[0].set()
+        await world.until_quoting(15)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_limit_holds_while_the_record_cannot_be_read(tmp_path: Path) -> None:
     """Held against what the exchange's trades make: what is held by hand meanwhile is closed over it."""
 
