@@ -199,14 +199,17 @@ class MarketDataWorker:
     def _digest(self) -> None:
         """Work out and tell what quotes do not wait for, after they have followed the newest of the books."""
         markets, self._undigested = self._undigested, []
-        try:
-            for market in markets:
-                books = market.digest()
-                if self._bus.wants(BookEvent):
-                    symbol = market.symbol
-                    self._bus.publish_all(BookEvent, [BookEvent(symbol, book) for book in books])
-        except Exception:  # nobody waits for it who could be told
-            log.exception("what is worked out from books of the market failed")
+        for market in markets:
+            try:
+                self._digest_one(market)
+            except Exception:  # nobody waits for it who could be told, and the other symbols' books do
+                log.exception("%s: what is worked out from books of the market failed", market.symbol)
+
+    def _digest_one(self, market: SymbolMarket) -> None:
+        books = market.digest()
+        if self._bus.wants(BookEvent):
+            symbol = market.symbol
+            self._bus.publish_all(BookEvent, [BookEvent(symbol, book) for book in books])
 
     def _note_old(self, context: SymbolContext, book: BookTop, known: BookTop) -> None:
         """Tell an old book, which is left out, from a count that began anew: its id is lower, its time is not."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from core.analysis import MarketAnalysis
 from core.depth_feed import DepthFeed
@@ -24,9 +25,12 @@ from core.events import (
 from core.exit_code import ExitCode
 from core.market import MarketDataWorker
 from core.market_model import MarketTrade
+from core.model import BookTop
+from core.symbol_market import SymbolMarket
 from utils.clock import Clock
 from utils.http import HttpResponse
 
+from . import examples
 from .daemon import Sent, World, in_a_world, json_reply
 
 Listen = Callable[[], EventBus]
@@ -218,6 +222,35 @@ def test_orders_follow_a_book_before_anybody_is_told_of_it(tmp_path: Path, liste
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert done == ["orders", "told"]
+        assert await world.end() is ExitCode.STOPPED
+
+    listening: list[MarketDataWorker] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.engine.MarketDataWorker", remembering(listening))
+        in_a_world(tmp_path, story)
+
+
+def test_fault_over_the_books_of_one_symbol_leaves_those_of_another_digested(tmp_path: Path) -> None:
+    """What comes later is, too: a book that nobody takes up would have all that follow wait behind it."""
+
+    def fails(_book: BookTop) -> None:
+        raise RuntimeError("this cannot be worked out")
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        worker, known = listening[-1], world.state.of("BTCUSDT").book
+        assert known is not None
+        other = SymbolMarket(examples.context(), examples.MARKET_DATA)
+        for faulty, seen in ((True, 0), (False, 1)):
+            market = worker._markets["BTCUSDT"]
+            market.analysis.on_book = fails if faulty else lambda _book: None  # type: ignore[method-assign]
+            for each in (market, other):
+                book = structs.replace(known, bid_ticks=known.bid_ticks - seen)
+                worker._take(each, book, False)
+            await asyncio.sleep(0)
+            assert other.undigested == []
+            assert len(other.analysis.mids) == seen
         assert await world.end() is ExitCode.STOPPED
 
     listening: list[MarketDataWorker] = []
