@@ -318,12 +318,13 @@ def test_code_that_is_no_number_is_none() -> None:
         (refusal(418, -1003, "IP banned until 1790000060000. Use the websocket"), 60, True),
         (refusal(418, -1003, "IP banned until 1789999999999"), 1, True),
         (refusal(418, -1003, "IP banned until 1789999999999", retry_after="5"), 5, True),
+        (refusal(418, -1003, "IP banned until 1790000000900", retry_after="0"), 1, True),
         (reply(HTML, 403), 120, False),
         (reply(HTML, 403, retry_after="300"), 300, False),
     ],
 )
 def test_limit_says_how_long_it_lasts(response: HttpResponse, seconds: float, banned: bool) -> None:
-    """By the moment in the message, else by the header, else a careful guess."""
+    """By the header, else by the moment in the message, at least a second; else a careful guess."""
     found = outcome(response)
     assert isinstance(found, RateLimited)
     assert (found.retry_after_s, found.banned) == (seconds, banned)

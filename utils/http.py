@@ -575,10 +575,13 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def _retry_after_s(response: HttpResponse, message: str, now_ms: int) -> float:
-    """Return for how long to be silent: a duration needs no clock, the moment of a message goes by the exchange's."""
+    """Return for how long to be silent: a duration needs no clock, the moment of a message goes by the exchange's.
+
+    At least a second: whole seconds may be rounded down, and a request in the last one makes a ban longer.
+    """
     text = response.headers.get("retry-after", "")
     if text.isdecimal():
-        return float(text)
+        return max(float(text), 1.0)
     banned_until = _BANNED_UNTIL.search(message)
     if banned_until:
         return max((int(banned_until.group(1)) - now_ms) / 1000, 1.0)
