@@ -56,6 +56,11 @@ def open_descriptors(pid: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def waited_ns(pid: int) -> int:
+    """Return how long the main thread of a process has waited for its core while others had it. Linux only."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1])
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """Return the value that this share of the others does not exceed."""
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]

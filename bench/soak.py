@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # run as a file; its own folder has a `requests` that is not the library
 
 from bench.daemons import LEVELS, prepare, report_of
-from bench.machine import machine, open_descriptors, pin, resident_mib
+from bench.machine import machine, open_descriptors, pin, resident_mib, waited_ns
 from bench.one_client import CORES, client
 from bench.quiet_venue import QuietVenue, cpu_ns
 
@@ -45,14 +45,15 @@ def under_ticks(minutes: float) -> dict[str, Any]:
             folder = Path(name)
             prepare(folder, venue.origin, {})
             with client("shipped daemon", venue, folder, 2 * LEVELS) as pid:
-                sizes, began_ns, began_cpu_ns = [size_of(pid)], time.perf_counter_ns(), cpu_ns(pid)
+                sizes, began_ns = [size_of(pid)], time.perf_counter_ns()
+                began_cpu_ns, began_waited_ns = cpu_ns(pid), waited_ns(pid)
                 os.kill(pid, signal.SIGUSR2)
                 orders = 0
                 for _ in range(PARTS):
                     orders += venue.flow(ticks_a_part, PER_SECOND)
                     sizes.append(size_of(pid))
                 took_ns = time.perf_counter_ns() - began_ns
-                used_ns = cpu_ns(pid) - began_cpu_ns
+                used_ns, held_up_ns = cpu_ns(pid) - began_cpu_ns, waited_ns(pid) - began_waited_ns
                 venue.serve(lambda: False, SETTLE_S)
                 os.kill(pid, signal.SIGUSR2)
                 venue.serve(lambda: False, SETTLE_S)
@@ -67,6 +68,7 @@ def under_ticks(minutes: float) -> dict[str, Any]:
         "left out": sent - report["books"],
         "orders": orders,
         "share of a core": round(used_ns / took_ns, 3),
+        "share that others held it": round(held_up_ns / took_ns, 3),
         "processor a tick, µs": round(used_ns / sent / 1000, 1),
         "lag, ms": report["lag, ms"],
         "looks at the loop": report["looks"],
@@ -97,7 +99,7 @@ def show(found: dict[str, Any]) -> None:
                 value = ", ".join(f"{number:g} {what}" for what, number in value.items())
             elif isinstance(value, list):
                 value = " ".join(map(str, value)) or "none"
-            print(f"  {name:24} {value}")
+            print(f"  {name:26} {value}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
