@@ -123,6 +123,7 @@ class Ledger:
 
     def _remember(self, fill: Fill) -> None:
         self._seen[fill.trade_id] = fill.time_ms
+        self._seen.move_to_end(fill.trade_id)  # also of an id that was given before: this trade is the newest
         while len(self._seen) > self.REMEMBERED:
             self._seen.popitem(last=False)
 

@@ -214,6 +214,16 @@ def test_memory_of_trade_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(books._seen) == 3
 
 
+def test_trade_under_an_id_that_is_given_anew_is_not_the_first_to_be_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is the newest, and would be counted twice where it is told of twice."""
+    monkeypatch.setattr(Ledger, "REMEMBERED", 2)
+    books = opened()
+    again = replace(fill(1), time_ms=fill(1).time_ms + 60_000)
+    assert [books.apply(one) for one in (fill(1), fill(2), again, fill(3), again)] == 4 * [True] + [False]
+
+
 def test_profit_is_realised_and_open_less_fees_with_funding() -> None:
     """Fees in another asset are not mixed into money of this one."""
     books = opened("2", "100")
