@@ -163,9 +163,10 @@ async def daemon(origin: str, count: int, symbols: int = 1) -> dict[str, Any]:
     async with wired(settings, config, SharedState(), live_confirmed=False) as wiring:
         bus = EventBus(wiring.clock)
         worker = await market_worker(settings, wiring, bus, symbols_of(symbols))
+        states = {symbol: wiring.state.of(symbol) for symbol in symbols_of(symbols)}
 
         def hear(fact: BookEvent) -> None:
-            known, update_id = wiring.state.of(fact.symbol).book, fact.book.update_id
+            known, update_id = states[fact.symbol].book, fact.book.update_id
             if known is not None and known.update_id >= update_id:  # the state has it, or a newer one
                 counted.note(update_id)
 
