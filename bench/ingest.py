@@ -171,6 +171,8 @@ async def daemon(origin: str, count: int, symbols: int = 1) -> dict[str, Any]:
                 counted.note(update_id)
 
         bus.subscribe(hear, BookEvent)
+        gc.collect()
+        gc.freeze()  # as a start ends
         running = asyncio.ensure_future(worker.run())
         await asyncio.wait({running, counted.done}, return_when=asyncio.FIRST_COMPLETED)
         running.cancel()
