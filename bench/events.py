@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a file: `python bench/events.py`
@@ -30,7 +30,7 @@ from utils.clock import SystemClock
 from utils.config_loader import get_config
 from utils.errors import NotSent
 from utils.http import BinanceRest
-from utils.ws import WsConnection, deliver_each
+from utils.ws import DeliversReceived, WsConnection
 
 ROUNDS = 5
 FACT = BookEvent("BTCUSDT", BookTop(799_999, 4218, 800_001, 6128, 5001, 0, 0))
@@ -116,7 +116,7 @@ def measure_bus(count: int) -> dict[str, float]:
 # From the message to the end of its handling
 
 
-class Feed:
+class Feed(DeliversReceived):
     """A stream that holds ready-made messages: all at once, or so many a second. It never ends."""
 
     def __init__(self, messages: Sequence[bytes], per_second: int) -> None:
@@ -141,10 +141,6 @@ class Feed:
             await asyncio.sleep(max(self._due_s - time.perf_counter(), 0))
         self.sent_ns.append(time.perf_counter_ns())
         return message
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand on each message when it is due."""
-        await deliver_each(self.receive, on_message)
 
     async def send(self, text: str) -> None:
         """Take nothing."""

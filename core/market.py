@@ -166,10 +166,12 @@ class MarketDataWorker:
         elif known is not None and book.update_id < known.update_id:
             self._note_old(market.context, book, known)
             return
-        if not book.is_sane:
+        bid_ticks, ask_ticks = book.bid_ticks, book.ask_ticks
+        # BookTop.is_sane, without the call, which is a twentieth of what a message costs
+        if not 0 < bid_ticks < ask_ticks or book.bid_lots <= 0 or book.ask_lots <= 0:
             market.context.gate.close(GATE_KEY, "the book is crossed or empty")
             return
-        mid_half_ticks = book.bid_ticks + book.ask_ticks
+        mid_half_ticks = bid_ticks + ask_ticks
         if not market.sane_from_half_ticks <= mid_half_ticks <= market.sane_to_half_ticks:
             market.context.gate.close(GATE_KEY, "the book is too far from the mark price to be true")
             return

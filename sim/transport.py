@@ -267,6 +267,7 @@ class InMemoryConnection:
         self._target = target
         self.up, self._down = link.lanes()
         self._inbox: deque[str] = deque()
+        self._on_message: Callable[[str | bytes], None] | None = None
         self._reader: asyncio.Future[None] | None = None
         self._queued = 0
         self._session: Tap | None = None
@@ -337,8 +338,14 @@ class InMemoryConnection:
         Raises:
             Disconnected: the socket has ended.
         """
+        self._on_message = on_message
         while True:
-            on_message(await self.receive())
+            message = await self.receive()
+            self._on_message(message)
+
+    def redirect(self, on_message: Callable[[str | bytes], None]) -> None:
+        """What `deliver` delivers goes to another function from the next message on."""
+        self._on_message = on_message
 
     async def send(self, text: str) -> None:
         """`text` is on its way to the exchange.

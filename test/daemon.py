@@ -47,7 +47,7 @@ from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import BinanceRest, HttpResponse, HttpTransport
 from utils.machine import Machine
 from utils.query import query_text
-from utils.ws import WsConnection, WsTransport, deliver_each
+from utils.ws import DeliversReceived, WsConnection, WsTransport
 
 if TYPE_CHECKING:  # a storm takes a fifth of a second less to begin without it
     import pytest
@@ -196,7 +196,7 @@ class SlowWs:
         await self._inner.close()
 
 
-class SlowConnection:
+class SlowConnection(DeliversReceived):
     """A connection whose messages come late."""
 
     def __init__(self, inner: WsConnection, late_s: Callable[[str], float]) -> None:
@@ -234,10 +234,6 @@ class SlowConnection:
             raise brought
         return brought
 
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand on each message that has come; raises Disconnected at the end."""
-        await deliver_each(self.receive, on_message)
-
     async def send(self, text: str) -> None:
         """Send at once."""
         await self._inner.send(text)
@@ -273,7 +269,7 @@ class TamperedApi:
         await self._inner.close()
 
 
-class TamperedSocket:
+class TamperedSocket(DeliversReceived):
     """A connection to the WebSocket API; each request goes its way in a task of its own."""
 
     REPLY_WITHIN_S = 60.0
@@ -302,10 +298,6 @@ class TamperedSocket:
         if isinstance(message, Disconnected):
             raise message
         return message
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand on each reply; raises Disconnected at the end."""
-        await deliver_each(self.receive, on_message)
 
     async def send(self, text: str) -> None:
         """Let a request go its way."""

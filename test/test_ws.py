@@ -5,7 +5,6 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -13,14 +12,14 @@ from hypothesis import strategies as st
 
 from sim.virtual_time import VirtualClock, run_virtual
 from utils.errors import Disconnected, NotSent
-from utils.ws import Backoff, Stream, WsConnection, deliver_each, rotation_age_s
+from utils.ws import Backoff, DeliversReceived, Stream, WsConnection, rotation_age_s
 from utils.ws_governor import ConnectionGovernor
 
 END = "end"
 """In a script: the other side closes."""
 
 
-class ScriptedConnection:
+class ScriptedConnection(DeliversReceived):
     """A connection that brings what its script says, each after so many seconds, and is silent after it."""
 
     def __init__(self, script: list[tuple[float, str]], diary: list[str]) -> None:
@@ -36,10 +35,6 @@ class ScriptedConnection:
         if message == END:
             raise Disconnected("closed by the other side")
         return message
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """All messages of the script."""
-        await deliver_each(self.receive, on_message)
 
     async def send(self, text: str) -> None:
         """Nothing is sent in these scripts."""

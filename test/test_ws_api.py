@@ -22,7 +22,7 @@ from test.sim_factory import KEY, SECRET, START_MS, Rig
 from utils.clock import SystemClock
 from utils.errors import Disconnected, NotSent, OutcomeUnknown, RateLimited, Refused
 from utils.http import AiohttpTransport, BinanceRest, HttpResponse
-from utils.ws import Backoff, WsConnection, deliver_each
+from utils.ws import Backoff, DeliversReceived, WsConnection
 from utils.ws_api import WsApi
 from utils.ws_sockets import socket_transport
 
@@ -418,7 +418,7 @@ def test_a_cancelled_socket_leaves_nobody_waiting() -> None:
 # --- what makes no sense ------------------------------------------------------------------------------------
 
 
-class Odd:
+class Odd(DeliversReceived):
     """A socket whose other side answers each request with the texts given, ``{id}`` filled in."""
 
     def __init__(self, *texts: str) -> None:
@@ -434,10 +434,6 @@ class Odd:
     async def receive(self) -> str:
         """Return the next answer."""
         return await self._inbox.get()
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand on each answer."""
-        await deliver_each(self.receive, on_message)
 
     async def send(self, text: str) -> None:
         """Answer."""
@@ -515,7 +511,7 @@ class Direct(Odd):
     async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
         """Have the test hand on the answers."""
         self.hand_on = on_message
-        return await deliver_each(self.receive, on_message)
+        await super().deliver(on_message)
 
 
 def test_an_answer_in_the_turn_in_which_its_asker_is_cancelled_harms_nobody() -> None:

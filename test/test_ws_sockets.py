@@ -168,6 +168,27 @@ async def test_delivery_that_is_broken_off_leaves_what_comes_to_the_next_one(car
     assert heard == [b"first", b"third"]
 
 
+async def test_delivery_that_is_redirected_goes_on_at_the_other_function(carrier: Carrier) -> None:
+    """Nothing is lost or told twice; a stream watches so whether its old connection still speaks."""
+    before: list[str | bytes] = []
+    after: list[str | bytes] = []
+
+    async def talk(server: ServerConnection) -> None:
+        async for message in server:
+            await server.send(message)
+
+    async with connected(carrier, talk) as connection:
+        delivering = asyncio.ensure_future(connection.deliver(before.append))
+        for text, heard in (("first", before), ("second", after)):
+            connection.send_now(text)
+            async with asyncio.timeout(5):
+                while not heard:
+                    await asyncio.sleep(0.001)
+            connection.redirect(after.append)
+        delivering.cancel()
+    assert (before, after) == ([b"first"], [b"second"])
+
+
 async def test_what_fails_on_a_message_ends_the_delivery_with_its_own_fault(carrier: Carrier) -> None:
     """The connection is not blamed, and nothing more is handed over."""
 

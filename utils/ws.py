@@ -31,6 +31,9 @@ class WsConnection(Protocol):
         Not to be used at the same time as ``receive``.
         """
 
+    def redirect(self, on_message: Callable[[str | bytes], None]) -> None:
+        """Have what ``deliver`` delivers handed to another function from the next message on."""
+
     async def send(self, text: str) -> None:
         """Hand a text message to the connection; raise Disconnected when it has ended."""
 
@@ -54,12 +57,25 @@ class WsTransport(Protocol):
         """Release what the transport holds; connections are closed by those who opened them."""
 
 
-async def deliver_each(
-    receive: Callable[[], Awaitable[str | bytes]], on_message: Callable[[str | bytes], None]
-) -> NoReturn:
-    """Hand on each message that ``receive`` returns; raise what it, or ``on_message``, raises in the end."""
-    while True:
-        on_message(await receive())
+class DeliversReceived:
+    """A connection that delivers by receiving one message after the other."""
+
+    _on_message: Callable[[str | bytes], None]
+
+    async def receive(self) -> str | bytes:
+        """Return the next message."""
+        raise NotImplementedError
+
+    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
+        """Hand on each message that is received; raise what receiving, or the function, raises in the end."""
+        self._on_message = on_message
+        while True:
+            message = await self.receive()
+            self._on_message(message)
+
+    def redirect(self, on_message: Callable[[str | bytes], None]) -> None:
+        """Have another function called from the next message on."""
+        self._on_message = on_message
 
 
 class Backoff:
@@ -238,7 +254,8 @@ class Stream:
             log.warning("%s stream: no new connection yet: %s", self.name, error)
             return None
         first = asyncio.ensure_future(connection.receive())
-        deliver, heard = self._on_message, False
+        present, deliver, heard = self._connection, self._on_message, False
+        assert present is not None  # noqa: S101 - for the type checker; it is read all the while
 
         def note(message: str | bytes) -> None:
             nonlocal heard
@@ -246,6 +263,7 @@ class Stream:
             deliver(message)
 
         self._on_message = note
+        present.redirect(note)
         is_fit = False
         try:
             await asyncio.wait({first, *watched}, timeout=self.OVERLAP_S, return_when=asyncio.FIRST_COMPLETED)
@@ -254,6 +272,7 @@ class Stream:
             is_fit = (speaks or is_silent) and not any(task.done() for task in watched)
         finally:
             self._on_message = deliver
+            present.redirect(deliver)
             if not is_fit:
                 first.cancel()
                 await asyncio.gather(first, return_exceptions=True)
@@ -286,8 +305,6 @@ class Stream:
 
     async def _read(self, connection: WsConnection) -> str:
         try:
-            await connection.deliver(
-                lambda message: self._on_message(message)
-            )  # another one while it is replaced
+            await connection.deliver(self._on_message)
         except Disconnected as error:
             return str(error)

@@ -88,6 +88,11 @@ class PicowsConnection(WSListener):
         finally:
             self._on_message = self._delivery = None
 
+    def redirect(self, on_message: OnMessage) -> None:
+        """Have what is delivered handed to another function from the next message on."""
+        if self._on_message is not None:
+            self._on_message = on_message
+
     async def send(self, text: str) -> None:
         """Hand a text message to the connection, and wait until it has room again; raise Disconnected at its end."""
         self.send_now(text)

@@ -3,19 +3,18 @@
 Not to be run as a script (see ``utils/http.py``).
 """
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import broadcast
 
 from utils.errors import Disconnected
-from utils.ws import WsConnection, deliver_each
+from utils.ws import DeliversReceived, WsConnection
 from utils.ws_pinned import PinnedTransport, reason_of
 
 
-class SocketConnection:
+class SocketConnection(DeliversReceived):
     """A WebSocket over a real socket."""
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -27,10 +26,6 @@ class SocketConnection:
             return await self._connection.recv(decode=False)
         except websockets.ConnectionClosed as error:
             raise Disconnected(_reason_of(error)) from error
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand each message to ``on_message`` until the connection has ended; raise Disconnected then."""
-        await deliver_each(self.receive, on_message)
 
     async def send(self, text: str) -> None:
         """Hand a text message to the connection; raise Disconnected when it has ended."""
