@@ -170,23 +170,21 @@ async def test_delivery_that_is_broken_off_leaves_what_comes_to_the_next_one(car
 
 async def test_delivery_that_is_redirected_goes_on_at_the_other_function(carrier: Carrier) -> None:
     """Nothing is lost or told twice; a stream watches so whether its old connection still speaks."""
-    before: list[str | bytes] = []
-    after: list[str | bytes] = []
+    before, after = asyncio.Queue[str | bytes](), asyncio.Queue[str | bytes]()
 
     async def talk(server: ServerConnection) -> None:
         async for message in server:
             await server.send(message)
 
-    async with connected(carrier, talk) as connection:
-        delivering = asyncio.ensure_future(connection.deliver(before.append))
-        for text, heard in (("first", before), ("second", after)):
-            connection.send_now(text)
-            async with asyncio.timeout(5):
-                while not heard:
-                    await asyncio.sleep(0.001)
-            connection.redirect(after.append)
+    async with connected(carrier, talk) as connection, asyncio.timeout(5):
+        delivering = asyncio.ensure_future(connection.deliver(before.put_nowait))
+        connection.send_now("first")
+        assert await before.get() == b"first"
+        connection.redirect(after.put_nowait)
+        connection.send_now("second")
+        assert await after.get() == b"second"
         delivering.cancel()
-    assert (before, after) == ([b"first"], [b"second"])
+    assert before.empty()
 
 
 async def test_what_fails_on_a_message_ends_the_delivery_with_its_own_fault(carrier: Carrier) -> None:
