@@ -1,6 +1,7 @@
 """A request that was refused is not sent again and again: the brakes on repeating oneself. Pure."""
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from core.model import Side
 
@@ -25,6 +26,12 @@ OF_ALL_QUOTES = frozenset(
 )
 """Refusals of whatever would open, for the account or the symbol: where one of them has passed, all have."""
 
+BESIDE_OTHERS = frozenset({-2018, -2019, -2025, -2027})
+"""Refusals for want of room beside what rests (margin, number of orders, position): an order that is taken while no
+other one rests does not tell that they have passed."""
+MOST_A_MINUTE = 5
+"""So often a slot is refused for want of room within a minute, however often it is taken alone in between."""
+
 
 @dataclass(slots=True)
 class _Strikes:
@@ -32,6 +39,12 @@ class _Strikes:
     count: int = 0
     probe_ns: int = 0
     was_hurried: bool = False
+    lately_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_A_MINUTE))
+    """When it was refused for want of room, whatever of it was forgiven since."""
+
+    def not_before_ns(self) -> int:
+        """Return until when as many refusals as a minute may have hold it back, 0 if there were fewer."""
+        return self.lately_ns[0] + int(PROBE_EVERY_S * 1e9) if len(self.lately_ns) == MOST_A_MINUTE else 0
 
 
 class RefusalBrake:
@@ -43,6 +56,10 @@ class RefusalBrake:
     what is held, only those of its side, unless that code speaks of all quotes: what reduces needs no margin. One that
     is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once: it
     may be that what opens is refused, and what reduces is not.
+
+    Where there is room for some of the quotes, which of them are refused depends on what rests before them. So one that
+    is accepted alone forgives no refusal for want of room that does not hold its slot back yet; and what is released
+    has these counted on, until it is taken beside others.
     """
 
     def __init__(self) -> None:
@@ -54,20 +71,27 @@ class RefusalBrake:
             return False
         strikes = self._by_slot.get(slot)
         if strikes is None or (strikes.code != code and strikes.count < STRIKES):
-            strikes = self._by_slot[slot] = _Strikes(code)
+            lately_ns = strikes.lately_ns if strikes is not None else deque(maxlen=MOST_A_MINUTE)
+            strikes = self._by_slot[slot] = _Strikes(code, lately_ns=lately_ns)
         if code != UNREADABLE:  # which tells of no other reason than the one before
             strikes.code = code  # where it grips, another answer is a refusal more
-        strikes.count += 1
+        before, strikes.count = strikes.count, strikes.count + 1
+        if code in BESIDE_OTHERS:
+            strikes.lately_ns.append(now_ns)
+            if strikes.not_before_ns() > now_ns:
+                strikes.count = max(strikes.count, STRIKES)
         if strikes.count >= STRIKES:
-            strikes.probe_ns = self._next_probe_ns(strikes, now_ns)
-        return strikes.count == STRIKES
+            strikes.probe_ns = max(self._next_probe_ns(strikes, now_ns), strikes.not_before_ns())
+        return before < STRIKES <= strikes.count
 
     def _next_probe_ns(self, strikes: _Strikes, now_ns: int) -> int:
         latest_ns = now_ns + int(PROBE_EVERY_S * 1e9)
         if strikes.count > STRIKES:
             is_of_all = strikes.code in OF_ALL_QUOTES
             return min(latest_ns, self._next_turn_ns(strikes, now_ns)) if is_of_all else latest_ns
-        others_ns = [each.probe_ns for each in self._by_slot.values() if each is not strikes]
+        others_ns = [
+            each.probe_ns for each in self._by_slot.values() if each.count >= STRIKES and each is not strikes
+        ]
         return min(max([now_ns, *others_ns]) + int(PROBES_APART_S * 1e9), latest_ns)
 
     def _next_turn_ns(self, strikes: _Strikes, now_ns: int) -> int:
@@ -81,24 +105,44 @@ class RefusalBrake:
         turns = 1 + sum(each.probe_ns > before_ns for each in others)
         return now_ns + turns * int(PROBES_APART_S * 1e9)
 
-    def accepted(self, slot: tuple[Side, int], *, reduces: bool = False) -> bool:
-        """Note that the exchange took an order in this slot; return whether others may be tried now because of that."""
+    def accepted(
+        self, slot: tuple[Side, int], now_ns: int, *, reduces: bool = False, alone: bool = False
+    ) -> bool:
+        """Note that the exchange took an order in this slot; return whether others may be tried now because of that.
+
+        ``alone`` says that no other one rested.
+        """
         was = self._by_slot.pop(slot, None)
         if was is None:
             return self._hurry()
-        is_of_all = was.code in OF_ALL_QUOTES
-        if was.count < STRIKES and not is_of_all:
+        is_of_all, was_held, was_refused = was.code in OF_ALL_QUOTES, was.count >= STRIKES, was.count > 0
+        if alone and was.code in BESIDE_OTHERS:
+            was.count = 0 if was_held else was.count
+            self._by_slot[slot] = was
+        if not was_refused:
+            return self._hurry()
+        if not was_held and not is_of_all:
             return False
         over = OF_ALL_QUOTES if is_of_all else {was.code}
         sides = {slot[0]} if reduces and not is_of_all else set(Side)
-        held = {
-            other: each
+        released = [
+            other
             for other, each in self._by_slot.items()
-            if each.code not in over or other[0] not in sides
-        }
-        has_released = len(held) < len(self._by_slot)
-        self._by_slot = held
-        return has_released
+            if each.count and each.code in over and other[0] in sides
+        ]
+        for other in released:
+            self._release(other, now_ns)
+        return bool(released)
+
+    def _release(self, slot: tuple[Side, int], now_ns: int) -> None:
+        """Let a slot be tried again, but no more often in a minute than it may be refused for want of room."""
+        strikes = self._by_slot[slot]
+        if not strikes.lately_ns:
+            del self._by_slot[slot]
+        elif strikes.not_before_ns() > now_ns:
+            strikes.probe_ns = strikes.not_before_ns()
+        else:
+            strikes.count = 0
 
     def _hurry(self) -> bool:
         """Let those be tried now that are held for what should hold all, once; return whether there is any."""

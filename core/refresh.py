@@ -177,10 +177,12 @@ class Refresher:
         room = execution.timestamps.room(now_ns)  # None is for any number
         amends = execution.askable(context, plan.amends)[:room]
         places = places if room is None else places[: room - len(amends)]
+        goes_alone = not context.orders.living() and (len(places) == 1 or not context.stream_is_proven)
         _, placed = await asyncio.gather(execution.amend(context, amends, book), self._place(places, book))
         self._count(book, amends, places)
         was_held = room is not None and self._execution.timestamps.room(now_ns) is None
-        if (self._learn(placed) or was_held) and context.gate.is_open and context.state.book is not None:
+        has_released = self._learn(placed, first_was_alone=goes_alone)
+        if (has_released or was_held) and context.gate.is_open and context.state.book is not None:
             return await self._bring(self._plan(context.state.book), context.state.book)
         return self._band(book)
 
@@ -273,15 +275,17 @@ class Refresher:
         held = position_notional_quote(context.ledger.position_quantity, price)
         self._bus.publish(RiskEvent(context.symbol, RiskKind.QUOTES_TRIMMED, held, text))
 
-    def _learn(self, placed: Sequence[LiveOrder]) -> bool:
+    def _learn(self, placed: Sequence[LiveOrder], *, first_was_alone: bool) -> bool:
         """Note what became of new orders; return whether slots that were held back may be filled now."""
         now_ns, has_released = self._clock.monotonic_ns(), False
-        for order in placed:
+        for number, order in enumerate(placed):
             if order.status is OrderStatus.IN_DOUBT:
                 continue  # neither taken nor refused, for all that is known
             if order.status is not OrderStatus.REJECTED:
                 reduces = order.side.sign * self._context.ledger.position_quantity < 0
-                has_released |= self._brake.accepted(order.slot, reduces=reduces)
+                has_released |= self._brake.accepted(
+                    order.slot, now_ns, reduces=reduces, alone=first_was_alone and number == 0
+                )
             else:
                 self._learn_refusal(order, now_ns)
         if not self._brake.grips:

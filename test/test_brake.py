@@ -1,10 +1,12 @@
 """The brake on repeating what was refused for good."""
 
+from collections import Counter, defaultdict
 from itertools import pairwise
 
 import pytest
 
 from core.brake import (
+    MOST_A_MINUTE,
     POST_ONLY_WOULD_TAKE,
     PROBE_EVERY_S,
     PROBES_APART_S,
@@ -93,8 +95,8 @@ def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() 
     for slot, code in (((Side.SELL, 1), MARGIN_IS_INSUFFICIENT), ((Side.SELL, 2), -4164)):
         for _ in range(STRIKES):
             brake.refused(slot, code, 0)
-    assert brake.accepted(SLOT)
-    assert not brake.accepted(SLOT)
+    assert brake.accepted(SLOT, 0)
+    assert not brake.accepted(SLOT, 0)
     assert brake.allows((Side.SELL, 1), 1)
     assert not brake.allows((Side.SELL, 2), 1)
     assert brake.grips
@@ -106,11 +108,11 @@ def test_order_that_reduces_releases_its_own_side_alone() -> None:
     slots = [(Side.BUY, 2), (Side.SELL, 1)]
     for slot in slots * STRIKES:
         brake.refused(slot, MARGIN_IS_INSUFFICIENT, 0)
-    assert brake.accepted(SLOT, reduces=True)
+    assert brake.accepted(SLOT, 0, reduces=True)
     assert [brake.allows(slot, 1) for slot in slots] == [True, False]
     for slot, code in [((Side.BUY, 3), -4400), ((Side.SELL, 3), -4400)] * STRIKES:
         brake.refused(slot, code, 0)
-    assert brake.accepted((Side.BUY, 3), reduces=True)
+    assert brake.accepted((Side.BUY, 3), 0, reduces=True)
     assert brake.allows((Side.SELL, 3), 1)
 
 
@@ -126,7 +128,7 @@ def test_end_of_a_refusal_of_the_whole_account_releases_all_that_such_refusals_h
         for _ in range(STRIKES):
             brake.refused(slot, code, 0)
     brake.refused((Side.BUY, 2), -4400, 0)
-    brake.accepted((Side.BUY, 2))
+    brake.accepted((Side.BUY, 2), 0)
     assert brake.allows((Side.SELL, 1), 1)
     assert brake.allows((Side.SELL, 3), 1)
     assert not brake.allows((Side.SELL, 2), 1)
@@ -138,11 +140,11 @@ def test_order_that_is_taken_beside_has_those_tried_once_that_were_refused_for_a
     for _ in range(STRIKES):
         brake.refused((Side.SELL, 3), -2023, 0)
     assert not brake.allows((Side.SELL, 3), 1)
-    assert brake.accepted((Side.SELL, 1))
+    assert brake.accepted((Side.SELL, 1), 0)
     assert brake.allows((Side.SELL, 3), 1)
     assert not brake.allows(SLOT, 1)
     brake.refused((Side.SELL, 3), -2023, 1)
-    assert not brake.accepted((Side.SELL, 1))
+    assert not brake.accepted((Side.SELL, 1), 0)
     assert not brake.allows((Side.SELL, 3), APART_NS)
     assert brake.allows((Side.SELL, 3), APART_NS + 1)
 
@@ -150,9 +152,52 @@ def test_order_that_is_taken_beside_has_those_tried_once_that_were_refused_for_a
 def test_accepted_order_releases_the_brake() -> None:
     """And the count begins anew."""
     brake = gripped()
-    brake.accepted(SLOT)
+    brake.accepted(SLOT, 0)
     assert brake.allows(SLOT, 1)
     assert not brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, 1)
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 7])
+def test_room_for_some_quotes_is_not_asked_for_by_the_others_again_and_again(every: int) -> None:
+    """Two a side have room; in each so many refreshes the farthest goes first, alone: it is taken then, or refused."""
+    brake, room, refused_ns = RefusalBrake(), 2, defaultdict[tuple[Side, int], list[int]](list)
+    taken = Counter[Side]()
+    for refresh in range(100):
+        now_ns, is_proof = refresh * 5_000_000_000, refresh % every == 0
+        wanted = [(side, level) for level in (1, 2, 3) for side in Side]
+        tried = [slot for slot in wanted if brake.allows(slot, now_ns)]
+        if is_proof:
+            first = max(tried, key=lambda slot: slot[1])
+            tried = [first, *(slot for slot in tried if slot != first)]
+        taken = Counter()
+        for number, slot in enumerate(tried):
+            if taken[slot[0]] < room:
+                taken[slot[0]] += 1
+                brake.accepted(slot, now_ns, alone=is_proof and number == 0)
+            else:
+                brake.refused(slot, MARGIN_IS_INSUFFICIENT, now_ns)
+                refused_ns[slot].append(now_ns)
+        assert refresh < STRIKES * every or min(taken[side] for side in Side) > 0
+    for times_ns in refused_ns.values():
+        windows = zip(times_ns, times_ns[MOST_A_MINUTE:], strict=False)
+        assert all(after_ns - first_ns >= PROBE_NS for first_ns, after_ns in windows)
+
+
+def test_slot_that_is_released_again_and_again_is_refused_five_times_a_minute_for_want_of_room() -> None:
+    """It waits then until a minute after the first of them; an order that is taken beside others ends that."""
+    brake, other, refused_ns = gripped(), (Side.SELL, 1), [0] * STRIKES
+    for now_ns in range(0, PROBE_NS, APART_NS // 3):
+        for _ in range(STRIKES):
+            brake.refused(other, MARGIN_IS_INSUFFICIENT, now_ns)
+        brake.accepted(other, now_ns)
+        if brake.allows(SLOT, now_ns):
+            brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, now_ns)
+            refused_ns.append(now_ns)
+    assert len(refused_ns) == MOST_A_MINUTE
+    assert brake.grips
+    assert brake.allows(SLOT, PROBE_NS)
+    brake.accepted(SLOT, PROBE_NS)
+    assert [brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, PROBE_NS) for _ in range(3)] == [False, False, True]
 
 
 def test_another_code_begins_a_new_count() -> None:
@@ -180,7 +225,7 @@ def test_refusal_that_cannot_be_read_leaves_a_slot_held_for_what_it_was_held_for
         brake.refused(SLOT, code, 0)
         brake.refused((Side.SELL, 1), -1122, 0)
     assert not brake.allows(SLOT, 1)
-    assert brake.accepted((Side.SELL, 1))
+    assert brake.accepted((Side.SELL, 1), 0)
     assert brake.allows(SLOT, 1)
 
 

@@ -1,7 +1,7 @@
 """What the exchange refuses, or would refuse: nothing is insisted on, and nothing out of bounds ever leaves."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,9 +10,11 @@ import pytest
 from msgspec import structs
 
 from core import refresh
+from core.brake import MOST_A_MINUTE
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.strategy import Desired
+from sim.account_payloads import available
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
 from utils.http import HttpResponse
 
@@ -107,6 +109,39 @@ def test_quotes_that_reduce_do_not_have_those_tried_again_that_lack_margin(tmp_p
         await world.until(lambda: len(world.ours()) == 3, 90, "the buys")
         await asyncio.sleep(60 - (world.now_s - until_s))
         assert refused["SELL"] <= 3 * 5, refused
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.02)
+
+
+def test_quotes_that_have_no_room_are_not_insisted_on_while_the_account_stream_comes_and_goes(
+    tmp_path: Path,
+) -> None:
+    """Margin for two a side. With each new stream the farthest goes first, alone, and is taken: that is no room."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        left = float(available(world.exchange._venue)) + 3 * 50  # what rests holds 50 each, of one side
+        world.strike("transfer", amount=130 - left)
+        refused_s: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+
+        async def note(sent: Sent) -> HttpResponse | None:
+            if not sent.is_order():
+                return None
+            reply = await sent.deliver()
+            if b"-2019" in reply.body:
+                order = dict(parse_qsl(sent.query))
+                refused_s[order["side"], order["price"], order["quantity"]].append(world.now_s)
+            return reply
+
+        world.tamper = note
+        for _ in range(8):
+            await asyncio.sleep(7)
+            world.strike("expire-listen-key", notice="true")
+        assert refused_s
+        assert max(len(times) for times in refused_s.values()) <= MOST_A_MINUTE, dict(refused_s)
+        assert len(world.ours()) == 4
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story, events_per_s=0.02)
