@@ -26,6 +26,8 @@ BROKEN_OFF_MS = 5_000
 """How far an order may be from the last line of a journal that broke off, clocks included, to belong to that break."""
 READ_AGAIN_S = 1.5
 READINGS = 3
+FRESH_MS = 10_000
+"""What has become of an order so lately may be missing in the exchange's lists, or in the journal."""
 
 
 class Standing(StrEnum):
@@ -294,7 +296,8 @@ class OrderAudit:
 
     ``gateway`` is None where the exchange cannot be asked. Where ``by_lock`` is false the daemons of the account hold
     no locks, because nobody else could trade on it: whoever has the journal open runs. A daemon that runs changes
-    orders between the two readings, so what does not fit is read again; only what never fits counts.
+    orders between the two readings, and the exchange's lists lag behind, so that what does not fit is read again while
+    one runs, or for an order that has just changed; only what never fits counts.
     """
 
     def __init__(
@@ -319,11 +322,16 @@ class OrderAudit:
         """Return what became of every order. Raises OSError if the journal cannot be read."""
         audit = await self._read(note)
         for _ in range(READINGS - 1):
-            if not (audit.is_running and audit.problems):
+            if not audit.problems or not (audit.is_running or self._is_fresh(audit)):
                 break
             await asyncio.sleep(READ_AGAIN_S)
             audit = _lasting(audit, await self._read(note))
         return audit
+
+    def _is_fresh(self, audit: Audit) -> bool:
+        """Tell whether what does not fit may be about an order of a moment ago only."""
+        since_ms = self._now_ms() - FRESH_MS
+        return any(order.problem and order.since_ms >= since_ms for order in audit.orders)
 
     async def _read(self, note: str) -> Audit:
         paths = journal_paths(self._directory, self._account)

@@ -36,6 +36,23 @@ def assert_accounted(world: World, audit: Audit) -> None:
     assert all(states[name] == "REJECTED" for name in states.keys() - truth.keys())
 
 
+@pytest.mark.parametrize(("hidden_s", "missing"), [(2, 0), (60, 6)])
+def test_order_of_a_moment_ago_is_looked_for_again_before_it_is_called_missing(
+    tmp_path: Path, hidden_s: int, missing: int
+) -> None:
+    """The exchange's lists lag behind; what they never show is not at the exchange."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        world.strike("hide-orders", client_id="qpmm-", younger_than_s=hidden_s, for_s=60)
+        audit = await world.audit()
+        assert (len(audit.orders), len(audit.problems)) == (6, missing)
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize("mode", ["amend", "replace"])
 def test_every_order_of_a_run_has_the_final_state_that_the_exchange_has(tmp_path: Path, mode: str) -> None:
     """Placed, amended, filled, cancelled, and one that closed a position over the limit."""
