@@ -101,6 +101,15 @@ def test_file_that_cannot_be_used_is_refused_in_words(text: str, complaint: str)
         read_plan(text)
 
 
+def test_storm_is_not_over_before_what_a_standstill_of_the_process_has_had_strike_late() -> None:
+    """Orders that are hidden from the lists after it would be missed by whoever takes all to be well."""
+    hidden = {"for_s": 9.0, "client_id": "qpmm-", "younger_than_s": 60, "probability": 1.0}
+    faults = (TimedFault(15, "stall", {"seconds": 25.0}), TimedFault(20, "hide-orders", hidden))
+    outcome = run_plan(SHORT.with_faults(faults))
+    assert outcome.violations == [], "\n".join(outcome.log[-60:])
+    assert "    49.00 the storm is over" in outcome.log
+
+
 def test_oracle_tells_of_a_daemon_that_quotes_through_a_closed_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the run ends there: here a gate that says it is open whatever is said against it."""
     monkeypatch.setattr("core.gate.Gate.is_open", True)

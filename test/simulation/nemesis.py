@@ -26,6 +26,8 @@ NOTICED_AFTER_S = 15.0
 """A person puts the account's settings back so long after somebody has changed them."""
 CLOSES_WITHIN_S = 20.0
 """A daemon that was to be killed in a close, and has begun none for so long, is left alone."""
+LATE_S = 1.0
+"""A fault that strikes so late may outlast the storm: the plan has it end with that."""
 _PHASES = ("fall_s", "stay_s", "recover_s")
 
 
@@ -55,6 +57,8 @@ class Nemesis:
         self._latency_until_s = 0.0
         self._behind = (0.0, 0.0, 0.0)
         self._due_s = {"market": 0.0, "account": 0.0}
+        self._late_until_s = 0.0
+        """Until when a fault is in force that struck late, because the process stood still at its time."""
         self._on_time_from_s = 0.0
         """From when on no message comes late, unless another fault has one do so."""
         self._stragglers: set[asyncio.Task[None]] = set()
@@ -116,6 +120,8 @@ class Nemesis:
             values = {name: _text(value) for name, value in fault.values.items()}
             rule = parse_fault({"fault": fault.kind, **values}, f"fault at {fault.at_s} s")
             self._world.exchange.inject(rule, self._world.clock.time_ms())
+            if now_s - fault.at_s >= LATE_S:
+                self._late_until_s = max(self._late_until_s, until_s)
             if fault.kind in ("leverage", "margin-type"):
                 asyncio.get_running_loop().call_later(NOTICED_AFTER_S, self._put_account_back)
             return
@@ -130,6 +136,7 @@ class Nemesis:
         """Wait until whatever takes time is over; from then on nothing is wrong any more."""
         while self._busy:
             await asyncio.wait(set(self._busy))
+        await asyncio.sleep(max(self._late_until_s - self._world.now_s, 0.0))
         self._world.link.restore()
         self._request_faults.clear()
         self._disk_faults.clear()
