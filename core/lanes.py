@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from core.rate_budget import Cost, Counts, Lane, RateBudget
-from core.request_costs import MIDDLE, ONE_ORDER, Params, lane_and_cost
+from core.request_costs import MIDDLE, ONE_ORDER, TIME, UNCOUNTED, Params, lane_and_cost
 from utils.errors import NotSent, RateLimited
 from utils.http import TOO_MANY_ORDERS, Objection
 
@@ -94,12 +94,16 @@ class Lanes:
 
     ``now_ms`` is the exchange's clock. A request that has to wait is overtaken by those of higher lanes. It ends as
     NotSent as soon as it is certain that it would wait too long, or when there is an objection to it meanwhile.
+    While ``time_is_known`` says no, nobody can tell which windows counts are of.
     """
 
-    def __init__(self, budget: RateBudget, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, budget: RateBudget, now_ms: Callable[[], int], time_is_known: Callable[[], bool] = lambda: True
+    ) -> None:
         self.budget = budget
         self.counts = LaneCounts()
         self._now_ms = now_ms
+        self._time_is_known = time_is_known
         self._queues: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in Lane}
         self._waiting = 0
         self._connections = 0
@@ -124,8 +128,14 @@ class Lanes:
     async def enter(
         self, method: str, path: str, params: Params, timeout_s: float, objection: Objection
     ) -> Passage:
-        """Return the passage of a REST request once it may leave; NotSent if it may not in time."""
+        """Return the passage of a REST request once it may leave; NotSent if it may not in time.
+
+        What asks for a time that is not known waits for no count, only for the exchange's word: the window that is
+        full may be over, and nothing else would tell.
+        """
         lane, cost = lane_and_cost(method, path, params)
+        if (method, path) == TIME and not self._time_is_known():
+            cost = UNCOUNTED
         patience_s = min(timeout_s, QUOTE_PATIENCE_S) if lane in (Lane.AMEND, Lane.PLACE) else timeout_s
         return await self.take(lane, cost, patience_s, objection)
 
@@ -204,7 +214,8 @@ class Lanes:
         now_ms = self._now_ms()
         self._connections -= passage.cost.connections
         if was_sent:
-            self.budget.settle(passage.cost, passage.taken_ms, now_ms, counts)
+            known = counts is _SAYS_NOTHING or self._time_is_known()
+            self.budget.settle(passage.cost, passage.taken_ms, now_ms, counts, time_is_known=known)
         else:
             self.budget.give_back(passage.cost, passage.taken_ms, now_ms)
         if self._waiting:

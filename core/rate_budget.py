@@ -15,6 +15,8 @@ from msgspec import Struct
 
 MINUTE_MS = 60_000
 TEN_SECONDS_MS = 10_000
+TURN_MS = 100
+"""How far the exchange's time may be from what we take it for without anybody noticing: less is no step of a clock."""
 
 
 class Lane(IntEnum):
@@ -106,17 +108,23 @@ class Window:
         self._used += amount
         self._under_way += amount
 
-    def settle(self, amount: int, taken_ms: int, now_ms: int, counted: int | None) -> None:
+    def settle(
+        self, amount: int, taken_ms: int, now_ms: int, counted: int | None, *, time_is_known: bool
+    ) -> None:
         """Note the answer to what was taken; ``counted`` is the exchange's own count, if the answer held it.
 
-        A count from the turn of the window is not believed: nobody can tell which side of it that is from.
+        A count from the turn of the window is not believed, nor is one of which nobody can tell the window because the
+        exchange's time is not known: it is kept for when that is. A full window taken for the next one would let
+        nothing through for all of that.
         """
         if amount == 0 and counted is None:
             return
         self._under_way -= amount
         self._turn(now_ms)
-        if counted is not None and taken_ms >= self._start_ms:
-            self._said = counted
+        if counted is None or taken_ms < self._start_ms + TURN_MS:
+            return
+        self._said = counted
+        if time_is_known:
             self._used = max(self._used, counted + self._under_way)
 
     def give_back(self, amount: int, taken_ms: int, now_ms: int) -> None:
@@ -183,11 +191,15 @@ class RateBudget:
             wait_ms = short_ms
         return long_ms if long_ms > wait_ms else wait_ms
 
-    def settle(self, cost: Cost, taken_ms: int, now_ms: int, counts: Counts) -> None:
+    def settle(
+        self, cost: Cost, taken_ms: int, now_ms: int, counts: Counts, *, time_is_known: bool = True
+    ) -> None:
         """Note that a request has been answered, or never will be, and what the exchange said is used."""
-        self.weight.settle(cost.weight, taken_ms, now_ms, counts.weight_1m)
-        self.orders_10s.settle(cost.orders_10s, taken_ms, now_ms, counts.orders_10s)
-        self.orders_1m.settle(cost.orders_1m, taken_ms, now_ms, counts.orders_1m)
+        self.weight.settle(cost.weight, taken_ms, now_ms, counts.weight_1m, time_is_known=time_is_known)
+        self.orders_10s.settle(
+            cost.orders_10s, taken_ms, now_ms, counts.orders_10s, time_is_known=time_is_known
+        )
+        self.orders_1m.settle(cost.orders_1m, taken_ms, now_ms, counts.orders_1m, time_is_known=time_is_known)
 
     def give_back(self, cost: Cost, taken_ms: int, now_ms: int) -> None:
         """Count a request no more: it certainly was not sent."""

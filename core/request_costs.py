@@ -12,6 +12,8 @@ Params = Mapping[str, str | int]
 ONE_ORDER = Cost(weight=0, orders_10s=1, orders_1m=1)
 ORDER_BATCH = Cost(weight=5, orders_10s=5, orders_1m=1)
 LIGHT, MIDDLE = Cost(1), Cost(5)
+UNCOUNTED = Cost(0)
+TIME = ("GET", "/fapi/v1/time")
 SHORTEST_DEPTH = 5
 """Levels a side; source: binance-futures order book, the limits that are allowed."""
 
@@ -26,7 +28,7 @@ _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("DELETE", "/fapi/v1/batchOrders"): (Lane.CANCEL, LIGHT),
     ("DELETE", "/fapi/v1/allOpenOrders"): (Lane.CANCEL, LIGHT),
     ("POST", "/fapi/v1/countdownCancelAll"): (Lane.CANCEL, Cost(10)),
-    ("GET", "/fapi/v1/time"): (Lane.CANCEL, LIGHT),  # no cancel is taken with a wrong timestamp
+    TIME: (Lane.CANCEL, LIGHT),  # no cancel is taken with a wrong timestamp
     ("POST", "/fapi/v1/listenKey"): (Lane.VERIFY, LIGHT),
     ("PUT", "/fapi/v1/listenKey"): (Lane.VERIFY, LIGHT),
     ("GET", "/fapi/v1/openOrders"): (Lane.VERIFY, LIGHT),

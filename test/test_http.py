@@ -518,6 +518,40 @@ async def test_window_that_a_wrong_clock_took_for_full_is_counted_anew_once_the_
     assert used == [2, 2390, 2391, 3]
 
 
+async def test_count_of_a_minute_that_ends_does_not_fill_the_next_one_for_a_clock_that_was_set() -> None:
+    """Set forward, it took the last half second of a full minute for the next, in which then nothing might leave."""
+    clock = SteppedClock()
+    clock.now_ms += 59_500 - NOW_MS % 60_000
+    too_many = HttpResponse(429, {"retry-after": "1", "x-mbx-used-weight-1m": "2401"}, b'{"code":-1003}')
+    rest = rest_on(Tape(too_many, reply({"serverTime": clock.now_ms + 1000}), reply()), clock)
+    rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, lambda: rest.time_is_known)
+    clock.stepped_ms = 1200
+    with pytest.raises(RateLimited):
+        await rest.call("GET", "/x")
+    clock.stepped_ms = 0
+    clock.now_ms += 1000
+    await rest.synchronise_clock(samples=1)
+    await rest.call("DELETE", "/x", security=Security.SIGNED)
+
+
+async def test_full_window_does_not_keep_a_time_in_doubt_from_being_asked_for() -> None:
+    """The exchange's clock was set back: which window is full turns out with its time; one sample is enough."""
+    said = {"x_mbx_used_weight_1m": "2400"}
+    tape = Tape(
+        reply({"code": -1021}, 400, **said),
+        reply({"serverTime": NOW_MS - 30_000}, **said),
+        OutcomeUnknown("lost"),
+    )
+    rest = rest_on(tape)
+    lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, lambda: rest.time_is_known)
+    with pytest.raises(ClockSkew):
+        await rest.call("GET", "/x", security=Security.SIGNED)
+    assert round(lanes.no_room_s()) == 40
+    with pytest.raises(OutcomeUnknown):
+        await rest.synchronise_clock()
+    assert (len(tape.requests), round(lanes.no_room_s())) == (3, 10)
+
+
 async def test_timestamps_are_the_exchanges_once_its_clock_was_measured() -> None:
     """Half a round trip is added to what it said; of three samples the quickest counts."""
     clock = HandClock()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rate_budget import SHARE_PERCENT, Cost, Counts, Lane, RateBudget, Sizes, Window
+from core.rate_budget import SHARE_PERCENT, TURN_MS, Cost, Counts, Lane, RateBudget, Sizes, Window
 
 MINUTE = 1_790_000_040_000
 """The start of a minute."""
@@ -57,39 +57,50 @@ def test_a_request_that_waits_is_not_counted() -> None:
 def test_what_others_use_is_learnt_from_the_answers() -> None:
     """The exchange's count is of the whole address; ours is added as far as it has not been answered."""
     budget = RateBudget()
-    budget.try_take(Lane.QUERY, Cost(5), MINUTE)
-    budget.try_take(Lane.QUERY, Cost(7), MINUTE)
-    budget.settle(Cost(5), MINUTE, MINUTE + 50, Counts(weight_1m=1400))
-    assert budget.weight.used(MINUTE + 50) == 1407
+    taken_ms = MINUTE + TURN_MS
+    budget.try_take(Lane.QUERY, Cost(5), taken_ms)
+    budget.try_take(Lane.QUERY, Cost(7), taken_ms)
+    budget.settle(Cost(5), taken_ms, taken_ms + 50, Counts(weight_1m=1400))
+    assert budget.weight.used(taken_ms + 50) == 1407
 
 
 def test_a_smaller_count_of_the_exchange_changes_nothing() -> None:
     """Answers may overtake each other, and some endpoints count wrongly."""
     budget = used_up_to(50)
-    budget.settle(Cost(500, 500, 500), MINUTE, MINUTE + 50, Counts(1, 2, 3))
-    assert budget.weight.used(MINUTE + 50) == 500
+    budget.settle(Cost(500, 500, 500), MINUTE + TURN_MS, MINUTE + TURN_MS + 50, Counts(1, 2, 3))
+    assert budget.weight.used(MINUTE + TURN_MS + 50) == 500
 
 
-def test_a_count_from_the_turn_of_the_window_is_not_believed() -> None:
-    """It may still be of the old window, and would hold us back for the whole new one."""
+@pytest.mark.parametrize(("after_ms", "used"), [(-10, 0), (TURN_MS - 1, 5), (TURN_MS, 2000)])
+def test_a_count_from_the_turn_of_the_window_is_not_believed(after_ms: int, used: int) -> None:
+    """It may still be of the old window, and would hold us back for the whole new one; clocks agree only so far."""
     budget = RateBudget()
-    budget.try_take(Lane.QUERY, Cost(5), MINUTE - 10)
-    budget.settle(Cost(5), MINUTE - 10, MINUTE + 10, Counts(weight_1m=2000))
-    assert budget.weight.used(MINUTE + 10) == 0
+    budget.try_take(Lane.QUERY, Cost(5), MINUTE + after_ms)
+    budget.settle(Cost(5), MINUTE + after_ms, MINUTE + TURN_MS + 10, Counts(weight_1m=2000))
+    assert budget.weight.used(MINUTE + TURN_MS + 10) == used
+
+
+def test_a_count_from_a_time_that_is_not_known_is_kept_until_it_is() -> None:
+    """Whether the full window is the present one turns out when the exchange's time does."""
+    budget = RateBudget()
+    budget.settle(Cost(0), MINUTE + 500, MINUTE + 510, Counts(2400, 300, 1200), time_is_known=False)
+    assert budget.wait_ms(Lane.QUERY, Cost(1, 1, 1), MINUTE + 600) == 0
+    budget.recount(MINUTE + 700)
+    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE + 700) == 59_300
 
 
 def test_what_was_counted_by_a_wrong_clock_gives_way_to_the_exchange_s_last_count() -> None:
     """Told apart by a clock that was 20 s ahead, the full window was one that has not even begun."""
     budget = RateBudget()
-    budget.try_take(Lane.QUERY, Cost(5, 5, 5), MINUTE + 10)
-    budget.settle(Cost(5, 5, 5), MINUTE + 10, MINUTE + 20, Counts(2400, 300, 1200))
-    assert budget.wait_ms(Lane.VERIFY, Cost(5), MINUTE + 30) == 59_970
-    budget.try_take(Lane.CANCEL, Cost(0), MINUTE + 30)
-    budget.settle(Cost(0), MINUTE + 30, MINUTE + 40, Counts(weight_1m=1))
-    assert budget.weight.used(MINUTE + 40) == 2400
-    budget.try_take(Lane.CANCEL, Cost(0, 2, 2), MINUTE + 40)
-    budget.recount(MINUTE + 50)
-    used = [each.used(MINUTE + 50) for each in (budget.weight, budget.orders_10s, budget.orders_1m)]
+    budget.try_take(Lane.QUERY, Cost(5, 5, 5), MINUTE + 110)
+    budget.settle(Cost(5, 5, 5), MINUTE + 110, MINUTE + 120, Counts(2400, 300, 1200))
+    assert budget.wait_ms(Lane.VERIFY, Cost(5), MINUTE + 130) == 59_870
+    budget.try_take(Lane.CANCEL, Cost(0), MINUTE + 130)
+    budget.settle(Cost(0), MINUTE + 130, MINUTE + 140, Counts(weight_1m=1))
+    assert budget.weight.used(MINUTE + 140) == 2400
+    budget.try_take(Lane.CANCEL, Cost(0, 2, 2), MINUTE + 140)
+    budget.recount(MINUTE + 150)
+    used = [each.used(MINUTE + 150) for each in (budget.weight, budget.orders_10s, budget.orders_1m)]
     assert used == [1, 302, 1202]
 
 

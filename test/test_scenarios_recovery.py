@@ -117,6 +117,30 @@ def test_limits_that_others_have_used_up_are_named_while_they_hold_quotes_up(tmp
     in_a_world(tmp_path, story)
 
 
+def test_full_minute_of_others_ends_for_a_clock_that_was_set_forward_in_its_last_second(
+    tmp_path: Path,
+) -> None:
+    """What was told in it says nothing of the next one: the exchange's time, cancels and quotes leave at once."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(39.1 - world.now_s)  # the exchange's minute ends at 40 s
+        world.strike("used-weight", weight=2400)
+        world.daemon_clock.skew_ms = 1200
+        assert world.engine is not None
+        rest = world.engine._gateway.rest
+        await world.until(lambda: rest.limited_for_s > 0, 0.8, "a refusal")
+        await asyncio.sleep(40.2 - world.now_s)
+        world.daemon_clock.skew_ms = 0
+        await world.until(lambda: rest.time_is_known, 2, "the exchange's time")
+        assert world.engine._gateway.lanes.no_room_s() == 0
+        await world.until_quoting(5)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_orders_that_are_gone_without_a_word_are_missed_and_placed_again_within_15_s(tmp_path: Path) -> None:
     """An account that was reset: no event, no trade, and no amendment that would find it out."""
 

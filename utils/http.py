@@ -420,22 +420,32 @@ class BinanceRest:
         """Release the connections."""
         await self._transport.close()
 
+    @property
+    def time_is_known(self) -> bool:
+        """Tell whether the exchange's time is what we take it for, as far as anything has been seen of it."""
+        return not self.clock_is_doubtful and not self.server_clock.has_stepped()
+
     async def synchronise_clock(self, samples: int = 3) -> None:
         """Measure the offset to the exchange's clock anew, by the best of a few samples."""
         before_ms = self.server_clock.offset_ms
         self.server_clock.restart()
-        for _ in range(samples):
-            sent_ms = self._clock.time_ms()
-            reply = await self.call("GET", "/fapi/v1/time")
-            received_ms = self._clock.time_ms()
-            try:
-                server_ms = int(reply["serverTime"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise OutcomeUnknown("the reply about the time could not be read") from error
-            self.server_clock.learn(sent_ms=sent_ms, received_ms=received_ms, server_ms=server_ms)
-        self.clock_is_doubtful = False
-        if abs(self.server_clock.offset_ms - before_ms) >= CLOCK_CHANGED_MS:
-            self.pace.clock_changed()
+        try:
+            for _ in range(samples):
+                await self._sample_clock()
+            self.clock_is_doubtful = False
+        finally:  # what one sample has told is known, whatever becomes of the next
+            if abs(self.server_clock.offset_ms - before_ms) >= CLOCK_CHANGED_MS:
+                self.pace.clock_changed()
+
+    async def _sample_clock(self) -> None:
+        sent_ms = self._clock.time_ms()
+        reply = await self.call("GET", "/fapi/v1/time")
+        received_ms = self._clock.time_ms()
+        try:
+            server_ms = int(reply["serverTime"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise OutcomeUnknown("the reply about the time could not be read") from error
+        self.server_clock.learn(sent_ms=sent_ms, received_ms=received_ms, server_ms=server_ms)
 
     async def _measure_again(self) -> None:
         """Measure the offset before anything is signed with one that a step of our clock has made wrong.
