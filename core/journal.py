@@ -95,6 +95,10 @@ class Note(NamedTuple):
         )
 
 
+def _day_name(number: int) -> str:
+    return datetime.fromtimestamp(number * _DAY_MS / 1000, UTC).strftime(DAY_FORMAT)
+
+
 def _day_of(line: JournalLine) -> int:
     """Return the number of the UTC day of a line."""
     return line.time // _DAY_MS
@@ -103,7 +107,9 @@ def _day_of(line: JournalLine) -> int:
 class JournalFile:
     """Appends lines to the journal of one account, each to the file of its day; old days are deleted.
 
-    ``keep_days`` is how many days are kept, today included.
+    While the file of the day after is there, lines go on in that: the clock was set back over midnight, and who reads
+    the files by their days would else have the end of an order before its beginning. ``keep_days`` is how many days
+    are kept, today included.
     """
 
     def __init__(self, directory: Path, account: str, keep_days: int) -> None:
@@ -114,7 +120,7 @@ class JournalFile:
         self._encoder = msgspec.json.Encoder()
         self._newest_day = ""
         self._present = -1, "", directory
-        """The day that was written to last: its number, its name and its file."""
+        """The number of the day of the last line, and the name and the file of the one that it was written to."""
         self._lock = threading.Lock()  # a cancelled writer thread may still be at it
 
     def path(self, day: str) -> Path:
@@ -126,7 +132,8 @@ class JournalFile:
         with self._lock:
             for number, batch in groupby(lines, key=_day_of):
                 if number != self._present[0]:
-                    day = datetime.fromtimestamp(number * _DAY_MS / 1000, UTC).strftime(DAY_FORMAT)
+                    following, day = _day_name(number + 1), _day_name(number)
+                    day = following if self.path(following).exists() else day
                     self._present = number, day, self.path(day)
                 _, day, path = self._present
                 self._file.open(path)

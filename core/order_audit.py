@@ -24,6 +24,8 @@ FORGETS_AFTER_MS = 3 * 86_400_000
 """The exchange shows an order no longer that ended without a fill so long ago."""
 BROKEN_OFF_MS = 5_000
 """How far an order may be from the last line of a journal that broke off, clocks included, to belong to that break."""
+CLOCKS_APART_MS = 86_400_000
+"""The journal goes by the clock of its machine, which may be as wrong as this; the exchange's orders by its own."""
 READ_AGAIN_S = 1.5
 READINGS = 3
 FRESH_MS = 10_000
@@ -362,7 +364,7 @@ class OrderAudit:
         """Return our orders as the exchange has them, or None and why it could not be asked."""
         if self._gateway is None:
             return None, ""
-        since_ms = lines[0].time if lines else self._now_ms()
+        since_ms = min((line.time for line in lines), default=self._now_ms()) - CLOCKS_APART_MS
         symbols = sorted(self._all_symbols(lines))
         try:
             await self._gateway.rest.synchronise_clock()

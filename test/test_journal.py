@@ -80,6 +80,21 @@ def test_each_line_is_in_the_file_of_its_day_and_old_days_are_deleted(tmp_path: 
     assert other.exists()
 
 
+def test_lines_go_on_in_the_file_of_the_next_day_after_the_clock_was_set_back_over_midnight(
+    tmp_path: Path,
+) -> None:
+    """By the same process and by the one after it: whoever reads the files by their days has the lines in order."""
+    midnight_ms = NOON_MS + DAY_MS // 2
+    file = journal(tmp_path)
+    file.append([line("qpmm-1", midnight_ms - 1)])
+    lines = [line(time_ms=midnight_ms + 1), line(time_ms=midnight_ms - 3_600_000, state="FILLED")]
+    file.append(lines)
+    file.close()
+    ended = JournalLine(midnight_ms - 3_500_000, "STOPPED")
+    journal(tmp_path).append([ended])
+    assert read_journal(journal_paths(tmp_path, "paper-x")[1:]) == ([*lines, ended], 0)
+
+
 def test_torn_last_line_of_a_crash_is_cut_off_and_the_next_begins_anew(tmp_path: Path) -> None:
     """Half a line is no line, for writers and for readers."""
     journal(tmp_path).append([line()])

@@ -36,6 +36,19 @@ def assert_accounted(world: World, audit: Audit) -> None:
     assert all(states[name] == "REJECTED" for name in states.keys() - truth.keys())
 
 
+def test_orders_of_a_machine_whose_clock_is_fast_are_found_at_the_exchange(tmp_path: Path) -> None:
+    """Its journal begins later than the exchange's account of the same orders."""
+
+    async def story(world: World) -> None:
+        world.skew_ms = 30_000
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        assert_accounted(world, await world.audit())
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize(("hidden_s", "missing"), [(2, 0), (60, 6)])
 def test_order_of_a_moment_ago_is_looked_for_again_before_it_is_called_missing(
     tmp_path: Path, hidden_s: int, missing: int
