@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from commands.signals import signals_go_to
 from core.day_file import DayFile
 from core.halt import HaltLatch
+from core.last_look import path_of
 from core.runs import unless_stopped
 from core.settings import Settings
 from core.shutdown import StopRequest
@@ -115,6 +116,7 @@ async def _embedded(settings: Settings) -> AsyncIterator[str]:
     for symbol in settings.symbols:
         HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
         DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
+        path_of(settings.state_directory, EMBEDDED_ACCOUNT, symbol).unlink(missing_ok=True)
     feed = FeedSettings(
         kind=paper.market,
         symbols=settings.symbols,

@@ -26,6 +26,7 @@ from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
 from core.key_keeper import KeyKeeper
 from core.kill_switch import KillSwitch
+from core.last_look import LastLook
 from core.live_order import settled_ns
 from core.logger import LoggerWorker
 from core.loop_watch import LoopWatch
@@ -265,6 +266,8 @@ class Engine:
     def _build_recovery(self, wiring: Wiring, streams: WsTransport) -> None:
         """Put together what keeps the books equal to the exchange's; the metrics tell of its cash."""
         settings = self._settings
+        state, account, run_blocking = settings.state_directory, wiring.account, wiring.run_blocking
+        self._looks = {each: LastLook(state, account, each, run_blocking) for each in settings.symbols}
         self.recovery = RecoveryManager(
             self.contexts,
             self._gateway,
@@ -280,6 +283,7 @@ class Engine:
             on_fill=self.risk.check_now,
             on_forced=self.risk.halt,
             on_new_units=self._begin_anew,
+            looks=self._looks,
             after_crash=self._after_crash,
         )
         cash = self.recovery.cash
@@ -497,6 +501,7 @@ class Engine:
         for context in self.contexts:
             self.days.save(context)
         await self.days.finish()
+        await asyncio.gather(*(look.finish() for look in self._looks.values()))
         log.info("%s", self.bus.statistics())
         await self._flush()
         return code

@@ -68,6 +68,11 @@ class Ledger:
         """Return the id of the last trade that was in the position with which the books began."""
         return self._opened_after
 
+    @property
+    def opened_after_ms(self) -> int:
+        """Return the exchange's time of that trade, 0 if there was none."""
+        return self._opened_after_ms
+
     def adopt(self, position: Position, as_of_ms: int) -> None:
         """Take the exchange's position for ours, after a difference that no trade explained.
 

@@ -5,14 +5,16 @@ One path for cold start, crash and reconnect.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any
 
 from core.context import SymbolContext
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.gateway import Gateway
+from core.last_look import LastLook
 from core.model import Fill, Position
 from core.recovery_steps import RecoverySteps
 from core.risk import position_notional_quote
@@ -26,7 +28,8 @@ class Reconciler:
     """Reconciles one symbol at a time, with its lock held.
 
     ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first reading may lag.
-    ``on_forced`` is called with symbol and reason when a trade turns out to be one that the exchange itself has made.
+    ``on_forced`` is called with symbol and reason when a trade turns out to be one that the exchange itself has made;
+    ``looks`` says of each symbol up to where that is known.
     """
 
     LOCK_DEADLINE_S = 15.0
@@ -41,6 +44,11 @@ class Reconciler:
     TRADES_LAG_MS = 600_000
     """How far back the question for trades begins while there has been none: they are counted once anyway."""
     OPENING_ATTEMPTS = 10
+    LISTED_MS = 7 * 24 * 3600 * 1000 - 60_000
+    """So far back the exchange lists trades."""
+    MOST_ORDERS = 100
+    """Whose orders traded while no daemon ran is asked of so many at most, the latest first."""
+    MOST_SHORT_LISTS = 5
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class Reconciler:
         *,
         on_forced: Callable[[str, str], None],
         on_missed: Callable[[Fill], None],
+        looks: Mapping[str, LastLook],
         after_crash: bool,
     ) -> None:
         self._gateway = gateway
@@ -61,8 +70,12 @@ class Reconciler:
         self._steps = steps
         self._on_forced = on_forced
         self._on_missed = on_missed
+        self._looks = looks
         self._after_crash = after_crash
+        self._began_ms = self._server_ms()
         self._opened_ms: dict[str, int] = {}
+        self._looked_back: set[str] = set()
+        self._short_lists = 0
 
     async def reconcile(self, context: SymbolContext) -> bool:
         """Have no order of ours rest, every trade counted, and the position equal to the exchange's.
@@ -82,6 +95,9 @@ class Reconciler:
                 missed = 0
                 async with self._steps.step("reading the position", self.POSITION_DEADLINE_S):
                     await self._open_ledger(context)
+            if context.symbol not in self._looked_back:
+                async with self._steps.step("reading trades", self.TRADES_DEADLINE_S):
+                    await self._look_back(context)
         details = f"position {context.ledger.position_quantity:f}, {missed} missed fills"
         log.info("%s: reconciled: %s", context.symbol, details)
         self._bus.publish(ConnectionEvent("account", ConnectionKind.RECONCILED, details, context.symbol))
@@ -122,6 +138,29 @@ class Reconciler:
         for fill in early:
             self._fills.count(context, fill)
 
+    async def _look_back(self, context: SymbolContext) -> None:
+        """Halt for what the exchange itself has traded before the books were opened, unless a run has looked at it.
+
+        That may have been while no daemon ran, or before this one could read its position. Where none has ever looked,
+        it is what was traded since this run began.
+        """
+        look, symbol, ledger = self._looks[context.symbol], context.symbol, context.ledger
+        since_ms = self._began_ms if look.looked_ms is None else look.looked_ms + 1
+        since_ms = max(since_ms, self._server_ms() - self.LISTED_MS)
+        trades = await self._gateway.user_trades(symbol, 0, since_ms)
+        if ledger.opened_after_ms >= since_ms and all(each["id"] < ledger.opened_after_id for each in trades):
+            self._short_lists += 1
+            if self._short_lists <= self.MOST_SHORT_LISTS:
+                raise OutcomeUnknown("the list of trades lacks the last one that is known")
+        for order_id in islice(dict.fromkeys(each["orderId"] for each in reversed(trades)), self.MOST_ORDERS):
+            client_id = await self._gateway.client_id_of(symbol, order_id)
+            if client_id.startswith(FORCED_PREFIXES):
+                text = f"the exchange itself traded the position before its books were opened ({client_id})"
+                self._on_forced(symbol, text)
+                break
+        look.up_to(max((int(each["time"]) for each in trades), default=ledger.opened_after_ms))
+        self._looked_back.add(symbol)
+
     def _server_ms(self) -> int:
         return self._gateway.rest.server_clock.time_ms()
 
@@ -147,6 +186,8 @@ class Reconciler:
                         context.symbol, f"the exchange itself traded the position ({fill.client_id})"
                     )
             ledger.checkpoint_id = max(ledger.checkpoint_id, fill.trade_id)
+        if trades and context.symbol in self._looked_back:
+            self._looks[context.symbol].up_to(max(int(trade["time"]) for trade in trades))
         return missed
 
     async def _client_id(self, context: SymbolContext, trade: dict[str, Any]) -> str:

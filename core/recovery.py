@@ -9,7 +9,7 @@ stream has to tell of before the others follow (``core.refresh``).
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 
 from core.account_watch import AccountWatch
@@ -21,6 +21,7 @@ from core.execution import ExecutionEngine
 from core.foreign_trades import ForeignTrades
 from core.gate import Gate
 from core.gateway import Gateway
+from core.last_look import LastLook
 from core.reconciliation import Reconciler
 from core.recovery_steps import RECONCILE_KEY, RecoverySteps
 from core.relapse import Relapses
@@ -49,9 +50,9 @@ class RecoveryManager:
     ``gate`` is the account's gate, the parent of every symbol's. ``progress`` returns a number for a symbol that grows
     only while its control loop works: the dead-man switch is fed by nothing else. ``on_fill`` is called with the symbol
     of every fill, ``on_forced`` with symbol and reason when the exchange itself has traded the position,
-    ``on_new_units`` with the reason when the daemon has to begin anew under other rules. ``leverage`` is what every
-    symbol has to have. ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first
-    reading may lag.
+    ``on_new_units`` with the reason when the daemon has to begin anew under other rules. ``looks`` says of each symbol
+    up to where that is known of its trades. ``leverage`` is what every symbol has to have. ``after_crash`` says that an
+    earlier run may have left orders a moment ago, so that a first reading may lag.
     """
 
     name = "recovery"
@@ -85,6 +86,7 @@ class RecoveryManager:
         on_fill: Callable[[str], None],
         on_forced: Callable[[str, str], None],
         on_new_units: Callable[[str], None],
+        looks: Mapping[str, LastLook],
         after_crash: bool,
     ) -> None:
         self._contexts = contexts
@@ -98,6 +100,7 @@ class RecoveryManager:
         self._look_again_s = self.UNEXPLAINED_AGAIN_S
         self._looking_again: asyncio.TimerHandle | None = None
         self._foreign = {context.symbol: ForeignTrades() for context in contexts}
+        self._on_forced, self._looks = on_forced, looks
         self._clock_doubt = Wake()
         self.steps = RecoverySteps(gate, clock)
         self.account = AccountWatch(contexts, gateway, bus, clock, gate, leverage)
@@ -111,6 +114,7 @@ class RecoveryManager:
             self.steps,
             on_forced=on_forced,
             on_missed=lambda fill: self.audit.missed(fill),
+            looks=looks,
             after_crash=after_crash,
         )
         self.cash = CashKeeper(contexts, gateway, bus, self.reconciler.count_missed_trades)
@@ -123,7 +127,7 @@ class RecoveryManager:
             fills,
             on_doubt=self.request_reconcile,
             on_trade=lambda fill: self.audit.told(fill),
-            on_forced=on_forced,
+            on_forced=self._forced,
             on_key_expired=lambda: self.stream.drop("the listen key has expired"),
             on_config=self.account.changed,
             on_cash=self.cash.told,
@@ -242,6 +246,13 @@ class RecoveryManager:
             log.warning("not reconciled: %s", error)
             return False
         return True
+
+    def _forced(self, symbol: str, reason: str) -> None:
+        """Halt for a trade of the exchange's own that the account stream tells of, and only once, also after a kill."""
+        self._on_forced(symbol, reason)
+        for context in self._contexts:
+            if context.symbol == symbol and context.ledger.is_open:
+                self._looks[symbol].up_to(context.ledger.last_fill_ms)
 
     # --- what keeps the gate closed after that ----------------------------------------------------------------
 

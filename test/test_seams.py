@@ -69,6 +69,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "core/flatten_command.py": "holds the look-out for other instances, cancels and gathers it at the end",
         "core/status_socket.py": "holds its server, and cancels and gathers it at the end",
         "core/day_keeper.py": "holds the one write of a day that is under way, and finishes it at the end",
+        "core/last_look.py": "holds the one write of a look that is under way, and finishes it at the end",
         "core/amend_queue.py": "holds amendments under way: an answer is noted whoever has stopped to wait",
         "utils/ws.py": "races a reader against being dropped; both are cancelled and gathered",
         "utils/ws_picows.py": "holds the opening of a connection, and ends it when nobody waits for it any more",

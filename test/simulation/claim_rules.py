@@ -56,6 +56,7 @@ class ClaimRules:
         self._not_found: Counter[str] = Counter()
         self._secrets: set[str] = set()
         self._forced_s: float | None = None
+        self._began_s = 0.0
         self._wrong_s: float | None = None
         self._alarmed_s = -1e9
         self._paused_s: float | None = None
@@ -63,8 +64,8 @@ class ClaimRules:
 
     def follow(self, engine: Engine) -> None:
         """Follow a daemon that has just been started."""
-        self._engine, self._forced_s, self._wrong_s, self._paused_s = engine, None, None, None
-        self._unpaused_s = self._facts.now_s
+        self._engine, self._wrong_s, self._paused_s = engine, None, None
+        self._unpaused_s = self._began_s = self._facts.now_s
         engine.bus.subscribe(self._risk, RiskEvent, name="claims of risk")
         engine.bus.subscribe(self._order, OrderEvent, name="claims of orders")
         engine.bus.subscribe(self._worker, EngineEvent, name="claims of workers")
@@ -100,11 +101,7 @@ class ClaimRules:
 
     def any_order_changed(self, order: Order, execution: str) -> None:
         """Note that the exchange itself has traded the position."""
-        if (
-            execution == "TRADE"
-            and order.client_order_id.startswith(_FORCED)
-            and self._facts.context is not None
-        ):
+        if execution == "TRADE" and order.client_order_id.startswith(_FORCED):
             self._forced_s = self._facts.now_s
 
     def look(self) -> None:
@@ -240,10 +237,11 @@ class ClaimRules:
                 self._facts.violated("INV-11", f"all trades can be read, but it is said: {said[0]}")
 
     def inv_18_forced_trade_halts(self) -> None:
-        """INV-18: a daemon that runs while the exchange itself trades the position halts within 20 s of calm.
+        """INV-18: after the exchange itself has traded the position a daemon halts within 20 s of calm.
 
-        It is told of it on the stream, or finds it in the trades once the position differs; not by readings that lie,
-        nor before it may ask, where it had no stream and others have used up the minute's weight.
+        It is told of it on the stream, or finds it in the trades once the position differs, or, where none ran, when
+        the next one begins; not by readings that lie, nor before it may ask, where it had no stream and others have
+        used up the minute's weight.
         """
         facts = self._facts
         if self._forced_s is None:
@@ -253,7 +251,7 @@ class ClaimRules:
             self._forced_s = None
             return
         for_s = facts.now_s - max(
-            self._forced_s, facts.silent_last_s, facts.struck_last_s(*HELD_UP, *UNHEARD)
+            *(self._forced_s, self._began_s, facts.silent_last_s), facts.struck_last_s(*HELD_UP, *UNHEARD)
         )
         if for_s > _HALTED_WITHIN_S and not facts.struck(61.0 + _HALTED_WITHIN_S, "used-weight"):
             facts.violated("INV-18", f"no halt {for_s:.0f} s after a trade of the exchange's own")

@@ -1,0 +1,80 @@
+"""Up to when an account's trades were looked through for those that the exchange itself has made, over restarts too."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import msgspec
+
+from utils.background import RunBlocking
+from utils.durable import write_whole
+
+log = logging.getLogger(__name__)
+
+
+class _Look(msgspec.Struct):
+    """The content of the file."""
+
+    looked_ms: int
+
+
+class LastLook:
+    """The exchange's time of the last trade of one symbol that this machine's daemons have looked at, with all before.
+
+    ``account`` names the account in the file's name. Read once, when this is made; written off the event loop whenever
+    it has moved, and tried again later where the disk did not take it: a restart looks at more then, not at less.
+    """
+
+    DISK_PATIENCE_S = 0.5
+
+    def __init__(self, directory: Path, account: str, symbol: str, run_blocking: RunBlocking) -> None:
+        self.path = path_of(directory, account, symbol)
+        self._run_blocking = run_blocking
+        self._looked_ms = self._written_ms = self._read()
+        self._writing: asyncio.Future[None] | None = None
+        self._has_complained = False
+
+    @property
+    def looked_ms(self) -> int | None:
+        """Return it in ms since the epoch, None if nobody has looked yet; 0 if there was no trade then."""
+        return self._looked_ms
+
+    def up_to(self, time_ms: int) -> None:
+        """Note that all trades up to this time have been looked at; have the disk know it soon."""
+        self._looked_ms = time_ms if self._looked_ms is None else max(time_ms, self._looked_ms)
+        is_free = self._writing is None or self._writing.done()
+        if is_free and self._written_ms != self._looked_ms:
+            self._writing = asyncio.ensure_future(self._write())
+
+    async def finish(self) -> None:
+        """Have what is on its way to the disk written, unless the disk hangs."""
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait({self._writing}, timeout=self.DISK_PATIENCE_S)
+
+    def _read(self) -> int | None:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=_Look).looked_ms
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            text = "%s cannot be used (%s): whether the exchange itself has traded while no daemon ran is not known"
+            log.error(text, self.path.name, type(error).__name__)
+            return None
+
+    async def _write(self) -> None:
+        while self._looked_ms is not None and self._written_ms != self._looked_ms:
+            wanted_ms = self._looked_ms
+            data = msgspec.json.encode(_Look(wanted_ms)) + b"\n"
+            try:
+                await self._run_blocking(lambda data=data: write_whole(self.path, data))  # type: ignore[misc]
+            except OSError as error:
+                if not self._has_complained:
+                    self._has_complained = True
+                    log.error("%s could not be written: %s", self.path.name, error.strerror)
+                return
+            self._written_ms = wanted_ms
+
+
+def path_of(directory: Path, account: str, symbol: str) -> Path:
+    """Return where the last look at a symbol's trades is kept."""
+    return directory / f"looked-{account}-{symbol}.json"

@@ -1,0 +1,129 @@
+"""What the exchange itself trades while nobody looks: a daemon that did not see it halts as one that did."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from core.exit_code import ExitCode
+from core.halt import Halt, HaltLatch
+from core.last_look import path_of
+from sim.orders import Side
+from test.daemon import World, in_a_world
+
+
+def latch_of(world: World) -> HaltLatch:
+    """The latch of the world's daemon."""
+    return HaltLatch(world.folder / "state", "paper-test", world.symbol)
+
+
+def halt_of(world: World) -> Halt:
+    """The halt that stands."""
+    halt = latch_of(world).read()
+    assert halt is not None
+    return halt
+
+
+def trade(world: World, client_id: str, lots: int = 4) -> None:
+    """Have somebody sell, or the exchange itself."""
+    venue = world.exchange._venue
+    now_ms = world.clock.time_ms()
+    venue.desk.foreign_fill(venue.instruments[world.symbol], Side.SELL, lots, now_ms, client_id)
+
+
+async def hold(world: World) -> None:
+    """Have a daemon quote, and hold 0.006."""
+    world.start()
+    await world.until_quoting()
+    world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.006")
+    await asyncio.sleep(2)
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+def test_forced_trade_while_no_daemon_ran_halts_the_next_one_and_only_that(
+    tmp_path: Path, *, is_killed: bool
+) -> None:
+    """Liquidated in between, and a person traded after that: halted, named, flat; once resumed it is known."""
+
+    async def story(world: World) -> None:
+        await hold(world)
+        if is_killed:
+            await world.vanish()
+        else:
+            assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(30)
+        trade(world, "autoclose-1234567890")
+        await asyncio.sleep(5)
+        trade(world, "by-hand", lots=1)
+        await asyncio.sleep(30)
+        world.start()
+        await world.until(lambda: latch_of(world).read() is not None, 20, "the halt")
+        assert "autoclose-1234567890" in halt_of(world).reason
+        await world.until(lambda: world.position() == 0 and not world.ours(), 5, "flat and out")
+        await asyncio.sleep(2)
+        assert await world.end() is ExitCode.HALTED
+        assert latch_of(world).clear()
+        world.start()
+        await world.until_quoting()
+        await world.watch(20)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_forced_trade_before_the_first_account_stream_halts(tmp_path: Path) -> None:
+    """The daemon is up, but has no stream and knows no position yet; nobody has ever looked at this account."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.006")
+        await asyncio.sleep(20)
+        world.strike("refuse-handshakes", status=503, for_s=10)
+        world.start()
+        await asyncio.sleep(5)
+        assert world.engine is not None
+        trade(world, "adl_autoclose")
+        await world.until(lambda: latch_of(world).read() is not None, 20, "the halt")
+        assert "adl_autoclose" in halt_of(world).reason
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["listed", "told"])
+def test_forced_trade_that_was_halted_for_halts_no_later_run(tmp_path: Path, *, is_told: bool) -> None:
+    """The stream told of it, or only the trades, and the process was killed: the operator resumes once, not twice."""
+
+    async def story(world: World) -> None:
+        await hold(world)
+        if not is_told:
+            world.strike("drop-events", stream="userData", for_s=1)
+        trade(world, "autoclose-1234567890")
+        await world.until(lambda: latch_of(world).read() is not None, 20, "the halt")
+        await world.vanish()
+        assert await world.start() is ExitCode.HALTED  # its close finished
+        assert latch_of(world).clear()
+        world.start()
+        await world.until_quoting()
+        await world.watch(20)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"looked_ms": "soon"}'], ids=["empty", "bare", "text"])
+def test_damaged_record_of_the_last_look_keeps_no_daemon_from_quoting(tmp_path: Path, content: bytes) -> None:
+    """Begun anew with what was traded since the start, and written whole again."""
+
+    async def story(world: World) -> None:
+        path = path_of(world.folder / "state", "paper-test", world.symbol)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        await asyncio.sleep(5)
+        trade(world, "autoclose-1234567890")
+        await asyncio.sleep(5)
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        assert path.read_bytes() != content
+
+    in_a_world(tmp_path, story)
