@@ -110,6 +110,18 @@ def test_storm_is_not_over_before_what_a_standstill_of_the_process_has_had_strik
     assert "    49.00 the storm is over" in outcome.log
 
 
+def test_stop_is_given_its_time_although_the_process_stands_still_in_the_middle_of_it() -> None:
+    """Nothing may be asked, so that it takes some seconds to end; then it sleeps for longer than a stop may take."""
+    faults = (
+        TimedFault(14, "used-weight", {"weight": 2400}),
+        TimedFault(17, "stop", {"for_s": 0.5}),
+        TimedFault(18, "stall", {"seconds": 15.0}),
+    )
+    outcome = run_plan(SHORT.with_faults(faults))
+    assert outcome.violations == [], "\n".join(outcome.log[-60:])
+    assert "    33.50 the daemon has ended: NOT_VERIFIED" in outcome.log
+
+
 def test_oracle_tells_of_a_daemon_that_quotes_through_a_closed_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the run ends there: here a gate that says it is open whatever is said against it."""
     monkeypatch.setattr("core.gate.Gate.is_open", True)
