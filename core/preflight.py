@@ -25,6 +25,7 @@ from utils.errors import (
     ExchangeError,
     NotSent,
     OutcomeUnknown,
+    RateLimited,
     Refused,
     StartRefused,
 )
@@ -380,10 +381,18 @@ def keys_check(settings: Settings, *, has_keys: bool) -> Check:
 
 
 async def _connection_check(settings: Settings, gateway: Gateway) -> Check:
+    where = f"PAPER_URL={settings.paper_url}" if settings.paper_url else str(settings.environment)
     try:
         await gateway.rest.synchronise_clock()
+    except RateLimited as limited:
+        return Check(
+            "exchange",
+            f"{where} takes no requests for now ({limited})",
+            "wait; if it comes back, find out what else sends requests from this address",
+            is_fault=True,
+            is_passing=True,
+        )
     except (NotSent, OutcomeUnknown, Refused) as error:
-        where = f"PAPER_URL={settings.paper_url}" if settings.paper_url else str(settings.environment)
         remedy = (
             "start it with `python -m sim`, or unset PAPER_URL to use the embedded one"
             if settings.paper_url

@@ -93,6 +93,7 @@ def test_ban_is_sat_out_without_a_request_however_long_it_is(tmp_path: Path) -> 
         await asyncio.sleep(until_s - 5)
         assert len(asked_s) <= 2
         assert "IP banned" in world.waits[0]
+        assert "takes no requests for now" in world.waits[0]
         assert "a rate limit is in force" in world.waits[-1]
         await world.until_quoting(within_s=30)
         assert await world.end() is ExitCode.STOPPED
