@@ -84,7 +84,7 @@ async def _run_with(
     preparing = prepare_to_close(start) if closes else _prepare(start)
     prepared = await unless_stopped(stop, preparing)
     if prepared is None:
-        return _stopped_early(closes)
+        return _stopped_early(closes, settings.safety.dead_man_window_s if after_crash else None)
     while True:
         boot = next_boot(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
@@ -111,13 +111,23 @@ async def _run_with(
             wiring.state.of(symbol).begin_anew()
 
 
-def _stopped_early(closes: Sequence[Halt]) -> ExitCode:
-    """Say how a start has ended that was not complete; return what that means."""
+def _stopped_early(closes: Sequence[Halt], left_for_s: float | None) -> ExitCode:
+    """Say how a start has ended that was not complete; return what that means.
+
+    ``left_for_s`` is for how long orders of the last run may rest at most, None if that one left none.
+    """
     log.info("stopped before the start was complete; no order was sent")
-    if not closes:
+    if closes:
+        log.critical("NOT FLAT: what an earlier run had to close is not verified to be closed")
+        return ExitCode.FAULT
+    if left_for_s is None:
         return ExitCode.STOPPED
-    log.critical("NOT FLAT: what an earlier run had to close is not verified to be closed")
-    return ExitCode.FAULT
+    log.critical(
+        "could not verify that no order of the last run rests, which did not end well; the exchange's dead-man switch"
+        " cancels them within %.0f s of its end. Look at the open orders.",
+        left_for_s,
+    )
+    return ExitCode.NOT_VERIFIED
 
 
 async def _prepare(start: Start) -> Prepared:

@@ -90,6 +90,29 @@ def test_stop_without_the_exchange_is_not_called_verified(tmp_path: Path) -> Non
     in_a_world(tmp_path, story)
 
 
+def test_stop_of_a_start_after_a_crash_is_not_called_verified(tmp_path: Path) -> None:
+    """The quotes of the last run rest, and nobody has looked: 3; the next start gets them out, and may end with 0."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        world.start()
+        await asyncio.sleep(0.01)
+        assert world.engine is None  # still before the first question is answered
+        assert await world.end() is ExitCode.NOT_VERIFIED
+        assert len(world.ours()) == 6
+        world.start()
+        await world.until(lambda: not world.ours(), 5, "the orders out")
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        world.start()
+        await asyncio.sleep(0.01)
+        assert await world.end() is ExitCode.STOPPED  # stopped as early, and nothing was left
+
+    in_a_world(tmp_path, story)
+
+
 def test_second_request_to_stop_hurries(tmp_path: Path) -> None:
     """Asked twice, the daemon ends within about a second even if the exchange does not answer."""
 
