@@ -41,8 +41,11 @@ class Restarts:
         self._max_crashes = max_crashes
         self._notify = notify
 
-    async def counted(self, stop: StopRequest, run: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
-        """Return what the run returns, once it may begin; note how it ended, whatever that was."""
+    async def counted(self, stop: StopRequest, run: Callable[[], Awaitable[ExitCode]]) -> ExitCode | None:
+        """Return what the run returns, once it may begin; note how it ended, whatever that was.
+
+        None if a stop was asked for before it began.
+        """
         try:
             ends = self._count.begin(self._clock.time_ms())
         except OSError as error:
@@ -53,7 +56,7 @@ class Restarts:
         self._halt_after_too_many(ends)
         if not await self._wait(ends, stop):
             self._note(self._count.end_without_count)
-            return ExitCode.FAULT if self._is_closing() else ExitCode.STOPPED
+            return None
         try:
             code = await run()
         except StartRefused:

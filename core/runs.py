@@ -11,7 +11,6 @@ from core.closing_start import Prepared, prepare_to_close, unfinished
 from core.engine import Engine, latches_of
 from core.exit_code import ExitCode
 from core.gateway import Gateway
-from core.halt import Halt
 from core.instance_lock import InstanceLock
 from core.settings import Settings
 from core.shutdown import StopRequest
@@ -48,9 +47,10 @@ async def run_engine(
         try:
             if wiring.restarts is None:
                 return await _run_with(locks, settings, wiring, stop, on_engine)
-            return await wiring.restarts.counted(
+            code = await wiring.restarts.counted(
                 stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
             )
+            return _stopped_early(locks, settings, wiring) if code is None else code
         except DiskRefused as refusal:
             if not any(lock.was_left_running for lock in locks):
                 raise
@@ -84,7 +84,7 @@ async def _run_with(
     preparing = prepare_to_close(start) if closes else _prepare(start)
     prepared = await unless_stopped(stop, preparing)
     if prepared is None:
-        return _stopped_early(closes, settings.safety.dead_man_window_s if after_crash else None)
+        return _stopped_early(locks, settings, wiring)
     while True:
         boot = next_boot(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
@@ -111,21 +111,18 @@ async def _run_with(
             wiring.state.of(symbol).begin_anew()
 
 
-def _stopped_early(closes: Sequence[Halt], left_for_s: float | None) -> ExitCode:
-    """Say how a start has ended that was not complete; return what that means.
-
-    ``left_for_s`` is for how long orders of the last run may rest at most, None if that one left none.
-    """
+def _stopped_early(locks: Sequence[InstanceLock], settings: Settings, wiring: Wiring) -> ExitCode:
+    """Say how a start has ended that was not complete; return what that means."""
     log.info("stopped before the start was complete; no order was sent")
-    if closes:
+    if unfinished(latches_of(settings, wiring.account).values()):
         log.critical("NOT FLAT: what an earlier run had to close is not verified to be closed")
         return ExitCode.FAULT
-    if left_for_s is None:
+    if not any(lock.was_left_running for lock in locks):
         return ExitCode.STOPPED
     log.critical(
         "could not verify that no order of the last run rests, which did not end well; the exchange's dead-man switch"
         " cancels them within %.0f s of its end. Look at the open orders.",
-        left_for_s,
+        settings.safety.dead_man_window_s,
     )
     return ExitCode.NOT_VERIFIED
 

@@ -26,6 +26,7 @@ from core.model import OrderStatus
 from core.order import LiveOrders
 from core.order_audit import Audit, OrderAudit
 from core.order_transport import METHODS
+from core.restarts import Restarts
 from core.runs import run_engine
 from core.settings import Settings, settings_from
 from core.shutdown import StopRequest
@@ -382,6 +383,7 @@ class World:
         """The wall clock of the daemon that was started last."""
         self.has_wallet = False
         self.machine: Machine | None = None
+        self.restarts: Restarts | None = None
         self.waits: list[str] = []
         """What the starts have told that they wait for, "" for each that waits no more."""
         self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
@@ -434,6 +436,7 @@ class World:
             live_confirmed=False,
             order_api=self._order_api(),
             machine=self.machine,
+            restarts=self.restarts,
             on_wait=self.waits.append,
         )
         self._watch = watch

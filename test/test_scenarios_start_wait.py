@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from core.crash_count import CrashCount
 from core.exit_code import ExitCode
+from core.restarts import Restarts
 from core.start import PATIENCE_S
 from core.status_board import StatusBoard, as_text
 from test.daemon import Sent, World, in_a_world, json_reply
@@ -112,6 +114,31 @@ def test_wait_has_an_end_that_a_service_manager_starts_again(tmp_path: Path) -> 
         assert PATIENCE_S <= world.now_s - began_s < PATIENCE_S + 20
 
     in_a_world(tmp_path, story, events_per_s=0.5)
+
+
+def test_stop_of_a_start_that_waits_after_bad_ends_is_not_called_verified(tmp_path: Path) -> None:
+    """It has asked nothing yet, and what the last run has left rests; the next one looks for it."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        count = CrashCount(world.settings().state_directory, "paper-test", [world.symbol])
+        for _ in range(5):
+            count.end_badly(world.clock.time_ms())
+        world.restarts = Restarts(count, [], world.clock, 10)
+        for _ in range(2):
+            world.start()
+            await asyncio.sleep(1)
+            assert (world.engine, len(world.ours())) == (None, 6)
+            assert await world.end(within_s=0.1) is ExitCode.NOT_VERIFIED
+        world.restarts = None
+        world.start()
+        await world.until(lambda: not world.ours(), 5)
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
 
 
 def test_mistake_is_no_matter_of_patience(tmp_path: Path) -> None:

@@ -230,7 +230,11 @@ class Run:
             code = await self._operator.stop()
             # A limit that others have used up may be told of only when the stop asks.
             may_not_ask = began_s < self._facts.silent_until_s
-            if code not in (ExitCode.STOPPED, ExitCode.HALTED, None) and not may_not_ask:
+            # A start that was not complete has verified nothing of what an earlier run has left.
+            ends = (ExitCode.STOPPED, ExitCode.HALTED, None)
+            if self._world.engine is None:
+                ends += (ExitCode.NOT_VERIFIED,)
+            if code not in ends and not may_not_ask:
                 self._violated("INV-16", f"a stop in calm ended as {code.name}")
         if (ours := self._world.ours()) and not may_not_ask:
             self._violated("INV-16", f"{len(ours)} orders rest after a clean stop")
