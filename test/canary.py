@@ -8,11 +8,11 @@ import string
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from utils.errors import Disconnected, ExchangeError, OutcomeUnknown
 from utils.http import HttpResponse, HttpTransport
-from utils.ws import WsConnection, WsTransport, deliver_each
+from utils.ws import DeliversReceived, WsConnection, WsTransport
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(f"{ROOT / part}{os.sep}" for part in ("core", "utils"))
@@ -167,7 +167,7 @@ class SeamWs:
         await self._inner.close()
 
 
-class SeamConnection:
+class SeamConnection(DeliversReceived):
     """A connection that fails in turn."""
 
     def __init__(self, inner: WsConnection, seams: Seams, place: str) -> None:
@@ -180,10 +180,6 @@ class SeamConnection:
         message = await self._inner.receive()
         self._seams.pass_by("ws receive", Disconnected, place=self._place)
         return message
-
-    async def deliver(self, on_message: Callable[[str | bytes], None]) -> NoReturn:
-        """Hand on each message, until an error is due."""
-        await deliver_each(self.receive, on_message)
 
     async def send(self, text: str) -> None:
         """Send, if no error is due."""

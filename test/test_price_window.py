@@ -15,9 +15,11 @@ steps = st.lists(st.tuples(st.integers(0, 4 * SECOND), st.integers(1, 60)), min_
 
 
 def naive_extremes(prices: list[tuple[int, int]], begin_ns: int) -> tuple[int, int]:
-    """Return the highest and lowest of all prices that were in force after the beginning of the window."""
-    ends = [at_ns for at_ns, _ in prices[1:]] + [prices[-1][0] + 1]
-    in_force = [price for (_, price), end in zip(prices, ends, strict=True) if end > begin_ns]
+    """Return the highest and lowest of all prices that were in force after the beginning of the window: the last is."""
+    ends = [at_ns for at_ns, _ in prices[1:]]
+    in_force = [price for (_, price), end in zip(prices, ends, strict=False) if end > begin_ns] + [
+        prices[-1][1]
+    ]
     return max(in_force), min(in_force)
 
 
