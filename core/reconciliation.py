@@ -75,6 +75,8 @@ class Reconciler:
         self._began_ms = self._server_ms()
         self._opened_ms: dict[str, int] = {}
         self._looked_back: set[str] = set()
+        self._harmless: set[tuple[str, int]] = set()
+        """Orders of others that a look back has asked of."""
         self._short_lists = 0
 
     async def reconcile(self, context: SymbolContext) -> bool:
@@ -152,12 +154,16 @@ class Reconciler:
             self._short_lists += 1
             if self._short_lists <= self.MOST_SHORT_LISTS:
                 raise OutcomeUnknown("the list of trades lacks the last one that is known")
-        for order_id in islice(dict.fromkeys(each["orderId"] for each in reversed(trades)), self.MOST_ORDERS):
+        orders = islice(dict.fromkeys(int(each["orderId"]) for each in reversed(trades)), self.MOST_ORDERS)
+        for order_id in orders:
+            if (symbol, order_id) in self._harmless:
+                continue  # of an attempt that took too long
             client_id = await self._gateway.client_id_of(symbol, order_id)
             if client_id.startswith(FORCED_PREFIXES):
                 text = f"the exchange itself traded the position before its books were opened ({client_id})"
                 self._on_forced(symbol, text)
                 break
+            self._harmless.add((symbol, order_id))
         look.up_to(max((int(each["time"]) for each in trades), default=ledger.opened_after_ms))
         self._looked_back.add(symbol)
 

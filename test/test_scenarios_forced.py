@@ -9,7 +9,8 @@ from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
 from core.last_look import path_of
 from sim.orders import Side
-from test.daemon import World, in_a_world
+from test.daemon import Sent, World, in_a_world
+from utils.http import HttpResponse
 
 
 def latch_of(world: World) -> HaltLatch:
@@ -24,11 +25,11 @@ def halt_of(world: World) -> Halt:
     return halt
 
 
-def trade(world: World, client_id: str, lots: int = 4) -> None:
-    """Have somebody sell, or the exchange itself."""
+def trade(world: World, client_id: str, lots: int = 4, side: Side = Side.SELL) -> None:
+    """Have somebody sell or buy, or the exchange itself."""
     venue = world.exchange._venue
     now_ms = world.clock.time_ms()
-    venue.desk.foreign_fill(venue.instruments[world.symbol], Side.SELL, lots, now_ms, client_id)
+    venue.desk.foreign_fill(venue.instruments[world.symbol], side, lots, now_ms, client_id)
 
 
 async def hold(world: World) -> None:
@@ -106,6 +107,31 @@ def test_forced_trade_that_was_halted_for_halts_no_later_run(tmp_path: Path, *, 
         await world.until_quoting()
         await world.watch(20)
         assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_slow_line_does_not_keep_a_start_from_looking_at_all_that_was_traded(tmp_path: Path) -> None:
+    """Eighty people's orders after the liquidation, 0.4 s for each question: longer than one attempt may take."""
+
+    async def slowly(sent: Sent) -> HttpResponse | None:
+        if (sent.method, sent.path) == ("GET", "/fapi/v1/order"):
+            await asyncio.sleep(0.4)
+        return None
+
+    async def story(world: World) -> None:
+        await hold(world)
+        assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(30)
+        trade(world, "autoclose-1234567890")
+        for number in range(80):
+            trade(world, f"by-hand-{number}", lots=1, side=(Side.SELL, Side.BUY)[number % 2])
+        await asyncio.sleep(5)
+        world.tamper = slowly
+        world.start()
+        await world.until(lambda: latch_of(world).read() is not None, 120, "the halt")
+        assert "autoclose-1234567890" in halt_of(world).reason
+        assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story)
 
