@@ -632,8 +632,10 @@ class World:
         return len(ledger.fills) if what == "fills" else sum(1 for _ in ledger.orders())
 
     def position(self, symbol: str = "") -> Decimal:
-        """Return the position at the exchange."""
-        return Decimal(self.record(symbol)["positions"][0]["positionAmt"])
+        """Return the position at the exchange: a look inside, as cheap after a week as on the first day."""
+        venue = self.exchange._venue
+        rules = venue.instruments[symbol or self.symbol].rules
+        return rules.quantity(venue.account.positions[symbol or self.symbol].lots)
 
     async def other_client(self, method: str, path: str, **params: str | int) -> Any:
         """Return the answer to a request of another program with the same account."""
