@@ -9,6 +9,7 @@ from core.context import SymbolContext
 from core.execution import ExecutionEngine
 from core.gate import Gate
 from core.gateway import Gateway
+from core.live_order import LiveOrder
 from core.model import Fill, OrderReport
 from core.reconciliation import Reconciler
 from utils.clock import Clock
@@ -24,6 +25,8 @@ class StreamAudit:
     """
 
     ECHO_DEADLINE_S = 5.0
+    LATE_ECHO_S = 1.0
+    """The least that an echo gets from when the order is known to be accepted, however long ago that happened."""
     TRADES_EVERY_S = 15.0
     FIRST_ORDERS_S = 1.0
     ORDERS_EVERY_S = 5.0
@@ -85,14 +88,28 @@ class StreamAudit:
 
     def _expect_echoes(self) -> None:
         """Give up a user stream that stays silent about orders that the exchange has accepted, or about trades."""
-        overdue_ns = self._clock.monotonic_ns() - int(self.ECHO_DEADLINE_S * 1e9)
-        accepted_ns = [
-            accepted for context in self._contexts for accepted in context.orders.awaiting_echo.values()
-        ]
-        is_untold = min(self._untold.values(), default=overdue_ns) < overdue_ns
-        if self._is_up() and (is_untold or min(accepted_ns, default=overdue_ns) < overdue_ns):
+        now_ns = self._clock.monotonic_ns()
+        deadline_ns = int(self.ECHO_DEADLINE_S * 1e9)
+        is_untold = min(self._untold.values(), default=now_ns) < now_ns - deadline_ns
+        is_unheard = any(
+            self._echo_due_ns(context.orders.find(client_id), known_ns, deadline_ns) < now_ns
+            for context in self._contexts
+            for client_id, known_ns in context.orders.awaiting_echo.items()
+        )
+        if self._is_up() and (is_untold or is_unheard):
             self.forget_echoes()
             self._drop("silent about trades" if is_untold else "silent about our orders")
+
+    def _echo_due_ns(self, order: LiveOrder | None, known_ns: int, deadline_ns: int) -> int:
+        """Return until when the stream has to have told of what is known to be accepted since ``known_ns``.
+
+        Where the answer was lost, that may be long after it was: the exchange takes nothing that is older than the
+        window of its timestamp.
+        """
+        if order is None:
+            return known_ns + deadline_ns
+        taken_ns = max(order.sent_ns, order.amend_sent_ns) + self._gateway.rest.recv_window_ms * 1_000_000
+        return max(min(known_ns, taken_ns) + deadline_ns, known_ns + int(self.LATE_ECHO_S * 1e9))
 
     def _expect_trades(self) -> None:
         """Reconcile when an order is known to be executed and the stream does not bring its trades."""

@@ -173,6 +173,35 @@ def test_half_open_account_stream_is_given_up_and_its_fills_are_counted(tmp_path
     in_a_world(tmp_path, story)
 
 
+def test_stream_that_was_silent_about_an_order_long_taken_is_given_up_soon_after_that_is_known(
+    tmp_path: Path,
+) -> None:
+    """No answer for 12 s, then a look-up: the echo is due since long, and not only 5 s from then on."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        assert world.engine is not None
+        known = {order.client_order_id for order in world.ours()}
+        world.late_s = lambda message: 1e6 if "ORDER_TRADE" in message else 0.0
+        world.lose = lambda method, path: "reply" if (method, path) == ("POST", "/fapi/v1/order") else ""
+        await world.until(lambda: bool({order.client_order_id for order in world.ours()} - known), 10)
+        stream = world.engine.recovery.stream
+        connects = stream.connects
+        world.link.half_open()
+        world.lose = lambda _method, _path: ""
+        await asyncio.sleep(12)
+        world.link.restore()
+        await world.until(lambda: stream.connects > connects, 5, "another connection")
+        world.late_s = lambda _message: 0.0
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        downs = [row["details"] for row in world.rows() if row["sub_type"] == "down"]
+        assert any("silent about our orders" in details for details in downs)
+
+    in_a_world(tmp_path, story)
+
+
 def test_new_account_stream_is_not_blamed_for_orders_that_ended_before_it(tmp_path: Path) -> None:
     """Quotes without an answer end in an outage, by the dead-man switch; look-ups find them, the new stream stays."""
 
