@@ -122,6 +122,7 @@ class Lanes:
     def no_room_s(self) -> float:
         """Return for how long the limits hold up what quoting takes, new quotes and questions; 0 if they do not."""
         now_ms, budget = self._now_ms(), self.budget
+        self._look_at_time()
         placing_ms = budget.wait_ms(Lane.PLACE, ONE_ORDER, now_ms)
         return max(placing_ms, budget.wait_ms(Lane.VERIFY, MIDDLE, now_ms)) / 1000
 
@@ -165,11 +166,17 @@ class Lanes:
         if cost.connections and self._connections >= _SHARE_OF_CONNECTIONS[lane]:
             return None, 0
         now_ms = self._now_ms()
+        self._look_at_time()
         wait_ms = self.budget.try_take(lane, cost, now_ms)
         if wait_ms:
             return None, wait_ms
         self._connections += cost.connections
         return Passage(self, cost, now_ms), 0
+
+    def _look_at_time(self) -> None:
+        """Go no more by counts of a time that was in doubt, once it is not."""
+        if self.budget.is_doubted and self._time_is_known():
+            self.budget.forget_doubted()
 
     async def _wait(self, lane: Lane, cost: Cost, patience_s: float, objection: Objection) -> Passage:
         began_ms = self._now_ms()

@@ -71,7 +71,7 @@ class Counts(Struct, frozen=True):
 class Window:
     """One limit: a counter that starts again at each multiple of its length."""
 
-    __slots__ = ("_said", "_start_ms", "_under_way", "_used", "length_ms", "limit")
+    __slots__ = ("_doubted", "_said", "_start_ms", "_under_way", "_used", "length_ms", "limit")
 
     def __init__(self, length_ms: int, limit: int) -> None:
         self.length_ms = length_ms
@@ -80,11 +80,19 @@ class Window:
         self._used = 0
         self._said = 0
         self._under_way = 0
+        self._doubted: int | None = None
+        """The last count of a time that was not known, until it is."""
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it goes by a count of which nobody could tell the window."""
+        return self._doubted is not None
 
     def used(self, now_ms: int) -> int:
-        """Return how much of the present window is used."""
+        """Return how much of the present window is used, a count of a time that was not known included."""
         self._turn(now_ms)
-        return self._used
+        doubted = self._doubted
+        return self._used if doubted is None else max(self._used, doubted + self._under_way)
 
     def wait_ms(self, amount: int, percent: int, now_ms: int) -> int:
         """Return how long to wait before ``amount`` may be used by one who may go up to ``percent``; 0 for not at all.
@@ -95,7 +103,8 @@ class Window:
             return 0
         if now_ms - now_ms % self.length_ms != self._start_ms:
             self._turn(now_ms)
-        if self._used == 0 or (self._used + amount) * 100 <= self.limit * percent:
+        used = self._used if self._doubted is None else self.used(now_ms)
+        if used == 0 or (used + amount) * 100 <= self.limit * percent:
             return 0
         return self._start_ms + self.length_ms - now_ms
 
@@ -113,9 +122,9 @@ class Window:
     ) -> None:
         """Note the answer to what was taken; ``counted`` is the exchange's own count, if the answer held it.
 
-        A count from the turn of the window is not believed, nor is one of which nobody can tell the window because the
-        exchange's time is not known: it is kept for when that is. A full window taken for the next one would let
-        nothing through for all of that.
+        A count from the turn of the window is not believed: nobody can tell which side of it that is from. One of a
+        time that is not known goes until the next one, or until the time is known: a full window that was taken for
+        the next one would else let nothing through for all of that.
         """
         if amount == 0 and counted is None:
             return
@@ -124,6 +133,7 @@ class Window:
         if counted is None or taken_ms < self._start_ms + TURN_MS:
             return
         self._said = counted
+        self._doubted = None if time_is_known else counted
         if time_is_known:
             self._used = max(self._used, counted + self._under_way)
 
@@ -138,11 +148,16 @@ class Window:
         """Go by the exchange's last count alone: the clock was wrong by which all others were put into windows."""
         self._start_ms = now_ms - now_ms % self.length_ms
         self._used = self._said + self._under_way
+        self._doubted = None
+
+    def forget_doubted(self) -> None:
+        """The exchange's time is known: what was counted while it was not may be of any window."""
+        self._doubted = None
 
     def _turn(self, now_ms: int) -> None:
         start_ms = now_ms - now_ms % self.length_ms
         if start_ms != self._start_ms:
-            self._start_ms, self._used, self._said = start_ms, 0, 0
+            self._start_ms, self._used, self._said, self._doubted = start_ms, 0, 0, None
 
 
 class RateBudget:
@@ -160,6 +175,16 @@ class RateBudget:
         self.weight.limit = sizes.weight_1m
         self.orders_10s.limit = sizes.orders_10s
         self.orders_1m.limit = sizes.orders_1m
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether anything goes by a count of a time that was not known."""
+        return self.weight.is_doubted or self.orders_10s.is_doubted or self.orders_1m.is_doubted
+
+    def forget_doubted(self) -> None:
+        """Go by no such count any more: the time is known."""
+        for window in (self.weight, self.orders_10s, self.orders_1m):
+            window.forget_doubted()
 
     def try_take(self, lane: Lane, cost: Cost, now_ms: int) -> int:
         """Count a request of this cost and return 0, or return for how many ms it has to wait and count nothing."""

@@ -523,7 +523,8 @@ async def test_count_of_a_minute_that_ends_does_not_fill_the_next_one_for_a_cloc
     clock = SteppedClock()
     clock.now_ms += 59_500 - NOW_MS % 60_000
     too_many = HttpResponse(429, {"retry-after": "1", "x-mbx-used-weight-1m": "2401"}, b'{"code":-1003}')
-    rest = rest_on(Tape(too_many, reply({"serverTime": clock.now_ms + 1000}), reply()), clock)
+    time = reply({"serverTime": clock.now_ms + 1000}, x_mbx_used_weight_1m="1")
+    rest = rest_on(Tape(too_many, time, reply()), clock)
     rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, lambda: rest.time_is_known)
     clock.stepped_ms = 1200
     with pytest.raises(RateLimited):

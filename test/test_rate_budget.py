@@ -80,13 +80,24 @@ def test_a_count_from_the_turn_of_the_window_is_not_believed(after_ms: int, used
     assert budget.weight.used(MINUTE + TURN_MS + 10) == used
 
 
-def test_a_count_from_a_time_that_is_not_known_is_kept_until_it_is() -> None:
-    """Whether the full window is the present one turns out when the exchange's time does."""
-    budget = RateBudget()
-    budget.settle(Cost(0), MINUTE + 500, MINUTE + 510, Counts(2400, 300, 1200), time_is_known=False)
-    assert budget.wait_ms(Lane.QUERY, Cost(1, 1, 1), MINUTE + 600) == 0
+def test_last_count_says_it_all_while_the_time_is_not_known() -> None:
+    """What is full is not exceeded, and a window that turns out to have begun anew is not taken for a full one."""
+    budget, taken_ms = RateBudget(), MINUTE + 500
+    for weight, wait_ms in ((2400, 59_400), (3, 0), (2400, 59_400)):
+        budget.try_take(Lane.CANCEL, Cost(0), taken_ms)
+        budget.settle(Cost(0), taken_ms, taken_ms + 10, Counts(weight_1m=weight), time_is_known=False)
+        assert budget.wait_ms(Lane.CANCEL, Cost(1), taken_ms + 100) == wait_ms
+    assert (budget.is_doubted, budget.weight.used(taken_ms + 100)) == (True, 2400)
+    budget.forget_doubted()
+    assert (budget.is_doubted, budget.wait_ms(Lane.CANCEL, Cost(1), taken_ms + 100)) == (False, 0)
+
+
+def test_count_of_a_time_that_was_not_known_goes_for_the_window_that_it_turns_out_to_be_of() -> None:
+    """Once the time was measured, the last count is the exchange's word on the present window."""
+    budget, taken_ms = RateBudget(), MINUTE + 500
+    budget.settle(Cost(0), taken_ms, taken_ms + 10, Counts(2400, 300, 1200), time_is_known=False)
     budget.recount(MINUTE + 700)
-    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE + 700) == 59_300
+    assert (budget.is_doubted, budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE + 700)) == (False, 59_300)
 
 
 def test_what_was_counted_by_a_wrong_clock_gives_way_to_the_exchange_s_last_count() -> None:

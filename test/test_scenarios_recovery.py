@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from core.status import status_line
 from core.systemd import Heartbeat
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import Sent, World, in_a_world, json_reply, untouched
+from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse
 
 
@@ -139,6 +141,38 @@ def test_full_minute_of_others_ends_for_a_clock_that_was_set_forward_in_its_last
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_limit_that_others_use_up_is_kept_while_the_exchange_does_not_tell_its_time(tmp_path: Path) -> None:
+    """The clock was set by a little, and no question for the time is answered: what replies say is used counts."""
+    statuses: Counter[int] = Counter()
+
+    async def timeless(sent: Sent) -> HttpResponse | None:
+        if sent.path == "/fapi/v1/time":
+            raise OutcomeUnknown("lost")
+        reply = await sent.deliver()
+        statuses[reply.status] += 1
+        return reply
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(25 - world.now_s)
+        world.tamper = timeless
+        world.daemon_clock.skew_ms = 150
+        assert world.engine is not None
+        for minute in range(2):
+            await asyncio.sleep(41 + 60 * minute - world.now_s)  # the exchange's minutes begin at 40 s
+            world.strike("used-weight", weight=2200)
+        await asyncio.sleep(155 - world.now_s)
+        assert not world.engine._gateway.rest.time_is_known
+        world.tamper = untouched
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+    assert statuses[200] > 50
+    assert not statuses.keys() & {418, 429}
 
 
 def test_orders_that_are_gone_without_a_word_are_missed_and_placed_again_within_15_s(tmp_path: Path) -> None:

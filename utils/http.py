@@ -427,14 +427,14 @@ class BinanceRest:
 
     async def synchronise_clock(self, samples: int = 3) -> None:
         """Measure the offset to the exchange's clock anew, by the best of a few samples."""
-        before_ms = self.server_clock.offset_ms
+        before_ms, was_known = self.server_clock.offset_ms, self.time_is_known
         self.server_clock.restart()
         try:
             for _ in range(samples):
                 await self._sample_clock()
             self.clock_is_doubtful = False
         finally:  # what one sample has told is known, whatever becomes of the next
-            if abs(self.server_clock.offset_ms - before_ms) >= CLOCK_CHANGED_MS:
+            if not was_known or abs(self.server_clock.offset_ms - before_ms) >= CLOCK_CHANGED_MS:
                 self.pace.clock_changed()
 
     async def _sample_clock(self) -> None:
