@@ -41,10 +41,12 @@ class Restarts:
         self._max_crashes = max_crashes
         self._notify = notify
 
-    async def counted(self, stop: StopRequest, run: Callable[[], Awaitable[ExitCode]]) -> ExitCode | None:
+    async def counted(
+        self, stop: StopRequest, run: Callable[[], Awaitable[ExitCode | None]]
+    ) -> ExitCode | None:
         """Return what the run returns, once it may begin; note how it ended, whatever that was.
 
-        None if a stop was asked for before it began.
+        None if a stop was asked for before it began, as the run says itself: an operator's stop is no crash.
         """
         try:
             ends = self._count.begin(self._clock.time_ms())
@@ -116,10 +118,10 @@ class Restarts:
             left_s -= turn_s
         return not stop.is_wanted
 
-    def _note_code(self, code: ExitCode) -> None:
+    def _note_code(self, code: ExitCode | None) -> None:
         if code is ExitCode.STOPPED:
             self._note(self._count.end_well)
-        elif code in (ExitCode.HALTED, ExitCode.REFUSED):
+        elif code in (None, ExitCode.HALTED, ExitCode.REFUSED):
             self._note(self._count.end_without_count)
         else:
             self._note(lambda: self._count.end_badly(self._clock.time_ms()))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 from core.boot_number import next_boot
@@ -45,11 +46,8 @@ async def run_engine(
             for symbol in symbols
         ]
         try:
-            if wiring.restarts is None:
-                return await _run_with(locks, settings, wiring, stop, on_engine)
-            code = await wiring.restarts.counted(
-                stop, lambda: _run_with(locks, settings, wiring, stop, on_engine)
-            )
+            work = partial(_run_with, locks, settings, wiring, stop, on_engine)
+            code = await (work() if wiring.restarts is None else wiring.restarts.counted(stop, work))
             return _stopped_early(locks, settings, wiring) if code is None else code
         except DiskRefused as refusal:
             if not any(lock.was_left_running for lock in locks):
@@ -64,8 +62,8 @@ async def _run_with(
     wiring: Wiring,
     stop: StopRequest,
     on_engine: Callable[[Engine], None] | None,
-) -> ExitCode:
-    """Make a market, with the locks held."""
+) -> ExitCode | None:
+    """Make a market, with the locks held; return None if a stop was asked for before the start was complete."""
     gateway = Gateway(wiring.rest, wiring.clock)
     symbols = settings.symbols if wiring.is_shared else ()
     after_crash = any(lock.was_left_running for lock in locks)
@@ -84,7 +82,7 @@ async def _run_with(
     preparing = prepare_to_close(start) if closes else _prepare(start)
     prepared = await unless_stopped(stop, preparing)
     if prepared is None:
-        return _stopped_early(locks, settings, wiring)
+        return None
     while True:
         boot = next_boot(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),

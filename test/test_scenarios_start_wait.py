@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.crash_count import CrashCount
+from core.crash_count import CrashCount, crashes
 from core.exit_code import ExitCode
 from core.restarts import Restarts
 from core.start import PATIENCE_S
@@ -135,6 +135,30 @@ def test_stop_of_a_start_that_waits_after_bad_ends_is_not_called_verified(tmp_pa
         world.restarts = None
         world.start()
         await world.until(lambda: not world.ours(), 5)
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_stops_of_starts_after_a_crash_are_no_crashes(tmp_path: Path) -> None:
+    """An operator stops one start after the other while the exchange does not answer; no halt comes of it."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await world.vanish()
+        count = CrashCount(world.settings().state_directory, "paper-test", [world.symbol])
+        world.restarts = Restarts(count, [], world.clock, 10)
+        world.link.cut()
+        for _ in range(4):
+            world.start()
+            await asyncio.sleep(1)
+            assert await world.end() is ExitCode.NOT_VERIFIED
+        assert crashes(count.read(), world.clock.time_ms()) == 0
+        world.link.restore()
+        world.start()
+        await world.until(lambda: not world.ours(), 15)
         await world.until_quoting()
         assert await world.end() is ExitCode.STOPPED
 
