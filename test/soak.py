@@ -135,9 +135,7 @@ class Soak:
         until_s = self._world.now_s + seconds
         while self._world.now_s < until_s:
             self._look()
-            if self._latch.read() is not None and self._world.position() == 0:
-                self.outcome.counts["halts that nobody planned"] += 1
-                await self._resume()
+            await self._resume_if_halted()
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _look(self) -> None:
@@ -204,8 +202,9 @@ class Soak:
         self.outcome.counts["connection resets"] += 1
 
     async def _until_quoting(self, within_s: float) -> None:
-        """Wait until all quotes rest for which the position leaves room."""
-        await self._world.until(self._is_quoting, within_s, "quotes")
+        """Wait until all quotes rest for which the position leaves room; a shock may also cost what a day may lose."""
+        await self._world.until(lambda: self._is_quoting() or self._is_halted(), within_s, "quotes")
+        await self._resume_if_halted()
 
     def _is_quoting(self) -> bool:
         """Tell whether six orders rest, or the side that reduces where a whole side more would be over the limit."""
@@ -217,6 +216,11 @@ class Soak:
     @property
     def _latch(self) -> HaltLatch:
         return HaltLatch(self._world.folder / "state", "paper-test", self._world.symbol)
+
+    async def _resume_if_halted(self) -> None:
+        if self._is_halted():
+            self.outcome.counts["halts that nobody planned"] += 1
+            await self._resume()
 
     def _is_halted(self) -> bool:
         world = self._world
