@@ -260,6 +260,7 @@ class Engine:
             wiring.run_blocking,
             self.days,
             on_difference=lambda reason: self.recovery.request_reconcile(reason),
+            on_latched=lambda symbol: self._looks[symbol].halted(),
             max_book_age_ms=settings.safety.max_book_age_ms,
         )
 

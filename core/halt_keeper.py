@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -17,17 +17,25 @@ log = logging.getLogger(__name__)
 class HaltKeeper:
     """The halts of this run. Each stands in memory from the moment it is engaged, whatever the disk does.
 
-    What the disk does not take is said once, and tried again whenever ``keep`` is called.
+    What the disk does not take is said once, and tried again whenever ``keep`` is called. ``on_disk`` is called
+    with the symbol when the disk has taken a halt as it stands.
     """
 
     DISK_PATIENCE_S = 2.0
     """For so long somebody waits for a record."""
     LAST_PATIENCE_S = 0.5
 
-    def __init__(self, latches: Mapping[str, HaltLatch], clock: Clock, run_blocking: RunBlocking) -> None:
+    def __init__(
+        self,
+        latches: Mapping[str, HaltLatch],
+        clock: Clock,
+        run_blocking: RunBlocking,
+        on_disk: Callable[[str], None],
+    ) -> None:
         self._latches = latches
         self._clock = clock
         self._run_blocking = run_blocking
+        self._on_disk = on_disk
         self._wanted: dict[str, Halt] = {}
         self._written: dict[str, Halt] = {}
         self._writing: dict[str, asyncio.Future[None]] = {}
@@ -100,6 +108,8 @@ class HaltKeeper:
                 return
             self._complaints.discard(symbol)
             self._written[symbol] = wanted
+        if self.is_on_disk(symbol):
+            self._on_disk(symbol)
 
     def _put(self, halt: Halt) -> None:
         """Have the disk hold this halt. One that is on disk is only marked: if it was cleared, it stays so."""

@@ -22,7 +22,8 @@ class LastLook:
     """The exchange's time of the last trade of one symbol that this machine's daemons have looked at, with all before.
 
     ``account`` names the account in the file's name. Read once, when this is made; written off the event loop whenever
-    it has moved, and tried again later where the disk did not take it: a restart looks at more then, not at less.
+    it has moved, and tried again later where the disk did not take it: a restart looks at more then, not at less. The
+    disk is told of no look past a trade that calls for a halt before the halt is on disk.
     """
 
     DISK_PATIENCE_S = 0.5
@@ -31,6 +32,8 @@ class LastLook:
         self.path = path_of(directory, account, symbol)
         self._run_blocking = run_blocking
         self._looked_ms = self._written_ms = self._read()
+        self._forced_ms: tuple[int, int] | None = None
+        """The first and the last trade that calls for a halt which is not on disk yet."""
         self._writing: asyncio.Future[None] | None = None
         self._has_complained = False
 
@@ -42,14 +45,38 @@ class LastLook:
     def up_to(self, time_ms: int) -> None:
         """Note that all trades up to this time have been looked at; have the disk know it soon."""
         self._looked_ms = time_ms if self._looked_ms is None else max(time_ms, self._looked_ms)
-        is_free = self._writing is None or self._writing.done()
-        if is_free and self._written_ms != self._looked_ms:
-            self._writing = asyncio.ensure_future(self._write())
+        self._write_soon()
+
+    def forced(self, time_ms: int) -> None:
+        """Note a trade at this time that calls for a halt: a restart looks at it again, until the halt is on disk."""
+        first_ms, last_ms = self._forced_ms or (time_ms, time_ms)
+        self._forced_ms = min(first_ms, time_ms), max(last_ms, time_ms)
+        self._looked_ms = time_ms - 1 if self._looked_ms is None else self._looked_ms
+        self._write_soon()
+
+    def halted(self) -> None:
+        """Note that a halt is on disk for every trade that called for one, so that no restart has to look at them."""
+        if self._forced_ms is not None:
+            _, last_ms = self._forced_ms
+            self._forced_ms = None
+            self.up_to(last_ms)
 
     async def finish(self) -> None:
         """Have what is on its way to the disk written, unless the disk hangs."""
         if self._writing is not None and not self._writing.done():
             await asyncio.wait({self._writing}, timeout=self.DISK_PATIENCE_S)
+
+    @property
+    def _wanted_ms(self) -> int | None:
+        """Return what the disk has to say."""
+        if self._looked_ms is None or self._forced_ms is None:
+            return self._looked_ms
+        return max(min(self._looked_ms, self._forced_ms[0] - 1), 0)
+
+    def _write_soon(self) -> None:
+        is_free = self._writing is None or self._writing.done()
+        if is_free and self._written_ms != self._wanted_ms:
+            self._writing = asyncio.ensure_future(self._write())
 
     def _read(self) -> int | None:
         try:
@@ -62,8 +89,7 @@ class LastLook:
             return None
 
     async def _write(self) -> None:
-        while self._looked_ms is not None and self._written_ms != self._looked_ms:
-            wanted_ms = self._looked_ms
+        while (wanted_ms := self._wanted_ms) is not None and self._written_ms != wanted_ms:
             data = msgspec.json.encode(_Look(wanted_ms)) + b"\n"
             try:
                 await self._run_blocking(lambda data=data: write_whole(self.path, data))  # type: ignore[misc]

@@ -28,8 +28,8 @@ class Reconciler:
     """Reconciles one symbol at a time, with its lock held.
 
     ``after_crash`` says that an earlier run may have left orders a moment ago, so that a first reading may lag.
-    ``on_forced`` is called with symbol and reason when a trade turns out to be one that the exchange itself has made;
-    ``looks`` says of each symbol up to where that is known.
+    ``on_forced`` is called with symbol, reason and the trade's time when a trade turns out to be one that the exchange
+    itself has made; ``looks`` says of each symbol up to where that is known.
     """
 
     LOCK_DEADLINE_S = 15.0
@@ -58,7 +58,7 @@ class Reconciler:
         fills: FillBook,
         steps: RecoverySteps,
         *,
-        on_forced: Callable[[str, str], None],
+        on_forced: Callable[[str, str, int | None], None],
         on_missed: Callable[[Fill], None],
         looks: Mapping[str, LastLook],
         after_crash: bool,
@@ -161,7 +161,9 @@ class Reconciler:
             client_id = await self._gateway.client_id_of(symbol, order_id)
             if client_id.startswith(FORCED_PREFIXES):
                 text = f"the exchange itself traded the position before its books were opened ({client_id})"
-                self._on_forced(symbol, text)
+                self._on_forced(
+                    symbol, text, int(next(e["time"] for e in trades if e["orderId"] == order_id))
+                )
                 break
             self._harmless.add((symbol, order_id))
         look.up_to(max((int(each["time"]) for each in trades), default=ledger.opened_after_ms))
@@ -188,9 +190,8 @@ class Reconciler:
                 missed.append(fill)
                 self._on_missed(fill)
                 if fill.client_id.startswith(FORCED_PREFIXES):
-                    self._on_forced(
-                        context.symbol, f"the exchange itself traded the position ({fill.client_id})"
-                    )
+                    reason = f"the exchange itself traded the position ({fill.client_id})"
+                    self._on_forced(context.symbol, reason, fill.time_ms)
             ledger.checkpoint_id = max(ledger.checkpoint_id, fill.trade_id)
         if trades and context.symbol in self._looked_back:
             self._looks[context.symbol].up_to(max(int(trade["time"]) for trade in trades))

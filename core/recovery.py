@@ -112,7 +112,7 @@ class RecoveryManager:
             bus,
             fills,
             self.steps,
-            on_forced=on_forced,
+            on_forced=self._forced,
             on_missed=lambda fill: self.audit.missed(fill),
             looks=looks,
             after_crash=after_crash,
@@ -247,12 +247,11 @@ class RecoveryManager:
             return False
         return True
 
-    def _forced(self, symbol: str, reason: str) -> None:
-        """Halt for a trade of the exchange's own that the account stream tells of, and only once, also after a kill."""
+    def _forced(self, symbol: str, reason: str, time_ms: int | None) -> None:
+        """Halt for a trade of the exchange's own; it counts as looked at once that is on disk, also after a kill."""
+        if time_ms is not None:
+            self._looks[symbol].forced(time_ms)
         self._on_forced(symbol, reason)
-        for context in self._contexts:
-            if context.symbol == symbol and context.ledger.is_open:
-                self._looks[symbol].up_to(context.ledger.last_fill_ms)
 
     # --- what keeps the gate closed after that ----------------------------------------------------------------
 

@@ -40,7 +40,8 @@ class RiskController:
     that is newer than the trigger bears it out, or the exchange has told of a trade of its own (``halt``). Until a
     close is verified its latch says so, and the next run takes it up (``take_up``).
 
-    ``on_difference`` is called when the exchange's position stays different from ours.
+    ``on_difference`` is called when the exchange's position stays different from ours, ``on_latched`` with the symbol
+    when the halt for every trade of the exchange's own that ``halt`` was told of is on disk.
     """
 
     name = "risk"
@@ -63,6 +64,7 @@ class RiskController:
         run_blocking: RunBlocking,
         days: DayKeeper,
         on_difference: Callable[[str], None],
+        on_latched: Callable[[str], None],
         max_book_age_ms: int,
     ) -> None:
         self._contexts = contexts
@@ -71,10 +73,11 @@ class RiskController:
         self._bus = bus
         self._clock = clock
         self._settings = settings
-        self._halts = HaltKeeper(latches, clock, run_blocking)
+        self._halts = HaltKeeper(latches, clock, run_blocking, self._latched)
         self._breaches = {context.symbol: BreachWatch(settings) for context in contexts}
         self._days = days
         self._on_difference = on_difference
+        self._on_latched = on_latched
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._forced: dict[str, str] = {}
         self._wakes = {context.symbol: Wake() for context in contexts}
@@ -134,8 +137,8 @@ class RiskController:
 
     @property
     def is_closing(self) -> bool:
-        """Tell whether a position still has to be closed."""
-        return bool(self._must_flatten)
+        """Tell whether a position still has to be closed, or a halt that was asked for has not begun yet."""
+        return bool(self._must_flatten or self._forced)
 
     def take_up(self, halt: Halt, settled_ns: int) -> None:
         """Go on with the close that an earlier run has begun, in this turn.
@@ -158,14 +161,24 @@ class RiskController:
 
         Close it here if nobody runs the checks.
         """
-        while self._must_flatten:
+        while self.is_closing:
             if not self._is_running:
-                await asyncio.gather(*(self._flatten(self._context_of[each]) for each in self._must_flatten))
+                symbols = {*self._must_flatten, *self._forced}
+                await asyncio.gather(*(self._close(self._context_of[each]) for each in symbols))
             await asyncio.sleep(self.LOOK_EVERY_S)
         await self._halts.settled()
 
     async def is_close_noted(self) -> bool:
-        """Tell whether the disk knows of every close that is not finished; what is on its way there is waited for."""
+        """Tell whether the disk knows of every close that is not finished; what is on its way there is waited for.
+
+        A halt that was asked for and has not begun is left to the next run, like a close.
+        """
+        while self._forced:
+            symbol, reason = self._forced.popitem()
+            if symbol not in self._must_flatten:
+                self._must_flatten.add(symbol)
+                self._halted[symbol] = reason
+                await self._halts.engage(symbol, reason, is_closing=True)
         await self._halts.settled()
         return all(self._halts.is_on_disk(symbol) for symbol in self._must_flatten)
 
@@ -244,14 +257,10 @@ class RiskController:
             await self._halts.engage(context.symbol, self._held[context.symbol], is_closing=False)
         self._halts.keep(context.symbol)
         if context.symbol in self._must_flatten:
-            self._forced.pop(context.symbol, None)  # it would call for nothing else
-            context.gate.open(FORCED_KEY)
             context.state.last_risk_check = self._clock.time_ms() / 1000
-            return await self._flatten(context)
+            return await self._close(context)
         if context.symbol in self._forced:
-            reason = self._forced.pop(context.symbol)
-            await self._respond(context, lambda: reason)
-            return False
+            return await self._close(context)
         try:
             position = await self._read(context)
         except ExchangeError as error:
@@ -270,6 +279,21 @@ class RiskController:
             self._compare(context, position)
             await self._count_day(context, position)
         return True
+
+    async def _close(self, context: SymbolContext) -> bool:
+        """Go on with a close, or begin the one that was asked for; return whether it is verified."""
+        reason = self._forced.pop(context.symbol, "")
+        if context.symbol in self._must_flatten:  # it would call for nothing else
+            context.gate.open(FORCED_KEY)
+            return await self._flatten(context)
+        await self._respond(context, lambda: reason)
+        return False
+
+    def _latched(self, symbol: str) -> None:
+        if (
+            symbol not in self._forced
+        ):  # else what is on disk may be an older halt, which may be cleared just now
+            self._on_latched(symbol)
 
     def _price_of_breach(self, context: SymbolContext, position: Position) -> Decimal | None:
         """Return the price at which the position is over a limit beyond doubt, None if it is not."""

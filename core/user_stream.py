@@ -104,10 +104,10 @@ class UserEvents:
     """Applies the events of the user data stream to orders and ledger.
 
     ``on_doubt`` is called with a reason when an event shows that something is not known here and the exchange must be
-    asked; ``on_trade`` with each trade that is told of; ``on_forced`` with the symbol and a reason when the exchange
-    has liquidated, deleveraged or settled the position; ``on_key_expired`` when the listen key has died and the stream
-    will stay silent; ``on_config`` with what somebody has changed of how the account is set up; ``on_cash`` with what
-    has moved the wallet besides trades.
+    asked; ``on_trade`` with each trade that is told of; ``on_forced`` with the symbol, a reason and the trade's time
+    (None if there is no trade yet) when the exchange has liquidated, deleveraged or settled the position;
+    ``on_key_expired`` when the listen key has died and the stream will stay silent; ``on_config`` with what somebody
+    has changed of how the account is set up; ``on_cash`` with what has moved the wallet besides trades.
 
     Source: binance-futures user data streams.
     """
@@ -120,7 +120,7 @@ class UserEvents:
         *,
         on_doubt: Callable[[str], None],
         on_trade: Callable[[Fill], None],
-        on_forced: Callable[[str, str], None],
+        on_forced: Callable[[str, str, int | None], None],
         on_key_expired: Callable[[], None],
         on_config: Callable[[str], None],
         on_cash: Callable[[CashEntry], None],
@@ -167,7 +167,8 @@ class UserEvents:
             self._fills.count(context, fill)
             self._on_trade(fill)
         if update["c"].startswith(FORCED_PREFIXES):
-            self._on_forced(context.symbol, f"the exchange itself traded the position ({update['c']})")
+            reason = f"the exchange itself traded the position ({update['c']})"
+            self._on_forced(context.symbol, reason, fill.time_ms if fill is not None else None)
 
     def _update_order(self, context: SymbolContext, update: dict[str, Any]) -> None:
         order = context.orders.find(update["c"])

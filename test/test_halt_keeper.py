@@ -41,13 +41,16 @@ def test_close_that_begins_while_an_older_halt_is_still_being_written_is_on_disk
 
     async def story(clock: VirtualClock) -> None:
         latch = HaltLatch(tmp_path, "paper", "BTCUSDT")
-        halts = HaltKeeper({"BTCUSDT": latch}, clock, SlowDisk())
+        taken: list[str] = []
+        halts = HaltKeeper({"BTCUSDT": latch}, clock, SlowDisk(), taken.append)
         began_ns = clock.monotonic_ns()
         await halts.engage("BTCUSDT", "somebody wants it", is_closing=False)
         await halts.engage("BTCUSDT", "over the limit", is_closing=True)
         assert clock.monotonic_ns() - began_ns < 5e9
         assert not halts.is_cleared("BTCUSDT")
+        assert not taken
         await asyncio.sleep(40)
+        assert taken == ["BTCUSDT"]
         halt = latch.read()
         assert halt is not None
         assert (halt.reason, halt.is_closing) == ("over the limit", True)
@@ -62,7 +65,7 @@ def test_halt_that_was_cleared_during_its_close_is_not_set_again(tmp_path: Path)
 
     async def story(clock: VirtualClock) -> None:
         latch = HaltLatch(tmp_path, "paper", "BTCUSDT")
-        halts = HaltKeeper({"BTCUSDT": latch}, clock, asyncio.to_thread)
+        halts = HaltKeeper({"BTCUSDT": latch}, clock, asyncio.to_thread, lambda _symbol: None)
         await halts.engage("BTCUSDT", "over the limit", is_closing=True)
         latch.clear()
         await halts.finish("BTCUSDT")

@@ -40,6 +40,39 @@ def test_look_outlives_the_process_and_never_goes_back(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("looked_ms", [None, 5, 12])
+def test_restart_looks_at_a_forced_trade_again_until_its_halt_is_on_disk(
+    tmp_path: Path, looked_ms: int | None
+) -> None:
+    """Whatever was looked at before and is looked at after it; then the whole counts."""
+
+    async def story() -> None:
+        disk = Disk()
+
+        def on_disk() -> int | None:
+            return LastLook(tmp_path, "paper", "BTCUSDT", disk.run_blocking).looked_ms
+
+        look = LastLook(tmp_path, "paper", "BTCUSDT", disk.run_blocking)
+        if looked_ms is not None:
+            look.up_to(looked_ms)
+        for time_ms in (11, 10, 13):
+            look.forced(time_ms)
+        await look.finish()
+        assert on_disk() == min(looked_ms or 9, 9)
+        look.up_to(12)
+        await look.finish()
+        assert on_disk() == 9
+        look.halted()
+        await look.finish()
+        assert on_disk() == 13
+        look.halted()
+        look.up_to(20)
+        await look.finish()
+        assert on_disk() == 20
+
+    asyncio.run(story())
+
+
 def test_look_that_the_disk_did_not_take_is_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
 from core.last_look import path_of
 from sim.orders import Side
-from test.daemon import Sent, World, in_a_world
+from test.daemon import Sent, World, in_a_world, untouched
 from utils.http import HttpResponse
 
 
@@ -102,6 +102,56 @@ def test_forced_trade_that_was_halted_for_halts_no_later_run(tmp_path: Path, *, 
         await world.until(lambda: latch_of(world).read() is not None, 20, "the halt")
         await world.vanish()
         assert await world.start() is ExitCode.HALTED  # its close finished
+        assert latch_of(world).clear()
+        world.start()
+        await world.until_quoting()
+        await world.watch(20)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped", "last words"])
+def test_end_between_a_forced_trade_and_its_halt_leaves_a_halt_behind(tmp_path: Path, end: str) -> None:
+    """The risk check waits for a slow answer, or runs no more: a kill leaves the trade to the next start."""
+
+    asked = []
+
+    async def slowly(sent: Sent) -> HttpResponse | None:
+        if sent.path == "/fapi/v3/positionRisk":
+            asked.append(sent)
+            await asyncio.sleep(1.5)
+        return None
+
+    async def story(world: World) -> None:
+        async def liquidate_last(sent: Sent) -> HttpResponse | None:
+            if sent.path == "/fapi/v1/countdownCancelAll" and "countdownTime=0&" in sent.query:
+                trade(world, "autoclose-1234567890")
+            return None
+
+        await hold(world)
+        if end == "last words":
+            world.tamper = liquidate_last
+        else:
+            world.tamper = slowly
+            await world.until(lambda: bool(asked), 10, "a check")
+            trade(world, "autoclose-1234567890")
+            await asyncio.sleep(0.1)
+            assert latch_of(world).read() is None
+        if end == "killed":
+            await world.vanish()
+            assert latch_of(world).read() is None
+        else:
+            assert await world.end(20) is (ExitCode.HALTED if end == "stopped" else ExitCode.FAULT)
+            assert "autoclose-1234567890" in halt_of(world).reason
+        world.tamper = untouched
+        await asyncio.sleep(10)
+        ended = world.start()
+        if end != "stopped":
+            await world.until(lambda: latch_of(world).read() is not None, 20, "the halt")
+        await world.watch(10)
+        assert "autoclose-1234567890" in halt_of(world).reason
+        assert (await ended if ended.done() else await world.end()) is ExitCode.HALTED
         assert latch_of(world).clear()
         world.start()
         await world.until_quoting()

@@ -81,7 +81,7 @@ class Bench:
             self.fills,
             on_doubt=self.doubts.append,
             on_trade=lambda _fill: None,
-            on_forced=lambda symbol, reason: self.forced.append((symbol, reason)),
+            on_forced=lambda symbol, reason, _time_ms: self.forced.append((symbol, reason)),
             on_key_expired=self._key_expired,
             on_config=self.changes.append,
             on_cash=CashKeeper(list(self.contexts.values()), gateway, bus, _find_nothing).told,
