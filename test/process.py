@@ -34,6 +34,8 @@ START_WITHIN_S = 30.0
 
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) +\S.*")
 
+OF_CCXT = "ignore:enable_cleanup_closed ignored:DeprecationWarning"
+"""It asks aiohttp for something that a newer Python does itself."""
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -97,7 +99,7 @@ class Process:
                         str(int(self.ends_with)),
                         str(os.getpid()),
                     ),
-                    *(sys.executable, "-W", "error", *arguments),
+                    *(sys.executable, "-W", "error", "-W", OF_CCXT, *arguments),
                 ],
                 cwd=cwd,
                 env=environment | {"PYTHONUNBUFFERED": "1"},

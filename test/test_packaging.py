@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from test.process import OF_CCXT
 from utils.config_loader import ENV_NAMES, get_config, known_keys
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -245,7 +246,7 @@ def test_tools_see_every_part_of_the_program() -> None:
     assert settings["coverage"]["run"]["source"] == ["commands", "core", "utils", "sim", "main"]
     assert settings["coverage"]["run"]["branch"] is True
     assert settings["coverage"]["report"]["fail_under"] >= 90
-    assert settings["pytest"]["ini_options"]["filterwarnings"] == ["error"]
+    assert settings["pytest"]["ini_options"]["filterwarnings"] == ["error", OF_CCXT]
 
 
 def test_python_is_new_enough_for_the_program() -> None:
