@@ -332,11 +332,12 @@ class Gateway:
             page = _entries(reply, "the trades")
             with readable("the trades"):
                 trades.extend(
-                    {**trade, "id": int(trade["id"]), "orderId": int(trade["orderId"])} for trade in page
+                    {**trade, **{name: int(trade[name]) for name in ("id", "orderId", "time")}}
+                    for trade in page
                 )
-                if len(page) < TRADES_PAGE:
-                    return trades
-                start = {"fromId": page[-1]["id"] + 1}
+            if len(page) < TRADES_PAGE:
+                return trades
+            start = {"fromId": trades[-1]["id"] + 1}
 
     async def last_trade(self, symbol: str) -> tuple[int, int]:
         """Return id and time in ms of the account's last trade on a symbol, zeros if none was in the last 7 days."""

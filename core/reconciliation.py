@@ -162,11 +162,11 @@ class Reconciler:
             if client_id.startswith(FORCED_PREFIXES):
                 text = f"the exchange itself traded the position before its books were opened ({client_id})"
                 self._on_forced(
-                    symbol, text, int(next(e["time"] for e in trades if e["orderId"] == order_id))
+                    symbol, text, next(each["time"] for each in trades if each["orderId"] == order_id)
                 )
                 break
             self._harmless.add((symbol, order_id))
-        look.up_to(max((int(each["time"]) for each in trades), default=ledger.opened_after_ms))
+        look.up_to(max((each["time"] for each in trades), default=ledger.opened_after_ms))
         self._looked_back.add(symbol)
 
     def _server_ms(self) -> int:
@@ -194,7 +194,7 @@ class Reconciler:
                     self._on_forced(context.symbol, reason, fill.time_ms)
             ledger.checkpoint_id = max(ledger.checkpoint_id, fill.trade_id)
         if trades and context.symbol in self._looked_back:
-            self._looks[context.symbol].up_to(max(int(trade["time"]) for trade in trades))
+            self._looks[context.symbol].up_to(max(trade["time"] for trade in trades))
         return missed
 
     async def _client_id(self, context: SymbolContext, trade: dict[str, Any]) -> str:

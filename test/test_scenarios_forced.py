@@ -1,6 +1,7 @@
 """What the exchange itself trades while nobody looks: a daemon that did not see it halts as one that did."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,42 @@ def test_end_between_a_forced_trade_and_its_halt_leaves_a_halt_behind(tmp_path: 
         await world.until_quoting()
         await world.watch(20)
         assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("moment", [None, "soon", ...], ids=["none", "text", "missing"])
+def test_start_asks_again_for_trades_whose_time_cannot_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, moment: object
+) -> None:
+    """For a while something else than a time: no worker ends over that, and the first real answer halts."""
+
+    async def garble(sent: Sent) -> HttpResponse | None:
+        if sent.path != "/fapi/v1/userTrades" or "startTime" not in sent.query:
+            return None
+        reply = await sent.deliver()
+        trades = json.loads(reply.body)
+        for each in trades:
+            each["time"] = moment
+            if moment is ...:
+                del each["time"]
+        return HttpResponse(200, reply.headers, json.dumps(trades).encode())
+
+    async def story(world: World) -> None:
+        await hold(world)
+        assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(5)
+        trade(world, "autoclose-1234567890")
+        await asyncio.sleep(5)
+        world.tamper = garble
+        running = world.start()
+        await asyncio.sleep(30)
+        assert not running.done()
+        world.tamper = untouched
+        await world.until(lambda: latch_of(world).read() is not None, 10, "the halt")
+        assert "could not be read (" in caplog.text
+        assert "Traceback" not in caplog.text
+        assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story)
 
