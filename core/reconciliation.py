@@ -49,6 +49,10 @@ class Reconciler:
     MOST_ORDERS = 100
     """Whose orders traded while no daemon ran is asked of so many at most, the latest first."""
     MOST_SHORT_LISTS = 5
+    LOOKUP_LAG_MS = 10_000
+    """The order of a trade that is younger may not be found yet."""
+    MOST_LOOKUPS = 10
+    """So often such an order is asked about at most: the time of its trade may be one that is still to come."""
 
     def __init__(
         self,
@@ -78,6 +82,8 @@ class Reconciler:
         self._harmless: set[tuple[str, int]] = set()
         """Orders of others that a look back has asked of."""
         self._short_lists = 0
+        self._lookups: dict[tuple[str, int], int] = {}
+        """How often orders were asked about that are not found yet."""
 
     async def reconcile(self, context: SymbolContext) -> bool:
         """Have no order of ours rest, every trade counted, and the position equal to the exchange's.
@@ -154,16 +160,15 @@ class Reconciler:
             self._short_lists += 1
             if self._short_lists <= self.MOST_SHORT_LISTS:
                 raise OutcomeUnknown("the list of trades lacks the last one that is known")
-        orders = islice(dict.fromkeys(int(each["orderId"]) for each in reversed(trades)), self.MOST_ORDERS)
-        for order_id in orders:
+        times = {each["orderId"]: each["time"] for each in trades}
+        latest = dict.fromkeys(each["orderId"] for each in reversed(trades))
+        for order_id in islice(latest, self.MOST_ORDERS):
             if (symbol, order_id) in self._harmless:
                 continue  # of an attempt that took too long
-            client_id = await self._gateway.client_id_of(symbol, order_id)
+            client_id = await self._placed_as(symbol, order_id, times[order_id])
             if client_id.startswith(FORCED_PREFIXES):
                 text = f"the exchange itself traded the position before its books were opened ({client_id})"
-                self._on_forced(
-                    symbol, text, next(each["time"] for each in trades if each["orderId"] == order_id)
-                )
+                self._on_forced(symbol, text, times[order_id])
                 break
             self._harmless.add((symbol, order_id))
         look.up_to(max((each["time"] for each in trades), default=ledger.opened_after_ms))
@@ -207,7 +212,20 @@ class Reconciler:
         order = context.orders.by_order_id(trade["orderId"])
         if order is not None and (order.is_uncounted or not order.status.is_terminal):
             return order.client_id
-        return await self._gateway.client_id_of(context.symbol, trade["orderId"])
+        return await self._placed_as(context.symbol, trade["orderId"], trade["time"])
+
+    async def _placed_as(self, symbol: str, order_id: int, time_ms: int) -> str:
+        """Return the client id of an order that has traded at this time, "" if the exchange does not find it.
+
+        Raises OutcomeUnknown where that was a moment ago: the exchange may find it yet, and it may be one of its own.
+        """
+        client_id = await self._gateway.client_id_of(symbol, order_id)
+        asked = self._lookups.pop((symbol, order_id), 0) + 1
+        is_early = self._server_ms() - time_ms < self.LOOKUP_LAG_MS and asked < self.MOST_LOOKUPS
+        if not client_id and is_early:
+            self._lookups[symbol, order_id] = asked
+            raise OutcomeUnknown("the exchange does not find the order of a trade of a moment ago")
+        return client_id
 
     async def _compare_position(self, context: SymbolContext) -> None:
         """Adopt the exchange's position where no trade explains the difference (yet), and say so.

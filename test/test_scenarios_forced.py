@@ -10,7 +10,7 @@ from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
 from core.last_look import path_of
 from sim.orders import Side
-from test.daemon import Sent, World, in_a_world, untouched
+from test.daemon import Sent, World, in_a_world, json_reply, untouched
 from utils.http import HttpResponse
 
 
@@ -194,6 +194,65 @@ def test_start_asks_again_for_trades_whose_time_cannot_be_read(
         assert "could not be read (" in caplog.text
         assert "Traceback" not in caplog.text
         assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("is_running", [False, True], ids=["at the start", "listed"])
+def test_forced_trade_whose_order_is_found_only_later_halts(tmp_path: Path, *, is_running: bool) -> None:
+    """Three seconds long the exchange finds no order by its number, and the stream tells nothing of the trade."""
+    found_from_s = [0.0]
+
+    async def lag(sent: Sent) -> HttpResponse | None:
+        if (sent.method, sent.path) == ("GET", "/fapi/v1/order") and "orderId=" in sent.query:
+            if not found_from_s[0]:
+                found_from_s[0] = now_s() + 3
+            if now_s() < found_from_s[0]:
+                return json_reply(400, {"code": -2013, "msg": "Order does not exist."})
+        return None
+
+    def now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def story(world: World) -> None:
+        await hold(world)
+        if not is_running:
+            assert await world.end() is ExitCode.STOPPED
+            await asyncio.sleep(10)
+            world.start()
+        else:
+            world.strike("drop-events", stream="userData", for_s=1)
+        world.tamper = lag
+        trade(world, "autoclose-1234567890")
+        await world.until(lambda: latch_of(world).read() is not None, 40, "the halt")
+        assert found_from_s[0]
+        assert "autoclose-1234567890" in halt_of(world).reason
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_trade_whose_order_the_exchange_never_finds_keeps_no_start_from_quoting(tmp_path: Path) -> None:
+    """Also where the trade's time is one that is still to come."""
+
+    async def forget(sent: Sent) -> HttpResponse | None:
+        if (sent.method, sent.path) == ("GET", "/fapi/v1/order") and "orderId=" in sent.query:
+            return json_reply(400, {"code": -2013, "msg": "Order does not exist."})
+        if sent.path != "/fapi/v1/userTrades":
+            return None
+        reply = await sent.deliver()
+        trades = [{**each, "time": each["time"] + 86_400_000} for each in json.loads(reply.body)]
+        return json_reply(200, trades)
+
+    async def story(world: World) -> None:
+        await hold(world)
+        assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(10)
+        trade(world, "by-hand", lots=1)
+        world.tamper = forget
+        world.start()
+        await world.until_quoting(75)
+        assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
 
