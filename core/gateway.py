@@ -326,18 +326,22 @@ class Gateway:
         With no such id, those since ``since_ms`` (at most 7 days ago): from the first id on would be all history.
         """
         trades: list[dict[str, Any]] = []
-        start = {"fromId": after_id + 1} if after_id else {"startTime": since_ms}
         while True:
-            reply = await self._read("/fapi/v1/userTrades", {"symbol": symbol, **start, "limit": TRADES_PAGE})
-            page = _entries(reply, "the trades")
-            with readable("the trades"):
-                trades.extend(
-                    {**trade, **{name: int(trade[name]) for name in ("id", "orderId", "time")}}
-                    for trade in page
-                )
+            page = await self.trades_page(symbol, after_id, since_ms)
+            trades.extend(page)
             if len(page) < TRADES_PAGE:
                 return trades
-            start = {"fromId": trades[-1]["id"] + 1}
+            after_id = page[-1]["id"]
+
+    async def trades_page(self, symbol: str, after_id: int, since_ms: int) -> list[dict[str, Any]]:
+        """Return the first of ``user_trades``: if they are fewer than TRADES_PAGE, there are no more."""
+        start = {"fromId": after_id + 1} if after_id else {"startTime": since_ms}
+        reply = await self._read("/fapi/v1/userTrades", {"symbol": symbol, **start, "limit": TRADES_PAGE})
+        page = _entries(reply, "the trades")
+        with readable("the trades"):
+            return [
+                {**trade, **{name: int(trade[name]) for name in ("id", "orderId", "time")}} for trade in page
+            ]
 
     async def last_trade(self, symbol: str) -> tuple[int, int]:
         """Return id and time in ms of the account's last trade on a symbol, zeros if none was in the last 7 days."""

@@ -7,13 +7,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from core.context import SymbolContext
 from core.events import ConnectionEvent, ConnectionKind, EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
-from core.gateway import Gateway
+from core.gateway import TRADES_PAGE, Gateway
 from core.last_look import LastLook
 from core.model import Fill, Position
 from core.recovery_steps import RecoverySteps
@@ -22,6 +23,23 @@ from core.user_stream import FORCED_PREFIXES, FillBook
 from utils.errors import OutcomeUnknown, Refused
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How far a look back has come: an attempt that takes too long is gone on with by the next one."""
+
+    since_ms: int
+    last_id: int = 0
+    orders: dict[int, int] = field(default_factory=dict)
+    """The exchange's time of the last trade of each order, the latest at the end."""
+    harmless: set[int] = field(default_factory=set)
+    """Orders of others that were asked about."""
+
+    def note(self, trade_id: int, order_id: int, time_ms: int) -> None:
+        """Note a trade."""
+        self.last_id = max(self.last_id, trade_id)
+        self.orders[order_id] = max(self.orders.pop(order_id, 0), time_ms)
 
 
 class Reconciler:
@@ -79,8 +97,8 @@ class Reconciler:
         self._began_ms = self._server_ms()
         self._opened_ms: dict[str, int] = {}
         self._looked_back: set[str] = set()
-        self._harmless: set[tuple[str, int]] = set()
-        """Orders of others that a look back has asked of."""
+        self._readings: dict[str, _Reading] = {}
+        """Looks back that are not done yet, by symbol."""
         self._short_lists = 0
         self._lookups: dict[tuple[str, int], int] = {}
         """How often orders were asked about that are not found yet."""
@@ -154,25 +172,34 @@ class Reconciler:
         """
         look, symbol, ledger = self._looks[context.symbol], context.symbol, context.ledger
         since_ms = self._began_ms if look.looked_ms is None else look.looked_ms + 1
-        since_ms = max(since_ms, self._server_ms() - self.LISTED_MS)
-        trades = await self._gateway.user_trades(symbol, 0, since_ms)
-        if ledger.opened_after_ms >= since_ms and all(each["id"] < ledger.opened_after_id for each in trades):
+        reading = self._readings.setdefault(symbol, _Reading(since_ms))
+        await self._read_on(symbol, reading)
+        if ledger.opened_after_ms >= reading.since_ms and reading.last_id < ledger.opened_after_id:
             self._short_lists += 1
             if self._short_lists <= self.MOST_SHORT_LISTS:
                 raise OutcomeUnknown("the list of trades lacks the last one that is known")
-        times = {each["orderId"]: each["time"] for each in trades}
-        latest = dict.fromkeys(each["orderId"] for each in reversed(trades))
-        for order_id in islice(latest, self.MOST_ORDERS):
-            if (symbol, order_id) in self._harmless:
+        for order_id, time_ms in islice(list(reversed(reading.orders.items())), self.MOST_ORDERS):
+            if order_id in reading.harmless:
                 continue  # of an attempt that took too long
-            client_id = await self._placed_as(symbol, order_id, times[order_id])
+            client_id = await self._placed_as(symbol, order_id, time_ms)
             if client_id.startswith(FORCED_PREFIXES):
                 text = f"the exchange itself traded the position before its books were opened ({client_id})"
-                self._on_forced(symbol, text, times[order_id])
+                self._on_forced(symbol, text, time_ms)
                 break
-            self._harmless.add((symbol, order_id))
-        look.up_to(max((each["time"] for each in trades), default=ledger.opened_after_ms))
+            reading.harmless.add(order_id)
+        look.up_to(max(reading.orders.values(), default=ledger.opened_after_ms))
         self._looked_back.add(symbol)
+        del self._readings[symbol]
+
+    async def _read_on(self, symbol: str, reading: _Reading) -> None:
+        """Read what there is beyond the last trade that was read, page by page."""
+        reading.since_ms = max(reading.since_ms, self._server_ms() - self.LISTED_MS)
+        is_more = True
+        while is_more:
+            page = await self._gateway.trades_page(symbol, reading.last_id, reading.since_ms)
+            for trade in page:
+                reading.note(trade["id"], trade["orderId"], trade["time"])
+            is_more = len(page) >= TRADES_PAGE
 
     def _server_ms(self) -> int:
         return self._gateway.rest.server_clock.time_ms()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core import gateway, reconciliation
 from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
 from core.last_look import path_of
@@ -278,6 +279,37 @@ def test_slow_line_does_not_keep_a_start_from_looking_at_all_that_was_traded(tmp
         await world.until(lambda: latch_of(world).read() is not None, 120, "the halt")
         assert "autoclose-1234567890" in halt_of(world).reason
         assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_start_that_cannot_read_all_trades_in_one_attempt_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine pages since the last look, 2.8 s for each, where a step has 20 s; the liquidation came last."""
+    for module in (gateway, reconciliation):
+        monkeypatch.setattr(module, "TRADES_PAGE", 100)
+
+    async def slowly(sent: Sent) -> HttpResponse | None:
+        if sent.path == "/fapi/v1/userTrades" and ("fromId" in sent.query or "startTime" in sent.query):
+            reply = await sent.deliver()
+            await asyncio.sleep(2.8)
+            return reply
+        return None
+
+    async def story(world: World) -> None:
+        await hold(world)
+        assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(30)
+        for number in range(800):
+            trade(world, f"bot-{number}", lots=1, side=(Side.SELL, Side.BUY)[number % 2])
+        trade(world, "autoclose-1234567890")
+        await asyncio.sleep(15)
+        world.tamper = slowly
+        world.start()
+        await world.until(lambda: latch_of(world).read() is not None, 120, "the halt")
+        assert "autoclose-1234567890" in halt_of(world).reason
+        assert await world.end(20) is ExitCode.HALTED
 
     in_a_world(tmp_path, story)
 
