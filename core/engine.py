@@ -267,8 +267,10 @@ class Engine:
     def _build_recovery(self, wiring: Wiring, streams: WsTransport) -> None:
         """Put together what keeps the books equal to the exchange's; the metrics tell of its cash."""
         settings = self._settings
-        state, account, run_blocking = settings.state_directory, wiring.account, wiring.run_blocking
-        self._looks = {each: LastLook(state, account, each, run_blocking) for each in settings.symbols}
+        state, account, now_ms = settings.state_directory, wiring.account, wiring.rest.server_clock.time_ms
+        self._looks = {
+            each: LastLook(state, account, each, wiring.run_blocking, now_ms) for each in settings.symbols
+        }
         self.recovery = RecoveryManager(
             self.contexts,
             self._gateway,

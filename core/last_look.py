@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,14 +24,25 @@ class LastLook:
 
     ``account`` names the account in the file's name. Read once, when this is made; written off the event loop whenever
     it has moved, and tried again later where the disk did not take it: a restart looks at more then, not at less. The
-    disk is told of no look past a trade that calls for a halt before the halt is on disk.
+    disk is told of no look past a trade that calls for a halt before the halt is on disk. ``now_ms`` returns the
+    exchange's time: nothing was traded after it.
     """
 
     DISK_PATIENCE_S = 0.5
+    CLOCK_ERROR_MS = 60_000
+    """A look may seem to be so far ahead because of the clocks."""
 
-    def __init__(self, directory: Path, account: str, symbol: str, run_blocking: RunBlocking) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        account: str,
+        symbol: str,
+        run_blocking: RunBlocking,
+        now_ms: Callable[[], int],
+    ) -> None:
         self.path = path_of(directory, account, symbol)
         self._run_blocking = run_blocking
+        self._now_ms = now_ms
         self._looked_ms = self._written_ms = self._read()
         self._forced_ms: tuple[int, int] | None = None
         """The first and the last trade that calls for a halt which is not on disk yet."""
@@ -43,7 +55,8 @@ class LastLook:
         return self._looked_ms
 
     def up_to(self, time_ms: int) -> None:
-        """Note that all trades up to this time have been looked at; have the disk know it soon."""
+        """Note that all trades up to this time, but none to come, have been looked at; have the disk know it soon."""
+        time_ms = min(time_ms, self._now_ms())
         self._looked_ms = time_ms if self._looked_ms is None else max(time_ms, self._looked_ms)
         self._write_soon()
 
@@ -51,7 +64,8 @@ class LastLook:
         """Note a trade at this time that calls for a halt: a restart looks at it again, until the halt is on disk."""
         first_ms, last_ms = self._forced_ms or (time_ms, time_ms)
         self._forced_ms = min(first_ms, time_ms), max(last_ms, time_ms)
-        self._looked_ms = time_ms - 1 if self._looked_ms is None else self._looked_ms
+        if self._looked_ms is None:
+            self._looked_ms = min(time_ms, self._now_ms()) - 1
         self._write_soon()
 
     def halted(self) -> None:
@@ -79,14 +93,22 @@ class LastLook:
             self._writing = asyncio.ensure_future(self._write())
 
     def _read(self) -> int | None:
+        """Return what the disk says; a time that cannot be is as good as none, and written whole again."""
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=_Look).looked_ms
+            looked_ms = msgspec.json.decode(self.path.read_bytes(), type=_Look).looked_ms
+            now_ms = self._now_ms()
+            if 0 <= looked_ms <= now_ms + self.CLOCK_ERROR_MS:
+                return min(looked_ms, now_ms)
+            why = "an impossible time"
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            text = "%s cannot be used (%s): whether the exchange itself has traded while no daemon ran is not known"
-            log.error(text, self.path.name, type(error).__name__)
-            return None
+            why = type(error).__name__
+        text = (
+            "%s cannot be used (%s): whether the exchange itself has traded while no daemon ran is not known"
+        )
+        log.error(text, self.path.name, why)
+        return None
 
     async def _write(self) -> None:
         while (wanted_ms := self._wanted_ms) is not None and self._written_ms != wanted_ms:

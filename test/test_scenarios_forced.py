@@ -314,7 +314,11 @@ def test_start_that_cannot_read_all_trades_in_one_attempt_goes_on_where_it_was(
     in_a_world(tmp_path, story)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"looked_ms": "soon"}'], ids=["empty", "bare", "text"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b'{"looked_ms": "soon"}', b'{"looked_ms": 9000000000000}'],
+    ids=["empty", "bare", "text", "to come"],
+)
 def test_damaged_record_of_the_last_look_keeps_no_daemon_from_quoting(tmp_path: Path, content: bytes) -> None:
     """Begun anew with what was traded since the start, and written whole again."""
 
@@ -329,5 +333,13 @@ def test_damaged_record_of_the_last_look_keeps_no_daemon_from_quoting(tmp_path: 
         await world.until_quoting()
         assert await world.end() is ExitCode.STOPPED
         assert path.read_bytes() != content
+        await asyncio.sleep(5)
+        trade(world, "autoclose-1234567891")
+        await asyncio.sleep(5)
+        world.start()
+        await world.until(
+            lambda: latch_of(world).read() is not None, 20, "the halt for what was traded since"
+        )
+        assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story)
