@@ -37,6 +37,8 @@ DRIFT = Decimal("1.02")
 DOUBTFUL_FOR_S = 60.0
 LOSS_LIMIT_QUOTE = 60
 RESETS_A_DAY = 48
+RESUMES_WITHIN_S = 20.0
+"""Later right after a shock: the price has to be calm."""
 SETTLES_AFTER_DAYS = 1
 """Memory is looked at from then on: caches and remembered orders fill up before."""
 GROWTH_MIB_A_DAY = 8
@@ -204,7 +206,7 @@ class Soak:
     async def _until_quoting(self, within_s: float) -> None:
         """Wait until all quotes rest for which the position leaves room; a shock may also cost what a day may lose."""
         await self._world.until(lambda: self._is_quoting() or self._is_halted(), within_s, "quotes")
-        await self._resume_if_halted()
+        await self._resume_if_halted(within_s)
 
     def _is_quoting(self) -> bool:
         """Tell whether six orders rest, or the side that reduces where a whole side more would be over the limit."""
@@ -217,16 +219,16 @@ class Soak:
     def _latch(self) -> HaltLatch:
         return HaltLatch(self._world.folder / "state", "paper-test", self._world.symbol)
 
-    async def _resume_if_halted(self) -> None:
+    async def _resume_if_halted(self, within_s: float = RESUMES_WITHIN_S) -> None:
         if self._is_halted():
             self.outcome.counts["halts that nobody planned"] += 1
-            await self._resume()
+            await self._resume(within_s)
 
     def _is_halted(self) -> bool:
         world = self._world
         return world.position() == 0 and not world.ours() and self._latch.read() is not None
 
-    async def _resume(self) -> None:
+    async def _resume(self, within_s: float = RESUMES_WITHIN_S) -> None:
         """Do what ``python main.py resume --accept-loss`` does."""
         world = self._world
         file, now_ms = DayFile(world.folder / "state", "paper-test", world.symbol), world.clock.time_ms()
@@ -235,7 +237,7 @@ class Soak:
         self._latch.clear()
         self.outcome.counts["resumes"] += 1
         await world.until(
-            lambda: not world.state.strategy_paused and bool(world.ours()), 20, "quotes after resume"
+            lambda: not world.state.strategy_paused and bool(world.ours()), within_s, "quotes after resume"
         )
 
     # --- what must hold at the end ----------------------------------------------------------------------------
