@@ -503,8 +503,7 @@ class Engine:
         self._status.log_result(verified=verified)
         for context in self.contexts:
             self.days.save(context)
-        await self.days.finish()
-        await asyncio.gather(*(look.finish() for look in self._looks.values()))
+        await asyncio.gather(self.days.finish(), *(look.finish() for look in self._looks.values()))
         log.info("%s", self.bus.statistics())
         await self._flush()
         return code
