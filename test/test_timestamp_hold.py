@@ -48,7 +48,7 @@ def test_other_refusals_hold_nothing() -> None:
 
 
 def test_minute_of_refused_timestamps_costs_few_orders_and_quoting_goes_on_after_it(tmp_path: Path) -> None:
-    """The six that left together, and one every few seconds; all six quotes are back 15 s after one just before the end."""
+    """The six that left together, and one every few seconds; all six are back 15 s after the last."""
     orders: list[str] = []
 
     async def count(sent: Sent) -> None:
