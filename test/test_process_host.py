@@ -93,7 +93,7 @@ def test_daemon_that_is_killed_again_and_again_waits_before_it_starts(tmp_path: 
             daemon.kill()
         waiting = stage.daemon(folder)
         eventually(lambda: "waiting for 5 s before this one begins" in waiting.err, 10, "it did not wait")
-        assert waiting.end(signal.SIGTERM) == 0
+        assert waiting.end(signal.SIGTERM) == 3  # nobody has looked what the last run left
         assert stage.daemon(folder, "resume").wait(30) == 0
         again = stage.daemon(folder)
         eventually(lambda: "passive_market_maker on paper" in again.err, 4, "it waited")

@@ -157,8 +157,9 @@ def test_orders_left_by_earlier_runs_of_this_machine_hold_nothing_up(tmp_path: P
             world.start()
             await world.until(partial(_all_are_new, world, orders), 8, "quotes")
             await world.vanish()
+        orders = world.count("orders")
         world.start()
-        await world.until(lambda: len(world.ours()) == 6, 8)
+        await world.until(partial(_all_are_new, world, orders), 8, "quotes")
         assert await world.end() is ExitCode.STOPPED
         assert world.events("engine_event").count("stranger") == 0
 
