@@ -6,7 +6,7 @@ import asyncio
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return a loop of uvloop where that can be imported, else an ordinary one: they differ in speed only."""
     try:
-        import uvloop
+        from commands.uv_loop import UvLoop
     except ImportError:
         return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+    return UvLoop()

@@ -28,6 +28,7 @@ def test_loop_is_that_of_uvloop_where_it_is_there_and_python_s_own_elsewhere(
     loop.close()
     assert isinstance(loop, uvloop.Loop)
     monkeypatch.setitem(sys.modules, "uvloop", None)
+    monkeypatch.delitem(sys.modules, "commands.uv_loop")
     loop = new_event_loop()
     loop.close()
     assert isinstance(loop, asyncio.SelectorEventLoop)
