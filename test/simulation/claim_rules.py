@@ -106,6 +106,8 @@ class ClaimRules:
 
     def look(self) -> None:
         """Look at time passing."""
+        if self._facts.operator.latch.path.exists():
+            self._forced_s = None  # also where the daemon that halted has ended before anybody looked
         context = self._facts.context
         if context is None:
             return
@@ -246,8 +248,7 @@ class ClaimRules:
         facts = self._facts
         if self._forced_s is None:
             return
-        is_halted = facts.world.state.strategy_paused or facts.operator.latch.path.exists()
-        if is_halted or facts.struck(60.0, *LYING_READS, "hide-trades"):
+        if facts.world.state.strategy_paused or facts.struck(60.0, *LYING_READS, "hide-trades"):
             self._forced_s = None
             return
         for_s = facts.now_s - max(
