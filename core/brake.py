@@ -39,6 +39,8 @@ class _Strikes:
     count: int = 0
     probe_ns: int = 0
     was_hurried: bool = False
+    was_of_all: bool = False
+    """Some refusal of these spoke of all quotes, the last one perhaps of something else."""
     lately_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_A_MINUTE))
     """When it was refused for want of room, whatever of it was forgiven since."""
 
@@ -75,6 +77,7 @@ class RefusalBrake:
             strikes = self._by_slot[slot] = _Strikes(code, lately_ns=lately_ns)
         if code != UNREADABLE:  # which tells of no other reason than the one before
             strikes.code = code  # where it grips, another answer is a refusal more
+        strikes.was_of_all |= code in OF_ALL_QUOTES
         before, strikes.count = strikes.count, strikes.count + 1
         if code in BESIDE_OTHERS:
             strikes.lately_ns.append(now_ns)
@@ -115,20 +118,21 @@ class RefusalBrake:
         was = self._by_slot.pop(slot, None)
         if was is None:
             return self._hurry()
-        is_of_all, was_held, was_refused = was.code in OF_ALL_QUOTES, was.count >= STRIKES, was.count > 0
+        is_of_all, was_held, was_refused = was.was_of_all, was.count >= STRIKES, was.count > 0
         if alone and was.code in BESIDE_OTHERS:
-            was.count = 0 if was_held else was.count
+            if was_held:
+                was.count, was.was_of_all = 0, False
             self._by_slot[slot] = was
         if not was_refused:
             return self._hurry()
         if not was_held and not is_of_all:
             return False
-        over = OF_ALL_QUOTES if is_of_all else {was.code}
-        sides = {slot[0]} if reduces and not is_of_all else set(Side)
+        sides = {slot[0]} if reduces else set(Side)
         released = [
             other
             for other, each in self._by_slot.items()
-            if each.count and each.code in over and other[0] in sides
+            if each.count
+            and ((is_of_all and each.was_of_all) or (each.code == was.code and other[0] in sides))
         ]
         for other in released:
             self._release(other, now_ns)
@@ -142,7 +146,7 @@ class RefusalBrake:
         elif strikes.not_before_ns() > now_ns:
             strikes.probe_ns = strikes.not_before_ns()
         else:
-            strikes.count = 0
+            strikes.count, strikes.was_of_all = 0, False
 
     def _hurry(self) -> bool:
         """Let those be tried now that are held for what should hold all, once; return whether there is any."""

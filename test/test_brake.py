@@ -53,6 +53,28 @@ def test_braked_slot_is_tried_soon_and_then_once_a_minute() -> None:
     assert brake.allows(SLOT, APART_NS + PROBE_NS)
 
 
+def test_slot_that_was_refused_once_for_something_else_is_released_with_all_others() -> None:
+    """A request that was damaged on its way would hold it back for a minute after the cause of all has passed."""
+    brake = RefusalBrake()
+    other = (Side.SELL, 1)
+    for slot in (SLOT, other) * STRIKES:
+        brake.refused(slot, -4088, 0)
+    brake.refused(SLOT, -1102, APART_NS)
+    assert not brake.allows(SLOT, 2 * APART_NS)
+    assert brake.accepted(other, 2 * APART_NS)
+    assert brake.allows(SLOT, 2 * APART_NS)
+
+
+def test_slot_that_was_never_refused_for_what_holds_all_is_not_released_with_them() -> None:
+    """It has a reason of its own."""
+    brake = gripped()
+    other = (Side.SELL, 1)
+    for _ in range(STRIKES):
+        brake.refused(other, -4088, 0)
+    assert not brake.accepted(other, 1)
+    assert not brake.allows(SLOT, 1)
+
+
 def test_slots_that_were_refused_together_are_tried_one_after_the_other() -> None:
     """Every 10 s one of six, so that the end of what they were refused for is noticed soon."""
     brake = RefusalBrake()
