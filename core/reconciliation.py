@@ -187,9 +187,19 @@ class Reconciler:
                 self._on_forced(symbol, text, time_ms)
                 break
             reading.harmless.add(order_id)
+        else:
+            self._say_what_was_passed_over(symbol, len(reading.orders) - self.MOST_ORDERS)
         look.up_to(max(reading.orders.values(), default=ledger.opened_after_ms))
         self._looked_back.add(symbol)
         del self._readings[symbol]
+
+    def _say_what_was_passed_over(self, symbol: str, orders: int) -> None:
+        if orders > 0:
+            text = (
+                "%s: the %d orders before the last %d that traded while nobody looked were not asked about: if the"
+                " exchange itself may have liquidated a part of the position, look at its list of orders"
+            )
+            log.warning(text, symbol, orders, self.MOST_ORDERS)
 
     async def _read_on(self, symbol: str, reading: _Reading) -> None:
         """Read what there is beyond the last trade that was read, page by page."""

@@ -283,6 +283,33 @@ def test_slow_line_does_not_keep_a_start_from_looking_at_all_that_was_traded(tmp
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize(("orders", "is_told"), [(5, False), (6, True)])
+def test_orders_that_a_look_back_passes_over_are_told_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    orders: int,
+    *,
+    is_told: bool,
+) -> None:
+    """So many may have traded that asking about all would keep the daemon from quoting: a person looks then."""
+    monkeypatch.setattr(reconciliation.Reconciler, "MOST_ORDERS", 5)
+
+    async def story(world: World) -> None:
+        await hold(world)
+        assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(5)
+        for number in range(orders):
+            trade(world, f"by-hand-{number}", lots=1, side=(Side.SELL, Side.BUY)[number % 2])
+        await asyncio.sleep(15)
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+    assert ("the 1 orders before the last 5 that traded" in caplog.text) is is_told
+
+
 def test_start_that_cannot_read_all_trades_in_one_attempt_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
