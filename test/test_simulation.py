@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from test.simulation.report import figures, merged, table
 from test.simulation.run import Outcome, run_plan, run_seed
 from test.simulation.shrink import Shrinker
 from test.simulation.swarm import draw_kinds, draw_plan
+from utils.clock import ServerClock
 
 pytestmark = pytest.mark.no_cover
 
@@ -137,6 +139,20 @@ def test_oracle_tells_of_orders_that_nobody_protects(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("core.gateway.Gateway.arm_dead_man", pretend)
     assert [each.rule for each in run_plan(SHORT).violations] == ["INV-14"]
+
+
+def test_oracle_tells_of_a_daemon_that_loses_the_time_in_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first refusal: a silence of the firewall is no excuse where nobody has changed a clock."""
+    kept = ServerClock.time_ms
+
+    def lost(clock: ServerClock) -> int:
+        return kept(clock) + (10_000 if clock._clock.monotonic_ns() > 100 * 10**9 else 0)
+
+    monkeypatch.setattr(ServerClock, "time_ms", lost)
+    silence = TimedFault(20, "error", {"method": "GET", "for_s": 1.5, "reply": "html-403"})
+    plan = replace(SHORT, round_s=230, storm_s=150, events_per_second=0.1)
+    found = run_plan(plan.with_faults((silence,))).violations
+    assert [(each.rule, 140 < each.at_s < 143) for each in found] == [("INV-29", True)]
 
 
 def test_failing_plan_is_shrunk_to_the_faults_that_it_takes() -> None:

@@ -1,7 +1,8 @@
 """What every checker knows: the world, what has struck it, and where to tell of a violation."""
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from core.context import SymbolContext
@@ -69,6 +70,8 @@ class Facts:
     violated: Callable[[str, object], None]
     silent_until_s: float = 0.0
     """Until when the daemon does right to send nothing at all, by what the exchange has told it."""
+    _silences: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=16))
+    """From when until when that was so; they do not overlap."""
 
     @property
     def now_s(self) -> float:
@@ -92,6 +95,23 @@ class Facts:
     def silent_last_s(self) -> float:
         """Return when nothing was to be sent last, because the exchange had said so; now if that goes on."""
         return min(self.silent_until_s, self.now_s)
+
+    def be_silent(self, for_s: float) -> None:
+        """Note that the daemon has been told to send nothing for so long; what comes later shortens nothing."""
+        until_s = self.now_s + for_s
+        if until_s > self.silent_until_s:
+            self._silences.append((max(self.now_s, self.silent_until_s), until_s))
+            self.silent_until_s = until_s
+
+    def forget_silence(self) -> None:
+        """Note that a new process has been told nothing yet."""
+        self.silent_until_s = 0.0
+        self._silences.clear()
+
+    def could_ask_s(self, since_s: float) -> float:
+        """Return for how much of the time since then the daemon was free to ask the exchange anything."""
+        silent = (min(until_s, self.now_s) - max(from_s, since_s) for from_s, until_s in self._silences)
+        return self.now_s - since_s - sum(max(each_s, 0.0) for each_s in silent)
 
     def struck(self, seconds: float, *kinds: str) -> bool:
         """Tell whether one of these kinds was in force within so many seconds."""

@@ -63,6 +63,8 @@ _FIREWALL_S, _LIMIT_S = 120.0, 10.0
 _KEPT_REFUSALS = 300
 _KEPT_TOUCHES = 200
 _NOTICED_S = 8.0
+_CLOCK_KNOWN_S = 90.0
+"""After so long, free to ask, the daemon knows the time."""
 _REFUSALS_A_MINUTE = 5
 """Three, the first one that asks 10 s later, and one whose answer was lost with a socket that closed over it."""
 _PROBES_A_MINUTE = 10
@@ -225,11 +227,12 @@ class SendingRules:
             self._banned_until_s = max(self._banned_until_s, now_s + rest_s)
         if reply.status in (403, 418, 429):
             rest_s = float(reply.headers.get("retry-after", _FIREWALL_S if reply.status == 403 else _LIMIT_S))
-            self._facts.silent_until_s = max(self._facts.silent_until_s, now_s + rest_s)
+            self._facts.be_silent(rest_s)
 
     def restarted(self) -> None:
         """Note that a new process knows nothing of a ban yet, nor of what was refused."""
-        self._banned_until_s = self._facts.silent_until_s = 0.0
+        self._banned_until_s = 0.0
+        self._facts.forget_silence()
         self._refused.clear()
 
     # --- at the exchange --------------------------------------------------------------------------------------
@@ -265,15 +268,17 @@ class SendingRules:
         """INV-29: timestamps are in the exchange's window, or refused and repaired.
 
         At most 30 of which the daemon hears in a minute while clocks are being changed or requests delayed, more only
-        while it asks for the time and does not get it; otherwise none at all. No verdict while the exchange's own
-        time is told wrongly: who believes it is refused for as long.
+        while it asks for the time and does not get it; otherwise none at all. No clock is being changed any more once
+        the daemon was free to ask for 90 s: in the silence that a firewall wants it hears of no change. No verdict
+        while the exchange's own time is told wrongly: who believes it is refused for as long.
         """
         if self._facts.struck(65.0, "wrong-server-time", "stale-reads"):
             return
         now_s = self._facts.now_s
         self._stale.append((now_s, f"{request.method} {request.path}"))
         lately = Counter(what for at_s, what in self._stale if now_s - at_s < 60)
-        if not self._facts.struck(90.0, *_CHANGED_CLOCKS, "used-weight"):
+        changed_s = self._facts.struck_last_s(*_CHANGED_CLOCKS, "used-weight")
+        if self._facts.could_ask_s(changed_s) > _CLOCK_KNOWN_S:
             self._facts.violated("INV-29", f"{request.method} {request.path} was refused for its timestamp")
         elif lately.total() > 30 and now_s - self._asked_clock_s > 5:
             self._facts.violated(
