@@ -234,15 +234,18 @@ class ExecutionEngine:
 
     # --- cancelling -------------------------------------------------------------------------------------------
 
-    async def cancel(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
-        """Cancel these orders; afterwards each has ended, or is known to need another look.
+    async def cancel(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> list[LiveOrder]:
+        """Cancel these orders; return those of which it is unknown whether they were, for want of a readable answer.
 
-        Raises RateLimited and AuthFailed; other failures leave the orders living, to be cancelled again.
+        Afterwards each has ended, or is known to need another look. Raises RateLimited and AuthFailed; other failures
+        leave the orders living, to be cancelled again.
         """
+        unheard: list[LiveOrder] = []
         for start in range(0, len(orders), MAX_CANCEL_BATCH):
-            await self._cancel_batch(context, orders[start : start + MAX_CANCEL_BATCH])
+            unheard += await self._cancel_batch(context, orders[start : start + MAX_CANCEL_BATCH])
+        return unheard
 
-    async def _cancel_batch(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> None:
+    async def _cancel_batch(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> Sequence[LiveOrder]:
         self.amend_queue.drop(orders, "it is being cancelled")
         for order in orders:
             context.orders.begin_cancel(order, self._clock.monotonic_ns())
@@ -252,7 +255,7 @@ class ExecutionEngine:
             if context.symbol not in self._unheard_cancels:  # once for as long as it goes on
                 self._unheard_cancels.add(context.symbol)
                 log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
-            return
+            return () if isinstance(error, NotSent) else orders
         self._unheard_cancels.discard(context.symbol)
         unclear = []
         for order, result in zip(orders, results, strict=True):
@@ -261,6 +264,7 @@ class ExecutionEngine:
             elif self._is_unclear(context, order, result):
                 unclear.append(order)
         await self.look_up(context, unclear)
+        return ()
 
     def _is_unclear(self, context: SymbolContext, order: LiveOrder, refusal: Refused) -> bool:
         """Note a cancel that was refused, mostly because the order was filled or is gone; return whether to ask."""

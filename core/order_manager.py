@@ -312,10 +312,11 @@ class OrderManager:
         return [*self._execution.loose(context), *late]
 
     async def _chase(self, context: SymbolContext, loose: Sequence[LiveOrder]) -> None:
-        """Try once more to get these orders out."""
+        """Try once more to get these orders out; where that has no answer either, look up what became of them."""
         async with context.lock:
             try:
-                await self._execution.cancel(context, loose)
+                unheard = await self._execution.cancel(context, loose)
+                await self._execution.look_up(context, unheard)
             except ExchangeError as error:
                 log.warning("%s: an order could not be cancelled yet: %s", context.symbol, error)
 

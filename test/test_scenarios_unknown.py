@@ -101,6 +101,35 @@ def test_create_without_an_answer_holds_its_slot(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_order_that_cancels_without_a_readable_answer_do_not_clear_up_is_looked_up(tmp_path: Path) -> None:
+    """Neither placement nor cancels are answered so that one could read it, and the stream is late: questions are."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting(20)
+        await asyncio.sleep(17)
+        placement = OnePlacement(world, _done_without_an_answer)
+        placing = world.tamper
+
+        async def short(sent: Sent) -> HttpResponse | None:
+            if sent.method != "DELETE" or not placement.client_id:
+                return await placing(sent)
+            await sent.deliver()
+            return json_reply(200, [])
+
+        world.tamper = short
+        await world.until(lambda: bool(placement.client_id), 10)
+        assert world.engine is not None
+        order = world.engine.contexts[0].orders.find(placement.client_id)
+        assert order is not None
+        await world.until(lambda: order.status.is_terminal, LATE_S - 2, "what became of the order")
+        world.tamper, world.late_s = untouched, lambda _message: 0.0
+        assert await world.end() is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
 def test_not_found_is_not_believed_of_an_order_that_may_still_come(tmp_path: Path) -> None:
     """The connection is reset and the request arrives 1.5 s later: a cancel and a question before find nothing."""
 
