@@ -154,6 +154,8 @@ class ExecutionEngine:
             return "the exchange takes no more orders for now"
         if self.timestamps.room(now_ns) == 0:
             return "the exchange refuses our timestamps"
+        if context.orders.awaiting_echo and context.orders.echo_is_overdue(now_ns, self._recv_window_ms):
+            return "the account stream is silent about an order"
         return ""
 
     def _refused(self, context: SymbolContext, order: LiveOrder, error: NotSent | Refused) -> None:

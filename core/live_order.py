@@ -240,6 +240,21 @@ class EndedOrder(NamedTuple):
         return order
 
 
+ECHO_WITHIN_S = 5.0
+"""For how long the account stream may keep silent about what was accepted."""
+
+
+def echo_due_ns(order: LiveOrder | None, known_ns: int, recv_window_ms: int) -> int:
+    """Return until when the account stream has to have told of what is known to be accepted since ``known_ns``.
+
+    Where the answer was lost, that may be long after it was: the exchange takes nothing that is older than the window
+    of its timestamp. None is for an order that has left memory.
+    """
+    if order is not None:
+        known_ns = min(known_ns, max(order.sent_ns, order.amend_sent_ns) + recv_window_ms * 1_000_000)
+    return known_ns + int(ECHO_WITHIN_S * 1e9)
+
+
 DOUBT_SETTLES_AFTER_S = 1.0
 """How long after the last moment of possible execution a "not found" is believed."""
 

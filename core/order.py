@@ -18,7 +18,7 @@ from decimal import Decimal
 
 from msgspec import structs
 
-from core.live_order import Change, ChangeKind, EndedOrder, LiveOrder, settled_ns
+from core.live_order import Change, ChangeKind, EndedOrder, LiveOrder, echo_due_ns, settled_ns
 from core.load import Load
 from core.model import OrderReport, OrderStatus, Quote, Side, SymbolRules
 from core.order_life import Open, State, Trigger, after, sighting
@@ -398,6 +398,13 @@ class LiveOrders:
         """Note that the exchange has answered that it amended the order: the user stream has to speak of it."""
         if not order.echoed and order.amend_sent_ns >= self._echoes_since_ns:
             self.awaiting_echo.setdefault(order.client_id, now_ns)
+
+    def echo_is_overdue(self, now_ns: int, recv_window_ms: int) -> bool:
+        """Tell whether the user stream owes its word on what was accepted so long ago that it may be dead."""
+        return any(
+            echo_due_ns(self.find(client_id), known_ns, recv_window_ms) < now_ns
+            for client_id, known_ns in self.awaiting_echo.items()
+        )
 
     def expect_no_echo_before(self, now_ns: int) -> None:
         """Expect nothing of a user stream that began just now about what was sent before it.

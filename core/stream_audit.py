@@ -9,7 +9,7 @@ from core.context import SymbolContext
 from core.execution import ExecutionEngine
 from core.gate import Gate
 from core.gateway import Gateway
-from core.live_order import LiveOrder
+from core.live_order import LiveOrder, echo_due_ns
 from core.model import Fill, OrderReport
 from core.reconciliation import Reconciler
 from utils.clock import Clock
@@ -24,9 +24,10 @@ class StreamAudit:
     ``drop`` gives up the stream's connection for the reason given; ``is_up`` tells whether there is one.
     """
 
-    ECHO_DEADLINE_S = 5.0
+    TRADE_DEADLINE_S = 5.0
     LATE_ECHO_S = 1.0
-    """The least that an echo gets from when the order is known to be accepted, however long ago that happened."""
+    """The least that an echo gets from when the order is known to be accepted, however long ago that happened: until
+    then no quote leaves (``ExecutionEngine``)."""
     TRADES_EVERY_S = 15.0
     FIRST_ORDERS_S = 1.0
     ORDERS_EVERY_S = 5.0
@@ -89,10 +90,9 @@ class StreamAudit:
     def _expect_echoes(self) -> None:
         """Give up a user stream that stays silent about orders that the exchange has accepted, or about trades."""
         now_ns = self._clock.monotonic_ns()
-        deadline_ns = int(self.ECHO_DEADLINE_S * 1e9)
-        is_untold = min(self._untold.values(), default=now_ns) < now_ns - deadline_ns
+        is_untold = min(self._untold.values(), default=now_ns) < now_ns - int(self.TRADE_DEADLINE_S * 1e9)
         is_unheard = any(
-            self._echo_due_ns(context.orders.find(client_id), known_ns, deadline_ns) < now_ns
+            self._patience_ends_ns(context.orders.find(client_id), known_ns) < now_ns
             for context in self._contexts
             for client_id, known_ns in context.orders.awaiting_echo.items()
         )
@@ -100,16 +100,10 @@ class StreamAudit:
             self.forget_echoes()
             self._drop("silent about trades" if is_untold else "silent about our orders")
 
-    def _echo_due_ns(self, order: LiveOrder | None, known_ns: int, deadline_ns: int) -> int:
-        """Return until when the stream has to have told of what is known to be accepted since ``known_ns``.
-
-        Where the answer was lost, that may be long after it was: the exchange takes nothing that is older than the
-        window of its timestamp.
-        """
-        if order is None:
-            return known_ns + deadline_ns
-        taken_ns = max(order.sent_ns, order.amend_sent_ns) + self._gateway.rest.recv_window_ms * 1_000_000
-        return max(min(known_ns, taken_ns) + deadline_ns, known_ns + int(self.LATE_ECHO_S * 1e9))
+    def _patience_ends_ns(self, order: LiveOrder | None, known_ns: int) -> int:
+        """Return until when the stream is kept although it has not told of what is known since ``known_ns``."""
+        due_ns = echo_due_ns(order, known_ns, self._gateway.rest.recv_window_ms)
+        return max(due_ns, known_ns + int(self.LATE_ECHO_S * 1e9))
 
     def _expect_trades(self) -> None:
         """Reconcile when an order is known to be executed and the stream does not bring its trades."""

@@ -202,6 +202,43 @@ def test_stream_that_was_silent_about_an_order_long_taken_is_given_up_soon_after
     in_a_world(tmp_path, story)
 
 
+def test_no_quote_leaves_between_late_knowledge_of_an_order_and_the_word_of_the_stream(
+    tmp_path: Path,
+) -> None:
+    """Nothing about orders is answered for 12 s, and the stream is dead: it is replaced before another quote leaves."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING | {"orderbook_refresh_interval": 0.5})
+        await world.until_quoting()
+        await asyncio.sleep(3.25)  # every echo has come
+        assert world.engine is not None
+        stream, sent_under = world.engine.recovery.stream, set[int]()
+        dead, until_s = stream.connects, world.now_s + 12
+        world.late_s = lambda message: 1e6 * ("ORDER_TRADE" in message and stream.connects == dead)
+
+        async def unanswered(sent: Sent) -> HttpResponse | None:
+            if world.now_s > until_s:
+                if sent.is_order():
+                    sent_under.add(stream.connects)
+                return None
+            if not sent.path.endswith(("/order", "/batchOrders")) or (sent.method == "DELETE" and not placed):
+                return None
+            placed.append(sent.is_order())
+            await sent.deliver()
+            await sent.hang()
+
+        placed: list[bool] = []
+        world.tamper = unanswered
+        await world.until(lambda: stream.connects > dead, 20, "another connection")
+        await world.until_quoting()
+        assert any(placed)
+        assert sent_under == {dead + 1}
+        world.tamper = untouched
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_new_account_stream_is_not_blamed_for_orders_that_ended_before_it(tmp_path: Path) -> None:
     """Quotes without an answer end in an outage, by the dead-man switch; look-ups find them, the new stream stays."""
 
