@@ -154,7 +154,7 @@ class LiveOrders:
         self._move(order, sighting(report.status, is_executed=any(order.executed)))
         if was_concluded and not order.status.is_terminal:
             order.reason = "believed not to exist, but does"
-        self._settle_if_seen(order, report)
+        self._settle_if_seen(order, report, now_ns)
         self._tell(order)
         return before != _facts(order)
 
@@ -167,14 +167,18 @@ class LiveOrders:
             order.price_ticks, order.lots = report.price_ticks, report.lots
         order.update_ms = max(order.update_ms, report.update_ms)
 
-    def _settle_if_seen(self, order: LiveOrder, report: OrderReport) -> None:
-        """Note that an amend is done when a report that is newer than its sending shows its target."""
+    def _settle_if_seen(self, order: LiveOrder, report: OrderReport, now_ns: int) -> None:
+        """Note that an amend is done when a report that is newer than its sending shows its target.
+
+        The user stream has to speak of it, also where the answer was lost and it was asked about.
+        """
         change = order.change
         if change is None or not change.is_amending:
             return
         shown, target = (report.price_ticks, report.lots), (change.price_ticks, change.lots)
         if shown == target == (order.price_ticks, order.lots) and _tells_of(report, order, target):
             self._move(order, Trigger.AMEND_SETTLED)
+            self.expect_echo(order, now_ns)
 
     def read(
         self, order: LiveOrder, report: OrderReport, asked_ns: int, now_ns: int, recv_window_ms: int
@@ -395,7 +399,7 @@ class LiveOrders:
         self._uncounted.clear()
 
     def expect_echo(self, order: LiveOrder, now_ns: int) -> None:
-        """Note that the exchange has answered that it amended the order: the user stream has to speak of it."""
+        """Note that the exchange has said that it amended the order: the user stream has to speak of it."""
         if not order.echoed and order.amend_sent_ns >= self._echoes_since_ns:
             self.awaiting_echo.setdefault(order.client_id, now_ns)
 

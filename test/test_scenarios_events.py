@@ -239,6 +239,34 @@ def test_no_quote_leaves_between_late_knowledge_of_an_order_and_the_word_of_the_
     in_a_world(tmp_path, story)
 
 
+def test_stream_is_held_to_tell_of_an_amendment_whose_answer_was_lost(tmp_path: Path) -> None:
+    """No amendment is answered, but each is found by a question to be done: the stream that is silent is replaced."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(3)
+        assert world.engine is not None
+        stream = world.engine.recovery.stream
+        dead, tampered = stream.connects, set[str]()
+        world.late_s = lambda message: 1e6 * ("ORDER_TRADE" in message and stream.connects == dead)
+
+        async def unanswered(sent: Sent) -> HttpResponse | None:
+            if sent.method != "PUT":
+                return None
+            tampered.add(sent.path)
+            await sent.deliver()
+            await sent.hang()
+
+        world.tamper = unanswered
+        await world.until(lambda: bool(tampered), 30, "an amendment")
+        await world.until(lambda: stream.connects > dead, 9.5, "another connection")
+        world.tamper = untouched
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_new_account_stream_is_not_blamed_for_orders_that_ended_before_it(tmp_path: Path) -> None:
     """Quotes without an answer end in an outage, by the dead-man switch; look-ups find them, the new stream stays."""
 
