@@ -203,6 +203,8 @@ class EndedOrder(NamedTuple):
 
     side: Side
     level: int
+    sent_ns: int
+    """When something was sent for it last."""
     status: OrderStatus
     end_is_reported: bool
     order_id: int
@@ -218,6 +220,7 @@ class EndedOrder(NamedTuple):
         return cls(
             order.side,
             order.level,
+            max(order.sent_ns, order.amend_sent_ns),
             order.status,
             order.end_is_reported,
             order.order_id,
@@ -230,7 +233,7 @@ class EndedOrder(NamedTuple):
 
     def recalled(self, client_id: str) -> LiveOrder:
         """Return the order as it was when it left, everything executed of it counted."""
-        order = LiveOrder(client_id, self.side, self.level, self.price_ticks, self.lots, 0)
+        order = LiveOrder(client_id, self.side, self.level, self.price_ticks, self.lots, self.sent_ns)
         order.status, order.end_is_reported = self.status, self.end_is_reported
         order.order_id, order.update_ms = self.order_id, self.update_ms
         order.executed_lots, order.executed_rest = self.executed

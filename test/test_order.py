@@ -320,6 +320,18 @@ def test_new_account_stream_owes_no_word_on_what_was_sent_before_it() -> None:
         assert (later.client_id in orders.awaiting_echo) is waits
 
 
+def test_stream_has_its_time_to_tell_of_an_order_that_ended_at_once() -> None:
+    """With the shortest cleanup interval, too: what is kept of it says since when the stream owes its word."""
+    orders = LiveOrders()
+    order = orders.register("qpmm-mm1-1-1", quote(lots=10), MINUTE_NS)
+    orders.apply(order, report(status=OrderStatus.CANCELLED), MINUTE_NS)
+    for after_s in range(5):
+        now_ns = MINUTE_NS + after_s * 10**9
+        orders.forget_ended(now_ns, 1)
+        assert not orders.echo_is_overdue(now_ns, 5000)
+    assert orders.echo_is_overdue(MINUTE_NS + 5 * 10**9 + 1, 5000)
+
+
 def test_order_of_an_earlier_run_waits_for_nothing() -> None:
     """The stream of this run never saw it placed."""
     orders = LiveOrders()
