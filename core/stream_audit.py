@@ -88,7 +88,10 @@ class StreamAudit:
         self._expect_trades()
 
     def _expect_echoes(self) -> None:
-        """Give up a user stream that stays silent about orders that the exchange has accepted, or about trades."""
+        """Give up a user stream that stays silent about orders that the exchange has accepted, or about trades.
+
+        What it owes is forgotten when there is another one: until it is known to be down, that keeps quotes back.
+        """
         now_ns = self._clock.monotonic_ns()
         is_untold = min(self._untold.values(), default=now_ns) < now_ns - int(self.TRADE_DEADLINE_S * 1e9)
         is_unheard = any(
@@ -97,7 +100,6 @@ class StreamAudit:
             for client_id, known_ns in context.orders.awaiting_echo.items()
         )
         if self._is_up() and (is_untold or is_unheard):
-            self.forget_echoes()
             self._drop("silent about trades" if is_untold else "silent about our orders")
 
     def _patience_ends_ns(self, order: LiveOrder | None, known_ns: int) -> int:

@@ -5,12 +5,14 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from msgspec import structs
 
 from core.exit_code import ExitCode
 from core.ledger import Ledger
 from sim.orders import Order
 from test.daemon import REPLACING, Sent, World, in_a_world, untouched
 from utils.http import HttpResponse
+from utils.ws import Stream
 
 
 def fill_resting(world: World, order: Order, lots: int) -> None:
@@ -262,6 +264,46 @@ def test_stream_is_held_to_tell_of_an_amendment_whose_answer_was_lost(tmp_path: 
         await world.until(lambda: bool(tampered), 30, "an amendment")
         await world.until(lambda: stream.connects > dead, 9.5, "another connection")
         world.tamper = untouched
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_no_amendment_leaves_between_giving_up_a_stream_and_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes some turns of the loop until the connection is down; in the very first one the price moves."""
+    given_up, amended_under = list[str](), set[int]()
+    drop = Stream.drop
+
+    async def story(world: World) -> None:
+        def dropped(given: Stream, reason: str) -> None:
+            drop(given, reason)
+            assert world.engine is not None
+            [context] = world.engine.contexts
+            book = context.state.book
+            assert book is not None
+            assert context.gate.is_open
+            up = {"bid_ticks": book.bid_ticks + 400, "ask_ticks": book.ask_ticks + 400}
+            context.state.book = structs.replace(book, **up)
+            context.on_posture(context)
+            given_up.append(reason)
+
+        async def counted(sent: Sent) -> None:
+            if sent.method == "PUT" and given_up:
+                amended_under.add(stream.connects)
+
+        monkeypatch.setattr(Stream, "drop", dropped)
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        stream, world.tamper = world.engine.recovery.stream, counted
+        dead = stream.connects
+        world.late_s = lambda message: 1e6 * ("ORDER_TRADE" in message and stream.connects == dead)
+        await world.until(lambda: stream.connects > dead, 60, "another connection")
+        assert given_up == ["silent about our orders"]
+        await world.until_quoting()
+        assert dead not in amended_under
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
