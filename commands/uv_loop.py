@@ -17,7 +17,7 @@ class UvLoop(uvloop.Loop):
     async def create_connection(
         self, *arguments: Any, sock: socket.socket | None = None, **options: Any
     ) -> Any:
-        """Return transport and protocol, as the loop that it extends; where it raises, ``sock`` is the caller's no more.
+        """Return transport and protocol, as the loop that it extends; if it raises, ``sock`` is the caller's no more.
 
         The loop closes its descriptor. Only one that was never taken, because the protocol could not be made or an
         argument was wrong, stays open: from outside it looks like one whose number is another's already.
