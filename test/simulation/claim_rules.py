@@ -295,11 +295,14 @@ class ClaimRules:
     def inv_06_copy_of_the_book_is_true(self, view: DepthView) -> None:
         """INV-06: the copy of the book that is kept from its changes has the exchange's twenty best levels of a side.
 
-        Compared whenever both are at one update id. Not where payloads were made to lie, nor in another tick.
+        Compared whenever both are at one update id. Not where payloads were made to lie, nor in other units: that the
+        exchange has gone back to a finer step nobody needs to know at once.
         """
         facts, context = self._facts, self._facts.context
         image, rules = facts.instrument.shown._last, facts.instrument.rules
-        if context is None or image.update_id != view.update_id or context.rules.tick_size != rules.tick_size:
+        if context is None or image.update_id != view.update_id:
+            return
+        if (context.rules.tick_size, context.rules.step_size) != (rules.tick_size, rules.step_size):
             return
         if facts.struck(300.0, "corrupt-prices", "sequence-reset", "symbol-rules"):
             return
