@@ -75,6 +75,7 @@ class RefusalBrake:
         if strikes is None or (strikes.code != code and strikes.count < STRIKES):
             lately_ns = strikes.lately_ns if strikes is not None else deque(maxlen=MOST_A_MINUTE)
             strikes = self._by_slot[slot] = _Strikes(code, lately_ns=lately_ns)
+        is_other = code not in (strikes.code, UNREADABLE)
         if code != UNREADABLE:  # which tells of no other reason than the one before
             strikes.code = code  # where it grips, another answer is a refusal more
         strikes.was_of_all |= code in OF_ALL_QUOTES
@@ -84,14 +85,16 @@ class RefusalBrake:
             if strikes.not_before_ns() > now_ns:
                 strikes.count = max(strikes.count, STRIKES)
         if strikes.count >= STRIKES:
-            strikes.probe_ns = max(self._next_probe_ns(strikes, now_ns), strikes.not_before_ns())
+            in_turn = is_other and strikes.was_of_all  # it may have been no more than a damaged request
+            next_ns = self._next_probe_ns(strikes, now_ns, in_turn=in_turn)
+            strikes.probe_ns = max(next_ns, strikes.not_before_ns())
         return before < STRIKES <= strikes.count
 
-    def _next_probe_ns(self, strikes: _Strikes, now_ns: int) -> int:
+    def _next_probe_ns(self, strikes: _Strikes, now_ns: int, *, in_turn: bool) -> int:
         latest_ns = now_ns + int(PROBE_EVERY_S * 1e9)
         if strikes.count > STRIKES:
-            is_of_all = strikes.code in OF_ALL_QUOTES
-            return min(latest_ns, self._next_turn_ns(strikes, now_ns)) if is_of_all else latest_ns
+            in_turn |= strikes.code in OF_ALL_QUOTES
+            return min(latest_ns, self._next_turn_ns(strikes, now_ns)) if in_turn else latest_ns
         others_ns = [
             each.probe_ns for each in self._by_slot.values() if each.count >= STRIKES and each is not strikes
         ]

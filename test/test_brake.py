@@ -65,6 +65,19 @@ def test_slot_that_was_refused_once_for_something_else_is_released_with_all_othe
     assert brake.allows(SLOT, 2 * APART_NS)
 
 
+def test_lone_slot_that_is_held_for_what_holds_all_waits_no_minute_for_one_refusal_of_another_kind() -> None:
+    """A second one of that kind is believed."""
+    brake = RefusalBrake()
+    for _ in range(STRIKES):
+        brake.refused(SLOT, -4088, 0)
+    brake.refused(SLOT, -1102, APART_NS)
+    assert not brake.allows(SLOT, 2 * APART_NS - 1)
+    assert brake.allows(SLOT, 2 * APART_NS)
+    brake.refused(SLOT, -1102, 2 * APART_NS)
+    assert not brake.allows(SLOT, 2 * APART_NS + PROBE_NS - 1)
+    assert brake.allows(SLOT, 2 * APART_NS + PROBE_NS)
+
+
 def test_slot_that_was_never_refused_for_what_holds_all_is_not_released_with_them() -> None:
     """It has a reason of its own."""
     brake = gripped()
