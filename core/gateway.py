@@ -132,7 +132,9 @@ class Gateway:
 
     def __init__(self, rest: BinanceRest, clock: Clock) -> None:
         self.rest = rest
-        self.lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, lambda: rest.time_is_known)
+        self.lanes = rest.pace = Lanes(
+            RateBudget(), rest.server_clock.time_ms, clock.monotonic_ns, lambda: rest.time_is_known
+        )
         self._clock = clock
 
     async def _read(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from core.rate_budget import Cost, Counts, Lane, RateBudget
+from core.rate_hold import RateHold
 from core.request_costs import MIDDLE, ONE_ORDER, TIME, UNCOUNTED, Params, lane_and_cost
 from utils.errors import NotSent, RateLimited
 from utils.http import TOO_MANY_ORDERS, Objection
@@ -92,17 +93,24 @@ class _Waiting:
 class Lanes:
     """Lets requests through by lane, as far as the budget goes.
 
-    ``now_ms`` is the exchange's clock. A request that has to wait is overtaken by those of higher lanes. It ends as
-    NotSent as soon as it is certain that it would wait too long, or when there is an objection to it meanwhile.
+    ``now_ms`` is the exchange's clock, by which limits are counted; ``steady_ns`` is monotonic. A request that has to
+    wait is overtaken by those of higher lanes. It ends as NotSent as soon as it is certain that it would wait too long,
+    or when there is an objection to it meanwhile.
     While ``time_is_known`` says no, nobody can tell which windows counts are of.
     """
 
     def __init__(
-        self, budget: RateBudget, now_ms: Callable[[], int], time_is_known: Callable[[], bool] = lambda: True
+        self,
+        budget: RateBudget,
+        now_ms: Callable[[], int],
+        steady_ns: Callable[[], int],
+        time_is_known: Callable[[], bool] = lambda: True,
     ) -> None:
         self.budget = budget
         self.counts = LaneCounts()
+        self._hold = RateHold()
         self._now_ms = now_ms
+        self._steady_ns = steady_ns
         self._time_is_known = time_is_known
         self._queues: dict[Lane, deque[_Waiting]] = {lane: deque() for lane in Lane}
         self._waiting = 0
@@ -121,10 +129,10 @@ class Lanes:
 
     def no_room_s(self) -> float:
         """Return for how long the limits hold up what quoting takes, new quotes and questions; 0 if they do not."""
-        now_ms, budget = self._now_ms(), self.budget
+        now_ms = self._now_ms()
         self._look_at_time()
-        placing_ms = budget.wait_ms(Lane.PLACE, ONE_ORDER, now_ms)
-        return max(placing_ms, budget.wait_ms(Lane.VERIFY, MIDDLE, now_ms)) / 1000
+        placing_ms = self._wait_ms(Lane.PLACE, ONE_ORDER, now_ms)
+        return max(placing_ms, self._wait_ms(Lane.VERIFY, MIDDLE, now_ms)) / 1000
 
     async def enter(
         self, method: str, path: str, params: Params, timeout_s: float, objection: Objection
@@ -167,11 +175,20 @@ class Lanes:
             return None, 0
         now_ms = self._now_ms()
         self._look_at_time()
+        if self._held_ms(lane, cost):
+            return None, self._wait_ms(lane, cost, now_ms)
         wait_ms = self.budget.try_take(lane, cost, now_ms)
         if wait_ms:
             return None, wait_ms
         self._connections += cost.connections
         return Passage(self, cost, now_ms), 0
+
+    def _held_ms(self, lane: Lane, cost: Cost) -> int:
+        return self._hold.left_ms(lane, cost, self._steady_ns() // 1_000_000) if self._hold.has_begun else 0
+
+    def _wait_ms(self, lane: Lane, cost: Cost, now_ms: int) -> int:
+        """Return for how many ms limits and holds keep a request back."""
+        return max(self.budget.wait_ms(lane, cost, now_ms), self._held_ms(lane, cost))
 
     def _look_at_time(self) -> None:
         """Go no more by counts of a time that was in doubt, once it is not."""
@@ -180,7 +197,7 @@ class Lanes:
 
     async def _wait(self, lane: Lane, cost: Cost, patience_s: float, objection: Objection) -> Passage:
         began_ms = self._now_ms()
-        needed_ms = self.budget.wait_ms(lane, cost, began_ms)
+        needed_ms = self._wait_ms(lane, cost, began_ms)
         if needed_ms > patience_s * 1000:
             self.counts.dropped += 1
             raise NotSent(f"the request limits leave no room for {needed_ms / 1000:.1f} s")
@@ -230,8 +247,10 @@ class Lanes:
 
     def limited(self, limited: RateLimited) -> None:
         """Let nothing through while the exchange says so; after too many orders, only no orders."""
-        self.budget.hold(
-            int(limited.retry_after_s * 1000), self._now_ms(), orders_only=limited.code == TOO_MANY_ORDERS
+        self._hold.begin(
+            int(limited.retry_after_s * 1000),
+            self._steady_ns() // 1_000_000,
+            orders_only=limited.code == TOO_MANY_ORDERS,
         )
 
     def clock_changed(self) -> None:

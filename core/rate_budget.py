@@ -168,7 +168,6 @@ class RateBudget:
         self.weight = Window(MINUTE_MS, sizes.weight_1m)
         self.orders_10s = Window(TEN_SECONDS_MS, sizes.orders_10s)
         self.orders_1m = Window(MINUTE_MS, sizes.orders_1m)
-        self._hold = self._orders_hold = _NO_HOLD
 
     def resize(self, sizes: Sizes) -> None:
         """Take over the limits that the exchange states; what is counted stays counted."""
@@ -204,14 +203,10 @@ class RateBudget:
         """
         percent = SHARE_PERCENT[lane]
         wait_ms = self.weight.wait_ms(cost.weight, percent, now_ms) if cost.weight else 0
-        if self._hold is not _NO_HOLD:
-            wait_ms = max(wait_ms, _left_ms(self._hold, now_ms))
         if cost.orders_1m == 0 or lane is Lane.CANCEL:
             return wait_ms
         short_ms = self.orders_10s.wait_ms(cost.orders_10s, percent, now_ms)
         long_ms = self.orders_1m.wait_ms(cost.orders_1m, percent, now_ms)
-        if self._orders_hold is not _NO_HOLD:
-            wait_ms = max(wait_ms, _left_ms(self._orders_hold, now_ms))
         if short_ms > wait_ms:
             wait_ms = short_ms
         return long_ms if long_ms > wait_ms else wait_ms
@@ -236,26 +231,3 @@ class RateBudget:
         """Note that the exchange's clock turned out to be another: what was counted may be of other windows."""
         for window in (self.weight, self.orders_10s, self.orders_1m):
             window.recount(now_ms)
-
-    def hold(self, for_ms: int, now_ms: int, *, orders_only: bool) -> None:
-        """Let nothing through for so long, in any lane; ``orders_only``: nothing that counts as an order.
-
-        A shorter hold never ends a longer one.
-        """
-        if orders_only:
-            self._orders_hold = _longer(self._orders_hold, (now_ms, now_ms + for_ms))
-        else:
-            self._hold = _longer(self._hold, (now_ms, now_ms + for_ms))
-
-
-_NO_HOLD = (0, 0)
-
-
-def _left_ms(hold: tuple[int, int], now_ms: int) -> int:
-    """Return what is left of a hold; one that began in the future is of a clock that has been set back since."""
-    began_ms, until_ms = hold
-    return max(until_ms - now_ms, 0) if began_ms <= now_ms else 0
-
-
-def _longer(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one if one[1] > other[1] and one[0] <= other[0] else other

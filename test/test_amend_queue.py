@@ -18,7 +18,7 @@ from sim.virtual_time import VirtualClock, run_virtual
 from test.examples import BTC, context
 from test.sim_factory import KEY, SECRET, START_MS, Rig
 from utils.errors import NotSent, OutcomeUnknown, RateLimited, Refused
-from utils.http import BinanceRest
+from utils.http import TOO_MANY_ORDERS, BinanceRest
 
 TOUCH = 500_000
 LATENCY_MS = 20
@@ -406,8 +406,7 @@ def test_a_request_that_waits_for_budget_does_not_leave_through_a_closed_gate() 
 
     async def work(desk: Desk) -> None:
         (order,) = await desk.place(1)
-        budget, now_ms = desk.gateway.lanes.budget, desk.clock.time_ms()
-        budget.hold(300, now_ms, orders_only=True)
+        desk.gateway.lanes.limited(RateLimited(TOO_MANY_ORDERS, "no", 429, retry_after_s=0.3, banned=False))
         desk.context.gate.listen(desk.gateway.lanes.recheck)
         amending = asyncio.ensure_future(desk.amend((order, TOUCH - 50)))
         await asyncio.sleep(0.1)

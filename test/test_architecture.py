@@ -37,6 +37,7 @@ PURE = (
     "price_watch",
     "price_window",
     "rate_budget",
+    "rate_hold",
     "request_costs",
     "risk",
     "rules_change",

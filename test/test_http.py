@@ -510,7 +510,7 @@ async def test_window_that_a_wrong_clock_took_for_full_is_counted_anew_once_the_
     said = ((10_000, "2"), (30_000, "2390"), (30_500, "1"), (12_000, "3"))
     replies = [reply({"serverTime": begins_ms + ms}, x_mbx_used_weight_1m=used) for ms, used in said]
     rest = rest_on(Tape(*replies), clock)
-    lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms)
+    lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, clock.monotonic_ns)
     used = []
     for _ in said:
         await rest.synchronise_clock(samples=1)
@@ -525,7 +525,7 @@ async def test_count_of_a_minute_that_ends_does_not_fill_the_next_one_for_a_cloc
     too_many = HttpResponse(429, {"retry-after": "1", "x-mbx-used-weight-1m": "2401"}, b'{"code":-1003}')
     time = reply({"serverTime": clock.now_ms + 1000}, x_mbx_used_weight_1m="1")
     rest = rest_on(Tape(too_many, time, reply()), clock)
-    rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, lambda: rest.time_is_known)
+    rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, clock.monotonic_ns, lambda: rest.time_is_known)
     clock.stepped_ms = 1200
     with pytest.raises(RateLimited):
         await rest.call("GET", "/x")
@@ -543,8 +543,11 @@ async def test_full_window_does_not_keep_a_time_in_doubt_from_being_asked_for() 
         reply({"serverTime": NOW_MS - 30_000}, **said),
         OutcomeUnknown("lost"),
     )
-    rest = rest_on(tape)
-    lanes = rest.pace = Lanes(RateBudget(), rest.server_clock.time_ms, lambda: rest.time_is_known)
+    clock = HandClock()
+    rest = rest_on(tape, clock)
+    lanes = rest.pace = Lanes(
+        RateBudget(), rest.server_clock.time_ms, clock.monotonic_ns, lambda: rest.time_is_known
+    )
     with pytest.raises(ClockSkew):
         await rest.call("GET", "/x", security=Security.SIGNED)
     assert round(lanes.no_room_s()) == 40

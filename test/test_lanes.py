@@ -26,7 +26,7 @@ def virtually(work: Callable[[Lanes], Coroutine[Any, Any, None]], start_ms: int 
     """Run with lanes over a budget of 100 of each, from this time on."""
 
     async def main(clock: VirtualClock) -> None:
-        await work(Lanes(RateBudget(Sizes(100, 100, 100)), clock.time_ms))
+        await work(Lanes(RateBudget(Sizes(100, 100, 100)), clock.time_ms, clock.monotonic_ns))
 
     run_virtual(main, epoch_ms=start_ms)
 
@@ -252,6 +252,28 @@ def test_the_exchange_s_limit_holds_the_lanes_that_it_is_about(code: int, cancel
             await dropped(cancelling)
 
     virtually(work)
+
+
+@pytest.mark.parametrize("step_ms", [-30_000, -3_600_000, 20_000])
+@pytest.mark.parametrize("code", [TOO_MANY_REQUESTS, TOO_MANY_ORDERS])
+def test_a_hold_is_as_long_as_it_was_whatever_becomes_of_the_exchange_s_clock(
+    code: int, step_ms: int
+) -> None:
+    """One that was over came back with a clock that was set back; one set forward ended it too early."""
+    steps = [0]
+
+    async def main(clock: VirtualClock) -> None:
+        lanes = Lanes(RateBudget(), lambda: clock.time_ms() + steps[-1], clock.monotonic_ns)
+        room_s = []
+        lanes.limited(RateLimited(code, "no", 429, retry_after_s=40.0, banned=False))
+        for step_ms_now in (step_ms, 0, step_ms):
+            await asyncio.sleep(15)
+            steps.append(step_ms_now)
+            lanes.clock_changed()
+            room_s.append(lanes.no_room_s())
+        assert room_s == [25.0, 10.0, 0.0]
+
+    run_virtual(main, epoch_ms=NEAR_THE_END)
 
 
 def test_the_gate_tells_what_it_has_done_under_its_own_names() -> None:

@@ -1,4 +1,4 @@
-"""The rate budget: reserved shares, fixed windows, the exchange's own word, and holds."""
+"""The rate budget: reserved shares, fixed windows, and the exchange's own word."""
 
 import pytest
 from hypothesis import given
@@ -135,49 +135,12 @@ def test_a_request_larger_than_its_share_goes_when_nothing_is_used() -> None:
     assert budget.try_take(Lane.QUERY, Cost(1), MINUTE) == 60_000
 
 
-@pytest.mark.parametrize("lane", Lane)
-def test_a_hold_stops_every_lane(lane: Lane) -> None:
-    """After 429 and 418 nothing is sent until the exchange's time is over, cancels included."""
-    budget = RateBudget()
-    budget.hold(7000, MINUTE, orders_only=False)
-    assert budget.try_take(lane, Cost(1), MINUTE + 2000) == 5000
-    assert budget.try_take(lane, Cost(1), MINUTE + 7000) == 0
-
-
-def test_a_hold_on_orders_lets_cancels_and_questions_through() -> None:
-    """Too many new orders says nothing of anything else."""
-    budget = RateBudget()
-    budget.hold(7000, MINUTE, orders_only=True)
-    assert budget.try_take(Lane.PLACE, ORDER, MINUTE + 1) == 6999
-    assert budget.try_take(Lane.AMEND, ORDER, MINUTE + 1) == 6999
-    assert budget.try_take(Lane.CANCEL, Cost(1), MINUTE + 1) == 0
-    assert budget.try_take(Lane.QUERY, Cost(1), MINUTE + 1) == 0
-
-
 def test_no_limit_on_orders_holds_back_the_order_that_closes_a_position() -> None:
     """Whether it is one too many is for the exchange to say."""
     budget = RateBudget(Sizes(2400, 1, 1))
     budget.try_take(Lane.PLACE, ORDER, MINUTE)
-    budget.hold(7000, MINUTE, orders_only=True)
     assert budget.try_take(Lane.CANCEL, ORDER, MINUTE) == 0
     assert budget.try_take(Lane.AMEND, ORDER, MINUTE) > 0
-
-
-def test_a_shorter_hold_does_not_end_a_longer_one() -> None:
-    """A late answer to an old request says nothing new."""
-    budget = RateBudget()
-    budget.hold(60_000, MINUTE, orders_only=False)
-    budget.hold(1000, MINUTE + 10, orders_only=False)
-    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE + 5000) == 55_000
-
-
-def test_a_hold_does_not_outlive_a_clock_that_is_set_back() -> None:
-    """The clock was an hour ahead: its hold of ten seconds must not last an hour."""
-    budget = RateBudget()
-    budget.hold(10_000, MINUTE + 3_600_000, orders_only=False)
-    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE) == 0
-    budget.hold(10_000, MINUTE, orders_only=False)
-    assert budget.wait_ms(Lane.CANCEL, Cost(1), MINUTE) == 10_000
 
 
 def test_a_window_starts_again_when_the_clock_is_set_back() -> None:
