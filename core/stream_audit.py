@@ -29,6 +29,8 @@ class StreamAudit:
     """The least that an echo gets from when the order is known to be accepted, however long ago that happened: until
     then no quote leaves (``ExecutionEngine``)."""
     TRADES_EVERY_S = 15.0
+    TRADES_RETRY_S = 1.0
+    """How soon they are compared again when they could not be; ever more seldom while that lasts."""
     FIRST_ORDERS_S = 1.0
     ORDERS_EVERY_S = 5.0
     STREAM_LAG_MS = 2000
@@ -118,23 +120,35 @@ class StreamAudit:
                 )
 
     async def _audit_trades(self) -> None:
-        """Compare the trades with the exchange's now and then, so that none is missed for long."""
+        """Compare the trades with the exchange's now and then, so that none is missed for long.
+
+        Without an answer they are compared again soon: nothing else finds trades that leave the position as it was.
+        """
+        wait_s, retry_s = self.TRADES_EVERY_S, self.TRADES_RETRY_S
         while True:
-            await asyncio.sleep(self.TRADES_EVERY_S)
-            for context in self._contexts:
-                try:
-                    missed = (
-                        await self._reconciler.count_missed_trades(context) if context.ledger.is_open else []
-                    )
-                except ExchangeError as error:
-                    log.warning("%s: trades could not be compared: %s", context.symbol, error)
-                    continue
-                now_ms = self._gateway.rest.server_clock.time_ms()
-                overdue = [fill for fill in missed if now_ms - fill.time_ms > self.STREAM_LAG_MS]
-                if overdue:
-                    self._request_reconcile(
-                        f"{context.symbol}: the account stream did not tell of {len(overdue)} fills"
-                    )
+            await asyncio.sleep(wait_s)
+            answered = [await self._compare_trades(context) for context in self._contexts]
+            if all(answered):
+                wait_s, retry_s = self.TRADES_EVERY_S, self.TRADES_RETRY_S
+            else:
+                wait_s, retry_s = retry_s, min(2 * retry_s, self.TRADES_EVERY_S)
+
+    async def _compare_trades(self, context: SymbolContext) -> bool:
+        """Count the trades that the stream has not told of; return whether they could be read."""
+        if not context.ledger.is_open:
+            return True
+        try:
+            missed = await self._reconciler.count_missed_trades(context)
+        except ExchangeError as error:
+            log.warning("%s: trades could not be compared: %s", context.symbol, error)
+            return False
+        now_ms = self._gateway.rest.server_clock.time_ms()
+        overdue = [fill for fill in missed if now_ms - fill.time_ms > self.STREAM_LAG_MS]
+        if overdue:
+            self._request_reconcile(
+                f"{context.symbol}: the account stream did not tell of {len(overdue)} fills"
+            )
+        return True
 
     async def _audit_orders(self) -> None:
         """Compare the open orders with the exchange's now and then: none of ours may rest that is not known here.

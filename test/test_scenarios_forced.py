@@ -233,6 +233,31 @@ def test_forced_trade_whose_order_is_found_only_later_halts(tmp_path: Path, *, i
     in_a_world(tmp_path, story)
 
 
+def test_forced_trade_that_leaves_the_position_as_it_was_is_soon_looked_for_again(tmp_path: Path) -> None:
+    """No stream tells of it, no reading differs, and the question for its order has no answer the first time."""
+    asked_s: list[float] = []
+
+    async def story(world: World) -> None:
+        async def hang_once(sent: Sent) -> HttpResponse | None:
+            if (sent.method, sent.path) == ("GET", "/fapi/v1/order") and "orderId=" in sent.query:
+                asked_s.append(world.now_s)
+                if len(asked_s) == 1:
+                    await sent.hang()
+            return None
+
+        await hold(world)
+        world.tamper = hang_once
+        world.strike("drop-events", stream="userData", for_s=1)
+        trade(world, "by-hand", side=Side.BUY)
+        trade(world, "autoclose-1234567890")
+        await world.until(lambda: bool(asked_s), 16, "a comparison of the trades")
+        await world.until(lambda: latch_of(world).read() is not None, 5, "the halt")
+        assert "autoclose-1234567890" in halt_of(world).reason
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
 def test_trade_whose_order_the_exchange_never_finds_keeps_no_start_from_quoting(tmp_path: Path) -> None:
     """Also where the trade's time is one that is still to come."""
 
