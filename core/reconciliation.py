@@ -214,16 +214,19 @@ class Reconciler:
     def _server_ms(self) -> int:
         return self._gateway.rest.server_clock.time_ms()
 
-    async def count_missed_trades(self, context: SymbolContext) -> list[Fill]:
+    async def count_missed_trades(self, context: SymbolContext, differs_since_ms: int = 0) -> list[Fill]:
         """Count the trades that no stream told of; return them.
 
-        While something of the position is unexplained, all since then are read again: one may have been hidden.
+        Where the position is another one since ``differs_since_ms``, or something of it is unexplained, all since then
+        are read, whatever their ids: one may have been hidden, or bear an id below the checkpoint after a reset.
         """
         missed = []
         ledger, asked_ms = context.ledger, self._server_ms()
         from_ms, after_id = asked_ms, ledger.checkpoint_id
         if ledger.unexplained_quantity:
-            from_ms, after_id = min(asked_ms, ledger.unexplained_since_ms), 0
+            differs_since_ms = min(differs_since_ms or asked_ms, ledger.unexplained_since_ms)
+        if differs_since_ms:
+            from_ms, after_id = min(asked_ms, differs_since_ms), 0
         since_ms = max(self._opened_ms[context.symbol], from_ms - self.TRADES_LAG_MS)
         trades = await self._gateway.user_trades(context.symbol, after_id, since_ms)
         for trade in trades:
@@ -273,6 +276,7 @@ class Reconciler:
         if position.quantity != context.ledger.position_quantity:
             fills = context.ledger.fill_count
             await asyncio.sleep(self.READ_AGAIN_S)
+            await self.count_missed_trades(context, position.update_ms or self._server_ms())
             asked_ms = self._server_ms() - self.READ_LAG_MS
             again = await self._gateway.witnessed_position(context.symbol)
             settled_ms = self._server_ms() - context.ledger.last_fill_ms

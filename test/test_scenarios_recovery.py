@@ -213,6 +213,30 @@ def test_trades_under_ids_that_were_given_before_a_reset_are_counted(tmp_path: P
     in_a_world(tmp_path, story)
 
 
+def test_trades_under_ids_below_the_checkpoint_are_found_before_a_position_is_called_unexplained(
+    tmp_path: Path,
+) -> None:
+    """After a reset no stream tells of what the quotes trade: the lists of trades do, and nobody is asked to look."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        for side in ("BUY", "SELL", "BUY", "SELL"):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side=side, quantity="0.010")
+        await asyncio.sleep(16)  # the checkpoint is the last of them
+        world.strike("wipe-account", wallet=20_000)
+        await asyncio.sleep(15)
+        await world.until_quoting(5)
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", execution="TRADE", for_s=3)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        await world.until(lambda: world.state.position == world.position(), 8)
+        await world.until_quoting(10)
+        assert await world.end() is ExitCode.STOPPED
+        assert "position_adopted" not in world.events("risk_event")
+
+    in_a_world(tmp_path, story)
+
+
 def test_liquidation_under_the_number_of_an_old_order_of_ours_is_one(tmp_path: Path) -> None:
     """After a reset numbers begin anew; where only the list of trades tells of it, it halts all the same."""
 
