@@ -15,6 +15,7 @@ from sim.orders import Order, OrderSpec, OrderStatus, OrderType, Sighting
 from sim.params import Params, params_of_object
 from sim.payloads import Json
 from sim.queries import Span, page
+from sim.record import is_forgotten
 from sim.rest import Endpoint, Routes, note_refusal
 from sim.venue import Venue
 
@@ -27,7 +28,6 @@ _ID_LISTS = {
     "origClientOrderIdList": "origClientOrderId",
     "origclientorderidlist": "origClientOrderId",
 }
-_DAY_MS = 24 * 3600 * 1000
 
 
 class OrderEndpoints:
@@ -95,7 +95,7 @@ class OrderEndpoints:
         """Return the amendments of an order, oldest first; -2013 if it is unknown."""
         instrument = self._venue.instrument(params)
         order = find_order(self._venue, instrument, params)
-        if order is None or _is_forgotten(order, now_ms):
+        if order is None or is_forgotten(order, now_ms):
             raise refusal(-2013)
         span = Span.of(params, "", now_ms, default=50, most=100)
         numbers = range(1, len(order.amendments) + 1)
@@ -111,7 +111,7 @@ class OrderEndpoints:
         """Return an order; -2013 if it is unknown, or forgotten as Binance forgets."""
         instrument = self._venue.instrument(params)
         order = find_order(self._venue, instrument, params)
-        if order is None or _is_forgotten(order, now_ms):
+        if order is None or is_forgotten(order, now_ms):
             raise refusal(-2013)
         return payloads.order_query(order, instrument)
 
@@ -162,7 +162,7 @@ class OrderEndpoints:
         orders = (
             order
             for order in self._venue.ledger.orders()
-            if order.symbol in symbols and not _is_forgotten(order, now_ms)
+            if order.symbol in symbols and not is_forgotten(order, now_ms)
         )
         found = page(span, orders, lambda order: order.order_id, lambda order: order.time_ms)
         return [payloads.order_query(order, self._venue.instruments[order.symbol]) for order in found]
@@ -236,13 +236,6 @@ def _imagined(symbol: str, spec: OrderSpec) -> Order:
         price_match=spec.price_match,
         good_till_ms=spec.good_till_ms,
     )
-
-
-def _is_forgotten(order: Order, now_ms: int) -> bool:
-    """Tell whether queries no longer find the order: unfilled and ended for 3 days, or 90 days old."""
-    age_ms = now_ms - order.time_ms
-    unfilled = order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not order.executed_lots
-    return age_ms > 90 * _DAY_MS or (unfilled and age_ms > 3 * _DAY_MS)
 
 
 def _open_orders_weight(params: Params) -> int:

@@ -1,7 +1,10 @@
 """The exchange's own record: every order, fill, cash movement and refusal, for queries and for whoever audits a client.
 
 All of it is bounded: the newest ``HISTORY`` closed orders, fills and cash movements are kept, and the newest
-``REFUSALS`` refused requests; open orders are always kept.
+``REFUSALS`` refused requests; open orders are always kept. Closed orders that no query finds any more go as others
+close, so that an exchange of weeks holds three days of what was never filled.
+
+Source: facts section 3.3 (GET order: how long orders are found).
 """
 
 from collections import Counter, deque
@@ -10,9 +13,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import takewhile
 
-from sim.orders import Order, Side
+from sim.orders import Order, OrderStatus, Side
 
 HISTORY = 100_000
+_DAY_MS = 24 * 3600 * 1000
 REFUSALS = 10_000
 
 
@@ -62,13 +66,21 @@ class Refusal:
     message: str
 
 
+def is_forgotten(order: Order, now_ms: int) -> bool:
+    """Tell whether queries no longer find the order: ended without a fill and 3 days old, or 90 days old."""
+    age_ms = now_ms - order.time_ms
+    unfilled = order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not order.executed_lots
+    return age_ms > 90 * _DAY_MS or (unfilled and age_ms > 3 * _DAY_MS)
+
+
 class Ledger:
     """Keeps the records and finds orders in them."""
 
     def __init__(self, history: int = HISTORY) -> None:
         self._history = history
         self._orders: dict[int, Order] = {}
-        self._closed: deque[int] = deque()
+        self._unfilled: deque[Order] = deque()
+        self._filled: deque[Order] = deque()
         self._by_client: dict[tuple[str, str], Order] = {}
         self.fills: deque[FillRecord] = deque(maxlen=history)
         self.cash: deque[CashRecord] = deque(maxlen=history)
@@ -78,7 +90,7 @@ class Ledger:
 
     def forget(self) -> None:
         """Drop all orders, fills and cash movements, as an exchange does that is set up anew."""
-        for kept in (self._orders, self._closed, self._by_client, self.fills, self.cash):
+        for kept in (self._orders, self._unfilled, self._filled, self._by_client, self.fills, self.cash):
             kept.clear()
 
     def add(self, order: Order) -> None:
@@ -87,12 +99,19 @@ class Ledger:
         self._by_client[order.symbol, order.client_order_id] = order
 
     def close(self, order: Order) -> None:
-        """Note that the order has ended; the oldest closed order gives way if there are too many."""
-        self._closed.append(order.order_id)
-        if len(self._closed) > self._history:
-            old = self._orders.pop(self._closed.popleft())
-            if self._by_client.get((old.symbol, old.client_order_id)) is old:
-                del self._by_client[old.symbol, old.client_order_id]
+        """Note that the order has ended; the oldest closed orders give way that are forgotten, or too many."""
+        (self._filled if order.executed_lots else self._unfilled).append(order)
+        for closed in (self._unfilled, self._filled):
+            while closed and is_forgotten(closed[0], order.update_ms):
+                self._drop(closed.popleft())
+        if len(self._unfilled) + len(self._filled) > self._history:
+            oldest = min(filter(None, (self._unfilled, self._filled)), key=lambda closed: closed[0].update_ms)
+            self._drop(oldest.popleft())
+
+    def _drop(self, old: Order) -> None:
+        del self._orders[old.order_id]
+        if self._by_client.get((old.symbol, old.client_order_id)) is old:
+            del self._by_client[old.symbol, old.client_order_id]
 
     def find(self, symbol: str, order_id: int | None, client_order_id: str) -> Order | None:
         """Return the order by its id, or without one by its client id; None if it is not known."""

@@ -477,6 +477,39 @@ def test_forgotten_order_gives_up_its_client_id() -> None:
     assert list(ledger.orders()) == []
 
 
+def test_record_lets_go_of_what_no_query_finds_any_more() -> None:
+    """Ended without a fill and three days old: an exchange of weeks would hold every quote of a market maker."""
+    day_ms = 24 * 3600 * 1000
+    rig = Rig()
+    rig.take("BUY", "0.010", newClientOrderId="filled")
+    for name in ("old", "young", "last"):
+        rig.place("BUY", "49000", "0.010", newClientOrderId=name)
+    rig.place("BUY", "48000", "0.010", newClientOrderId="open")
+    for order in rig.exchange._venue.ledger.orders():
+        order.time_ms -= 2 * day_ms if order.client_order_id == "young" else 3 * day_ms
+    for name in ("old", "young", "last"):
+        rig.call("DELETE", f"{V1}/order", symbol="BTCUSDT", origClientOrderId=name)
+    assert [order["clientOrderId"] for order in rig.record()["orders"]] == [
+        "filled",
+        "old",
+        "young",
+        "last",
+        "open",
+    ]
+    for order in rig.exchange._venue.ledger.orders():
+        order.time_ms -= 1
+    rig.place("BUY", "47000", "0.010", newClientOrderId="next")
+    rig.call("DELETE", f"{V1}/order", symbol="BTCUSDT", origClientOrderId="next")
+    assert [order["clientOrderId"] for order in rig.record()["orders"]] == [
+        "filled",
+        "young",
+        "last",
+        "open",
+        "next",
+    ]
+    assert rig.order("old")["code"] == -2013
+
+
 NAME_WORDS = (
     "symbol side type timeInForce price quantity reduceOnly newClientOrderId origClientOrderId orderId batchOrders "
     "orderIdList origClientOrderIdList limit stream seconds fromId startTime endTime leverage marginType countdownTime "
