@@ -139,6 +139,16 @@ class DayCount:
         earlier = replace(self.earlier, funding_quote=self.earlier.funding_quote + missing)
         return replace(self, earlier=earlier)
 
+    def without(self, fills: Iterable[Fill]) -> "DayCount":
+        """Return the count with these not among what came before: the ledger has counted them since."""
+        before, gone = self.earlier, Sums.of_fills(fills, _ZERO)
+        fees = {
+            asset: before.fees.get(asset, _ZERO) - gone.fees.get(asset, _ZERO)
+            for asset in {**before.fees, **gone.fees}
+        }
+        earlier = Sums(before.realized_quote - gone.realized_quote, fees, before.funding_quote)
+        return replace(self, earlier=earlier)
+
     def accepting(self, result: DayResult, accepted_ms: int) -> "DayCount":
         """Return the count begun anew at this result, which an operator has accepted."""
         return replace(self, accepted_quote=result.whole_quote, accepted_ms=accepted_ms)

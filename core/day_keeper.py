@@ -49,8 +49,6 @@ class DayKeeper:
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
     MOST_SHORT_LISTS = 5
-    OPENING_MS = 10_000
-    """The ledger was opened at most so long before the day was first asked for."""
     DISK_PATIENCE_S = 2.0
     """A disk that hangs is not waited for: the position has to be checked meanwhile."""
 
@@ -83,7 +81,8 @@ class DayKeeper:
         self._trades_before: dict[str, int] = {}
         """So many trades of the day are not among the fills that the ledger has counted; below 0 after midnight."""
         self._too_short = 0
-        self._asked_first_ms: dict[str, int] = {}
+        self._listed: dict[str, list[Fill]] = {}
+        """Trades of the day that the exchange's list told of, and the ledger has not counted (yet)."""
         self._open_again_s = self.OPEN_AGAIN_S
         self._saving: dict[str, asyncio.Task[None]] = {}
         self._reading: dict[str, asyncio.Future[None]] = {}
@@ -153,6 +152,7 @@ class DayKeeper:
         return True
 
     def _measure(self, context: SymbolContext, mark_price: Decimal) -> DayResult:
+        self._count_once(context)
         count = self._counts[context.symbol]
         result = count.result(context.ledger, mark_price, context.rules.quote_asset, self._rates)
         context.day = result
@@ -170,7 +170,6 @@ class DayKeeper:
     async def _open(self, context: SymbolContext, today: int, mark_price: Decimal) -> None:
         """Begin to count, from what the exchange's own record says of the day so far."""
         ledger, symbol = context.ledger, context.symbol
-        self._asked_first_ms.setdefault(symbol, self._server_ms())
         try:
             stored, is_read = await self._stored(context, today), True
         except OSError as error:
@@ -185,7 +184,10 @@ class DayKeeper:
         self._refuse_short_list(context, stored, today, len(trades))
         fills = [self._gateway.fill(trade, "") for trade in trades]
         began_with = await self._unrealized_at_start(context, fills, today, mark_price, stored)
-        before = [fill for fill in fills if self._is_before(context, fill)]
+        before = [fill for fill in fills if not ledger.has_summed(fill.trade_id, fill.time_ms)]
+        self._listed[symbol] = [
+            fill for fill in before if not ledger.has_counted(fill.trade_id, fill.time_ms)
+        ]
         self._trades_before[symbol] = len(before)
         count = DayCount(today, Sums.of_fills(before, _ZERO), Sums(), began_with)
         accepted = (
@@ -203,16 +205,20 @@ class DayKeeper:
         await self.take_acceptance(context, mark_price)
         self._tell(context, "of today so far")
 
-    def _is_before(self, context: SymbolContext, fill: Fill) -> bool:
-        """Tell whether a trade of the day is none that the ledger counts.
+    def _count_once(self, context: SymbolContext) -> None:
+        """Leave to the ledger what it has counted since the day was opened.
 
-        An old one is not, whatever the last trade was said to be when the ledger was opened: that may have been a lie.
+        Which trades those will be, nobody can tell by their time or id: what the list said when the ledger was opened
+        may have been a lie.
         """
-        ledger = context.ledger
-        is_old = fill.time_ms < self._asked_first_ms[context.symbol] - self.OPENING_MS
-        return fill.trade_id <= ledger.opened_after_id or (
-            is_old and not ledger.has_counted(fill.trade_id, fill.time_ms)
-        )
+        ledger, symbol = context.ledger, context.symbol
+        summed, listed = list[Fill](), list[Fill]()
+        for fill in self._listed.get(symbol, ()):
+            (summed if ledger.has_summed(fill.trade_id, fill.time_ms) else listed).append(fill)
+        if summed:
+            self._listed[symbol] = listed
+            self._counts[symbol] = self._counts[symbol].without(summed)
+            self._trades_before[symbol] -= len(summed)
 
     def _refuse_short_list(
         self, context: SymbolContext, stored: DayRecord | None, today: int, trades: int
@@ -311,6 +317,7 @@ class DayKeeper:
         self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
         self._trades_before[context.symbol] = -context.ledger.fill_count
+        self._listed.pop(context.symbol, None)
         self._complained.clear()
 
     def _tell(self, context: SymbolContext, when: str) -> None:
@@ -382,6 +389,7 @@ class DayKeeper:
         if accepted is None or accepted.accepted_ms <= count.accepted_ms:
             return
         result = self._measure(context, mark_price)
+        count = self._counts[context.symbol]
         self._counts[context.symbol] = count.accepting(result, accepted.accepted_ms)
         self._measure(context, mark_price)
         text = f"the operator has accepted today's result of {result.whole_quote:+.2f}; the count begins anew"

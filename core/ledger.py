@@ -118,10 +118,14 @@ class Ledger:
         is_older = self.is_open and position.update_ms < self.last_fill_ms
         return is_older and now_ms - self.last_fill_ms < at_most_ms
 
+    def has_summed(self, trade_id: int, time_ms: int) -> bool:
+        """Tell whether the trade of this id and this time is part of the figures that began at zero."""
+        return trade_id in self._seen and time_ms <= self._seen[trade_id] + self.SAME_TRADE_MS
+
     def has_counted(self, trade_id: int, time_ms: int) -> bool:
         """Tell whether the trade of this id and this time is in the books."""
         if trade_id in self._seen:
-            return time_ms <= self._seen[trade_id] + self.SAME_TRADE_MS
+            return self.has_summed(trade_id, time_ms)
         is_dated = self._opened_after_ms > 0
         is_later = is_dated and time_ms > self._opened_after_ms + self.SAME_TRADE_MS
         return trade_id <= self._opened_after and not is_later

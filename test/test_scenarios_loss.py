@@ -391,13 +391,14 @@ def test_limit_holds_while_the_record_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_list_of_trades_that_is_empty_at_a_start_lets_no_loss_be_forgotten(tmp_path: Path) -> None:
-    """It is asked for again: what was lost before counts together with what is lost then."""
+    """It is asked for again: what was lost before, up to the last moment, counts together with what is lost then."""
 
     async def story(world: World) -> None:
         world.start(**LIMIT)
         await world.until_quoting()
-        await lose(world, Decimal(12))
+        await lose(world, Decimal(6))
         await asyncio.sleep(12)  # the record of the day is written now and then
+        await lose(world, Decimal(12))
         assert await world.end() is ExitCode.STOPPED
         world.strike("empty-list", path="/fapi/v1/userTrades", for_s=4)
         world.start(**LIMIT)
@@ -405,6 +406,31 @@ def test_list_of_trades_that_is_empty_at_a_start_lets_no_loss_be_forgotten(tmp_p
         await lose(world, Decimal(22))
         await world.until(lambda: is_halted(world), 5)
         assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_trade_that_the_list_tells_of_before_the_stream_counts_once_in_the_day(tmp_path: Path) -> None:
+    """It counts from the moment in which the day is opened; what the ledger counts of it later is not added."""
+
+    async def story(world: World) -> None:
+        world.strike("error", path="/fapi/v1/income", probability=1, reply="internal-503", for_s=2)
+        world.start(**LIMIT)
+        await world.until(lambda: world.engine is not None and world.engine.contexts[0].ledger.is_open, 5)
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", for_s=2)
+        take(world, "BUY")
+        take(world, "SELL")
+        lost = lost_today(world)
+        await world.until_quoting(10)
+        day, ledger = world.engine.contexts[0].day, world.engine.contexts[0].ledger
+        assert (day.whole_quote, ledger.fill_count) == (-lost, 0)
+        await world.until(lambda: ledger.fill_count == 2, 20)
+        await world.watch(2)
+        assert world.engine.contexts[0].day.whole_quote == -lost
+        assert await world.end() is ExitCode.STOPPED
+        record = day_file(world).read(day_of(world.clock.time_ms()))
+        assert record is not None
+        assert (record.trades, record.whole_quote) == (2, -lost)
 
     in_a_world(tmp_path, story)
 
