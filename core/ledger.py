@@ -38,7 +38,7 @@ class Ledger:
         self.checkpoint_id = 0
         """Every trade up to this id is counted; beyond it only those that a stream told of."""
         self.ids_began_anew = False
-        """A trade bore an id that was given before: the exchange was reset."""
+        """A trade bore an id that was given before, or was passed over: the exchange was reset."""
         self.is_open = False
         self.unexplained_quantity = _ZERO
         """What was adopted of the exchange's position without a trade that explains it, signed; 0 in order."""
@@ -92,7 +92,7 @@ class Ledger:
             return False
         if self.has_counted(fill.trade_id, fill.time_ms):
             return False
-        if fill.trade_id <= self._opened_after or fill.trade_id in self._seen:
+        if self._was_given_before(fill):
             self.ids_began_anew, self.checkpoint_id = True, 0
         self._remember(fill)
         change = fill.side.sign * fill.quantity
@@ -129,6 +129,15 @@ class Ledger:
         is_dated = self._opened_after_ms > 0
         is_later = is_dated and time_ms > self._opened_after_ms + self.SAME_TRADE_MS
         return trade_id <= self._opened_after and not is_later
+
+    def _was_given_before(self, fill: Fill) -> bool:
+        """Tell whether the id of a trade that is not counted belongs to another one.
+
+        Not to one below the checkpoint that was hidden until now: that is older than the last one that is counted.
+        """
+        if fill.trade_id <= self._opened_after or fill.trade_id in self._seen:
+            return True
+        return fill.trade_id <= self.checkpoint_id and fill.time_ms > self.last_fill_ms + self.SAME_TRADE_MS
 
     def _remember(self, fill: Fill) -> None:
         self._seen[fill.trade_id] = fill.time_ms

@@ -152,6 +152,17 @@ def test_ids_that_an_exchange_gives_anew_are_other_trades() -> None:
     assert books.checkpoint_id == 0
 
 
+def test_later_trade_below_the_checkpoint_shows_that_ids_began_anew_and_a_hidden_one_does_not() -> None:
+    """The exchange gives one count of ids to all accounts: after a reset ours may be some that nobody here has had."""
+    books = opened("0", "0")
+    books.apply(replace(fill(90), time_ms=1_000_000))
+    books.checkpoint_id = 90
+    assert books.apply(replace(fill(80), time_ms=999_000))
+    assert (books.ids_began_anew, books.checkpoint_id) == (False, 90)
+    assert books.apply(replace(fill(70), time_ms=1_020_000))
+    assert (books.ids_began_anew, books.checkpoint_id) == (True, 0)
+
+
 def test_fills_before_the_opening_are_kept_for_it() -> None:
     """They are handed out once; those that the position holds already do not count."""
     books = Ledger()
