@@ -241,9 +241,9 @@ class ClaimRules:
     def inv_18_forced_trade_halts(self) -> None:
         """INV-18: after the exchange itself has traded the position a daemon halts within 20 s of calm.
 
-        It is told of it on the stream, or finds it in the trades once the position differs, or, where none ran, when
-        the next one begins; not by readings that lie, nor before it may ask, where it had no stream and others have
-        used up the minute's weight.
+        It is told of it on the stream, or finds it in the trades, once the position differs or when they are compared
+        every 15 s, or, where none ran, when the next one begins; not by readings that lie, nor before it may ask, where
+        it had no stream and others have used up the minute's weight.
         """
         facts = self._facts
         if self._forced_s is None:
