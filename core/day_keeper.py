@@ -18,13 +18,14 @@ from core.daily_loss import (
     unrealized_at_start,
 )
 from core.day_file import Acceptance, DamagedDay, DayFile, DayRecord, date_text
+from core.day_trades import DayTrades
 from core.events import EventBus, RiskEvent, RiskKind
 from core.gateway import Gateway
 from core.model import Fill
 from core.posture import LOSS, Reading
 from utils.background import RunBlocking
 from utils.clock import Clock
-from utils.errors import ExchangeError, OutcomeUnknown
+from utils.errors import ExchangeError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,6 @@ class DayKeeper:
     OPEN_AGAIN_S = 1.0
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
-    MOST_SHORT_LISTS = 5
     DISK_PATIENCE_S = 2.0
     """A disk that hangs is not waited for: the position has to be checked meanwhile."""
 
@@ -78,11 +78,7 @@ class DayKeeper:
         self._complained: set[str] = set()
         self._unread: set[str] = set()
         """Whose record the disk did not give: their day is counted from the exchange's trades alone, until it does."""
-        self._trades_before: dict[str, int] = {}
-        """So many trades of the day are not among the fills that the ledger has counted; below 0 after midnight."""
-        self._too_short = 0
-        self._listed: dict[str, list[Fill]] = {}
-        """Trades of the day that the exchange's list told of, and the ledger has not counted (yet)."""
+        self._trades = {context.symbol: DayTrades() for context in contexts}
         self._open_again_s = self.OPEN_AGAIN_S
         self._saving: dict[str, asyncio.Task[None]] = {}
         self._reading: dict[str, asyncio.Future[None]] = {}
@@ -133,6 +129,7 @@ class DayKeeper:
             elif count is None:
                 return False
         else:
+            await self._heal_trades(context, mark_price)
             await self._heal_funding(context)
         await self._refresh_rates(context)
         self._measure(context, mark_price)
@@ -152,8 +149,9 @@ class DayKeeper:
         return True
 
     def _measure(self, context: SymbolContext, mark_price: Decimal) -> DayResult:
-        self._count_once(context)
         count = self._counts[context.symbol]
+        if counted := self._trades[context.symbol].counted_since(context.ledger):
+            count = self._counts[context.symbol] = count.without(counted)
         result = count.result(context.ledger, mark_price, context.rules.quote_asset, self._rates)
         context.day = result
         for asset, amount in result.unvalued:
@@ -177,22 +175,15 @@ class DayKeeper:
             stored, is_read = None, False
         if not is_read and symbol in self._counts:
             return
-        trades, funding = await asyncio.gather(
-            self._gateway.user_trades(symbol, 0, start_ms_of(today)),
+        fills, funding = await asyncio.gather(
+            self._fills_of(context, today),
             self._gateway.funding_since(symbol, start_ms_of(today), context.rules.quote_asset),
         )
-        self._refuse_short_list(context, stored, today, len(trades))
-        fills = [self._gateway.fill(trade, "") for trade in trades]
+        known = stored if stored is not None and stored.day == today else None
+        self._trades[symbol].refuse_short(known, len(fills))
         began_with = await self._unrealized_at_start(context, fills, today, mark_price, stored)
-        before = [fill for fill in fills if not ledger.has_summed(fill.trade_id, fill.time_ms)]
-        self._listed[symbol] = [
-            fill for fill in before if not ledger.has_counted(fill.trade_id, fill.time_ms)
-        ]
-        self._trades_before[symbol] = len(before)
-        count = DayCount(today, Sums.of_fills(before, _ZERO), Sums(), began_with)
-        accepted = (
-            stored if stored is not None and stored.day == today else await self._accepted(context, today)
-        )
+        count = DayCount(today, self._trades[symbol].take(ledger, fills), Sums(), began_with)
+        accepted = known or await self._accepted(context, today)
         if accepted is not None:
             quote, at_ms = accepted.accepted_quote, accepted.accepted_ms
             count = replace(count, accepted_quote=quote, accepted_ms=at_ms)
@@ -203,38 +194,14 @@ class DayKeeper:
         await self._refresh_rates(context)
         self._measure(context, mark_price)
         await self.take_acceptance(context, mark_price)
+        if (lacking := self._trades[symbol].lacking) is not None:
+            text = "%s: the exchange lists %d trades of today, %d were known; it is asked for the others"
+            log.warning(text, symbol, len(fills), lacking.trades)
         self._tell(context, "of today so far")
 
-    def _count_once(self, context: SymbolContext) -> None:
-        """Leave to the ledger what it has counted since the day was opened.
-
-        Which trades those will be, nobody can tell by their time or id: what the list said when the ledger was opened
-        may have been a lie.
-        """
-        ledger, symbol = context.ledger, context.symbol
-        summed, listed = list[Fill](), list[Fill]()
-        for fill in self._listed.get(symbol, ()):
-            (summed if ledger.has_summed(fill.trade_id, fill.time_ms) else listed).append(fill)
-        if summed:
-            self._listed[symbol] = listed
-            self._counts[symbol] = self._counts[symbol].without(summed)
-            self._trades_before[symbol] -= len(summed)
-
-    def _refuse_short_list(
-        self, context: SymbolContext, stored: DayRecord | None, today: int, trades: int
-    ) -> None:
-        """Raise OutcomeUnknown for a list of today's trades that lacks some that are known, the first few times.
-
-        A reading may lag or be empty, and would let a loss be forgotten; an account that was reset has fewer for good.
-        """
-        known = stored.trades if stored is not None and stored.day == today else 0
-        if trades < known and self._too_short < self.MOST_SHORT_LISTS:
-            self._too_short += 1
-            raise OutcomeUnknown(f"the exchange lists {trades} trades of today, and {known} are known")
-        if trades < known:
-            log.warning(
-                "%s: the exchange lists %d trades of today, %d were known", context.symbol, trades, known
-            )
+    async def _fills_of(self, context: SymbolContext, day: int) -> list[Fill]:
+        trades = await self._gateway.user_trades(context.symbol, 0, start_ms_of(day))
+        return [self._gateway.fill(trade, "") for trade in trades]
 
     async def _stored(self, context: SymbolContext, today: int) -> DayRecord | None:
         """Return what an earlier run has left; what cannot be used is put aside and said aloud. Raises OSError."""
@@ -316,8 +283,7 @@ class DayKeeper:
         self._measure(context, mark_price)
         self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
-        self._trades_before[context.symbol] = -context.ledger.fill_count
-        self._listed.pop(context.symbol, None)
+        self._trades[context.symbol].begin_anew(context.ledger)
         self._complained.clear()
 
     def _tell(self, context: SymbolContext, when: str) -> None:
@@ -332,6 +298,35 @@ class DayKeeper:
         self._bus.publish(RiskEvent(context.symbol, RiskKind.DAY, result.quote, text))
 
     # --- what the exchange knows better -----------------------------------------------------------------------
+
+    async def _heal_trades(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Count the day's trades anew once the list has those that it lacked when the day was opened.
+
+        A result that an operator has accepted meanwhile was without them: the count began anew there all the same.
+        """
+        symbol, trades = context.symbol, self._trades[context.symbol]
+        known = trades.lacking
+        if known is None or not self._is_due("trades", context, self.OPEN_AGAIN_AT_MOST_S):
+            return
+        try:
+            fills = await self._fills_of(context, known.day)
+        except ExchangeError as error:
+            log.debug("%s: today's trades could not be asked for: %s", symbol, error)
+            return
+        if len(fills) < known.trades:
+            return
+        began_with = await self._unrealized_at_start(context, fills, known.day, mark_price, known)
+        lacked, count = self._measure(context, mark_price), self._counts[symbol]
+        earlier = replace(trades.take(context.ledger, fills), funding_quote=count.earlier.funding_quote)
+        count = replace(count, earlier=earlier, unrealized_at_start_quote=began_with)
+        self._counts[symbol], trades.lacking = count, None
+        found_quote = self._measure(context, mark_price).whole_quote - lacked.whole_quote
+        if count.accepted_ms > known.accepted_ms:
+            self._counts[symbol] = replace(count, accepted_quote=count.accepted_quote + found_quote)
+            self._measure(context, mark_price)
+        self._tell(
+            context, f"of today so far, with {found_quote:+.2f} of trades that the exchange lists again"
+        )
 
     async def _heal_funding(self, context: SymbolContext) -> None:
         """Take the day's funding from the exchange's record now and then: a stream may not have told of all of it.
@@ -405,7 +400,7 @@ class DayKeeper:
         saving = self._saving.get(context.symbol)
         if count is None or result is None or (saving is not None and not saving.done()):
             return
-        if context.symbol in self._unread:
+        if context.symbol in self._unread or self._trades[context.symbol].lacking is not None:
             return  # it would take the place of what is not known yet
         record = DayRecord(
             account=self._account,
@@ -420,7 +415,7 @@ class DayKeeper:
             accepted_quote=count.accepted_quote,
             accepted_ms=count.accepted_ms,
             saved_ms=self._server_ms(),
-            trades=self._trades_before[context.symbol] + context.ledger.fill_count,
+            trades=self._trades[context.symbol].before + context.ledger.fill_count,
         )
         self._saving[context.symbol] = asyncio.ensure_future(self._write(context, record))
 

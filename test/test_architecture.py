@@ -18,6 +18,7 @@ PURE = (
     "cash",
     "client_ids",
     "daily_loss",
+    "day_trades",
     "event_queue",
     "event_statistics",
     "flatten",

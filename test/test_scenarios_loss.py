@@ -410,6 +410,37 @@ def test_list_of_trades_that_is_empty_at_a_start_lets_no_loss_be_forgotten(tmp_p
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("is_accepted", [False, True])
+def test_loss_that_the_list_of_trades_hides_for_long_counts_once_it_is_listed_again(
+    tmp_path: Path, is_accepted: bool
+) -> None:
+    """Quotes do not wait for ever: an account that was reset has fewer for good. What was accepted stays so."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await world.watch(2)
+        assert await world.end() is ExitCode.STOPPED
+        lost, now_ms = lost_today(world), world.clock.time_ms()
+        if is_accepted:
+            day_file(world).accept(day_of(now_ms), -lost, now_ms)
+        world.strike("hide-trades", for_s=40)
+        world.start(**LIMIT)
+        assert 20 < await world.until_quoting(40) < 38
+        record, context = day_file(world).read(day_of(now_ms)), world.engine.contexts[0]
+        assert record is not None
+        assert (context.day.whole_quote, record.whole_quote) == (0, -lost)
+        await world.until(lambda: context.day.whole_quote == -lost, 30)
+        assert context.day.quote == (0 if is_accepted else -lost)
+        await lose(world, Decimal(33 if is_accepted else 21))
+        await world.until(lambda: is_halted(world), 5)
+        assert await world.end() is ExitCode.HALTED
+        assert f"with -{lost:.2f} of trades that the exchange lists again" in " ".join(days_told(world))
+
+    in_a_world(tmp_path, story)
+
+
 def test_trade_that_the_list_tells_of_before_the_stream_counts_once_in_the_day(tmp_path: Path) -> None:
     """It counts from the moment in which the day is opened; what the ledger counts of it later is not added."""
 

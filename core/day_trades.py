@@ -1,0 +1,63 @@
+"""Which trades the exchange lists of one symbol's day, and which of them the ledger counts. Pure."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from core.daily_loss import Sums
+from core.day_file import DayRecord
+from core.ledger import Ledger
+from core.model import Fill
+from utils.errors import OutcomeUnknown
+
+_ZERO = Decimal(0)
+
+
+class DayTrades:
+    """The trades that the list told of when the day was opened: each counts there until the ledger has counted it.
+
+    Which trades those will be, nobody can tell by their time or id: what the list said when the ledger was opened may
+    have been a lie.
+    """
+
+    MOST_SHORT_LISTS = 5
+
+    def __init__(self) -> None:
+        self.before = 0
+        """So many trades of the day are not among the fills that the ledger has counted; below 0 after midnight."""
+        self.lacking: DayRecord | None = None
+        """The record of an earlier run that knew of more trades than the list that the day is counted from."""
+        self._open_yet: list[Fill] = []
+        """Those that the ledger has not counted, but would if it was told of them."""
+        self._short_lists = 0
+
+    def refuse_short(self, record: DayRecord | None, trades: int) -> None:
+        """Raise OutcomeUnknown for a list that lacks trades which the record of this day knows, the first few times.
+
+        A reading may lag or be empty, and would let a loss be forgotten; an account that was reset has fewer for good.
+        """
+        self.lacking = record if record is not None and trades < record.trades else None
+        if self.lacking is not None and self._short_lists < self.MOST_SHORT_LISTS:
+            self._short_lists += 1
+            raise OutcomeUnknown(
+                f"the exchange lists {trades} trades of today, and {self.lacking.trades} are known"
+            )
+
+    def take(self, ledger: Ledger, fills: Sequence[Fill]) -> Sums:
+        """Return what the day's trades have made besides what the ledger has counted."""
+        before = [fill for fill in fills if not ledger.has_summed(fill.trade_id, fill.time_ms)]
+        self.before = len(before)
+        self._open_yet = [fill for fill in before if not ledger.has_counted(fill.trade_id, fill.time_ms)]
+        return Sums.of_fills(before, _ZERO)
+
+    def counted_since(self, ledger: Ledger) -> list[Fill]:
+        """Return those that the ledger has counted since the last call: they are its own from now on."""
+        counted, open_yet = list[Fill](), list[Fill]()
+        for fill in self._open_yet:
+            (counted if ledger.has_summed(fill.trade_id, fill.time_ms) else open_yet).append(fill)
+        self._open_yet = open_yet
+        self.before -= len(counted)
+        return counted
+
+    def begin_anew(self, ledger: Ledger) -> None:
+        """Note that another day has begun: no trade so far is one of it."""
+        self.before, self.lacking, self._open_yet = -ledger.fill_count, None, []
