@@ -68,9 +68,11 @@ class Refusal:
 
 def is_forgotten(order: Order, now_ms: int) -> bool:
     """Tell whether queries no longer find the order: ended without a fill and 3 days old, or 90 days old."""
-    age_ms = now_ms - order.time_ms
-    unfilled = order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not order.executed_lots
-    return age_ms > 90 * _DAY_MS or (unfilled and age_ms > 3 * _DAY_MS)
+    return now_ms - order.time_ms > (3 if _is_unfilled(order) else 90) * _DAY_MS
+
+
+def _is_unfilled(order: Order) -> bool:
+    return order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not order.executed_lots
 
 
 class Ledger:
@@ -80,7 +82,7 @@ class Ledger:
         self._history = history
         self._orders: dict[int, Order] = {}
         self._unfilled: deque[Order] = deque()
-        self._filled: deque[Order] = deque()
+        self._others: deque[Order] = deque()
         self._by_client: dict[tuple[str, str], Order] = {}
         self.fills: deque[FillRecord] = deque(maxlen=history)
         self.cash: deque[CashRecord] = deque(maxlen=history)
@@ -90,7 +92,7 @@ class Ledger:
 
     def forget(self) -> None:
         """Drop all orders, fills and cash movements, as an exchange does that is set up anew."""
-        for kept in (self._orders, self._unfilled, self._filled, self._by_client, self.fills, self.cash):
+        for kept in (self._orders, self._unfilled, self._others, self._by_client, self.fills, self.cash):
             kept.clear()
 
     def add(self, order: Order) -> None:
@@ -100,12 +102,12 @@ class Ledger:
 
     def close(self, order: Order) -> None:
         """Note that the order has ended; the oldest closed orders give way that are forgotten, or too many."""
-        (self._filled if order.executed_lots else self._unfilled).append(order)
-        for closed in (self._unfilled, self._filled):
+        (self._unfilled if _is_unfilled(order) else self._others).append(order)
+        for closed in (self._unfilled, self._others):
             while closed and is_forgotten(closed[0], order.update_ms):
                 self._drop(closed.popleft())
-        if len(self._unfilled) + len(self._filled) > self._history:
-            oldest = min(filter(None, (self._unfilled, self._filled)), key=lambda closed: closed[0].update_ms)
+        if len(self._unfilled) + len(self._others) > self._history:
+            oldest = min(filter(None, (self._unfilled, self._others)), key=lambda closed: closed[0].update_ms)
             self._drop(oldest.popleft())
 
     def _drop(self, old: Order) -> None:

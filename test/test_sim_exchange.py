@@ -481,6 +481,8 @@ def test_record_lets_go_of_what_no_query_finds_any_more() -> None:
     """Ended without a fill and three days old: an exchange of weeks would hold every quote of a market maker."""
     day_ms = 24 * 3600 * 1000
     rig = Rig()
+    rig.quote("49990.0", "50010.0")
+    rig.place("SELL", "50005.0", "0.010", newClientOrderId="own")  # the next one meets it: listed for 90 days
     rig.take("BUY", "0.010", newClientOrderId="filled")
     for name in ("old", "young", "last"):
         rig.place("BUY", "49000", "0.010", newClientOrderId=name)
@@ -490,6 +492,7 @@ def test_record_lets_go_of_what_no_query_finds_any_more() -> None:
     for name in ("old", "young", "last"):
         rig.call("DELETE", f"{V1}/order", symbol="BTCUSDT", origClientOrderId=name)
     assert [order["clientOrderId"] for order in rig.record()["orders"]] == [
+        "own",
         "filled",
         "old",
         "young",
@@ -501,6 +504,7 @@ def test_record_lets_go_of_what_no_query_finds_any_more() -> None:
     rig.place("BUY", "47000", "0.010", newClientOrderId="next")
     rig.call("DELETE", f"{V1}/order", symbol="BTCUSDT", origClientOrderId="next")
     assert [order["clientOrderId"] for order in rig.record()["orders"]] == [
+        "own",
         "filled",
         "young",
         "last",
@@ -508,6 +512,7 @@ def test_record_lets_go_of_what_no_query_finds_any_more() -> None:
         "next",
     ]
     assert rig.order("old")["code"] == -2013
+    assert rig.order("own")["status"] == "EXPIRED_IN_MATCH"
 
 
 NAME_WORDS = (
