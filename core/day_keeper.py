@@ -283,7 +283,7 @@ class DayKeeper:
         self._measure(context, mark_price)
         self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
-        self._trades[context.symbol].begin_anew(context.ledger)
+        self._trades[context.symbol].begin_anew()
         self._complained.clear()
 
     def _tell(self, context: SymbolContext, when: str) -> None:
@@ -400,9 +400,17 @@ class DayKeeper:
         saving = self._saving.get(context.symbol)
         if count is None or result is None or (saving is not None and not saving.done()):
             return
-        if context.symbol in self._unread or self._trades[context.symbol].lacking is not None:
+        if context.symbol in self._unread:
             return  # it would take the place of what is not known yet
-        record = DayRecord(
+        record = self._record(context, count, result)
+        if (lacking := self._trades[context.symbol].lacking) is not None:
+            if count.accepted_ms <= lacking.accepted_ms:
+                return  # so would this
+            record = replace(lacking, accepted_quote=count.accepted_quote, accepted_ms=count.accepted_ms)
+        self._saving[context.symbol] = asyncio.ensure_future(self._write(context, record))
+
+    def _record(self, context: SymbolContext, count: DayCount, result: DayResult) -> DayRecord:
+        return DayRecord(
             account=self._account,
             symbol=context.symbol,
             day=count.day,
@@ -415,9 +423,8 @@ class DayKeeper:
             accepted_quote=count.accepted_quote,
             accepted_ms=count.accepted_ms,
             saved_ms=self._server_ms(),
-            trades=self._trades[context.symbol].before + context.ledger.fill_count,
+            trades=self._trades[context.symbol].known(context.ledger, count.day),
         )
-        self._saving[context.symbol] = asyncio.ensure_future(self._write(context, record))
 
     async def _write(self, context: SymbolContext, record: DayRecord) -> None:
         """Have the record on disk; a disk that does not take it costs what the exchange can tell again."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from core.daily_loss import Sums
+from core.daily_loss import Sums, start_ms_of
 from core.day_file import DayRecord
 from core.ledger import Ledger
 from core.model import Fill
@@ -22,8 +22,8 @@ class DayTrades:
     MOST_SHORT_LISTS = 5
 
     def __init__(self) -> None:
-        self.before = 0
-        """So many trades of the day are not among the fills that the ledger has counted; below 0 after midnight."""
+        self._before = 0
+        """So many trades of the day are not among the fills that the ledger has counted."""
         self.lacking: DayRecord | None = None
         """The record of an earlier run that knew of more trades than the list that the day is counted from."""
         self._open_yet: list[Fill] = []
@@ -45,7 +45,7 @@ class DayTrades:
     def take(self, ledger: Ledger, fills: Sequence[Fill]) -> Sums:
         """Return what the day's trades have made besides what the ledger has counted."""
         before = [fill for fill in fills if not ledger.has_summed(fill.trade_id, fill.time_ms)]
-        self.before = len(before)
+        self._before = len(before)
         self._open_yet = [fill for fill in before if not ledger.has_counted(fill.trade_id, fill.time_ms)]
         return Sums.of_fills(before, _ZERO)
 
@@ -55,9 +55,13 @@ class DayTrades:
         for fill in self._open_yet:
             (counted if ledger.has_summed(fill.trade_id, fill.time_ms) else open_yet).append(fill)
         self._open_yet = open_yet
-        self.before -= len(counted)
+        self._before -= len(counted)
         return counted
 
-    def begin_anew(self, ledger: Ledger) -> None:
-        """Note that another day has begun: no trade so far is one of it."""
-        self.before, self.lacking, self._open_yet = -ledger.fill_count, None, []
+    def known(self, ledger: Ledger, day: int) -> int:
+        """Return how many trades of this day are known, whenever they were told of."""
+        return self._before + ledger.count_since(start_ms_of(day))
+
+    def begin_anew(self) -> None:
+        """Note that another day has begun: no trade that was listed is one of it."""
+        self._before, self.lacking, self._open_yet = 0, None, []

@@ -122,6 +122,10 @@ class Ledger:
         """Tell whether the trade of this id and this time is part of the figures that began at zero."""
         return trade_id in self._seen and time_ms <= self._seen[trade_id] + self.SAME_TRADE_MS
 
+    def count_since(self, time_ms: int) -> int:
+        """Return how many trades since then are counted, of those that are still remembered."""
+        return sum(at_ms >= time_ms for at_ms in self._seen.values())
+
     def has_counted(self, trade_id: int, time_ms: int) -> bool:
         """Tell whether the trade of this id and this time is in the books."""
         if trade_id in self._seen:

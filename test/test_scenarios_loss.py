@@ -441,6 +441,43 @@ def test_loss_that_the_list_of_trades_hides_for_long_counts_once_it_is_listed_ag
     in_a_world(tmp_path, story)
 
 
+def test_loss_after_an_acceptance_counts_over_a_restart_on_an_account_that_was_reset(tmp_path: Path) -> None:
+    """The record of the day stays as it was, as its trades may be listed again; what was accepted is added to it."""
+
+    def lose_some(world: World) -> None:
+        take(world, "BUY", "0.200")
+        take(world, "SELL", "0.200")
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await world.watch(2)
+        assert await world.end() is ExitCode.STOPPED
+        world.strike("wipe-account", wallet=5000)
+        world.start(**LIMIT)
+        await world.until_quoting(40)
+        lose_some(world)
+        await world.watch(2)
+        accepted, now_ms, context = lost_today(world), world.clock.time_ms(), world.engine.contexts[0]
+        day_file(world).accept(day_of(now_ms), -accepted, now_ms)
+        await world.engine.risk._days.take_acceptance(context, context.state.mark_price)
+        lose_some(world)
+        await world.watch(2)
+        assert await world.end() is ExitCode.STOPPED
+        world.start(**LIMIT)
+        await world.until_quoting(40)
+        lost = lost_today(world)
+        assert lost - accepted > 12
+        assert world.engine.contexts[0].day.quote == accepted - lost
+        record = day_file(world).read(day_of(now_ms))
+        assert record is not None
+        assert (record.trades, record.accepted_quote) == (20, -accepted)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_trade_that_the_list_tells_of_before_the_stream_counts_once_in_the_day(tmp_path: Path) -> None:
     """It counts from the moment in which the day is opened; what the ledger counts of it later is not added."""
 
@@ -502,6 +539,36 @@ def test_new_day_begins_with_nothing_lost(tmp_path: Path) -> None:
         assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
+
+
+def test_trade_of_yesterday_that_is_told_of_after_midnight_is_none_that_a_restart_waits_for(
+    tmp_path: Path,
+) -> None:
+    """The exchange's list of today's trades never has it."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 60, 40)
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", for_s=2)
+        take(world, "BUY")
+        take(world, "SELL")
+        assert world.clock.time_ms() < MIDNIGHT_MS
+        ledger = world.engine.contexts[0].ledger
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 2000, 5)
+        assert ledger.fill_count == 0
+        await world.until(lambda: ledger.fill_count == 2, 15)
+        take(world, "BUY")
+        await world.until(lambda: ledger.fill_count == 3, 2)
+        assert await world.end() is ExitCode.STOPPED
+        record = day_file(world).read(day_of(world.clock.time_ms()))
+        assert record is not None
+        assert record.trades == 1
+        world.start(**LIMIT)
+        assert await world.until_quoting() < 5
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 37_000)
 
 
 def test_halt_of_yesterday_is_cleared_for_good_today(tmp_path: Path) -> None:
