@@ -23,6 +23,7 @@ from core.events import EventBus, RiskEvent, RiskKind
 from core.gateway import Gateway
 from core.model import Fill
 from core.posture import LOSS, Reading
+from core.questions import Questions
 from utils.background import RunBlocking
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -33,6 +34,7 @@ DAY_KEY = "day"
 NOT_KNOWN = "today's result is not known yet"
 
 _ZERO = Decimal(0)
+_TRADES, _FUNDING = "today's trades", "today's funding"
 
 T = TypeVar("T")
 
@@ -80,6 +82,7 @@ class DayKeeper:
         """Whose record the disk did not give: their day is counted from the exchange's trades alone, until it does."""
         self._trades = {context.symbol: DayTrades() for context in contexts}
         self._open_again_s = self.OPEN_AGAIN_S
+        self._questions = Questions()
         self._saving: dict[str, asyncio.Task[None]] = {}
         self._reading: dict[str, asyncio.Future[None]] = {}
         for context in contexts if limit_quote else ():
@@ -130,7 +133,7 @@ class DayKeeper:
                 return False
         else:
             await self._heal_trades(context, mark_price)
-            await self._heal_funding(context)
+            self._heal_funding(context)
         await self._refresh_rates(context)
         self._measure(context, mark_price)
         if has_turned or self._is_due("save", context, self.SAVE_EVERY_S):
@@ -284,6 +287,7 @@ class DayKeeper:
         self._tell(context, f"of {date_text(count.day)}, which has ended at 00:00 UTC")
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
         self._trades[context.symbol].begin_anew()
+        self._questions.forget(context.symbol)
         self._complained.clear()
 
     def _tell(self, context: SymbolContext, when: str) -> None:
@@ -306,14 +310,13 @@ class DayKeeper:
         """
         symbol, trades = context.symbol, self._trades[context.symbol]
         known = trades.lacking
-        if known is None or not self._is_due("trades", context, self.OPEN_AGAIN_AT_MOST_S):
+        if known is None:
             return
-        try:
-            fills = await self._fills_of(context, known.day)
-        except ExchangeError as error:
-            log.debug("%s: today's trades could not be asked for: %s", symbol, error)
-            return
-        if len(fills) < known.trades:
+        fills: list[Fill] | None = self._questions.answer(_TRADES, symbol)
+        if fills is None or len(fills) < known.trades:
+            if self._is_due("trades", context, self.OPEN_AGAIN_AT_MOST_S):
+                day = known.day
+                self._questions.ask(_TRADES, symbol, lambda: self._fills_of(context, day))
             return
         began_with = await self._unrealized_at_start(context, fills, known.day, mark_price, known)
         lacked, count = self._measure(context, mark_price), self._counts[symbol]
@@ -328,26 +331,22 @@ class DayKeeper:
             context, f"of today so far, with {found_quote:+.2f} of trades that the exchange lists again"
         )
 
-    async def _heal_funding(self, context: SymbolContext) -> None:
+    def _heal_funding(self, context: SymbolContext) -> None:
         """Take the day's funding from the exchange's record now and then: a stream may not have told of all of it.
 
         Not just after some was told of, because the record may lag.
         """
-        symbol, count = context.symbol, self._counts[context.symbol]
-        if not self._is_due("funding", context, self.FUNDING_EVERY_S):
-            return
-        seen, self._funding_seen[symbol] = self._funding_seen.get(symbol), context.ledger.funding_quote
-        if seen != context.ledger.funding_quote:
-            return
-        try:
-            funding = await self._gateway.funding_since(
-                symbol, start_ms_of(count.day), context.rules.quote_asset
-            )
-        except ExchangeError as error:
-            log.warning("%s: today's funding could not be compared: %s", symbol, error)
-            return
-        if seen == context.ledger.funding_quote:
-            self._counts[symbol] = count.with_funding(context.ledger, funding)
+        symbol, ledger = context.symbol, context.ledger
+        if self._is_due("funding", context, self.FUNDING_EVERY_S):
+            seen, self._funding_seen[symbol] = self._funding_seen.get(symbol), ledger.funding_quote
+            if seen == ledger.funding_quote:
+                day, asset = self._counts[symbol].day, context.rules.quote_asset
+                self._questions.ask(
+                    _FUNDING, symbol, lambda: self._gateway.funding_since(symbol, start_ms_of(day), asset)
+                )
+        funding: Decimal | None = self._questions.answer(_FUNDING, symbol)
+        if funding is not None and self._funding_seen[symbol] == ledger.funding_quote:
+            self._counts[symbol] = self._counts[symbol].with_funding(ledger, funding)
 
     async def _refresh_rates(self, context: SymbolContext) -> None:
         """Learn the prices of other assets in which fees were paid, BNB for example."""
@@ -438,6 +437,8 @@ class DayKeeper:
 
     async def finish(self) -> None:
         """Have what is on its way to the disk written, unless the disk hangs."""
+        for context in self._contexts:
+            self._questions.forget(context.symbol)
         waiting = [task for task in self._saving.values() if not task.done()]
         if waiting:
             await asyncio.wait(waiting, timeout=self.DISK_PATIENCE_S)

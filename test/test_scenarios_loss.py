@@ -441,6 +441,36 @@ def test_loss_that_the_list_of_trades_hides_for_long_counts_once_it_is_listed_ag
     in_a_world(tmp_path, story)
 
 
+def test_position_is_checked_while_the_question_for_todays_trades_has_no_answer(tmp_path: Path) -> None:
+    """It is asked beside the checks, as three attempts take ten seconds."""
+    asked_s: list[float] = []
+
+    async def story(world: World) -> None:
+        async def hang(sent: Sent) -> HttpResponse | None:
+            if sent.path == "/fapi/v1/userTrades" and "startTime" in sent.query:
+                asked_s.append(world.now_s)
+                await sent.hang()
+            return None
+
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(2))
+        await world.watch(2)
+        assert await world.end() is ExitCode.STOPPED
+        world.strike("wipe-account", wallet=5000)
+        world.start(**LIMIT)
+        await world.until_quoting(40)
+        world.tamper = hang
+        await world.until(lambda: len(asked_s) == 3, 25)
+        checks = world.engine.risk.checks[world.symbol]
+        await world.watch(5)
+        assert world.engine.risk.checks[world.symbol] >= checks + 4
+        assert asked_s[2] - asked_s[0] < 8
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_loss_after_an_acceptance_counts_over_a_restart_on_an_account_that_was_reset(tmp_path: Path) -> None:
     """The record of the day stays as it was, as its trades may be listed again; what was accepted is added to it."""
 
