@@ -68,7 +68,7 @@ MAY: Mapping[str, Mapping[str, str]] = {
         "core/halt_keeper.py": "holds the one write of a halt that is under way: nobody waits for a disk for long",
         "core/flatten_command.py": "holds the look-out for other instances, cancels and gathers it at the end",
         "core/status_socket.py": "holds its server, and cancels and gathers it at the end",
-        "core/questions.py": "holds the questions that are under way; whoever takes the answer has its error, the end cancels them",
+        "core/questions.py": "holds what is being asked: whoever takes the answer has its error, the end cancels it",
         "core/day_keeper.py": "holds the one write of a day that is under way, and finishes it at the end",
         "core/last_look.py": "holds the one write of a look that is under way, and finishes it at the end",
         "core/amend_queue.py": "holds amendments under way: an answer is noted whoever has stopped to wait",
