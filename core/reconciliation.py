@@ -227,7 +227,8 @@ class Reconciler:
             differs_since_ms = min(differs_since_ms or asked_ms, ledger.unexplained_since_ms)
         if differs_since_ms:
             from_ms, after_id = min(asked_ms, differs_since_ms), 0
-        since_ms = max(self._opened_ms[context.symbol], from_ms - self.TRADES_LAG_MS)
+        listed_ms = asked_ms - self.LISTED_MS  # asked for earlier ones, the exchange lists none of today
+        since_ms = max(self._opened_ms[context.symbol], from_ms - self.TRADES_LAG_MS, listed_ms)
         trades = await self._gateway.user_trades(context.symbol, after_id, since_ms)
         for trade in trades:
             fill = self._gateway.fill(trade, await self._client_id(context, trade))

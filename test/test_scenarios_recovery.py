@@ -237,6 +237,24 @@ def test_trades_under_ids_below_the_checkpoint_are_found_before_a_position_is_ca
     in_a_world(tmp_path, story)
 
 
+def test_trades_are_found_while_something_has_been_unexplained_for_more_than_a_week(tmp_path: Path) -> None:
+    """The exchange lists seven days from where it is asked to begin: from then on, none would be of today."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        recovery, [context] = world.engine.recovery, world.engine.contexts
+        ledger, days_ago_ms = context.ledger, world.clock.time_ms() - 8 * 24 * 3600 * 1000
+        recovery.reconciler._opened_ms[world.symbol] = ledger.unexplained_since_ms = days_ago_ms
+        ledger.unexplained_quantity = Decimal("0.001")
+        world.strike("drop-events", event="ORDER_TRADE_UPDATE", for_s=1)
+        for side in ("BUY", "SELL"):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side=side, quantity="0.010")
+        assert len(await recovery.reconciler.count_missed_trades(context)) == 2
+
+    in_a_world(tmp_path, story)
+
+
 def test_liquidation_under_the_number_of_an_old_order_of_ours_is_one(tmp_path: Path) -> None:
     """After a reset numbers begin anew; where only the list of trades tells of it, it halts all the same."""
 
