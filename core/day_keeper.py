@@ -11,7 +11,6 @@ from core.context import SymbolContext
 from core.daily_loss import (
     DayCount,
     DayResult,
-    Sums,
     day_of,
     quantity_at_start,
     start_ms_of,
@@ -185,7 +184,7 @@ class DayKeeper:
         known = stored if stored is not None and stored.day == today else None
         self._trades[symbol].refuse_short(known, len(fills))
         began_with = await self._unrealized_at_start(context, fills, today, mark_price, stored)
-        count = DayCount(today, self._trades[symbol].take(ledger, fills), Sums(), began_with)
+        count = DayCount(today, *self._trades[symbol].take(ledger, fills, today), began_with)
         accepted = known or await self._accepted(context, today)
         if accepted is not None:
             quote, at_ms = accepted.accepted_quote, accepted.accepted_ms
@@ -320,8 +319,10 @@ class DayKeeper:
             return
         began_with = await self._unrealized_at_start(context, fills, known.day, mark_price, known)
         lacked, count = self._measure(context, mark_price), self._counts[symbol]
-        earlier = replace(trades.take(context.ledger, fills), funding_quote=count.earlier.funding_quote)
-        count = replace(count, earlier=earlier, unrealized_at_start_quote=began_with)
+        earlier, since = trades.take(context.ledger, fills, known.day)
+        funding_quote = count.sums(context.ledger).funding_quote
+        count = replace(count, earlier=earlier, since=since, unrealized_at_start_quote=began_with)
+        count = count.with_funding(context.ledger, funding_quote)
         self._counts[symbol], trades.lacking = count, None
         found_quote = self._measure(context, mark_price).whole_quote - lacked.whole_quote
         if count.accepted_ms > known.accepted_ms:

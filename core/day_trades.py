@@ -42,12 +42,20 @@ class DayTrades:
                 f"the exchange lists {trades} trades of today, and {self.lacking.trades} are known"
             )
 
-    def take(self, ledger: Ledger, fills: Sequence[Fill]) -> Sums:
-        """Return what the day's trades have made besides what the ledger has counted."""
+    def take(self, ledger: Ledger, fills: Sequence[Fill], day: int) -> tuple[Sums, Sums]:
+        """Return what these trades of the day have made, and what the ledger had when it began to add to that.
+
+        The ledger counts from its opening on. Where that was on an earlier day, what it had of that is left out, if the
+        list has all that it has counted of this one.
+        """
         before = [fill for fill in fills if not ledger.has_summed(fill.trade_id, fill.time_ms)]
         self._before = len(before)
         self._open_yet = [fill for fill in before if not ledger.has_counted(fill.trade_id, fill.time_ms)]
-        return Sums.of_fills(before, _ZERO)
+        counted_today = ledger.count_since(start_ms_of(day))
+        all_listed = len(fills) - len(before) == counted_today and not ledger.ids_began_anew
+        if ledger.fill_count > counted_today and all_listed:
+            return Sums.of_fills(fills, _ZERO), Sums.of_ledger(ledger)
+        return Sums.of_fills(before, _ZERO), Sums()
 
     def counted_since(self, ledger: Ledger) -> list[Fill]:
         """Return those that the ledger has counted since the last call: they are its own from now on."""

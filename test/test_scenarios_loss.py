@@ -601,6 +601,29 @@ def test_trade_of_yesterday_that_is_told_of_after_midnight_is_none_that_a_restar
     in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 37_000)
 
 
+def test_loss_of_yesterday_is_none_of_a_day_that_is_first_known_after_midnight(tmp_path: Path) -> None:
+    """The books are open before midnight, the exchange tells of today's funding only after it."""
+
+    async def story(world: World) -> None:
+        world.strike("error", path="/fapi/v1/income", probability=1, reply="internal-503", for_s=20)
+        world.start(**LIMIT)
+        await world.until(lambda: world.engine is not None and world.engine.contexts[0].ledger.is_open, 5)
+        await world.watch(2, orders=0)
+        await lose(world, Decimal(21))
+        lost = lost_today(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 1000, 15)
+        take(world, "BUY")
+        take(world, "SELL")
+        await world.until_quoting(60)
+        assert world.engine.contexts[0].day.whole_quote == lost - lost_today(world)
+        await lose(world, Decimal(38))
+        await world.watch(2)
+        assert world.engine.contexts[0].day.whole_quote == lost - lost_today(world)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 10_000)
+
+
 def test_halt_of_yesterday_is_cleared_for_good_today(tmp_path: Path) -> None:
     """The latch stands over midnight, for an operator to look; once cleared, the new day has its own limit."""
 
