@@ -662,7 +662,7 @@ class World:
 
     def events(self, name: str) -> list[str]:
         """Return the sub types of all rows of an event metric, in order."""
-        return [row["sub_type"] for row in self.rows() if row["metric_name"] == name]
+        return [row["sub_type"] for row in self.each_row() if row["metric_name"] == name]
 
 
 def _disagreement(known: LiveOrder | None, true: Order | None, units: tuple[Decimal, Decimal] | None) -> str:
