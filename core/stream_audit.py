@@ -35,6 +35,9 @@ class StreamAudit:
     ORDERS_EVERY_S = 5.0
     STREAM_LAG_MS = 2000
     """A fill that REST told of may still be on its way on the stream for so long."""
+    LIST_LAG_MS = 4000
+    """A list of open orders may still show one that has ended for so long; later it is another one of the same id: the
+    network may bring a request twice, the second time after the end of the first order."""
 
     def __init__(
         self,
@@ -61,6 +64,9 @@ class StreamAudit:
         self._up_since_ms = 0
         self._untold: dict[tuple[str, int], int] = {}
         """Monotonic time since which a trade is known of which the stream has not told, by symbol and id."""
+        self._listed_ended: dict[str, dict[str, int]] = {}
+        """By symbol, the orders that lists of open orders show although their end was reported, by client id: since
+        which monotonic time."""
 
     async def run(self) -> None:
         """Compare until cancelled."""
@@ -161,6 +167,7 @@ class StreamAudit:
             wait_s = min(wait_s * 2, self.ORDERS_EVERY_S)
             if not self._gate.is_open:
                 wait_s = self.FIRST_ORDERS_S  # soon after every opening: a first reading may have lagged
+                self._listed_ended.clear()
                 continue
             for context in self._contexts:
                 asked_ns = self._clock.monotonic_ns()
@@ -173,6 +180,8 @@ class StreamAudit:
                 unknown = [report for report in resting if self._is_unknown(context, report)]
                 if unknown:
                     self._request_reconcile(f"{context.symbol}: {len(unknown)} orders of ours rest unknown")
+                elif self._rest_after_their_end(context, resting, asked_ns):
+                    self._request_reconcile(f"{context.symbol}: orders of ours rest after their end")
 
     def _note_resting(self, context: SymbolContext, resting: Sequence[OrderReport], asked_ns: int) -> None:
         """Take what is new in a list of open orders, and have those asked about that it should hold and does not."""
@@ -187,8 +196,21 @@ class StreamAudit:
                 context.orders.wonder(order, "it is not among the open orders of the exchange")
 
     def _is_unknown(self, context: SymbolContext, report: OrderReport) -> bool:
-        """Tell whether an order that rests is not known, or believed not to exist; just ended ones may lag."""
+        """Tell whether an order that rests is not known, or believed not to exist."""
         order = context.orders.find(report.client_id)
         if order is None:
             return not self._execution.is_strangers(report)
         return order.status.is_terminal and not order.end_is_reported
+
+    def _rest_after_their_end(
+        self, context: SymbolContext, resting: Sequence[OrderReport], asked_ns: int
+    ) -> bool:
+        """Tell whether orders rest whose end was reported, for longer than a list may lag."""
+        known = self._listed_ended.get(context.symbol, {})
+        ended = {
+            report.client_id: known.get(report.client_id, asked_ns)
+            for report in resting
+            if (order := context.orders.find(report.client_id)) is not None and order.end_is_reported
+        }
+        self._listed_ended[context.symbol] = ended
+        return asked_ns - min(ended.values(), default=asked_ns) > self.LIST_LAG_MS * 1_000_000

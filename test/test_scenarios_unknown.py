@@ -197,6 +197,49 @@ def test_orders_that_a_list_leaves_out_are_not_taken_for_cancelled(tmp_path: Pat
     in_a_world(tmp_path, story)
 
 
+def test_order_that_rests_under_the_id_of_one_that_has_ended_is_taken_out(tmp_path: Path) -> None:
+    """The network may bring a request twice, the second time after the end of the first order.
+
+    It is far from the others, the account stream tells of it as of something old, and no reset would find it.
+    """
+
+    async def story(world: World) -> None:
+        world.start(order_management={"reset_interval": 0})
+        await world.until_quoting()
+        quote = min(world.ours(), key=lambda order: order.price_ticks)
+        client_id, price = quote.client_order_id, f"{quote.price_ticks // 10 - 100}"
+        await world.other_client("DELETE", "/fapi/v1/order", symbol="BTCUSDT", origClientOrderId=client_id)
+        await world.until_quoting()
+        await asyncio.sleep(8)
+        placed = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTX"}
+        again = {"quantity": "0.003", "price": price, "newClientOrderId": client_id}
+        await world.other_client("POST", "/fapi/v1/order", **placed, **again)
+        await world.until(
+            lambda: client_id not in {order.client_order_id for order in world.ours()}, 12, "its end"
+        )
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_list_that_still_shows_what_was_just_cancelled_takes_no_quote_out(tmp_path: Path) -> None:
+    """It lags 3 s behind, and each price that moves has orders replaced."""
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.strike("stale-reads", path="/fapi/v1/openOrders", lag_s=3, for_s=30)
+        for bps in (3, -3) * 5:
+            world.strike("move-market", bps=bps)
+            await asyncio.sleep(3)
+        assert sum(order["status"] == "CANCELED" for order in world.record()["orders"]) > 20
+        assert world.events("connection_event").count("reconciled") == 1
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_nothing_leaves_once_a_stop_was_asked_for(tmp_path: Path) -> None:
     """The stop comes in the middle of a refresh, between cancels and placements: these are not sent any more."""
 
