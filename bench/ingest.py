@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ class Count:
         self.done.set_result(None)
 
 
+async def _until_done(counted: Count, work: Coroutine[Any, Any, None]) -> None:
+    """Have ``work`` go on until the last message has been counted; raise what it fails with before."""
+    working = asyncio.ensure_future(work)
+    await asyncio.wait({working, counted.done}, return_when=asyncio.FIRST_COMPLETED)
+    if not counted.done.done():
+        await working
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
 async def floor(origin: str, count: int) -> dict[str, Any]:
     """Bare picows on uvloop, decoded by msgspec."""
     import msgspec
@@ -173,10 +183,7 @@ async def daemon(origin: str, count: int, symbols: int = 1) -> dict[str, Any]:
         bus.subscribe(hear, BookEvent)
         gc.collect()
         gc.freeze()  # as a start ends
-        running = asyncio.ensure_future(worker.run())
-        await asyncio.wait({running, counted.done}, return_when=asyncio.FIRST_COMPLETED)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await _until_done(counted, worker.run())
     return counted.report
 
 
@@ -217,10 +224,14 @@ async def by_python_binance(origin: str, count: int) -> dict[str, Any]:
     client, counted = AsyncClient(KEY, SECRET), Count(count)
     manager = BinanceSocketManager(client, max_queue_size=2 * count)
     async with manager.symbol_ticker_futures_socket(SYMBOL) as stream:
-        while not counted.done.done():
-            data = (await stream.recv())["data"]
-            counted.best = data["b"], data["a"]
-            counted.note(data["u"])
+
+        async def take() -> None:
+            while True:
+                data = (await stream.recv())["data"]
+                counted.best = data["b"], data["a"]
+                counted.note(data["u"])
+
+        await _until_done(counted, take())
     await client.close_connection()
     return counted.report
 
@@ -234,11 +245,14 @@ async def by_ccxt(origin: str, count: int) -> dict[str, Any]:
         handle(socket, message)
         counted.note(message["u"])
 
+    async def watch() -> None:
+        while True:
+            await client.watch_bids_asks(["BTC/USDT:USDT"])
+
     client.handle_bids_asks = noting
     try:
         await client.load_markets()
-        while not counted.done.done():
-            await client.watch_bids_asks(["BTC/USDT:USDT"])
+        await _until_done(counted, watch())
     finally:
         await client.close()
     return counted.report
@@ -278,6 +292,12 @@ class Effort:
     rounds: int
 
 
+class StackFailed(SystemExit):
+    """A stack did not keep the last message, in time or at all; the text says what is known of it."""
+
+
+_FIGURES = {"per_second": 0, "sent": 0, "left_out": 0}
+
 FULL, QUICK = Effort(100_000, 3), Effort(20_000, 1)
 
 
@@ -289,36 +309,43 @@ def measured(stack: str, count: int, symbols: int = 1) -> dict[str, Any]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
     try:
         if not venue.serve(lambda: venue.is_heard or process.poll() is not None, READY_WITHIN_S):
-            raise SystemExit(f"{stack} was not ready within {READY_WITHIN_S:.0f} s")
+            raise StackFailed(f"{stack} was not ready within {READY_WITHIN_S:.0f} s")
         venue.serve(lambda: False, 0.3)
         now_ms = time.time_ns() // 1_000_000  # noqa: TID251 - what the messages hold
         venue.stream(book_frames(count, now_ms, venue.symbols))
         if not venue.serve(lambda: process.poll() is not None, DONE_WITHIN_S):
-            raise SystemExit(f"{stack} has left out messages: the last one never came")
+            raise StackFailed(f"{stack} has left out messages: the last one never came")
         said, complaint = process.communicate()
     finally:
         process.kill()
         process.wait()
         venue.close()
     if process.returncode:
-        raise SystemExit(f"{stack} has ended: {complaint[-2000:]}")
+        raise StackFailed(f"{stack} has ended: {complaint[-2000:]}")
     found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return found
 
 
 def measure(effort: Effort, stacks: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of each stack: the best of some rounds, in which they take turns."""
+    """Return the figures of each stack: the best of some rounds, in which they take turns.
+
+    One that fails has a sentence instead, and is not asked again.
+    """
     found: dict[str, Any] = {}
     for stack in stacks:
         if lacking := [name for name in NEEDS.get(stack, ()) if importlib.util.find_spec(name) is None]:
             found[stack] = {"not installed": f"{', '.join(lacking)}: {REMEDY}"}
     for _ in range(effort.rounds):
         for stack in stacks:
-            if "not installed" in found.get(stack, {}):
+            if "per_second" not in found.get(stack, _FIGURES):
                 continue
             count = effort.messages * (SLOW if stack in ("bytes only", "floor") else 1)
-            row = measured(stack, count)
-            best = found.setdefault(stack, {"per_second": 0, "sent": 0, "left_out": 0})
+            try:
+                row = measured(stack, count)
+            except StackFailed as failure:
+                found[stack] = {"failed": str(failure)}
+                continue
+            best = found.setdefault(stack, dict(_FIGURES))
             best["per_second"] = max(best["per_second"], round(count / row["seconds"]))
             best["sent"] += count
             best["left_out"] += count - row["kept"]
@@ -347,8 +374,8 @@ def show(found: dict[str, Any]) -> None:
     columns = ("per_second", "share of floor", "the same by cpu", "cpu_us_a_message", "sent", "left_out")
     print(f"\n{'':16}" + "".join(f"{name.replace('_', ' '):>18}" for name in columns))
     for stack, row in found.items():
-        if "not installed" in row:
-            print(f"{stack:16}  not installed: {row['not installed']}")
+        if "per_second" not in row:
+            print(f"{stack:16}  {'; '.join(f'{what}: {text}' for what, text in row.items())}")
         else:
             cells = (f"{row[name]:,}" if name in row else "–" for name in columns)
             print(f"{stack:16}" + "".join(f"{cell:>18}" for cell in cells))
@@ -372,11 +399,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = measure(QUICK if given.quick else FULL, given.only or STACKS)
     if given.json:
         print(json.dumps({**machine(), "stacks": found}))
-        return 0
-    for name, value in machine().items():
-        print(f"{name:<10} {value}")
-    show(found)
-    return 0
+    else:
+        for name, value in machine().items():
+            print(f"{name:<10} {value}")
+        show(found)
+    return int(any("failed" in row for row in found.values()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The benchmark of ingestion counts what the daemon keeps against what was sent."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import ingest
 from bench.ingest import CHUNK_BYTES, FIRST_ID, add_shares, book_frames
 
 pytestmark = pytest.mark.no_cover
@@ -44,3 +46,44 @@ def test_shares_are_those_of_the_floor() -> None:
     }
     add_shares(found)
     assert found["daemon"]["share of floor"] == found["daemon"]["the same by cpu"] == 0.333
+
+
+def test_stack_that_fails_leaves_the_figures_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has a sentence in its row, is not waited for again, and has the command end with 1."""
+    asked = []
+
+    def measured(stack: str, count: int) -> dict[str, float]:
+        asked.append(stack)
+        if stack == "floor":
+            raise ingest.StackFailed("floor has left out messages: the last one never came")
+        return {"kept": count, "seconds": 2.0, "cpu_seconds": 1.0}
+
+    monkeypatch.setattr(ingest, "measured", measured)
+    monkeypatch.setattr(ingest, "pin", lambda _core: None)
+    monkeypatch.setattr(ingest.gc, "disable", lambda: None)
+    assert ingest.main(["--only", "floor", "--only", "daemon"]) == 1
+    assert asked == ["floor", "daemon", "daemon", "daemon"]
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2] == f"{'floor':16}  failed: floor has left out messages: the last one never came"
+    assert told[-1].split()[:2] == ["daemon", "50,000"]
+
+
+async def test_client_that_waits_for_more_after_the_last_message_is_ended() -> None:
+    """What it keeps is counted to the end, and what it fails with before is raised."""
+    counted, more = ingest.Count(2), asyncio.Event()
+
+    async def take() -> None:
+        counted.note(FIRST_ID)
+        counted.note(FIRST_ID + 1)
+        await more.wait()
+
+    async def fail() -> None:
+        raise ConnectionError("gone")
+
+    async with asyncio.timeout(5):
+        await ingest._until_done(counted, take())
+        assert counted.report["kept"] == 2
+        with pytest.raises(ConnectionError, match="gone"):
+            await ingest._until_done(ingest.Count(2), fail())
