@@ -173,17 +173,13 @@ async def daemon(origin: str, count: int, symbols: int = 1) -> dict[str, Any]:
     async with wired(settings, config, SharedState(), live_confirmed=False) as wiring:
         bus = EventBus(wiring.clock)
         worker = await market_worker(settings, wiring, bus, symbols_of(symbols))
-        states = {symbol: wiring.state.of(symbol) for symbol in symbols_of(symbols)}
-
-        def hear(fact: BookEvent) -> None:
-            known, update_id = states[fact.symbol].book, fact.book.update_id
-            if known is not None and known.update_id >= update_id:  # the state has it, or a newer one
-                counted.note(update_id)
-
-        bus.subscribe(hear, BookEvent)
+        bus.subscribe(lambda fact: counted.note(fact.book.update_id), BookEvent)
         gc.collect()
         gc.freeze()  # as a start ends
         await _until_done(counted, worker.run())
+        books = [wiring.state.of(symbol).book for symbol in symbols_of(symbols)]
+        if max(book.update_id for book in books if book is not None) != FIRST_ID + count - 1:
+            raise RuntimeError("the shared state has another book than the last one that was told of")
     return counted.report
 
 

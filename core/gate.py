@@ -1,6 +1,6 @@
 """Whether quotes may be sent at all, and if not, why: the last thing asked before a quote leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from utils.quietly import quietly
 
@@ -20,6 +20,8 @@ class Gate:
 
     def __init__(self, parent: "Gate | None" = None, last_word: Callable[[], str] | None = None) -> None:
         self._reasons: dict[str, str] = {}
+        self.own_reasons: Mapping[str, str] = self._reasons
+        """The reason under each key at this moment, those of the parent not counted; each change of the book looks."""
         self._parent = parent
         self._last_word = last_word
         self._listeners: list[Callable[[], None]] = []
@@ -44,10 +46,6 @@ class Gate:
         inherited = self._parent.closed_by if self._parent is not None else {}
         last = self._last_word() if self._last_word is not None else ""
         return {**inherited, **self._reasons, **({"last word": last} if last else {})}
-
-    def is_closed_by(self, key: str) -> bool:
-        """Tell whether there is a reason under this key, those of the parent not counted."""
-        return key in self._reasons
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Have a function called, in the same turn, whenever a reason comes or goes, here or at the parent."""

@@ -181,10 +181,11 @@ class MarketDataWorker:
             market.undigested_late.append(book)
             return
         state.book_proven_ns = book.received_ns
-        if market.context.gate.is_closed_by(GATE_KEY):
+        if GATE_KEY in market.objections:
             self._open_gate(market.context)
         if market.told_half_ticks != mid_half_ticks:
             market.told_half_ticks = mid_half_ticks
+            market.undigested_moves.append(book)
             market.context.on_book(market.context, mid_half_ticks)
         if not market.undigested:
             self._digest_soon(market)

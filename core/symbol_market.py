@@ -26,6 +26,7 @@ class SymbolMarket:
         "is_new_connection",
         "must_deliver",
         "nothing_to_say_ns",
+        "objections",
         "reader",
         "sane_from_half_ticks",
         "sane_to_half_ticks",
@@ -34,6 +35,7 @@ class SymbolMarket:
         "told_half_ticks",
         "undigested",
         "undigested_late",
+        "undigested_moves",
     )
 
     def __init__(self, context: SymbolContext, settings: MarketDataSettings) -> None:
@@ -43,8 +45,11 @@ class SymbolMarket:
         self.reader = wire.BookReader(context.rules)
         self.analysis = context.state.analysis = MarketAnalysis(context.rules, settings)
         self._prices = context.prices
+        self.objections = context.gate.own_reasons
         self.undigested: list[BookTop] = []
         """The books since the last digestion; those that came late, which prove nothing, are kept apart."""
+        self.undigested_moves: list[BookTop] = []
+        """Those of them that moved the mid."""
         self.undigested_late: list[BookTop] = []
         self.must_deliver = False
         """Whether the exchange's book was newer than what the stream had brought: no answer over REST proves ours."""
@@ -66,33 +71,34 @@ class SymbolMarket:
 
     def digest(self) -> list[BookTop]:
         """Work out what follows from the books that wait for it, and return them."""
-        books, late = self.undigested, self.undigested_late
-        self.undigested, self.undigested_late = [], []
+        books, moves, late = self.undigested, self.undigested_moves, self.undigested_late
+        self.undigested, self.undigested_moves, self.undigested_late = [], [], []
+        on_book = self.analysis.on_book
         for book in late:
-            self.analysis.on_book(book)
+            on_book(book)
         if books:
-            self._digest_present(books)
+            on_book(books[0])  # moves nothing, unless the one before was late
+            if moves:
+                self._digest_moves(moves)
+            self._prices.add(books[-1].received_ns, books[-1].mid_half_ticks)
         return late + books if late else books
 
-    def _digest_present(self, books: list[BookTop]) -> None:
-        """Work out what follows from books that were the present ones; of a burst only its extremes limit the price."""
-        on_move, known = self.analysis.on_book, 0
-        highest = lowest = last = books[-1]
-        most, least = 0, last.mid_half_ticks
-        for book in books:
+    def _digest_moves(self, moves: list[BookTop]) -> None:
+        """Work out what follows from books that moved the mid; of a burst only its extremes limit the price."""
+        on_book, highest, lowest = self.analysis.on_book, moves[0], moves[0]
+        most = least = highest.mid_half_ticks
+        for book in moves:
+            on_book(book)
             mid_half_ticks = book.bid_ticks + book.ask_ticks
-            if mid_half_ticks == known:
-                continue
-            known = mid_half_ticks
-            on_move(book)
             if mid_half_ticks > most:
                 most, highest = mid_half_ticks, book
-            if mid_half_ticks < least:
+            elif mid_half_ticks < least:
                 least, lowest = mid_half_ticks, book
-        if len(books) > 1:
-            for book in sorted((highest, lowest), key=attrgetter("received_ns")):
-                self._prices.add(book.received_ns, book.mid_half_ticks)
-        self._prices.add(last.received_ns, last.mid_half_ticks)
+        extremes = (
+            [highest] if highest is lowest else sorted((highest, lowest), key=attrgetter("received_ns"))
+        )
+        for book in extremes:
+            self._prices.add(book.received_ns, book.mid_half_ticks)
 
     def learn_mark_price(self, price: Decimal, rules: SymbolRules) -> None:
         """The mark price is this; a mid much farther from it cannot be true."""

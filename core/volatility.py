@@ -4,6 +4,7 @@ What exactly is computed stands in docs/market-data.md.
 """
 
 from collections import deque
+from itertools import pairwise
 from math import dist, exp, expm1, fsum, log, sqrt
 
 BPS = 10_000.0
@@ -17,25 +18,22 @@ class ReturnDeviation:
     reading O(samples).
     """
 
-    __slots__ = ("_bps", "_last", "_returns")
+    __slots__ = ("_bps", "_prices")
 
     def __init__(self, samples: int) -> None:
         if samples < 2:
             raise ValueError(f"a deviation needs at least 2 returns, not {samples}")
-        self._last = 0
-        self._returns: deque[float] = deque(maxlen=samples)
+        self._prices: deque[int] = deque(maxlen=samples + 1)
         self._bps: float | None = 0.0
-        """What was read last, None when a return has been added since."""
+        """What was read last, None when a price has been added since."""
 
     def add(self, price: int) -> None:
         """The price is this now; in whole units of any size, above 0."""
-        if self._last:
-            self._returns.append(price / self._last - 1)
-            self._bps = None
-        self._last = price
+        self._prices.append(price)
+        self._bps = None
 
     def __len__(self) -> int:
-        return len(self._returns)
+        return max(len(self._prices) - 1, 0)
 
     @property
     def bps(self) -> float:
@@ -45,12 +43,12 @@ class ReturnDeviation:
         return self._bps
 
     def _read(self) -> float:
-        returns = self._returns
+        returns = tuple(price / before - 1 for before, price in pairwise(self._prices))
         count = len(returns)
         if count < 2:
             return 0.0
         mean = fsum(returns) / count
-        return BPS * dist(tuple(returns), (mean,) * count) / sqrt(count)
+        return BPS * dist(returns, (mean,) * count) / sqrt(count)
 
 
 class EwmaVolatility:

@@ -304,22 +304,24 @@ class _Read(dict[str, int]):
         self._decimals = -exponent if is_power_of_ten and isinstance(exponent, int) else None
 
     def __missing__(self, text: str) -> int:
-        units = self._plain(text)
-        if units is None:
-            units = self._convert(Decimal(text))
+        whole, _, part = text.partition(".")
+        digits = whole + part
+        if (
+            len(part) == self._decimals and digits.isascii() and digits.isdecimal()
+        ):  # as the exchange writes them
+            units = int(digits)
+        else:
+            units = self._converted(text, whole, part)
         if len(self) >= _MOST_TEXTS:
             self.clear()
         self[text] = units
         return units
 
-    def _plain(self, text: str) -> int | None:
-        """Return the units of digits with at most one point, None for any other text and where there is a rest."""
-        whole, _, part = text.partition(".")
+    def _converted(self, text: str, whole: str, part: str) -> int:
+        """Return the units of a text that is written in another way than the exchange does."""
         decimals, digits = self._decimals, whole + part
-        if len(part) == decimals and digits.isascii() and digits.isdecimal():  # as the exchange writes them
-            return int(digits)
         if decimals is None or not (digits.isascii() and digits.isdecimal()) or part[decimals:].strip("0"):
-            return None
+            return self._convert(Decimal(text))
         return int(whole + part[:decimals].ljust(decimals, "0"))
 
 

@@ -29,6 +29,15 @@ def books(moves: list[int], first_ns: int) -> list[BookTop]:
     return made
 
 
+def take(market: SymbolMarket, burst: list[BookTop]) -> None:
+    """Have the market hold books as the worker does that takes them."""
+    for book in burst:
+        if book.mid_half_ticks != market.told_half_ticks:
+            market.told_half_ticks = book.mid_half_ticks
+            market.undigested_moves.append(book)
+        market.undigested.append(book)
+
+
 @given(bursts=st.lists(MOVES, min_size=1, max_size=5))
 def test_burst_says_of_the_market_what_its_books_say_one_by_one(bursts: list[list[int]]) -> None:
     """Statistics get every book; the window of prices gets what can matter to it, and finds the same change."""
@@ -37,7 +46,7 @@ def test_burst_says_of_the_market_what_its_books_say_one_by_one(bursts: list[lis
     watch = PriceWatch(LIMITS.max_price_change, LIMITS.price_change_window_s)
     for number, moves in enumerate(bursts):
         burst = books(moves, 1 + number * 40 * 1_000_000_000)
-        market.undigested.extend(burst)
+        take(market, burst)
         assert market.digest() == burst
         for book in burst:
             analysis.on_book(book)
@@ -53,8 +62,23 @@ def test_book_that_came_late_is_counted_in_the_statistics_and_not_in_the_limit_o
     market = SymbolMarket(context(limits=LIMITS), MARKET_DATA)
     late, present = books([0, -5000], 1), books([0], 10_000)
     market.undigested_late.extend(late)
-    market.undigested.extend(present)
+    take(market, present)
     assert sorted(market.digest(), key=attrgetter("received_ns")) == [*late, *present]
+    assert len(market.analysis.mids) == 2
+    assert market.context.prices.change_bps == 0
+
+
+def test_mid_that_was_told_before_a_late_book_is_counted_after_it() -> None:
+    """The late one has told nobody, so the next one moves nothing; but the statistics had another mid meanwhile."""
+    market = SymbolMarket(context(limits=LIMITS), MARKET_DATA)
+    first, late, again = books([0], 1), books([4], 5000), books([0], 10_000)
+    take(market, first)
+    market.digest()
+    market.undigested_late.extend(late)
+    market.digest()
+    take(market, again)
+    assert market.undigested_moves == []
+    market.digest()
     assert len(market.analysis.mids) == 2
     assert market.context.prices.change_bps == 0
 
