@@ -252,10 +252,16 @@ class Soak:
         """The last rows equal the exchange's record to the last digit, and each trade is counted once."""
         last: dict[str, str] = {}
         counted: Counter[str] = Counter()
-        for row in self._world.each_row():
-            last[row["metric_name"]] = row["value"]
-            if row["sub_type"].endswith("_fill"):
-                counted[row["details"].split("trade=")[1].split()[0]] += 1
+        events: Counter[tuple[str, str]] = Counter()
+        for row in self._world.each_row():  # those of a week take minutes to read: once
+            name, sub_type = row["metric_name"], row["sub_type"]
+            last[name] = row["value"]
+            if sub_type:
+                events[name, sub_type] += 1
+                if sub_type.endswith("_fill"):
+                    counted[row["details"].split("trade=")[1].split()[0]] += 1
+        self.outcome.counts["order resets"] = events["order_reset", "done"]
+        self.outcome.counts["amendments"] = events["order_modify", "done"]
         fills = record["fills"]
         pairs = {
             "position": (Decimal(last["position"]), self._world.position()),
@@ -284,9 +290,7 @@ class Soak:
         self.outcome.counts["orders accounted for"] = len(states)
 
     def _count(self, record: dict[str, Any]) -> None:
-        counts, events = self.outcome.counts, Counter(self._world.events("order_modify"))
-        counts["order resets"] = self._world.events("order_reset").count("done")
-        counts["amendments"] = events["done"]
+        counts = self.outcome.counts
         counts["trades"] = len(record["fills"])
         counts["requests"] = sum(record["requests"].values())
 
