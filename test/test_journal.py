@@ -268,3 +268,25 @@ def test_disk_that_stays_full_costs_the_oldest_lines(tmp_path: Path, monkeypatch
         assert bench.worker.lost == 2
 
     run_virtual(story)
+
+
+def test_many_lines_are_made_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else has to be done comes in between; and an end in between costs no line."""
+    monkeypatch.setattr(JournalWorker, "AT_ONCE", 2)
+
+    async def story(clock: VirtualClock) -> None:
+        bench = Bench(clock, tmp_path)
+        for number in range(3):
+            bench.placed(f"qpmm-{number}")
+        flushing = asyncio.ensure_future(bench.worker.flush())
+        await asyncio.sleep(0)
+        bench.placed("qpmm-3")
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+        assert bench.disk.writes == 0
+        await bench.worker.flush()
+        assert bench.disk.writes == 1
+        names = [f"qpmm-{number}" for number in range(4)]
+        assert bench.states() == [(name, state) for name in names for state in ("PENDING_NEW", "ACTIVE")]
+
+    run_virtual(story)
