@@ -20,8 +20,9 @@ from core.model import OrderStatus, SymbolRules
 from core.order_life import Open, State
 from utils.errors import ExchangeError, Refused
 
-FORGETS_AFTER_MS = 3 * 86_400_000
-"""The exchange shows an order no longer that ended without a fill so long ago."""
+FORGETS_AFTER_MS = 3 * 86_400_000 - 60_000
+"""The exchange shows an order no longer that was placed three days ago and ended without a fill, be it a moment ago;
+a minute less, for the clocks that tell."""
 BROKEN_OFF_MS = 5_000
 """How far an order may be from the last line of a journal that broke off, clocks included, to belong to that break."""
 CLOCKS_APART_MS = 86_400_000
@@ -86,8 +87,9 @@ class Audit:
 
 @dataclass(slots=True)
 class Recorded:
-    """What the journal says of one order."""
+    """What the journal says of one order, ``first`` and ``last``."""
 
+    first: JournalLine
     last: JournalLine
     ends: list[OrderStatus] = field(default_factory=list)
     """Every final state that the exchange has reported, each once."""
@@ -121,7 +123,7 @@ def recorded_orders(lines: Iterable[JournalLine]) -> dict[str, Recorded]:
     found: dict[str, Recorded] = {}
     for line in lines:
         if line.id:
-            found.setdefault(line.id, Recorded(line)).add(line)
+            found.setdefault(line.id, Recorded(line, line)).add(line)
     return found
 
 
@@ -227,7 +229,7 @@ def _absent(ours: Accounted, recorded: Recorded, now_ms: int) -> Accounted:
     state = recorded.state
     if state.rest is OrderStatus.REJECTED or (state.rest.is_terminal and state.open is Open.PROOF):
         return ours
-    is_old = now_ms - ours.since_ms > FORGETS_AFTER_MS and ours.executed == 0
+    is_old = now_ms - recorded.first.time > FORGETS_AFTER_MS and ours.executed == 0
     if state.rest.is_terminal:
         return ours if is_old else replace(ours, problem="it is not at the exchange")
     if ours.standing is Standing.OPEN:

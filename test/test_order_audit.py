@@ -204,6 +204,14 @@ def test_order_that_rests_for_a_running_daemon_is_open() -> None:
         assert (found.standing, found.problem) == (Standing.OPEN, "")
 
 
+def test_order_that_rested_for_three_days_is_forgotten_with_its_end() -> None:
+    """The exchange counts from when it was placed, the journal ends with when it was cancelled."""
+    ours = [line("ACTIVE", age_ms=3 * DAY_MS + 1000), line("CANCELLED", age_ms=1000)]
+    assert only(ours, {}).problem == ""
+    ours = [line("ACTIVE", age_ms=3 * DAY_MS - 3_600_000), line("CANCELLED", age_ms=1000)]
+    assert only(ours, {}).problem == "it is not at the exchange"
+
+
 def test_two_final_states_stay_a_problem_whatever_the_exchange_says() -> None:
     """The journal contradicts itself."""
     found = only([line("FILLED"), line("CANCELLED")], placed(CANCELLED))
