@@ -579,6 +579,7 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._gateway.lanes.budget.release_reserve()
         left_s = max(deadline_s - (self._clock.monotonic_ns() - started_ns) / 1e9, 0.5)
         verified = all(
             await asyncio.gather(*(self.execution.withdraw(context, left_s) for context in self.contexts))

@@ -168,6 +168,11 @@ class RateBudget:
         self.weight = Window(MINUTE_MS, sizes.weight_1m)
         self.orders_10s = Window(TEN_SECONDS_MS, sizes.orders_10s)
         self.orders_1m = Window(MINUTE_MS, sizes.orders_1m)
+        self._share_percent = SHARE_PERCENT
+
+    def release_reserve(self) -> None:
+        """Let questions use the whole of each limit: for the last ones of a run, with its cancels out."""
+        self._share_percent = {**SHARE_PERCENT, Lane.VERIFY: SHARE_PERCENT[Lane.CANCEL]}
 
     def resize(self, sizes: Sizes) -> None:
         """Take over the limits that the exchange states; what is counted stays counted."""
@@ -201,7 +206,7 @@ class RateBudget:
 
         No limit on orders holds back the order that closes a position: whether it is one too many, the exchange says.
         """
-        percent = SHARE_PERCENT[lane]
+        percent = self._share_percent[lane]
         wait_ms = self.weight.wait_ms(cost.weight, percent, now_ms) if cost.weight else 0
         if cost.orders_1m == 0 or lane is Lane.CANCEL:
             return wait_ms

@@ -90,6 +90,25 @@ def test_stop_without_the_exchange_is_not_called_verified(tmp_path: Path) -> Non
     in_a_world(tmp_path, story)
 
 
+def test_stop_is_verified_with_the_last_of_the_limits(tmp_path: Path) -> None:
+    """Others have used nearly all of the weight: what is reserved for cancels is there for the last question, too."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        budget = world.engine.execution._gateway.lanes.budget
+        used = budget.weight.used(world.clock.time_ms())
+        world.strike("used-weight", weight=budget.weight.limit * 97 // 100 - used)
+        await world.until(
+            lambda: budget.weight.used(world.clock.time_ms()) > used + 1000, 3, "that the daemon knows of it"
+        )
+        assert await world.end(within_s=5) is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
 def test_stop_of_a_start_after_a_crash_is_not_called_verified(tmp_path: Path) -> None:
     """The quotes of the last run rest, and nobody has looked: 3; the next start gets them out, and may end with 0."""
 

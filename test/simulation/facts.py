@@ -84,6 +84,12 @@ class Facts:
         return self.world.exchange._venue.instruments[self.world.symbol]
 
     @property
+    def weight_left(self) -> int:
+        """Return what is left of the request weight of this minute, that of others counted."""
+        limits, sizes = self.world.exchange._venue.limits, self.world.exchange._venue.limits.sizes
+        return sizes.weight_per_minute - limits.weight.add(0, self.world.clock.time_ms())
+
+    @property
     def context(self) -> SymbolContext | None:
         """Return the inside of the daemon; None while none runs, or before its preflight has passed."""
         running = self.world.running

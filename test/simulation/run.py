@@ -37,6 +37,8 @@ WALLET_QUOTE = 20_000
 RECOVERS_WITHIN_S = 60.0
 CALM_S = 61.0
 AGREES_WITHIN_S = 20.0
+_WEIGHT_OF_A_STOP = 20
+"""What its cancels and questions cost at most."""
 _DIGITS = re.compile(r"[0-9.]+")
 
 
@@ -227,9 +229,10 @@ class Run:
         running, may_not_ask = self._world.running, False
         if running is not None and not running.done():
             began_s = self._world.now_s
+            has_room = self._facts.weight_left > _WEIGHT_OF_A_STOP
             code = await self._operator.stop()
             # A limit that others have used up may be told of only when the stop asks.
-            may_not_ask = began_s < self._facts.silent_until_s
+            may_not_ask = not has_room or began_s < self._facts.silent_until_s
             # A start that was not complete has verified nothing of what an earlier run has left.
             ends = (ExitCode.STOPPED, ExitCode.HALTED, None)
             if self._world.engine is None:
