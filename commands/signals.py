@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANG_UP = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else ()
+"""A terminal that is closed ends what runs in it, unless that was begun with ``nohup``."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *_HANG_UP)
 HALT_SIGNAL = signal.SIGUSR1
 
 _untold: list[int] = []
@@ -46,8 +48,13 @@ def signals_go_to(ask: Callable[[str], None], switch: Switch | None = None) -> I
 
     loop = asyncio.get_running_loop()
 
+    told: set[int] = set()
+
     def tell(number: int, _frame: FrameType | None) -> None:
         name = f"{signal.Signals(number).name} received"
+        if number in _HANG_UP and number in told:
+            return  # kernel and shell both tell of a closed terminal: the second one is no wish to hurry
+        told.add(number)
         if number != HALT_SIGNAL:
             loop.call_soon_threadsafe(ask, name)
         elif switch is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -364,6 +364,7 @@ class Engine:
 
         Where a halt stands that ends at once, or when what it had to close is closed.
         """
+        self._gateway.lanes.budget.keep_reserve()
         log_summary(self._settings, self.contexts)
         self.bus.publish(EngineEvent(EngineKind.STARTED, f"{self._settings.environment}"))
         self.journal.started()
@@ -419,11 +420,12 @@ class Engine:
             self.risk.take_up(halt, late_ns)
 
     def _begin_anew(self, reason: str) -> None:
-        """Have this run end in order, and another one begin; not while a position has to be closed.
+        """Have this run end in order, and another one begin; not while a position has to be closed, or is kept.
 
-        The close learns new rules by itself, and whoever watches them asks again.
+        The close learns new rules by itself, and whoever watches them asks again. A run that is halted would end for
+        good, and nobody would hold the position to its limits any more.
         """
-        if self.risk.is_closing:
+        if self.risk.is_closing or any(self.risk.is_held(each.symbol) for each in self.contexts):
             return
         self.gate.close("changed", reason)
         self._changed.set()
@@ -597,16 +599,29 @@ class Engine:
             log.warning("%s: stopping with a request under way", context.symbol)
 
     async def _last_words(self) -> None:
-        """Disarm the dead-man switch, now that no order rests, and count the last trades; neither for long."""
-        for what, work in (
-            ("the dead-man switch could not be disarmed", self.recovery.dead_man.disarm),
-            ("the last trades could not be read", self._count_last_trades),
-        ):
-            try:
-                async with asyncio.timeout(self.LAST_WORDS_S):
-                    await work()
-            except Exception as error:  # noqa: BLE001 - that no order rests is verified, whatever this brings
-                log.warning("%s: %s", what, str(error) or "no answer in time")
+        """Disarm the dead-man switch, now that no order rests, and count the last trades; neither for long.
+
+        A run that another one follows waits until a disarming without an answer can be executed no more: it would
+        take the switch from the quotes of the next one.
+        """
+        asked_ns = self._clock.monotonic_ns()
+        disarmed = await self._last_word(
+            "the dead-man switch could not be disarmed", self.recovery.dead_man.disarm
+        )
+        await self._last_word("the last trades could not be read", self._count_last_trades)
+        if self.begins_anew and not disarmed:
+            late_ns = settled_ns(asked_ns, self._gateway.rest.recv_window_ms)
+            await asyncio.sleep(max(late_ns - self._clock.monotonic_ns(), 0) / 1e9)
+
+    async def _last_word(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Have this done, and return True; say so if it could not be, in time or at all, and return False."""
+        try:
+            async with asyncio.timeout(self.LAST_WORDS_S):
+                await work()
+        except Exception as error:  # noqa: BLE001 - that no order rests is verified, whatever this brings
+            log.warning("%s: %s", what, str(error) or "no answer in time")
+            return False
+        return True
 
     async def _count_last_trades(self) -> None:
         for context in self.contexts:

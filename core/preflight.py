@@ -21,10 +21,12 @@ from core.settings import QuoteSettings, RiskSettings, Settings
 from core.strategy import level_price_ticks, level_quote, price_objection, size_objection
 from utils.errors import (
     AuthFailed,
+    ClockSkew,
     DiskRefused,
     ExchangeError,
     NotSent,
     OutcomeUnknown,
+    Overloaded,
     RateLimited,
     Refused,
     StartRefused,
@@ -589,6 +591,8 @@ async def apply_leverage(settings: Settings, gateway: Gateway, symbols: Iterable
         try:
             await gateway.set_leverage(symbol, wanted)
         except Refused as refusal:
+            if isinstance(refusal, Overloaded | RateLimited | ClockSkew):
+                raise  # it says nothing of the leverage, and passes by itself
             raise StartRefused(
                 f"leverage: the exchange refuses {wanted} for {symbol} ({refusal});"
                 " set a smaller leverage in config.yaml"

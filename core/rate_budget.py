@@ -174,6 +174,10 @@ class RateBudget:
         """Let questions use the whole of each limit: for the last ones of a run, with its cancels out."""
         self._share_percent = {**SHARE_PERCENT, Lane.VERIFY: SHARE_PERCENT[Lane.CANCEL]}
 
+    def keep_reserve(self) -> None:
+        """Have each lane stop at its share, as from the beginning: for a run that follows another one."""
+        self._share_percent = SHARE_PERCENT
+
     def resize(self, sizes: Sizes) -> None:
         """Take over the limits that the exchange states; what is counted stays counted."""
         self.weight.limit = sizes.weight_1m

@@ -689,6 +689,13 @@ async def test_leverage_that_the_exchange_refuses_refuses_the_start() -> None:
         await apply_leverage(settings(), answering("/fapi/v1/leverage", -4028, "POST"), ["BTCUSDT"])
 
 
+@pytest.mark.parametrize("code", [-1008, -1003, -1021])
+async def test_busy_exchange_that_sets_no_leverage_now_is_no_mistake_of_the_configuration(code: int) -> None:
+    """The start waits for what passes by itself, where a refusal would end it for good."""
+    with pytest.raises(ExchangeError):
+        await apply_leverage(settings(), answering("/fapi/v1/leverage", code, "POST"), ["BTCUSDT"])
+
+
 async def test_leverage_that_is_not_what_was_accepted_is_a_fault() -> None:
     """The limits would not hold."""
     with pytest.raises(ExchangeError, match="is not 5 although the exchange accepted it"):

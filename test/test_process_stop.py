@@ -73,7 +73,7 @@ def test_sigterm_counts_from_the_first_lines_of_the_program(stage: Stage, exchan
     assert "no order was sent" in daemon.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_while_quoting_ends_with_zero_and_no_order(
     stage: Stage, exchange: Exchange, number: signal.Signals
 ) -> None:
@@ -83,6 +83,18 @@ def test_signal_while_quoting_ends_with_zero_and_no_order(
     assert exchange.open_orders() == []
     assert f"stopping: {number.name} received" in daemon.err
     assert daemon.folder.torn == ""
+
+
+def test_terminal_that_is_closed_is_told_of_twice_and_hurries_nothing(
+    stage: Stage, exchange: Exchange
+) -> None:
+    """By the kernel, and by the shell: the stop waits for the exchange as after one signal."""
+    daemon = stage.quoting(exchange, stage.folder(exchange))
+    exchange.outage(2)
+    daemon.send(signal.SIGHUP)
+    daemon.send(signal.SIGHUP)
+    assert daemon.end(signal.SIGHUP, STOP_WITHIN_S) == 0, daemon.err
+    assert exchange.open_orders() == []
 
 
 def test_sigterm_while_reconnecting_waits_for_the_exchange(stage: Stage, exchange: Exchange) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.exit_code import ExitCode
+from core.rate_budget import Cost, Lane
 from core.rules_watch import RulesWatch
 from core.status import status_line
 from core.systemd import Heartbeat
@@ -427,6 +428,87 @@ def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
         assert len(ends) == 1
 
     in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
+
+
+def test_disarming_of_the_old_run_that_comes_late_takes_no_switch_from_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on its way for 1.5 s, by when a new run would have armed the switch and quoted."""
+    monkeypatch.setattr(RulesWatch, "EVERY_S", 20.0)
+
+    async def story(world: World) -> None:
+        late: list[asyncio.Task[None]] = []
+
+        async def deliver(sent: Sent) -> None:
+            await asyncio.sleep(1.5)
+            await sent.deliver()
+
+        async def straggle(sent: Sent) -> HttpResponse | None:
+            if "countdownTime=0" not in sent.query or late:
+                return None
+            late.append(asyncio.ensure_future(deliver(sent)))
+            return await sent.hang()
+
+        world.start()
+        await world.until_quoting()
+        world.tamper, first = straggle, world.engine
+        await world.until(lambda: world.engine is not first, 40, "a new run")
+        instrument = world.exchange._venue.instruments["BTCUSDT"]
+        await world.until(lambda: late[0].done() and len(world.ours()) == 6, 30, "quotes of the new run")
+        assert instrument.countdown_due_ms is not None
+        for _ in range(60):
+            assert instrument.countdown_due_ms is not None or not world.ours()
+            await asyncio.sleep(0.1)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
+
+
+def test_new_run_keeps_the_share_of_the_cancels_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run before it had used that for the last of its questions."""
+    monkeypatch.setattr(RulesWatch, "EVERY_S", 20.0)
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        first = world.engine
+        await world.until(lambda: world.engine is not first, 40, "a new run")
+        await world.until_quoting(20)
+        assert world.engine is not None
+        budget, now_ms = world.engine.execution._gateway.lanes.budget, world.clock.time_ms()
+        budget.weight.take(budget.weight.limit * 96 // 100 - budget.weight.used(now_ms), now_ms)
+        assert budget.wait_ms(Lane.VERIFY, Cost(), now_ms) > 0
+        assert budget.wait_ms(Lane.CANCEL, Cost(), now_ms) == 0
+
+    in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 300"))
+
+
+def test_position_that_is_kept_goes_on_to_be_held_to_its_limits_under_another_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A halt from outside has its position kept; a run that ended for the new tick would leave nobody to guard it."""
+    monkeypatch.setattr(RulesWatch, "EVERY_S", 5.0)
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.002")
+        await asyncio.sleep(2)
+        (world.folder / "state" / "HALT").touch()
+        await world.until(lambda: not world.ours(), 5, "quotes that are out")
+        world.strike("symbol-rules", symbol="BTCUSDT", tick_size="0.5", for_s=300)
+        assert world.engine is not None
+        checks = world.engine.risk.checks["BTCUSDT"]
+        await asyncio.sleep(20)
+        assert world.running is not None
+        assert not world.running.done()
+        assert world.engine.risk.checks["BTCUSDT"] > checks + 5
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.080")
+        await world.until(lambda: world.position() == 0, 10, "a position that is closed")
+
+    in_a_world(tmp_path, story)
 
 
 def test_another_tick_that_is_learned_during_a_close_ends_the_run_soon_after_it(tmp_path: Path) -> None:
