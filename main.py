@@ -41,7 +41,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", metavar="F", help="configuration file (default: config.yaml)")
     parser.add_argument("--env", metavar="F", help="environment file (default: .env)")
     parser.add_argument("--duration", metavar="S", type=_seconds, help="stop by itself after S seconds")
-    parser.add_argument("--audit", action="store_true", help="with orders: compare, and fail on any doubt")
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="with orders: compare with the exchange, and fail on any doubt (1: a problem, 3: it could not be asked)",
+    )
     parser.add_argument("--json", action="store_true", help="with orders or status: print one JSON object")
     parser.add_argument(
         "--live", action="store_true", help="confirm that EXCHANGE_ENV=live trades real money"

@@ -26,7 +26,14 @@ def orders(settings: Settings, config: Config, parsed: argparse.Namespace) -> in
     else:
         for line in as_text(audit):
             show(line)
-    return ExitCode.STOPPED if audit.is_accounted or not parsed.audit else ExitCode.FAULT
+    return _exit_code(audit, account_of(settings)) if parsed.audit else ExitCode.STOPPED
+
+
+def _exit_code(audit: Audit, account: str) -> ExitCode:
+    """Return what an audit comes to; the embedded exchange is gone with its daemon, so that nobody could ask it."""
+    if not audit.is_accounted:
+        return ExitCode.FAULT
+    return ExitCode.STOPPED if audit.compared or account == EMBEDDED_ACCOUNT else ExitCode.NOT_VERIFIED
 
 
 async def _audited(settings: Settings, config: Config, parsed: argparse.Namespace) -> Audit:

@@ -42,6 +42,8 @@ MAX_ORDER_BATCH = 5
 TRADES_PAGE = 1000
 INCOME_PAGES = 20
 ORDERS_PAGE = 1000
+ORDERS_PATIENCE_S = 70.0
+"""How long a page of orders waits for its share of the request weight: there are hundreds, and it is a minute's."""
 ROUNDING_QUOTE = Decimal("0.00000001")
 ORDERS_SPAN_MS = 6 * 86_400_000
 """The exchange lists the orders of less than seven days at a time."""
@@ -144,9 +146,11 @@ class Gateway:
         security: Security = Security.SIGNED,
         attempts: int = 3,
         timeout_s: float | None = None,
+        patience_s: float | None = None,
     ) -> Any:
         return await with_retries(
-            lambda: self.rest.call("GET", path, params, security, timeout_s), attempts=attempts
+            lambda: self.rest.call("GET", path, params, security, timeout_s, patience_s=patience_s),
+            attempts=attempts,
         )
 
     async def _insist(self, method: str, path: str, params: dict[str, str | int]) -> Any:
@@ -398,7 +402,8 @@ class Gateway:
     ) -> list[PlacedOrder]:
         """Return the orders on a symbol whose client id is wanted: those placed in this time, and all that rest.
 
-        The exchange shows no order that ended without a fill more than three days ago.
+        The exchange shows no order that ended without a fill more than three days ago. Where they take more of the
+        request weight than questions may use in a minute, the next pages wait for the next minute.
         """
         resting = _entries(await self._read("/fapi/v1/openOrders", {"symbol": rules.symbol}), "open orders")
         with readable("open orders"):
@@ -407,7 +412,8 @@ class Gateway:
             span = {"startTime": start_ms, "endTime": min(start_ms + ORDERS_SPAN_MS - 1, until_ms)}
             params: dict[str, str | int] = {"symbol": rules.symbol, "limit": ORDERS_PAGE, **span}
             while True:
-                page = _entries(await self._read("/fapi/v1/allOrders", params), "the orders")
+                reply = await self._read("/fapi/v1/allOrders", params, patience_s=ORDERS_PATIENCE_S)
+                page = _entries(reply, "the orders")
                 with readable("the orders"):
                     found.update((entry["orderId"], _placed_order(entry)) for entry in page)
                     if len(page) < ORDERS_PAGE or page[-1]["time"] > span["endTime"]:

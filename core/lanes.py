@@ -135,7 +135,7 @@ class Lanes:
         return max(placing_ms, self._wait_ms(Lane.VERIFY, MIDDLE, now_ms)) / 1000
 
     async def enter(
-        self, method: str, path: str, params: Params, timeout_s: float, objection: Objection
+        self, method: str, path: str, params: Params, patience_s: float, objection: Objection
     ) -> Passage:
         """Return the passage of a REST request once it may leave; NotSent if it may not in time.
 
@@ -145,7 +145,8 @@ class Lanes:
         lane, cost = lane_and_cost(method, path, params)
         if (method, path) == TIME and not self._time_is_known():
             cost = UNCOUNTED
-        patience_s = min(timeout_s, QUOTE_PATIENCE_S) if lane in (Lane.AMEND, Lane.PLACE) else timeout_s
+        if lane in (Lane.AMEND, Lane.PLACE):
+            patience_s = min(patience_s, QUOTE_PATIENCE_S)
         return await self.take(lane, cost, patience_s, objection)
 
     def try_enter(self, method: str, path: str, params: Params) -> Passage | None:

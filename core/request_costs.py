@@ -35,6 +35,7 @@ _BY_ENDPOINT: Mapping[tuple[str, str], tuple[Lane, Cost]] = {
     ("GET", "/fapi/v3/positionRisk"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v3/account"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/userTrades"): (Lane.VERIFY, MIDDLE),
+    ("GET", "/fapi/v1/allOrders"): (Lane.QUERY, MIDDLE),
     ("GET", "/fapi/v1/ticker/bookTicker"): (Lane.QUERY, Cost(2)),
     ("GET", "/fapi/v1/accountConfig"): (Lane.VERIFY, MIDDLE),
     ("GET", "/fapi/v1/exchangeInfo"): (Lane.VERIFY, LIGHT),

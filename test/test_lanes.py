@@ -355,6 +355,7 @@ USED = [
     ("POST", "/fapi/v1/countdownCancelAll", {"symbol": "BTCUSDT", "countdownTime": 1000}),
     ("POST", "/fapi/v1/listenKey", {}),
     ("PUT", "/fapi/v1/listenKey", {}),
+    ("GET", "/fapi/v1/allOrders", {"symbol": "BTCUSDT"}),
     ("GET", "/fapi/v1/income", {}),
     ("GET", "/fapi/v1/commissionRate", {"symbol": "BTCUSDT"}),
 ]

@@ -28,6 +28,8 @@ from core.order_audit import (
     state_of,
 )
 from core.order_life import STATES
+from sim.exchange import Options
+from sim.limits import LimitSizes
 from sim.transport import InMemoryHttp, Link
 from sim.virtual_time import VirtualClock, run_virtual
 from utils.http import BinanceRest
@@ -250,9 +252,9 @@ def test_order_from_before_the_journal_is_no_matter_of_it_unless_it_rests() -> N
 # --- the whole ----------------------------------------------------------------------------------------------
 
 
-def exchange_of(clock: VirtualClock) -> tuple[Rig, Gateway]:
+def exchange_of(clock: VirtualClock, options: Options | None = None) -> tuple[Rig, Gateway]:
     """A simulated exchange whose time is the virtual one, and a way to it."""
-    rig = Rig()
+    rig = Rig(options=options)
     link = Link(rig.exchange, clock, latency_ms=1)
     return rig, Gateway(BinanceRest(InMemoryHttp(link), clock, api_key=KEY, api_secret=SECRET), clock)
 
@@ -282,6 +284,39 @@ def test_exchange_lists_all_orders_of_ours_over_pages_and_weeks(monkeypatch: pyt
             "qpmm-6": ACTIVE,
         }
         assert found[0].quantity == Decimal("0.002")
+
+    run_virtual(story, epoch_ms=START_MS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "compared", "least_s", "most_s"),
+    [("", True, 100, 101), ("drop-reply", False, 9, 10)],
+    ids=["answers", "does not"],
+)
+def test_audit_waits_for_its_share_of_the_weight_and_no_longer_for_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, compared: bool, least_s: int, most_s: int
+) -> None:
+    """16 pages of five where questions may use 36 a minute; a page that is not answered is asked for thrice."""
+    monkeypatch.setattr(gateway_module, "ORDERS_PAGE", 2)
+    JournalFile(tmp_path, "paper", 14).append(
+        [JournalLine(START_MS, STARTED), JournalLine(START_MS, STOPPED)]
+    )
+
+    async def story(clock: VirtualClock) -> None:
+        options = Options(limits=LimitSizes(weight_per_minute=60))
+        rig, gateway = exchange_of(clock, options)
+        for number in range(30):
+            name = f"qpmm-{number}"
+            rig.place("BUY", "49999.0", "0.002", newClientOrderId=name)
+            rig.call("DELETE", "/fapi/v1/order", symbol="BTCUSDT", origClientOrderId=name)
+        rig.wait(60_000)
+        await asyncio.sleep(60)
+        if fault:
+            rig.send("POST", "/sim/fault", f"fault={fault}&path=/fapi/v1/allOrders&for_s=60")
+        began_ms = clock.time_ms()
+        found = await OrderAudit(tmp_path, "paper", ["BTCUSDT"], gateway, clock.time_ms).run()
+        assert (found.compared, len(found.orders)) == (compared, 30 if compared else 0)
+        assert least_s <= (clock.time_ms() - began_ms) / 1000 <= most_s
 
     run_virtual(story, epoch_ms=START_MS)
 

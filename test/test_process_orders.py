@@ -95,15 +95,28 @@ def test_audit_of_a_murdered_daemon_takes_the_exchange_at_its_word(tmp_path: Pat
 
 
 def test_audit_says_in_a_sentence_that_the_exchange_is_away(tmp_path: Path) -> None:
-    """Then the journal speaks alone; what it does not know the end of is a problem."""
+    """Then the journal speaks alone, what it does not know the end of is a problem, and nothing was verified."""
     with Stage(tmp_path) as stage:
         exchange = stage.exchange()
         folder = stage.folder(exchange, **QUICK)
         assert stage.quoting(exchange, folder).end(signal.SIGTERM) == 0
         exchange.end(signal.SIGTERM)
         code, found = audited(stage, folder)
-        assert (code, found["compared"], found["problems"]) == (0, False, [])
+        assert (code, found["compared"], found["problems"]) == (3, False, [])
         assert found["note"].startswith("the exchange could not be asked: ")
+
+
+def test_audit_that_gets_no_list_of_orders_is_not_verified(tmp_path: Path) -> None:
+    """Whatever else the exchange answers; without an audit nobody asks it, and the command has done its work."""
+    with Stage(tmp_path) as stage:
+        exchange = stage.exchange()
+        folder = stage.folder(exchange, **QUICK)
+        assert stage.quoting(exchange, folder).end(signal.SIGTERM) == 0
+        exchange.ask("POST", "/sim/fault?fault=error&path=/fapi/v1/allOrders&code=-1000&status=503&for_s=60")
+        code, found = audited(stage, folder)
+        assert (code, found["compared"], found["problems"]) == (3, False, [])
+        assert "allOrders: HTTP 503" in found["note"]
+        assert stage.daemon(folder, "orders").wait(20) == 0
 
 
 def test_orders_of_the_embedded_exchange_are_told_by_the_journal_alone(tmp_path: Path) -> None:

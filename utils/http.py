@@ -159,7 +159,7 @@ class Pace(Protocol):
     """Decides when requests leave."""
 
     async def enter(
-        self, method: str, path: str, params: Mapping[str, str | int], timeout_s: float, objection: Objection
+        self, method: str, path: str, params: Mapping[str, str | int], patience_s: float, objection: Objection
     ) -> Passage:
         """Return when the request may leave; raise NotSent if it may not in time or is not wanted any more."""
 
@@ -177,10 +177,10 @@ class Unpaced:
     """Lets every request leave at once."""
 
     async def enter(
-        self, method: str, path: str, params: Mapping[str, str | int], timeout_s: float, objection: Objection
+        self, method: str, path: str, params: Mapping[str, str | int], patience_s: float, objection: Objection
     ) -> Passage:
         """Return at once."""
-        del method, path, params, timeout_s, objection
+        del method, path, params, patience_s, objection
         return self
 
     def try_enter(self, method: str, path: str, params: Mapping[str, str | int]) -> Passage | None:
@@ -316,10 +316,12 @@ class BinanceRest:
         security: Security = Security.NONE,
         timeout_s: float | None = None,
         objection: Objection = no_objection,
+        patience_s: float | None = None,
     ) -> Any:
         """Return the decoded JSON of a success; raise NotSent, OutcomeUnknown or a kind of Refused.
 
-        ``objection`` is asked if the request has to wait before it leaves.
+        It may wait for ``patience_s`` before it leaves, by default for as long as the answer may take. ``objection``
+        is asked if it has to wait.
         """
         self.refuse_while_limited()
         if security is Security.SIGNED and self.server_clock.has_stepped():
@@ -327,7 +329,8 @@ class BinanceRest:
             if reason := objection():
                 raise NotSent(reason)
         params, timeout_s = params or {}, timeout_s or self._timeout_s
-        with await self.pace.enter(method, path, params, timeout_s, objection) as passage:
+        patience_s = patience_s or timeout_s
+        with await self.pace.enter(method, path, params, patience_s, objection) as passage:
             self.refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
             response = await self._send(method, path, params, security, timeout_s)
             passage.answered(response.headers)
