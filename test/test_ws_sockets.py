@@ -3,14 +3,15 @@
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 
+from commands.loops import new_event_loop
 from test.blackbox.proxy import Proxy
 from utils.errors import Disconnected
 from utils.ws import WsConnection, WsTransport
@@ -381,6 +382,59 @@ async def test_proxy_variables_are_not_used(carrier: Carrier, monkeypatch: pytes
 
     async with connected(carrier, talk) as connection:
         assert await connection.receive() == b"direct"
+
+
+@contextmanager
+def dead_address() -> Iterator[tuple[str, int]]:
+    """An address that answers no connection, as behind a router that drops them: its queue is full."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(16):
+            caller = stack.enter_context(socket.socket())
+            caller.settimeout(0.1)
+            try:
+                caller.connect(listening.getsockname())
+            except TimeoutError:
+                yield listening.getsockname()
+                return
+        pytest.skip("this system answers for whoever does not accept")
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, new_event_loop])
+def test_dead_address_of_a_host_does_not_keep_the_others_from_being_tried(
+    monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """However many of them the exchange has, the first would have used up all of the time; no socket of it is left."""
+    monkeypatch.setattr(PicowsTransport, "DIAL_TIMEOUT_S", 0.2)
+    dialled: list[int] = []
+
+    async def opened(dead: tuple[str, int]) -> None:
+        loop = asyncio.get_running_loop()
+        dial, look_up = loop.sock_connect, loop.getaddrinfo
+
+        async def noted(dialling: socket.socket, address: Any) -> None:
+            dialled.append(dialling.fileno())
+            await dial(dialling, address)
+
+        async with serve(listen, "127.0.0.1", 0, close_timeout=0.1) as server:
+            live = server.sockets[0].getsockname()
+
+            async def addresses(host: str, *arguments: Any, **options: Any) -> list[Any]:
+                if host != "exchange.invalid":  # uvloop looks up what it is to dial, too
+                    return await look_up(host, *arguments, **options)
+                return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each) for each in (dead, live)]
+
+            monkeypatch.setattr(loop, "getaddrinfo", addresses)
+            monkeypatch.setattr(loop, "sock_connect", noted)
+            connection = await PicowsTransport("ws://exchange.invalid").connect("/ws")
+            await connection.close()
+
+    with dead_address() as dead, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(opened(dead))
+    assert len(dialled) == 2
+    assert len(set(dialled)) == 1  # the number of the first was free again
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -281,6 +281,9 @@ class PicowsConnection(WSListener):
 class PicowsTransport(PinnedTransport):
     """WebSockets to one pinned origin, as every ``PinnedTransport``."""
 
+    DIAL_TIMEOUT_S = 1.0
+    """How long an address is waited for while the host has others: a dead one must not cost the whole opening."""
+
     async def connect(self, target: str) -> WsConnection:
         """Return an open connection to this path and query; raise Disconnected if there is none to be had."""
         url = self.url_of(target)
@@ -326,17 +329,20 @@ class PicowsTransport(PinnedTransport):
             raise ConnectionResetError("closed during the handshake")
 
     async def _dialled(self, host: str, port: int) -> socket.socket:
-        """Return a socket that is connected to the first address of the host that takes it."""
+        """Return a socket that is connected to the first address of the host that takes it.
+
+        Each but the last has to answer within its share of the opening's time; the last has what is left of that.
+        """
         loop = asyncio.get_running_loop()
         refusal: OSError = ConnectionRefusedError("the host has no address")
-        for family, kind, protocol, _, address in await loop.getaddrinfo(
-            host, port, family=self._family, type=socket.SOCK_STREAM
-        ):
+        found = await loop.getaddrinfo(host, port, family=self._family, type=socket.SOCK_STREAM)
+        for number, (family, kind, protocol, _, address) in enumerate(found, start=1):
             dialling = socket.socket(family, kind, protocol)
             dialling.setblocking(False)  # noqa: FBT003 - the name of the method says it
             try:
-                await loop.sock_connect(dialling, address)
-            except OSError as error:
+                async with asyncio.timeout(self.DIAL_TIMEOUT_S if number < len(found) else None):
+                    await loop.sock_connect(dialling, address)
+            except OSError as error:  # a TimeoutError is an OSError
                 dialling.close()
                 refusal = error
             except BaseException:
