@@ -239,34 +239,66 @@ class ExecutionEngine:
     async def cancel(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> list[LiveOrder]:
         """Cancel these orders; return those of which it is unknown whether they were, for want of a readable answer.
 
-        Afterwards each has ended, or is known to need another look. Raises RateLimited and AuthFailed; other failures
-        leave the orders living, to be cancelled again.
+        All leave at once: the failure of one batch keeps no other back. Afterwards each order has ended, or is known to
+        need another look. Raises RateLimited and AuthFailed; other failures leave the orders living, to be cancelled
+        again. What cannot be looked up now is asked about later (``ask``).
         """
-        unheard: list[LiveOrder] = []
-        for start in range(0, len(orders), MAX_CANCEL_BATCH):
-            unheard += await self._cancel_batch(context, orders[start : start + MAX_CANCEL_BATCH])
-        return unheard
-
-    async def _cancel_batch(self, context: SymbolContext, orders: Sequence[LiveOrder]) -> Sequence[LiveOrder]:
         self.amend_queue.drop(orders, "it is being cancelled")
         for order in orders:
             context.orders.begin_cancel(order, self._clock.monotonic_ns())
+        unheard: list[LiveOrder] = []
+        unclear: list[LiveOrder] = []
+        batches = [
+            orders[start : start + MAX_CANCEL_BATCH] for start in range(0, len(orders), MAX_CANCEL_BATCH)
+        ]
+        outcomes = await asyncio.gather(
+            *(self._cancel_batch(context, batch, unheard, unclear) for batch in batches),
+            return_exceptions=True,
+        )
+        failures = [outcome for outcome in outcomes if outcome is not None]
+        failures += await self._try_to_look_up(context, unclear)
+        if failures:
+            raise failures[0]
+        return unheard
+
+    async def _cancel_batch(
+        self,
+        context: SymbolContext,
+        orders: Sequence[LiveOrder],
+        unheard: list[LiveOrder],
+        unclear: list[LiveOrder],
+    ) -> None:
+        """Cancel up to ten orders; add those without a readable answer to one list, those to look up to the other."""
         try:
             results = await self._gateway.cancel(context.rules, orders)
         except (NotSent, OutcomeUnknown) as error:
             if context.symbol not in self._unheard_cancels:  # once for as long as it goes on
                 self._unheard_cancels.add(context.symbol)
                 log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
-            return () if isinstance(error, NotSent) else orders
+            unheard += () if isinstance(error, NotSent) else orders
+            return
         self._unheard_cancels.discard(context.symbol)
-        unclear = []
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):
                 self.report(context, order, result)
             elif self._is_unclear(context, order, result):
                 unclear.append(order)
-        await self.look_up(context, unclear)
-        return ()
+
+    async def _try_to_look_up(
+        self, context: SymbolContext, orders: Sequence[LiveOrder]
+    ) -> list[BaseException]:
+        """Look these orders up, those of which that fails later; return what failed and is more than no answer."""
+        outcomes = await asyncio.gather(
+            *(self._look_up_one(context, order) for order in orders), return_exceptions=True
+        )
+        for order, outcome in zip(orders, outcomes, strict=True):
+            if isinstance(outcome, ExchangeError):
+                context.orders.wonder(order, f"what its cancel found could not be looked up ({outcome})")
+        return [
+            outcome
+            for outcome in outcomes
+            if outcome is not None and not isinstance(outcome, NotSent | OutcomeUnknown)
+        ]
 
     def _is_unclear(self, context: SymbolContext, order: LiveOrder, refusal: Refused) -> bool:
         """Note a cancel that was refused, mostly because the order was filled or is gone; return whether to ask."""

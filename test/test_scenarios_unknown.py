@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from core.exit_code import ExitCode
+from core.model import OrderStatus
 from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
 from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse
@@ -20,6 +21,8 @@ OPEN_503 = (
 )
 """Each of them may come after the order was executed."""
 LATE_S = 8.0
+THIRTY_QUOTES = {"levels": 15, "quantity_per_order_usdt": 130}
+"""Three times as many as one request cancels."""
 
 Mislead = Callable[[Sent], Awaitable[HttpResponse]]
 
@@ -218,6 +221,64 @@ def test_order_that_rests_under_the_id_of_one_that_has_ended_is_taken_out(tmp_pa
             lambda: client_id not in {order.client_order_id for order in world.ours()}, 12, "its end"
         )
         await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_question_that_fails_after_a_cancel_holds_up_no_other_cancel(tmp_path: Path) -> None:
+    """One of thirty quotes is gone when all are cancelled, and no question about it is answered: the others go."""
+
+    async def story(world: World) -> None:
+        questions: list[Sent] = []
+
+        async def leave_unanswered(sent: Sent) -> HttpResponse | None:
+            if (sent.method, sent.path) != ("GET", "/fapi/v1/order"):
+                return None
+            questions.append(sent)
+            return OPEN_503[0]
+
+        world.start(order_config=THIRTY_QUOTES)
+        await world.until_quoting(20, orders=30)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        gone = context.orders.living()[10]
+        world.control("POST", "/sim/silence", stream="userData", seconds=10)
+        world.strike("fill-first", method="DELETE", client_id=gone.client_id, times=1)
+        world.tamper = leave_unanswered
+        context.gate.close("test", "the quotes have to go")
+        await world.until(lambda: not world.ours(), 0.2, "quotes that are out")
+        assert gone.cancel_requested
+        await world.until(lambda: bool(questions), 1)
+        context.gate.open("test")
+        world.tamper = untouched
+        await world.until(lambda: gone.status is OrderStatus.FILLED, 5, "the answer of a later question")
+        await world.until(lambda: len(world.ours()) > 20, 20, "quotes that are back")
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_batch_of_cancels_that_is_refused_holds_up_no_other(tmp_path: Path) -> None:
+    """The exchange is too busy for ten of thirty, however often it is asked: the others are out at once."""
+
+    async def story(world: World) -> None:
+        world.start(order_config=THIRTY_QUOTES)
+        await world.until_quoting(20, orders=30)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        refused = context.orders.living()[10].client_id
+
+        async def be_busy(sent: Sent) -> HttpResponse | None:
+            if sent.method == "DELETE" and refused in sent.query:
+                return json_reply(503, {"code": -1008, "msg": "Server is currently overloaded"})
+            return None
+
+        world.tamper = be_busy
+        context.gate.close("test", "the quotes have to go")
+        await world.until(lambda: len(world.ours()) == 10, 0.2, "twenty quotes that are out")
+        world.tamper = untouched
+        await world.until(lambda: not world.ours(), 5, "the other ten")
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
