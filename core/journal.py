@@ -162,18 +162,16 @@ def journal_paths(directory: Path, account: str) -> list[Path]:
     return sorted(path for path in found if path.stem == f"orders-{account}-{path.stem[-8:]}")
 
 
-def read_journal(paths: Iterable[Path]) -> tuple[list[JournalLine], int]:
-    """Return the lines of these files in their order, and how many could not be read. Raises OSError."""
-    lines: list[JournalLine] = []
-    unreadable = 0
+def read_journal(paths: Iterable[Path]) -> Iterator[JournalLine | None]:
+    """Yield the lines of these files in their order, None for one that cannot be read. Raises OSError."""
     decoder = msgspec.json.Decoder(JournalLine)
     for path in paths:
         for text in _whole_lines(path):
             try:
-                lines.append(decoder.decode(text.decode()))  # msgspec looks into no key that it does not know
+                line = decoder.decode(text.decode())  # msgspec looks into no key that it does not know
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                unreadable += 1
-    return lines, unreadable
+                line = None
+            yield line
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

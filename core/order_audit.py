@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,9 +15,10 @@ from core.append_file import is_being_written
 from core.client_ids import is_ours
 from core.gateway import Gateway, PlacedOrder
 from core.instance_lock import is_held
-from core.journal import STARTED, STOPPED, JournalLine, journal_paths, read_journal
+from core.journal import journal_paths, read_journal
+from core.journal_account import JournalAccount, Recorded
 from core.model import OrderStatus, SymbolRules
-from core.order_life import Open, State
+from core.order_life import Open
 from utils.errors import ExchangeError, Refused
 
 FORGETS_AFTER_MS = 3 * 86_400_000 - 60_000
@@ -85,66 +86,11 @@ class Audit:
         return not self.problems
 
 
-@dataclass(slots=True)
-class Recorded:
-    """What the journal says of one order, ``first`` and ``last``."""
-
-    first: JournalLine
-    last: JournalLine
-    ends: list[OrderStatus] = field(default_factory=list)
-    """Every final state that the exchange has reported, each once."""
-    executed: Decimal = Decimal(0)
-
-    @property
-    def state(self) -> State:
-        """Return where it stands by its last line."""
-        return state_of(self.last.state)
-
-    def add(self, line: JournalLine) -> None:
-        """Take in its next line."""
-        self.last = line
-        self.executed = max(self.executed, Decimal(line.executed))
-        rest, is_open = state_of(line.state)
-        if rest.is_terminal and is_open is not Open.PROOF and rest not in self.ends:
-            self.ends.append(rest)
-
-
-def state_of(text: str) -> State:
-    """Return the state that a line names; one that this version does not know is in doubt."""
-    rest, _, what_is_open = text.partition(" + ")
-    try:
-        return State(OrderStatus(rest), Open(what_is_open or Open.NOTHING))
-    except ValueError:
-        return State(OrderStatus.IN_DOUBT, Open.NOTHING)
-
-
-def recorded_orders(lines: Iterable[JournalLine]) -> dict[str, Recorded]:
-    """Return what the journal says of each order, by client id."""
-    found: dict[str, Recorded] = {}
-    for line in lines:
-        if line.id:
-            found.setdefault(line.id, Recorded(line, line)).add(line)
-    return found
-
-
-def breaks(lines: Sequence[JournalLine]) -> list[tuple[int, int | None]]:
-    """Return when the journal broke off: from the last line before to the next start, None if there was none."""
-    found: list[tuple[int, int | None]] = []
-    last: JournalLine | None = None
-    for line in lines:
-        if line.state == STARTED and not line.id and last is not None and last.state != STOPPED:
-            found.append((last.time, line.time))
-        last = line
-    if last is not None and last.state != STOPPED:
-        found.append((last.time, None))
-    return found
-
-
 # --- one order ----------------------------------------------------------------------------------------------------
 
 
 def account_for(
-    lines: Sequence[JournalLine],
+    journal: JournalAccount,
     placed: Mapping[str, PlacedOrder] | None,
     *,
     running: Set[str],
@@ -154,10 +100,9 @@ def account_for(
 
     ``running`` are the symbols that a daemon trades now.
     """
-    recorded = recorded_orders(lines)
+    recorded = journal.orders
     found = [
-        _by_journal(client_id, one, is_running=one.last.symbol in running)
-        for client_id, one in recorded.items()
+        _by_journal(client_id, one, is_running=one.symbol in running) for client_id, one in recorded.items()
     ]
     if placed is None:
         return found
@@ -171,15 +116,15 @@ def account_for(
         )
         for one in found
     ]
-    since_ms = lines[0].time if lines else now_ms
+    since_ms = now_ms if journal.first_ms is None else journal.first_ms
     missing = [order for client_id, order in placed.items() if client_id not in recorded]
-    gaps = breaks(lines)
+    gaps = journal.breaks
     wanted = [order for order in missing if order.created_ms >= since_ms or not order.status.is_terminal]
     return compared + [_unrecorded(order, gaps) for order in wanted]
 
 
 def _by_journal(client_id: str, recorded: Recorded, *, is_running: bool) -> Accounted:
-    line, state = recorded.last, recorded.state
+    state = recorded.state
     standing, problem = Standing.ENDED, ""
     if len(recorded.ends) > 1:
         problem = f"it has two final states: {' and '.join(recorded.ends)}"
@@ -190,14 +135,14 @@ def _by_journal(client_id: str, recorded: Recorded, *, is_running: bool) -> Acco
         problem = "" if is_running else f"it was {state} when the journal broke off"
     return Accounted(
         client_id=client_id,
-        symbol=line.symbol,
-        side=line.side,
-        level=line.level,
+        symbol=recorded.symbol,
+        side=recorded.side,
+        level=recorded.level,
         standing=standing,
         state=state.rest.value if state.rest.is_terminal else str(state),
         executed=recorded.executed,
-        quantity=Decimal(line.quantity),
-        since_ms=line.time,
+        quantity=Decimal(recorded.quantity),
+        since_ms=recorded.last_ms,
         problem=problem,
     )
 
@@ -229,7 +174,7 @@ def _absent(ours: Accounted, recorded: Recorded, now_ms: int) -> Accounted:
     state = recorded.state
     if state.rest is OrderStatus.REJECTED or (state.rest.is_terminal and state.open is Open.PROOF):
         return ours
-    is_old = now_ms - recorded.first.time > FORGETS_AFTER_MS and ours.executed == 0
+    is_old = now_ms - recorded.first_ms > FORGETS_AFTER_MS and ours.executed == 0
     if state.rest.is_terminal:
         return ours if is_old else replace(ours, problem="it is not at the exchange")
     if ours.standing is Standing.OPEN:
@@ -339,42 +284,40 @@ class OrderAudit:
 
     async def _read(self, note: str) -> Audit:
         paths = journal_paths(self._directory, self._account)
-        lines, unreadable = read_journal(paths)
-        running = self._running(lines, paths)
-        placed, why_not = await self._placed(lines)
-        orders = account_for(lines, placed, running=running, now_ms=self._now_ms())
+        journal = JournalAccount.of(read_journal(paths))
+        symbols = journal.symbols | set(self._symbols)
+        running = self._running(symbols, paths)
+        placed, why_not = await self._placed(symbols, journal.oldest_ms)
+        orders = account_for(journal, placed, running=running, now_ms=self._now_ms())
         return Audit(
             account=self._account,
             orders=tuple(orders),
-            unreadable_lines=unreadable,
+            unreadable_lines=journal.unreadable,
             is_running=bool(running),
             compared=placed is not None,
             note=why_not or note,
         )
 
-    def _running(self, lines: Sequence[JournalLine], paths: Sequence[Path]) -> set[str]:
-        """Return the symbols that a daemon trades now."""
-        symbols = self._all_symbols(lines)
+    def _running(self, symbols: set[str], paths: Sequence[Path]) -> set[str]:
+        """Return those of the symbols that a daemon trades now."""
         if self._by_lock:
             return {symbol for symbol in symbols if is_held(self._directory, self._account, symbol)}
         return symbols if paths and is_being_written(paths[-1]) else set()
 
-    def _all_symbols(self, lines: Sequence[JournalLine]) -> set[str]:
-        return {line.symbol for line in lines if line.id} | set(self._symbols)
-
-    async def _placed(self, lines: Sequence[JournalLine]) -> tuple[dict[str, PlacedOrder] | None, str]:
+    async def _placed(
+        self, symbols: Set[str], oldest_ms: int | None
+    ) -> tuple[dict[str, PlacedOrder] | None, str]:
         """Return our orders as the exchange has them, or None and why it could not be asked."""
         if self._gateway is None:
             return None, ""
-        since_ms = min((line.time for line in lines), default=self._now_ms()) - CLOCKS_APART_MS
-        symbols = sorted(self._all_symbols(lines))
+        since_ms = (self._now_ms() if oldest_ms is None else oldest_ms) - CLOCKS_APART_MS
         try:
             await self._gateway.rest.synchronise_clock()
             until_ms = self._gateway.rest.server_clock.time_ms()
             self._rules = self._rules or (await self._gateway.exchange_info()).rules
             found = [
                 order
-                for symbol in symbols
+                for symbol in sorted(symbols)
                 for order in await self._gateway.all_orders(self._known(symbol), since_ms, until_ms, is_ours)
             ]
         except ExchangeError as error:

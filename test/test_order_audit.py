@@ -3,11 +3,13 @@
 import asyncio
 import fcntl
 import json
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core import gateway as gateway_module
@@ -15,6 +17,7 @@ from core.append_file import AppendFile, is_being_written
 from core.gateway import Gateway, PlacedOrder
 from core.instance_lock import InstanceLock, is_held
 from core.journal import STARTED, STOPPED, JournalFile, JournalLine
+from core.journal_account import JournalAccount, state_of
 from core.model import OrderStatus
 from core.order_audit import (
     Accounted,
@@ -24,8 +27,6 @@ from core.order_audit import (
     account_for,
     as_json,
     as_text,
-    breaks,
-    state_of,
 )
 from core.order_life import STATES
 from sim.exchange import Options
@@ -66,7 +67,7 @@ def only(
 ) -> Accounted:
     """What became of the one order there is."""
     running = {"BTCUSDT"} if is_running else set()
-    (found,) = account_for(lines, theirs, running=running, now_ms=NOW_MS)
+    (found,) = account_for(JournalAccount.of(lines), theirs, running=running, now_ms=NOW_MS)
     return found
 
 
@@ -123,7 +124,7 @@ def test_living_order_of_a_running_daemon_is_open_and_no_problem() -> None:
 
 def test_order_of_a_symbol_that_no_daemon_trades_is_not_open() -> None:
     """Each symbol may have a daemon of its own."""
-    (found,) = account_for([line("ACTIVE")], None, running={"ETHUSDT"}, now_ms=NOW_MS)
+    (found,) = account_for(JournalAccount.of([line("ACTIVE")]), None, running={"ETHUSDT"}, now_ms=NOW_MS)
     assert found.standing is Standing.UNKNOWN
 
 
@@ -137,8 +138,15 @@ def test_breaks_of_a_journal_are_between_a_last_line_and_the_next_start() -> Non
         told(STARTED, 30),
         line("ACTIVE", age_ms=20),
     ]
-    assert breaks(lines) == [(NOW_MS - 90, NOW_MS - 50), (NOW_MS - 20, None)]
-    assert breaks([]) == []
+    assert JournalAccount.of(lines).breaks == [(NOW_MS - 90, NOW_MS - 50), (NOW_MS - 20, None)]
+    assert JournalAccount.of([]).breaks == []
+
+
+def test_oldest_line_is_not_the_first_where_the_clock_was_set_back() -> None:
+    """The exchange is asked from the one on; what is missing counts from the other on."""
+    journal = JournalAccount.of([told(STARTED, 50), None, line("ACTIVE", age_ms=90), told(STOPPED, 80)])
+    assert (journal.first_ms, journal.oldest_ms, journal.unreadable) == (NOW_MS - 50, NOW_MS - 90, 1)
+    assert JournalAccount.of([]).oldest_ms is None
 
 
 # --- against the exchange -----------------------------------------------------------------------------------
@@ -237,14 +245,17 @@ def test_order_that_only_the_exchange_has_is_explained_by_a_break_of_the_journal
     lines = [told(STARTED, 60_000), told(STARTED, 20_000), told(STOPPED, 1_000)]
     lines[0:1] = [told(STARTED, 60_000), line("FILLED", "0.003", 50_000, "qpmm-0")]
     theirs = placed(status, age_ms=age_ms, client_id="qpmm-9") | placed(FILLED, "0.003", client_id="qpmm-0")
-    found = account_for(lines, theirs, running=set(), now_ms=NOW_MS)
+    found = account_for(JournalAccount.of(lines), theirs, running=set(), now_ms=NOW_MS)
     assert {one.client_id: one.problem for one in found} == {"qpmm-0": "", "qpmm-9": problem}
 
 
 def test_order_from_before_the_journal_is_no_matter_of_it_unless_it_rests() -> None:
     """Old days are deleted, and their orders with them; what rests counts always."""
     lines = [told(STARTED, 60_000), told(STOPPED, 50_000)]
-    assert account_for(lines, placed(FILLED, age_ms=70_000), running=set(), now_ms=NOW_MS) == []
+    assert (
+        account_for(JournalAccount.of(lines), placed(FILLED, age_ms=70_000), running=set(), now_ms=NOW_MS)
+        == []
+    )
     assert only(lines, placed(ACTIVE, age_ms=70_000)).problem
     assert only([], placed(ACTIVE)).problem
 
@@ -382,6 +393,22 @@ def test_lines_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:
     (tmp_path / "orders-paper-20261121.jsonl").write_text("nonsense\n")
     audit = OrderAudit(tmp_path, "paper", ["BTCUSDT"], None, lambda: NOW_MS)
     assert asyncio.run(audit.run()).problems == ["1 line of the journal cannot be read"]
+
+
+def test_reading_holds_the_orders_of_a_journal_and_not_its_lines(tmp_path: Path) -> None:
+    """Fourteen days of a busy account are millions of lines, read on the machine that trades."""
+    changes = [msgspec.json.encode(line("ACTIVE", client_id=f"qpmm-{number}")) for number in range(10)]
+    ends = [msgspec.json.encode(line("FILLED", "0.003", client_id=f"qpmm-{number}")) for number in range(10)]
+    (tmp_path / "orders-paper-20261121.jsonl").write_bytes(b"\n".join([*changes * 20_000, *ends, b""]))
+    audit = OrderAudit(tmp_path, "paper", ["BTCUSDT"], None, lambda: NOW_MS)
+    tracemalloc.start()
+    try:
+        found = asyncio.run(audit.run())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [(one.state, one.executed) for one in found.orders] == [("FILLED", Decimal("0.003"))] * 10
+    assert peak < 20_000_000
 
 
 def test_text_lists_each_order_with_its_end_and_sums_up() -> None:

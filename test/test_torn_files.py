@@ -180,7 +180,7 @@ def test_torn_journal_keeps_every_whole_line_and_goes_on(tmp_path: Path) -> None
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         _written(tmp_path, lines[2:])
-        assert read_journal([path]) == (lines[: whole[:length].count(b"\n")] + lines[2:], 0)
+        assert list(read_journal([path])) == lines[: whole[:length].count(b"\n")] + lines[2:]
 
 
 def test_damaged_line_of_the_journal_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_damaged_line_of_the_journal_is_left_out_and_counted(tmp_path: Path) -> 
     first = path.read_bytes().index(b"\n")
     for at in damaged_at_every_byte(path):
         if at <= first:
-            assert read_journal([path]) == (lines[2:] if at == first else lines[1:], 1)
+            assert list(read_journal([path])) == [None, *(lines[2:] if at == first else lines[1:])]
 
 
 def _written(folder: Path, lines: list[JournalLine]) -> None:
