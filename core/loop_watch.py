@@ -97,6 +97,8 @@ class LoopWatch:
             self._bus.publish(EngineEvent(EngineKind.LOOP_LATE, text))
         self._is_late = True
         if found is Lag.JUMP:
+            # whoever was suspended sets both clocks on waking by one that may be a second off: no step, and wrong
+            self._rest.clock_is_doubtful = True
             for context in self._contexts:  # only what comes from now on proves anything
                 context.state.book_proven_ns -= late_ns
             self._on_jump(text)

@@ -1,11 +1,13 @@
 """The exchange's clock as we know it: the best sample wins, and its error is bounded."""
 
+import runpy
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from utils import clock as clock_module
 from utils.clock import ServerClock, SystemClock
 
 NOW_MS = 1_790_000_000_000
@@ -29,10 +31,25 @@ class SetClock:
 def test_clock_of_this_machine_tells_its_time() -> None:
     """Wall time in ms, and a monotonic time in ns that does not step back."""
     clock = SystemClock()
-    before_ms, before_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+    before_ms, before_ns = time.time_ns() // 1_000_000, clock.monotonic_ns()
     now_ms, now_ns = clock.time_ms(), clock.monotonic_ns()
     assert before_ms <= now_ms <= time.time_ns() // 1_000_000
-    assert before_ns <= now_ns <= time.monotonic_ns()
+    assert before_ns <= now_ns <= clock.monotonic_ns()
+
+
+@pytest.mark.parametrize("has_such_a_clock", [True, False])
+def test_monotonic_time_goes_on_while_the_machine_is_suspended(
+    monkeypatch: pytest.MonkeyPatch, has_such_a_clock: bool
+) -> None:
+    """Where the system has a clock that does; elsewhere it is the ordinary one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "CLOCK_BOOTTIME", 7, raising=False)
+        patch.setattr(time, "clock_gettime_ns", {7: 90_000_000_000}.__getitem__)
+        patch.setattr(time, "monotonic_ns", lambda: 30_000_000_000)
+        if not has_such_a_clock:
+            patch.delattr(time, "CLOCK_BOOTTIME")
+        found = runpy.run_path(clock_module.__file__)["SystemClock"]().monotonic_ns()
+    assert found == (90_000_000_000 if has_such_a_clock else 30_000_000_000)
 
 
 def test_unmeasured_clock_is_the_local_one() -> None:

@@ -12,8 +12,9 @@ from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.journal import JournalFile
 from core.metrics_file import MetricsFile
-from sim.virtual_time import VirtualTimeLoop
+from sim.virtual_time import VirtualClock, VirtualTimeLoop
 from utils.errors import StartRefused
+from utils.http import HttpResponse
 from utils.machine import THIS_MACHINE, Machine
 
 from .daemon import REPLACING, Sent, World, in_a_world
@@ -33,6 +34,19 @@ def quotes_sent(world: World) -> list[float]:
     async def note(sent: Sent) -> None:
         if sent.is_order() or sent.method == "PUT":
             times.append(world.now_s)
+
+    world.tamper = note
+    return times
+
+
+def times_asked(world: World) -> list[float]:
+    """Return a list that gets the time of each question for the exchange's time; what else is noted goes on."""
+    times, before = list[float](), world.tamper
+
+    async def note(sent: Sent) -> HttpResponse | None:
+        if sent.path == "/fapi/v1/time":
+            times.append(world.now_s)
+        return await before(sent)
 
     world.tamper = note
     return times
@@ -162,6 +176,71 @@ def test_process_that_stood_still_believes_nothing_it_knew(tmp_path: Path) -> No
         assert world.disagreements() == []
         assert await world.end() is ExitCode.STOPPED
         assert world.events("connection_event").count("reconciled") > reconciled
+
+    in_a_world(tmp_path, story)
+
+
+class WakingClock(VirtualClock):
+    """A clock that has gone on while the machine was suspended; the timers of the event loop have not."""
+
+    slept_s = 0.0
+
+    def time_ms(self) -> int:
+        """The time of day."""
+        return super().time_ms() + int(self.slept_s * 1000)
+
+    def monotonic_ns(self) -> int:
+        """Time with what was slept through."""
+        return super().monotonic_ns() + int(self.slept_s * 1e9)
+
+
+def test_machine_that_was_suspended_reconciles_before_the_next_order(tmp_path: Path) -> None:
+    """A minute that no timer has counted: nothing leaves before everything was asked for anew, the clock included."""
+
+    async def story(world: World) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        clock = world.clock = WakingClock(loop)
+        world.start(refresh_config={"orderbook_refresh_interval": 0.5, "refresh_mode": "replace"})
+        await world.until_quoting()
+        await asyncio.sleep(2.0)
+        sent, measured = quotes_sent(world), times_asked(world)
+        clock.slept_s = 60
+        woken_s = world.now_s
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        assert not context.gate.is_open
+        reconciled = world.events("connection_event").count("reconciled")
+        await world.until(lambda: not world.ours(), 2.0, "no quotes")
+        await world.until_quoting(15)
+        assert min(sent) - woken_s > 4.9
+        assert min(measured) - woken_s < 2.0
+        assert world.disagreements() == []
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("connection_event").count("reconciled") > reconciled
+
+    in_a_world(tmp_path, story)
+
+
+def test_clock_that_wakes_with_the_wrong_time_is_measured_anew(tmp_path: Path) -> None:
+    """Wall time and monotonic time are half a second short, both: no step of one, and not enough for a refusal."""
+
+    async def story(world: World) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        clock = world.clock = WakingClock(loop)
+        world.start()
+        await world.until_quoting()
+        measured = times_asked(world)
+        stand_still(30)
+        clock.slept_s = -0.5
+        woken_s = world.now_s
+        await world.until(lambda: bool(measured), 2.0, "a question for the time")
+        await world.until_quoting(15)
+        assert world.engine is not None
+        assert abs(world.engine._gateway.rest.server_clock.offset_ms - 500) < 10
+        assert min(measured) - woken_s < 1.0
+        assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
 

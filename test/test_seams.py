@@ -22,6 +22,8 @@ CLOCKS = {
         "monotonic_ns",
         "perf_counter",
         "perf_counter_ns",
+        "clock_gettime",
+        "clock_gettime_ns",
         "sleep",
         "localtime",
     },

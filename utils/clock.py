@@ -5,6 +5,7 @@ simulation. Waiting is asyncio's business (``asyncio.sleep``, ``asyncio.timeout`
 """
 
 import time
+from functools import partial
 from typing import Protocol
 
 
@@ -21,8 +22,17 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of this machine."""
 
-    monotonic_ns = staticmethod(time.monotonic_ns)
-    """Returns ns on a clock that never steps back; only differences mean anything."""
+    monotonic_ns = staticmethod(
+        partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic_ns
+    )
+    """Returns ns on a clock that never steps back; only differences mean anything.
+
+    Where the system can tell (Linux), it goes on while the machine is suspended, as the exchange does: what was known
+    before is old then. The timers of asyncio, on ``time.monotonic``, do not: the two must not be compared.
+    Source: clock_gettime(2).
+    """
 
     def time_ms(self) -> int:
         """Return the wall clock in ms since the Unix epoch."""
@@ -44,7 +54,7 @@ class ServerClock:
     """
 
     STEP_MS = 100
-    """From here on it is a step of the wall clock, or a pause of the machine, and not the reading of two clocks."""
+    """From here on it is a step of the wall clock, or a pause of one of the two, and not the reading of them."""
 
     __slots__ = ("_clock", "_wall_ahead_ms", "offset_ms", "round_trip_ms")
 
