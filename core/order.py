@@ -124,14 +124,21 @@ class LiveOrders:
         return order
 
     def adopt(self, report: OrderReport, now_ns: int) -> LiveOrder:
-        """Return the order of this report, taken up if it was not known: left by an earlier run. Level 0 is no slot."""
+        """Return the order of this report, taken up if it was not known: left by an earlier run. Level 0 is no slot.
+
+        What such an order has traded by then is in the books: with the position with which they began, or counted as
+        the trade of an order that nobody knew.
+        """
         order = self.find(report.client_id)
-        if order is None:
-            self._takers.pop(report.client_id, None)  # one that rests all the same is an order like any other
-            order = LiveOrder(report.client_id, report.side, 0, report.price_ticks, report.lots, now_ns)
-            order.echoed = True
-            self._living[report.client_id] = order
+        if order is not None:
+            self.apply(order, report, now_ns)
+            return order
+        self._takers.pop(report.client_id, None)  # one that rests all the same is an order like any other
+        order = LiveOrder(report.client_id, report.side, 0, report.price_ticks, report.lots, now_ns)
+        order.echoed = True
+        self._living[report.client_id] = order
         self.apply(order, report, now_ns)
+        self._take_for_counted(order)
         return order
 
     def apply(self, order: LiveOrder, report: OrderReport, now_ns: int) -> bool:
@@ -394,9 +401,14 @@ class LiveOrders:
         for client_id in list(self._uncounted):
             order = self.find(client_id)
             if order is not None:
-                order.adopted_lots += order.uncounted_lots
-                order.count_all()
+                self._take_for_counted(order)
         self._uncounted.clear()
+
+    def _take_for_counted(self, order: LiveOrder) -> None:
+        """Take what is executed of an order for counted; one of its trades that comes all the same is no other one."""
+        order.adopted_lots += order.uncounted_lots
+        order.count_all()
+        self._uncounted.pop(order.client_id, None)
 
     def expect_echo(self, order: LiveOrder, now_ns: int) -> None:
         """Note that the exchange has said that it amended the order: the user stream has to speak of it."""

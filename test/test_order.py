@@ -528,11 +528,32 @@ def test_order_of_an_earlier_run_is_taken_up_outside_of_any_slot() -> None:
     assert all(orders.slot_is_free((side, 1)) for side in Side)
 
 
+def test_what_an_order_of_an_earlier_run_has_traded_is_waited_for_in_no_case() -> None:
+    """It is in the books already: nothing is missing of it, and what trades afterwards is counted by itself."""
+    orders = LiveOrders()
+    old = report(client_id="qpmm-old", status=OrderStatus.PARTIALLY_FILLED, executed_lots=4)
+    order = orders.adopt(old, 9)
+    assert (order.executed_lots, orders.uncounted_lots(), orders.uncounted_since_ns()) == (4, 0, None)
+    orders.apply(order, replace(old, executed_lots=6), 20)
+    assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (2, 20)
+    orders.count(order, 2, 30)
+    assert (order.executed_lots, order.counted_lots, orders.uncounted_since_ns()) == (6, 6, None)
+
+
+def test_trade_of_an_order_of_an_earlier_run_that_was_missing_is_executed_once() -> None:
+    """The ledger takes it when it comes; the order has shown it when it was taken up."""
+    orders = LiveOrders()
+    old = report(client_id="qpmm-old", status=OrderStatus.PARTIALLY_FILLED, executed_lots=4)
+    order = orders.adopt(old, 9)
+    orders.count(order, 4, 30)
+    assert (order.executed_lots, order.counted_lots, orders.uncounted_since_ns()) == (4, 4, None)
+
+
 def test_known_order_is_not_taken_up_a_second_time() -> None:
     """Its report is applied."""
     orders, order = registered()
     assert orders.adopt(report(executed_lots=2), 9) is order
-    assert (order.level, order.executed_lots) == (1, 2)
+    assert (order.level, order.executed_lots, orders.uncounted_lots()) == (1, 2, 2)
     assert orders.living() == [order]
 
 

@@ -1,11 +1,17 @@
 """Orders of an earlier run, and from before a change of tick or step: read, cancelled, counted."""
 
 import asyncio
+import json
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from core.exit_code import ExitCode
-from test.daemon import World, in_a_world
+from core.risk import known_position
+from test.daemon import Sent, World, in_a_world, json_reply
+from test.test_scenarios_events import fill_resting
+from utils.http import HttpResponse
 
 NEW_RULES = {"symbol": "BTCUSDT", "tick_size": "0.5", "step_size": "0.002", "min_qty": "0.002", "for_s": 300}
 
@@ -27,6 +33,51 @@ def test_trades_of_an_earlier_run_are_not_waited_for(tmp_path: Path) -> None:
         assert context.orders.uncounted_since_ns() is None
         assert await world.end() is ExitCode.STOPPED
         assert world.events("connection_event").count("reconciled") == 1
+
+    in_a_world(tmp_path, story)
+
+
+def leave_out_of_lists(world: World, client_id: str, seconds: float) -> None:
+    """Have the lists of open orders lack this one for so long."""
+    until_s = world.now_s + seconds
+
+    async def leave_out(sent: Sent) -> HttpResponse | None:
+        if sent.path != "/fapi/v1/openOrders" or world.now_s > until_s:
+            return None
+        reply = await sent.deliver()
+        listed = [order for order in json.loads(reply.body) if order["clientOrderId"] != client_id]
+        return json_reply(reply.status, listed)
+
+    world.tamper = leave_out
+
+
+@pytest.mark.parametrize("trades", ["before the books begin", "before it is known"])
+def test_order_of_an_earlier_run_that_is_found_late_and_has_traded_is_done_with_at_once(
+    tmp_path: Path, trades: str
+) -> None:
+    """Lists leave it out for 8 s. Its trade is in the position, or was counted when the account stream told of it."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        old = world.ours()[0]
+        await world.vanish()
+        leave_out_of_lists(world, old.client_order_id, 8)
+        if trades == "before the books begin":
+            fill_resting(world, old, 1)
+        world.start()
+        await world.until_quoting(7, orders=1)
+        await world.until(lambda: len(world.ours()) == 7, 7, "quotes, and the order that nobody sees")
+        if trades == "before it is known":
+            fill_resting(world, old, 1)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        await world.until(lambda: not old.is_open, 10, "the end of the old order")
+        await asyncio.sleep(60)
+        assert world.events("connection_event").count("reconciled") <= 3  # the first one is the earlier run's
+        assert context.orders.uncounted_since_ns() is None
+        assert known_position(context) == world.position() != 0
+        assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
 
