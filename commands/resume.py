@@ -1,7 +1,6 @@
 """``python main.py resume``: the operator clears a halt, and accepts a loss if told to."""
 
 import logging
-from decimal import Decimal
 from threading import Event
 
 from commands.printing import show
@@ -86,9 +85,9 @@ def _about_todays_loss(settings: Settings, account: str, symbol: str, *, accept:
         damage = f"the record of today's result, {file.path}, cannot be read ({error.strerror}); "
     is_todays = record is not None and record.day == today
     if accept:
-        lost = record.whole_quote if record is not None and is_todays else Decimal(0)
+        lost = record.whole_quote if record is not None and is_todays else None
         file.accept(today, lost, now_ms)
-        known = f"{lost:+.2f}" if is_todays else "unknown"
+        known = f"{lost:+.2f}" if lost is not None else "unknown"
         text = f"{damage}today's result ({known}) is accepted; the count of the loss limit begins anew"
         log.warning("%s: %s", symbol, text)
         return text

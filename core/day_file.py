@@ -51,13 +51,14 @@ class DayRecord:
 class Acceptance:
     """An operator has accepted what was lost on a day: it shall count anew from ``accepted_ms`` on.
 
-    ``accepted_quote`` is the day's result then, as the last record had it; the daemon goes by its own, which is newer.
+    ``accepted_quote`` is the day's result then, as the last record had it, None where there was none; the daemon goes
+    by its own, which is newer.
     """
 
     account: str
     symbol: str
     day: int
-    accepted_quote: Decimal
+    accepted_quote: Decimal | None
     accepted_ms: int
 
 
@@ -137,8 +138,8 @@ class DayFile:
         is_ours = (found.account, found.symbol, found.day) == (self._account, self._symbol, day)
         return found if is_ours else None
 
-    def accept(self, day: int, result_quote: Decimal, now_ms: int) -> None:
-        """Have the loss of this day accepted, from now on. Raises OSError."""
+    def accept(self, day: int, result_quote: Decimal | None, now_ms: int) -> None:
+        """Have the loss of this day accepted, from now on; None if nobody knows it yet. Raises OSError."""
         accepted = Acceptance(
             account=self._account,
             symbol=self._symbol,

@@ -47,6 +47,8 @@ class DayKeeper:
     SAVE_EVERY_S = 60.0
     FUNDING_EVERY_S = 600.0
     RATES_EVERY_S = 60.0
+    ACCEPTED_EVERY_S = 2.0
+    """So soon what an operator has accepted counts, whether a halt stands or not."""
     OPEN_AGAIN_S = 1.0
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
@@ -133,6 +135,8 @@ class DayKeeper:
         else:
             await self._heal_trades(context, mark_price)
             self._heal_funding(context)
+            if self._is_due("accepted", context, self.ACCEPTED_EVERY_S):
+                await self.take_acceptance(context, mark_price)
         await self._refresh_rates(context)
         self._measure(context, mark_price)
         if has_turned or self._is_due("save", context, self.SAVE_EVERY_S):
@@ -185,8 +189,8 @@ class DayKeeper:
         self._trades[symbol].refuse_short(known, len(fills))
         began_with = await self._unrealized_at_start(context, fills, today, mark_price, stored)
         count = DayCount(today, *self._trades[symbol].take(ledger, fills, today), began_with)
-        accepted = known or await self._accepted(context, today)
-        if accepted is not None:
+        accepted = self._accepted_before(known, await self._accepted(context, today))
+        if accepted is not None and accepted.accepted_quote is not None:
             quote, at_ms = accepted.accepted_quote, accepted.accepted_ms
             count = replace(count, accepted_quote=quote, accepted_ms=at_ms)
         self._counts[symbol] = count.with_funding(ledger, funding)
@@ -367,13 +371,31 @@ class DayKeeper:
 
     # --- accepting --------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _accepted_before(
+        known: DayRecord | None, accepted: Acceptance | None
+    ) -> DayRecord | Acceptance | None:
+        """Return with which accepted result a run begins.
+
+        One that a daemon has not taken although it ran on after it is as large as it was then: what was lost later is
+        not. One that came after the last record is taken with the result that is found (``take_acceptance``).
+        """
+        if known is None or accepted is None or accepted.accepted_quote is None:
+            return known or accepted
+        return accepted if known.accepted_ms < accepted.accepted_ms < known.saved_ms else known
+
     async def _accepted(self, context: SymbolContext, day: int) -> Acceptance | None:
         file = self._files[context.symbol]
         try:
-            return await self._from_disk(context, lambda: file.acceptance(day))
+            found = await self._from_disk(context, lambda: file.acceptance(day))
         except OSError:
-            log.error("%s: the disk cannot be read; whether a loss was accepted is not known", context.symbol)
+            if "accepted" not in self._complained:
+                self._complained.add("accepted")
+                text = "%s: the disk cannot be read; whether a loss was accepted is not known"
+                log.error(text, context.symbol)
             return None
+        self._complained.discard("accepted")
+        return found
 
     async def take_acceptance(self, context: SymbolContext, mark_price: Decimal) -> None:
         """Begin the count anew if an operator has accepted the loss since the last look."""

@@ -233,7 +233,7 @@ class Soak:
         world = self._world
         file, now_ms = DayFile(world.folder / "state", "paper-test", world.symbol), world.clock.time_ms()
         record = file.read(day_of(now_ms))
-        file.accept(day_of(now_ms), record.whole_quote if record is not None else Decimal(0), now_ms)
+        file.accept(day_of(now_ms), record.whole_quote if record is not None else None, now_ms)
         self._latch.clear()
         self.outcome.counts["resumes"] += 1
         await world.until(

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -220,7 +219,7 @@ class Operator:
             record = file.read(day_of(now_ms))
         except DamagedDay:
             record = None
-        file.accept(day_of(now_ms), record.whole_quote if record is not None else Decimal(0), now_ms)
+        file.accept(day_of(now_ms), record.whole_quote if record is not None else None, now_ms)
         if self.latch.clear():
             self.resumes += 1
             self._note("the operator resumes")
