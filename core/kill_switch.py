@@ -29,12 +29,15 @@ class KillSwitch:
         self._monotonic_ns = monotonic_ns
         self._looked_ns: int | None = None
         self._reason = ""
+        self.throws = 0
+        """How often it was thrown: once more after a halt was cleared is another halt."""
         self.on_throw: Callable[[], None] = _nobody
         """Called by whoever throws it on the event loop, so that what has to follow does so at once."""
 
     def throw(self, reason: str) -> None:
         """Have nothing leave from now on. Does nothing else, so that a signal handler may call it at any moment."""
         self._reason = self._reason or reason
+        self.throws += 1
 
     def reason(self) -> str:
         """Return why nothing may leave, an empty string while it may."""

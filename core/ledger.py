@@ -85,6 +85,16 @@ class Ledger:
         self.entry_price = position.entry_price
         self._position_as_of_ms = as_of_ms
 
+    def agree_on_entry(self, position: Position, tick_size: Decimal) -> None:
+        """Take the exchange's entry price of the same position where ours is another by a tick or more.
+
+        Trades that one channel told of late were counted in another order than they were made.
+        """
+        is_present = position.update_ms >= self.last_fill_ms
+        is_same = position.quantity == self.position_quantity != 0
+        if is_present and is_same and abs(position.entry_price - self.entry_price) >= tick_size:
+            self.entry_price = position.entry_price
+
     def apply(self, fill: Fill) -> bool:
         """Count a fill; return False if it was counted before, or is kept until the books are opened."""
         if not self.is_open:

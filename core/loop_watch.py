@@ -59,6 +59,8 @@ class LoopWatch:
         self._on_turn = on_turn
         self._is_late = False
         self._is_halted = False
+        self._heeded = 0
+        """How many throws of the switch were followed."""
         self._ahead_ms = self._wall_ahead_ms()
 
     def objection(self) -> str:
@@ -124,8 +126,8 @@ class LoopWatch:
     def look_at_switch(self) -> None:
         """Halt what is quoted if the switch was thrown; let go of it once an operator has cleared that."""
         reason = self._switch.reason()
-        if reason and not self._is_halted:
-            self._is_halted = True
+        if reason and (not self._is_halted or self._heeded != self._switch.throws):
+            self._is_halted, self._heeded = True, self._switch.throws
             log.error("HALT: %s; quotes go out, the position is kept, until `python main.py resume`", reason)
             self._bus.publish(EngineEvent(EngineKind.HALT_ASKED, reason))
             for context in self._contexts:

@@ -87,6 +87,8 @@ class RiskController:
         self._differing: dict[str, tuple[Decimal, int]] = {}
         self._halted: dict[str, str] = {}
         self._held: dict[str, str] = {}
+        self._unlatched: set[str] = set()
+        """Those that are held since the last check: a halt that was cleared before is not theirs."""
         self._must_flatten: set[str] = set()
         self._not_closed_before_ns: dict[str, int] = {}
         self._closing_locks = {context.symbol: asyncio.Lock() for context in contexts}
@@ -127,6 +129,7 @@ class RiskController:
         context.gate.close(GATE_KEY, "the position is kept until `python main.py resume`")
         context.state.strategy_paused = True
         self._held[symbol] = reason
+        self._unlatched.add(symbol)
         self._show(context)
         self._bus.publish(RiskEvent(symbol, RiskKind.HELD, self._notional(context), reason))
         self._wakes[symbol].set()
@@ -253,8 +256,7 @@ class RiskController:
     async def _check(self, context: SymbolContext) -> bool:
         """Read the position and do what it calls for; return whether it could be read."""
         await self._look_for_resume(context)
-        if context.symbol in self._held and not self._halts.stands(context.symbol):
-            await self._halts.engage(context.symbol, self._held[context.symbol], is_closing=False)
+        await self._latch_hold(context.symbol)
         self._halts.keep(context.symbol)
         if context.symbol in self._must_flatten:
             context.state.last_risk_check = self._clock.time_ms() / 1000
@@ -279,6 +281,13 @@ class RiskController:
             self._compare(context, position)
             await self._count_day(context, position)
         return True
+
+    async def _latch_hold(self, symbol: str) -> None:
+        """Have a halt from outside stand on disk, in the place of one that stood before it: that may be cleared."""
+        is_new = symbol in self._unlatched and symbol not in self._must_flatten
+        self._unlatched.discard(symbol)
+        if symbol in self._held and (is_new or not self._halts.stands(symbol)):
+            await self._halts.engage(symbol, self._held[symbol], is_closing=False)
 
     async def _close(self, context: SymbolContext) -> bool:
         """Go on with a close, or begin the one that was asked for; return whether it is verified."""
@@ -319,6 +328,7 @@ class RiskController:
         """Have today's result be known, while our books and the exchange's agree: in between it would be a guess."""
         if position.quantity != context.ledger.position_quantity:
             return
+        context.ledger.agree_on_entry(position, context.rules.tick_size)
         mark_price = position.mark_price or context.state.mark_price
         try:
             if await self._days.keep(context, mark_price):
@@ -366,7 +376,7 @@ class RiskController:
     async def _look_for_resume(self, context: SymbolContext) -> None:
         """Unpause when the operator has cleared the latch of a halt of ours; the gate opens last."""
         symbol = context.symbol
-        if symbol in self._must_flatten or not self._halts.stands(symbol):
+        if symbol in self._must_flatten or symbol in self._unlatched or not self._halts.stands(symbol):
             return
         if not self._halts.is_cleared(symbol):
             return

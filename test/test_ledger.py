@@ -268,3 +268,21 @@ def test_what_was_adopted_is_explained_by_the_trades_that_were_hidden(
         books.apply(one)
         books.apply(one)
     assert (books.position_quantity, books.unexplained_quantity) == (there, 0)
+
+
+def test_trade_that_is_told_of_late_leaves_the_entry_price_that_the_exchange_has() -> None:
+    """One was bought at 100; of a sale and a purchase at 95 after it the purchase is told of first."""
+    ledger, price = Ledger(), Decimal(100)
+    theirs = Position("BTCUSDT", Decimal(1), price, price, Decimal(0), 1000)
+    ledger.open(theirs, 0)
+    bought = fill(2, Side.BUY, "1", price=Decimal(95), time_ms=3000)
+    ledger.apply(bought)
+    ledger.apply(fill(1, Side.SELL, "1", price=Decimal(95), time_ms=2000))
+    assert (ledger.position_quantity, ledger.entry_price) == (1, Decimal("97.5"))
+    theirs = replace(theirs, entry_price=Decimal(95), update_ms=2999)
+    ledger.agree_on_entry(theirs, Decimal("0.1"))
+    assert ledger.entry_price == Decimal("97.5"), "a reading from before our last trade says nothing"
+    ledger.agree_on_entry(replace(theirs, update_ms=3000), Decimal("0.1"))
+    assert ledger.entry_price == 95
+    ledger.agree_on_entry(replace(theirs, update_ms=3000, entry_price=Decimal("95.00000001")), Decimal("0.1"))
+    assert ledger.entry_price == 95, "the exchange rounds"

@@ -88,6 +88,36 @@ def test_halt_file_takes_the_quotes_out_and_keeps_the_position(tmp_path: Path) -
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("before", ["signal", "limit"])
+def test_signal_that_comes_after_a_resume_halts_again(tmp_path: Path, before: str) -> None:
+    """The position is looked at every ten seconds: until then the halt that was cleared stands in memory."""
+
+    async def story(world: World) -> None:
+        world.start(risk={"max_price_change": 0}, refresh_config={"risk_check_interval": 10})
+        await world.until_quoting()
+        assert world.engine is not None
+        if before == "signal":
+            world.engine._switch.throw("SIGUSR1 received")
+        else:
+            world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.080")
+        await world.until(lambda: latch_of(world).read() is not None and not world.ours(), 15, "a latch")
+        await world.until(lambda: not world.engine.risk.is_closing, 15, "that nothing is to be closed")  # type: ignore[union-attr]
+        await asyncio.sleep(11)
+        latch_of(world).clear()
+        await asyncio.sleep(1)
+        world.engine._switch.throw("SIGUSR1 received")
+        world.engine._switch.on_throw()
+        await world.watch(25, orders=0)
+        found = latch_of(world).read()
+        assert found is not None
+        assert found.reason == "SIGUSR1 received"
+        latch_of(world).clear()
+        await world.until_quoting(20)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_halt_stands_through_a_restart_though_its_file_is_gone(tmp_path: Path) -> None:
     """A daemon that is stopped while it is halted ends with 4, and so does the next, which sends no order at all."""
 
