@@ -52,7 +52,7 @@ class Heartbeat:
 
     ``progress`` returns numbers that grow only while each control loop works, ``is_open`` tells whether quotes may
     leave, ``status`` says in a line how it goes. Nothing is told that no progress stands behind: until it is ready the
-    manager is asked for more time, from then on its watchdog is fed.
+    manager is asked for more time, too, from then on its watchdog alone is fed.
     """
 
     EVERY_S = 2.0
@@ -97,5 +97,8 @@ class Heartbeat:
 
 
 def more_time(seconds: float) -> str:
-    """Return the line that asks for so much time for the start, from now on."""
-    return f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}"
+    """Return the lines that ask for so much time for the start, from now on.
+
+    They feed the watchdog, too: it runs where a run before was ready, and more time for the start is nothing to it.
+    """
+    return f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}\nWATCHDOG=1"

@@ -31,6 +31,7 @@ from core.runs import run_engine
 from core.settings import Settings, settings_from
 from core.shutdown import StopRequest
 from core.state import SharedState
+from core.systemd import Notify, to_nobody
 from core.wiring import Wiring
 from sim.clockwork import drive
 from sim.exchange import Exchange, Request
@@ -386,6 +387,8 @@ class World:
         self.restarts: Restarts | None = None
         self.waits: list[str] = []
         """What the starts have told that they wait for, "" for each that waits no more."""
+        self.notify: Notify = to_nobody
+        """What tells the service manager of the next daemon."""
         self.order_transport = os.environ.get("QUANT_PMM_ORDER_TRANSPORT", "rest")
         self.state = SharedState()
         self.engine: Engine | None = None
@@ -437,6 +440,7 @@ class World:
             order_api=self._order_api(),
             machine=self.machine,
             restarts=self.restarts,
+            notify=self.notify,
             on_wait=self.waits.append,
         )
         self._watch = watch

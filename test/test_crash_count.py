@@ -94,7 +94,7 @@ def test_runs_that_end_badly_wait_longer_and_are_halted_at_last(tmp_path: Path) 
         assert [await runs.once(end) for end in ends] == [0, 0, 0]
         assert await runs.once(StartRefused("no")) == 5
         assert await runs.once(ExitCode.HALTED) == 5
-        assert runs.told[0].startswith("EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for 5 s")
+        assert runs.told[0].startswith("EXTEND_TIMEOUT_USEC=30000000\nWATCHDOG=1\nSTATUS=waiting for 5 s")
         assert await runs.once(ExitCode.STOPPED) == 5
         assert await runs.once(asyncio.CancelledError()) == 0
         for _ in range(3):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,31 @@ def test_book_with_one_side_and_an_exchange_out_of_reach_are_waited_for(tmp_path
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_watchdog_is_fed_while_a_run_that_begins_anew_waits(tmp_path: Path) -> None:
+    """The manager has been told READY, so more time for the start is nothing to it: it would kill who only waits."""
+
+    async def story(world: World) -> None:
+        told: list[tuple[float, list[str]]] = []
+        world.notify = lambda lines: told.append((world.now_s, lines.splitlines()))
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(5)
+        first = world.engine
+        assert first is not None
+        world.strike("halt", status="SETTLING", for_s=400)
+        first._begin_anew("the exchange changed tick or step")
+        await asyncio.sleep(390)
+        assert world.waits[-1].startswith("symbol: BTCUSDT is SETTLING")
+        assert world.engine is first
+        await world.until_quoting(60)
+        assert await world.end() is ExitCode.STOPPED
+        fed_s = [at_s for at_s, lines in told if "WATCHDOG=1" in lines]
+        [ready_s, *_] = [at_s for at_s, lines in told if "READY=1" in lines]
+        assert max(later - before for before, later in pairwise([ready_s, *fed_s, world.now_s])) < 15
+
+    in_a_world(tmp_path, story, events_per_s=0.5)
 
 
 def test_ban_is_sat_out_without_a_request_however_long_it_is(tmp_path: Path) -> None:

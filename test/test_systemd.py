@@ -98,7 +98,7 @@ def test_watchdog_is_fed_by_progress_alone(manager: socket.socket) -> None:
             progress[1] += step[1]
         return heard(manager)
 
-    assert seconds(4, step=(1, 1)) == ["EXTEND_TIMEOUT_USEC=120000000\nSTATUS=fine"] * 2
+    assert seconds(4, step=(1, 1)) == ["EXTEND_TIMEOUT_USEC=120000000\nWATCHDOG=1\nSTATUS=fine"] * 2
     is_open[0] = True
     assert seconds(4, step=(1, 1)) == ["READY=1\nSTATUS=quoting", *["WATCHDOG=1\nSTATUS=fine"] * 2]
     assert len(seconds(60, step=(1, 0))) <= 1  # what had grown before
