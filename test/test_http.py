@@ -685,6 +685,7 @@ async def test_no_attempt_at_all_is_a_mistake_of_the_caller() -> None:
 # --- sockets ------------------------------------------------------------------------------------------------
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CHANGES = ("POST", "PUT", "DELETE")
 
 
 @asynccontextmanager
@@ -725,6 +726,27 @@ def reset(writer: asyncio.StreamWriter) -> None:
     """End the connection with a reset, not a farewell."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+class SecondIsReset:
+    """A server that answers the first request of all, resets the connection of the second, and answers the others."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read requests until the connection ends."""
+        while True:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                writer.close()
+                return
+            self.requests += 1
+            if self.requests == 2:
+                reset(writer)
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def free_port() -> int:
@@ -768,8 +790,49 @@ async def test_failed_encryption_was_not_sent() -> None:
             await transport.request("POST", "/x", "", {}, 5)
 
 
-async def test_reset_after_sending_is_an_unknown_outcome() -> None:
-    """The request was read, the answer never came; and a POST is sent once only."""
+@pytest.mark.parametrize("method", CHANGES)
+@pytest.mark.parametrize("is_reset", [True, False])
+async def test_change_whose_connection_is_cut_off_is_an_unknown_outcome(method: str, is_reset: bool) -> None:
+    """The request was read, the answer never came; and it is sent once only."""
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        if is_reset:
+            reset(writer)
+        else:
+            writer.close()
+
+    async with raw_server(talk) as origin, transport_to(origin) as transport:
+        with pytest.raises(OutcomeUnknown, match=f"{method} /fapi/v1/order: no answer"):
+            await transport.request(method, "/fapi/v1/order", "", {}, 5)
+    assert connections == 1
+
+
+@pytest.mark.parametrize("method", CHANGES)
+async def test_order_on_a_connection_that_died_in_reserve_is_not_sent_twice(method: str) -> None:
+    """The second request, on the kept connection, is read and then reset: unknown, and no third."""
+    second = SecondIsReset()
+    async with raw_server(second.talk) as origin, transport_to(origin) as transport:
+        assert (await transport.request(method, "/x", "", {}, 5)).body == b"{}"
+        with pytest.raises(OutcomeUnknown):
+            await transport.request(method, "/x", "", {}, 5)
+    assert second.requests == 2
+
+
+async def test_read_on_a_connection_that_died_in_reserve_is_asked_again() -> None:
+    """The second request is reset, the third one, on another connection, is answered."""
+    second = SecondIsReset()
+    async with raw_server(second.talk) as origin, transport_to(origin) as transport:
+        for _ in range(2):
+            assert (await transport.request("GET", "/x", "", {}, 5)).body == b"{}"
+    assert second.requests == 3
+
+
+async def test_read_that_is_cut_off_again_and_again_is_an_unknown_outcome() -> None:
+    """Twice is enough: whoever asks knows best how often to."""
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -779,30 +842,9 @@ async def test_reset_after_sending_is_an_unknown_outcome() -> None:
         reset(writer)
 
     async with raw_server(talk) as origin, transport_to(origin) as transport:
-        with pytest.raises(OutcomeUnknown, match="POST /fapi/v1/order: no answer"):
-            await transport.request("POST", "/fapi/v1/order", "", {}, 5)
-    assert connections == 1
-
-
-async def test_order_on_a_connection_that_died_in_reserve_is_not_sent_twice() -> None:
-    """The second request, on the kept connection, is read and then reset: unknown, and no third."""
-    requests = 0
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            requests += 1
-            if requests > 1:
-                reset(writer)
-                return
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-    async with raw_server(talk) as origin, transport_to(origin) as transport:
-        assert (await transport.request("POST", "/x", "", {}, 5)).body == b"{}"
-        with pytest.raises(OutcomeUnknown):
-            await transport.request("POST", "/x", "", {}, 5)
-    assert requests == 2
+        with pytest.raises(OutcomeUnknown, match="GET /x: no answer"):
+            await transport.request("GET", "/x", "", {}, 5)
+    assert connections == 2
 
 
 async def test_answer_that_breaks_off_is_an_unknown_outcome() -> None:

@@ -56,8 +56,14 @@ class HttpTransport(Protocol):
         """Release the connections."""
 
 
+_CUT_OFF = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+"""The connection ended before the answer: the request may have been executed."""
+
+
 class AiohttpTransport:
     """Requests over sockets to one pinned origin; follows no redirect and no proxy variable.
+
+    What changes something leaves once. A read whose connection is cut off is asked a second time.
 
     ``origin`` is scheme, host and port, for example ``https://fapi.binance.com``. Over TLS the connection is by IPv4:
     the addresses that an API key is restricted to are of that kind.
@@ -78,20 +84,29 @@ class AiohttpTransport:
         url = URL(f"{self._origin}{path}?{query}" if query else f"{self._origin}{path}", encoded=True)
         if url.origin() != self._pinned:
             raise NotSent(f"{method}: the request would go to another host than {self._origin}")
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self.CONNECT_TIMEOUT_S)
+        ends_s = asyncio.get_running_loop().time() + timeout_s
         try:
-            async with (
-                self._sessions.one() as session,
-                session.request(
-                    method, url, headers=headers, timeout=timeout, allow_redirects=False
-                ) as reply,
-            ):
-                lower = {name.lower(): value for name, value in reply.headers.items()}
-                return HttpResponse(reply.status, lower, await self._body(reply))
+            try:
+                return await self._reply(method, url, headers, ends_s)
+            except _CUT_OFF as error:
+                if method != "GET" or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+            return await self._reply(method, url, headers, ends_s)  # the connection may have died in reserve
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"{method} {path}: no connection ({type(error).__name__})") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise OutcomeUnknown(f"{method} {path}: no answer ({type(error).__name__})") from error
+
+    async def _reply(self, method: str, url: URL, headers: Mapping[str, str], ends_s: float) -> HttpResponse:
+        """Return the reply to a request that leaves once, and has until then on the loop's clock."""
+        left_s = max(ends_s - asyncio.get_running_loop().time(), 0.001)  # 0 would be for ever
+        timeout = aiohttp.ClientTimeout(total=left_s, sock_connect=self.CONNECT_TIMEOUT_S)
+        async with (
+            self._sessions.one() as session,
+            session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False) as reply,
+        ):
+            lower = {name.lower(): value for name, value in reply.headers.items()}
+            return HttpResponse(reply.status, lower, await self._body(reply))
 
     async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
         """Return the body; raise ClientPayloadError once it is larger than any answer of the exchange."""
@@ -107,7 +122,7 @@ class AiohttpTransport:
 
     def _session(self) -> aiohttp.ClientSession:
         is_secure = self._pinned.scheme == "https"
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=32,
                 keepalive_timeout=60,
@@ -117,6 +132,9 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
+        # else it sends a PUT or DELETE whose connection is cut off a second time by itself; there is no public switch
+        session._retry_connection = False
+        return session
 
     async def close(self) -> None:
         """Release the connections."""
