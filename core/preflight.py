@@ -97,7 +97,7 @@ def feasibility(quotes: QuoteSettings, risk: RiskSettings, facts: SymbolFacts) -
     ]
     return [
         _order_size(wanted, quotes, risk, facts),
-        _price_band(wanted, facts),
+        _price_band(wanted, quotes, facts),
         _position_limit(wanted, quotes, risk, facts.rules),
         _order_count(quotes, risk, facts.rules),
     ]
@@ -160,16 +160,34 @@ def _size_remedy(
     )
 
 
-def _price_band(wanted: Iterable[Quote], facts: SymbolFacts) -> Check:
-    for quote in wanted:
-        objection = price_objection(quote, facts.mark_price, facts.rules)
-        if objection:
-            return Check(
-                "price band",
-                f"{quote.side.lower()} {quote.level}: {objection}",
-                "make order_config.price_offset_percent or order_config.levels smaller",
-            )
-    return Check("price band", f"all levels lie within the band around {facts.mark_price.normalize():f}")
+def _price_band(wanted: Iterable[Quote], quotes: QuoteSettings, facts: SymbolFacts) -> Check:
+    """Return whether the exchange would take all prices; where the market is what is wrong with them, that passes."""
+    objections = [
+        (f"{quote.side.lower()} {quote.level}: {text}", _lies_with_the_market(quote, quotes, facts))
+        for quote in wanted
+        if (text := price_objection(quote, facts.mark_price, facts.rules))
+    ]
+    if not objections:
+        return Check("price band", f"all levels lie within the band around {facts.mark_price.normalize():f}")
+    found, passes = min(objections, key=lambda objection: objection[1])  # a mistake first
+    if passes:
+        return Check(
+            "price band",
+            f"{found}, with the market's mid at {(facts.rules.price(facts.book.mid_half_ticks) / 2).normalize():f}",
+            "wait until the market is nearer to its mark price, as a start does by itself",
+            is_passing=True,
+        )
+    return Check("price band", found, "make order_config.price_offset_percent or order_config.levels smaller")
+
+
+def _lies_with_the_market(quote: Quote, quotes: QuoteSettings, facts: SymbolFacts) -> bool:
+    """Tell whether the price of a level would be taken if the mid were where the mark price is."""
+    rules, mark_price = facts.rules, facts.mark_price
+    mid_half_ticks = rules.floor_ticks(2 * mark_price)
+    if mid_half_ticks < 1:  # it is not known
+        return False
+    there = level_quote(mid_half_ticks, quote.side, quote.level, quotes, rules.units(quotes.size_quote))
+    return not price_objection(there, mark_price, rules)
 
 
 def _position_limit(

@@ -41,9 +41,10 @@ class Start:
     async def prepared(self) -> Preflight:
         """Return a preflight in which every check has passed, with the leverage set.
 
-        Waited for are a symbol that does not trade just now, a book that is empty or has one side only, an exchange
-        that cannot be reached or understood, a limit on requests, and a clock that is far off. Nothing is sent that
-        could rest meanwhile; the dead-man switch sees to what an earlier run has left.
+        Waited for are a symbol that does not trade just now, a book that is empty or has one side only, a market that
+        is so far from its mark price that quotes would be refused, an exchange that cannot be reached or understood, a
+        limit on requests, and a clock that is far off. Nothing is sent that could rest meanwhile; the dead-man switch
+        sees to what an earlier run has left.
 
         Raises StartRefused at once for a mistake of configuration or account, and NotSent for a fault that nobody
         waits for, or that lasts longer than the patience.

@@ -237,6 +237,41 @@ def test_level_outside_of_the_lowest_price_is_refused() -> None:
     check = feasibility(QUOTES, RISK, replace(BTC_NOW, rules=floor))[1]
     assert check.found == "buy 3: price 79760.0 is outside of 79800 to 4529764"
     assert "price_offset_percent" in check.remedy
+    assert check.is_mistake
+
+
+def moved(percent: int, rules: SymbolRules = BTC) -> SymbolFacts:
+    """What is known while the market is so far from the mark price."""
+    ticks = 8_000 * (100 + percent)
+    book = msgspec.structs.replace(BOOK, bid_ticks=ticks - 1, ask_ticks=ticks + 1)
+    return SymbolFacts(rules, book, MARK)
+
+
+@pytest.mark.parametrize("percent", [-10, -6, 6, 10])
+def test_market_that_has_left_its_mark_price_is_waited_for(percent: int) -> None:
+    """Not even a quote at the mid would be taken; what the same configuration asks for at the mark price is."""
+    check = feasibility(QUOTES, RISK, moved(percent))[1]
+    assert (
+        f"the band around the mark price 80000, with the market's mid at {800 * (100 + percent)}"
+        in check.found
+    )
+    assert check.remedy == "wait until the market is nearer to its mark price, as a start does by itself"
+    assert (check.passed, check.is_passing, check.is_mistake) == (False, True, False)
+    assert failed(feasibility(QUOTES, RISK, moved(0))) == []
+    assert failed(feasibility(QUOTES, RISK, moved(4 if percent > 0 else -4))) == []
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [replace(BTC, min_price=Decimal(79_800)), replace(BTC, multiplier_down=Decimal("1.002"))],
+    ids=["lowest price", "band"],
+)
+@pytest.mark.parametrize("percent", [-6, 0])
+def test_levels_that_fail_at_the_mark_price_as_well_are_a_mistake(rules: SymbolRules, percent: int) -> None:
+    """Wherever the market is: nothing that passes would have them taken."""
+    check = feasibility(QUOTES, RISK, moved(percent, rules))[1]
+    assert check.is_mistake
+    assert "price_offset_percent" in check.remedy
 
 
 def test_more_orders_than_the_exchange_allows_are_refused() -> None:

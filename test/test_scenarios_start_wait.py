@@ -75,6 +75,23 @@ def test_book_with_one_side_and_an_exchange_out_of_reach_are_waited_for(tmp_path
     in_a_world(tmp_path, story)
 
 
+def test_market_far_from_its_mark_price_is_waited_for(tmp_path: Path) -> None:
+    """A restart in a flash move: every quote of a side would be refused, and no configuration is to blame."""
+
+    async def story(world: World) -> None:
+        world.strike("mark-offset", bps=-900, for_s=60)
+        await asyncio.sleep(12)
+        world.start()
+        await asyncio.sleep(20)
+        assert world.waits[-1].startswith("price band: buy 1: price ")
+        assert "wait until the market is nearer to its mark price" in world.waits[-1]
+        assert world.count("orders") == 0
+        await world.until_quoting(within_s=60)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_watchdog_is_fed_while_a_run_that_begins_anew_waits(tmp_path: Path) -> None:
     """The manager has been told READY, so more time for the start is nothing to it: it would kill who only waits."""
 
