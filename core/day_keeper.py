@@ -33,7 +33,7 @@ DAY_KEY = "day"
 NOT_KNOWN = "today's result is not known yet"
 
 _ZERO = Decimal(0)
-_TRADES, _FUNDING = "today's trades", "today's funding"
+_TRADES, _FUNDING, _ACCEPTED = "today's trades", "today's funding", "what was accepted"
 
 T = TypeVar("T")
 
@@ -81,6 +81,8 @@ class DayKeeper:
         self._complained: set[str] = set()
         self._unread: set[str] = set()
         """Whose record the disk did not give: their day is counted from the exchange's trades alone, until it does."""
+        self._accepted_here: set[str] = set()
+        """Whose result was accepted in this run, as it was known then."""
         self._trades = {context.symbol: DayTrades() for context in contexts}
         self._open_again_s = self.OPEN_AGAIN_S
         self._questions = Questions()
@@ -135,8 +137,7 @@ class DayKeeper:
         else:
             await self._heal_trades(context, mark_price)
             self._heal_funding(context)
-            if self._is_due("accepted", context, self.ACCEPTED_EVERY_S):
-                await self.take_acceptance(context, mark_price)
+            self._look_for_acceptance(context, mark_price)
         await self._refresh_rates(context)
         self._measure(context, mark_price)
         if has_turned or self._is_due("save", context, self.SAVE_EVERY_S):
@@ -329,7 +330,7 @@ class DayKeeper:
         count = count.with_funding(context.ledger, funding_quote)
         self._counts[symbol], trades.lacking = count, None
         found_quote = self._measure(context, mark_price).whole_quote - lacked.whole_quote
-        if count.accepted_ms > known.accepted_ms:
+        if symbol in self._accepted_here and count.accepted_ms > known.accepted_ms:
             self._counts[symbol] = replace(count, accepted_quote=count.accepted_quote + found_quote)
             self._measure(context, mark_price)
         self._tell(
@@ -389,13 +390,22 @@ class DayKeeper:
         try:
             found = await self._from_disk(context, lambda: file.acceptance(day))
         except OSError:
-            if "accepted" not in self._complained:
-                self._complained.add("accepted")
+            if f"accepted {context.symbol}" not in self._complained:
+                self._complained.add(f"accepted {context.symbol}")
                 text = "%s: the disk cannot be read; whether a loss was accepted is not known"
                 log.error(text, context.symbol)
             return None
-        self._complained.discard("accepted")
+        self._complained.discard(f"accepted {context.symbol}")
         return found
+
+    def _look_for_acceptance(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Have what an operator accepts count soon, whether a halt stands or not; the disk is not waited for."""
+        symbol, day = context.symbol, self._counts[context.symbol].day
+        if self._is_due("accepted", context, self.ACCEPTED_EVERY_S):
+            self._questions.ask(_ACCEPTED, symbol, lambda: self._accepted(context, day))
+        accepted: Acceptance | None = self._questions.answer(_ACCEPTED, symbol)
+        if accepted is not None and accepted.day == day:
+            self._take(context, accepted, mark_price)
 
     async def take_acceptance(self, context: SymbolContext, mark_price: Decimal) -> None:
         """Begin the count anew if an operator has accepted the loss since the last look."""
@@ -403,10 +413,16 @@ class DayKeeper:
         if count is None:
             return
         accepted = await self._accepted(context, count.day)
-        if accepted is None or accepted.accepted_ms <= count.accepted_ms:
+        if accepted is not None:
+            self._take(context, accepted, mark_price)
+
+    def _take(self, context: SymbolContext, accepted: Acceptance, mark_price: Decimal) -> None:
+        """Begin the count anew at the present result, unless that was done for this acceptance."""
+        if accepted.accepted_ms <= self._counts[context.symbol].accepted_ms:
             return
         result = self._measure(context, mark_price)
         count = self._counts[context.symbol]
+        self._accepted_here.add(context.symbol)
         self._counts[context.symbol] = count.accepting(result, accepted.accepted_ms)
         self._measure(context, mark_price)
         text = f"the operator has accepted today's result of {result.whole_quote:+.2f}; the count begins anew"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -611,7 +612,9 @@ class Engine:
         await self._last_word("the last trades could not be read", self._count_last_trades)
         if self.begins_anew and not disarmed:
             late_ns = settled_ns(asked_ns, self._gateway.rest.recv_window_ms)
-            await asyncio.sleep(max(late_ns - self._clock.monotonic_ns(), 0) / 1e9)
+            with suppress(TimeoutError):  # a stop that is asked for meanwhile has no run to wait for
+                async with asyncio.timeout(max(late_ns - self._clock.monotonic_ns(), 0) / 1e9):
+                    await self._stop.wanted()
 
     async def _last_word(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Have this done, and return True; say so if it could not be, in time or at all, and return False."""

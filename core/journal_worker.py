@@ -123,6 +123,8 @@ class JournalWorker:
                 except asyncio.CancelledError:
                     self._keep(lines)
                     raise
+                if not self._waiting:
+                    break  # somebody else has written them out
             quietly(partial(_write_out, self._waiting.popleft(), lines))
         return lines
 

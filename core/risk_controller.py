@@ -381,6 +381,8 @@ class RiskController:
         if not self._halts.is_cleared(symbol):
             return
         await self._days.take_acceptance(context, context.state.mark_price)
+        if symbol in self._unlatched:
+            return  # held anew while the disk was read
         self._halted.pop(context.symbol, None)
         self._held.pop(context.symbol, None)
         if self.postures.begin_anew(context).posture is Posture.FLATTEN:

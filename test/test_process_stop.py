@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import pairwise
 
@@ -24,6 +25,16 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A place for the processes of this module."""
     with Stage(tmp_path_factory.mktemp("stop")) as stage:
         yield stage
+
+
+@contextmanager
+def hanging_up(disposition: signal.Handlers) -> Iterator[None]:
+    """What is started meanwhile is ended by the end of its terminal, or not, as by ``nohup``; whatever holds for us."""
+    before = signal.signal(signal.SIGHUP, disposition)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +84,15 @@ def test_sigterm_counts_from_the_first_lines_of_the_program(stage: Stage, exchan
     assert "no order was sent" in daemon.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name
+)
 def test_signal_while_quoting_ends_with_zero_and_no_order(
     stage: Stage, exchange: Exchange, number: signal.Signals
 ) -> None:
     """Six orders rest, then none; and the daemon says so."""
-    daemon = stage.quoting(exchange, stage.folder(exchange))
+    with hanging_up(signal.SIG_DFL):
+        daemon = stage.quoting(exchange, stage.folder(exchange))
     assert daemon.end(number, STOP_WITHIN_S) == 0
     assert exchange.open_orders() == []
     assert f"stopping: {number.name} received" in daemon.err
@@ -89,12 +103,25 @@ def test_terminal_that_is_closed_is_told_of_twice_and_hurries_nothing(
     stage: Stage, exchange: Exchange
 ) -> None:
     """By the kernel, and by the shell: the stop waits for the exchange as after one signal."""
-    daemon = stage.quoting(exchange, stage.folder(exchange))
+    with hanging_up(signal.SIG_DFL):
+        daemon = stage.quoting(exchange, stage.folder(exchange))
     exchange.outage(2)
     daemon.send(signal.SIGHUP)
     daemon.send(signal.SIGHUP)
     assert daemon.end(signal.SIGHUP, STOP_WITHIN_S) == 0, daemon.err
     assert exchange.open_orders() == []
+
+
+def test_daemon_that_was_begun_with_nohup_outlives_its_terminal(stage: Stage, exchange: Exchange) -> None:
+    """It quotes on; a signal to stop stops it."""
+    with hanging_up(signal.SIG_IGN):
+        daemon = stage.quoting(exchange, stage.folder(exchange))
+    daemon.send(signal.SIGHUP)
+    time.sleep(0.5)
+    assert daemon.is_running
+    assert len(exchange.open_orders()) == 6
+    assert daemon.end(signal.SIGTERM, STOP_WITHIN_S) == 0
+    assert "SIGHUP" not in daemon.err
 
 
 def test_sigterm_while_reconnecting_waits_for_the_exchange(stage: Stage, exchange: Exchange) -> None:

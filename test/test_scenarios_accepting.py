@@ -1,6 +1,7 @@
 """A loss that an operator accepts: with and without a halt, with and without a record of it."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -77,6 +78,29 @@ def test_what_was_lost_after_an_acceptance_that_nobody_took_is_not_forgiven_by_a
         await world.until(lambda: world.engine is not None and world.engine.contexts[0].day is not None, 5)
         await asyncio.sleep(5)
         assert -8 < counted(world) < -4
+
+    in_a_world(tmp_path, story)
+
+
+def test_slow_disk_holds_up_no_check_of_the_position(tmp_path: Path) -> None:
+    """Whether a loss was accepted is read every two seconds, and each reading takes nearly as long."""
+
+    async def story(world: World) -> None:
+        async def slow(work: Callable[[], None]) -> None:
+            await asyncio.sleep(1.9 if world.now_s > slow_from_s else 0)
+            work()
+
+        slow_from_s = 20.0
+        world.run_blocking = slow
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await asyncio.sleep(20)
+        assert world.engine is not None
+        checks = world.engine.risk.checks["BTCUSDT"]
+        await asyncio.sleep(20)
+        assert world.engine.risk.checks["BTCUSDT"] - checks >= 17
+        accept(world, Decimal(-1))
+        await world.until(lambda: world.events("risk_event").count("loss_accepted") == 1, 8, "an acceptance")
 
     in_a_world(tmp_path, story)
 

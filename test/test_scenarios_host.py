@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from core.context import SymbolContext
+from core.day_file import Acceptance, DayFile
+from core.day_keeper import DayKeeper
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.journal import JournalFile
@@ -114,6 +117,39 @@ def test_signal_that_comes_after_a_resume_halts_again(tmp_path: Path, before: st
         latch_of(world).clear()
         await world.until_quoting(20)
         assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_signal_that_comes_while_a_resume_is_being_taken_halts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is slow to say whether a loss was accepted; the hold of that moment is younger than the resume."""
+
+    async def story(world: World) -> None:
+        world.start(risk={"max_price_change": 0, "max_daily_loss": 50})
+        await world.until_quoting()
+        assert world.engine is not None
+        switch = world.engine._switch
+        switch.throw("SIGUSR1 received")
+        await world.until(lambda: latch_of(world).read() is not None and not world.ours(), 5, "a latch")
+        await asyncio.sleep(3)
+        read, begun = DayFile.acceptance, asyncio.Event()
+        taking = asyncio.ensure_future(begun.wait())
+
+        async def slowly(self: DayKeeper, context: SymbolContext, day: int) -> Acceptance | None:
+            begun.set()
+            await asyncio.sleep(1)
+            return read(self._files[context.symbol], day)
+
+        monkeypatch.setattr(DayKeeper, "_accepted", slowly)
+        monkeypatch.setattr(DayKeeper, "ACCEPTED_EVERY_S", 1e6)
+        latch_of(world).clear()
+        await taking
+        switch.throw("SIGUSR1 received")
+        switch.on_throw()
+        await world.watch(20, orders=0)
+        assert latch_of(world).read() is not None
 
     in_a_world(tmp_path, story)
 

@@ -464,6 +464,36 @@ def test_disarming_of_the_old_run_that_comes_late_takes_no_switch_from_the_new_o
     in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
 
 
+def test_stop_that_is_hurried_while_a_new_run_waits_is_verified_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cancels were confirmed; what is waited for is a disarming that nobody has answered."""
+    monkeypatch.setattr(RulesWatch, "EVERY_S", 20.0)
+
+    async def story(world: World) -> None:
+        disarmed = asyncio.Event()
+
+        async def lose(sent: Sent) -> HttpResponse | None:
+            if "countdownTime=0" not in sent.query:
+                return None
+            disarmed.set()
+            return await sent.hang()
+
+        world.start()
+        await world.until_quoting()
+        world.tamper = lose
+        async with asyncio.timeout(40):
+            await disarmed.wait()
+        await asyncio.sleep(0.3)
+        world.stop.ask("SIGINT received")
+        world.stop.ask("SIGINT received")
+        assert world.running is not None
+        async with asyncio.timeout(5):
+            assert await world.running is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
+
+
 def test_new_run_keeps_the_share_of_the_cancels_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
