@@ -55,7 +55,8 @@ def test_position_over_the_limit_is_closed_and_quoting_paused_for_good(tmp_path:
         assert stage.quoting(exchange, folder).end(signal.SIGTERM) == 0
         _assert_closing_was_reduce_only(exchange, "SELL")
         steps = [row["sub_type"] for row in folder.rows("risk_event")]
-        besides = ("posture", "day", "foreign_trade", "quotes_trimmed")  # a refresh may come between the fill and the look at it
+        # a refresh may come between the fill and the look at it
+        besides = ("posture", "day", "foreign_trade", "quotes_trimmed")
         assert [step for step in steps if step not in besides][:3] == ["limits", "breach", "flat"]
 
 
