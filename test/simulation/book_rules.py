@@ -94,8 +94,8 @@ class BookRules:
     def inv_12_books_are_not_wrong_for_long(self) -> None:
         """INV-12: what the daemon thinks of an order is not wrong, or undecided, for more than 90 s without a break.
 
-        Nothing may stay unnoticed for longer than an audit (60 s) and what it needs to find out; while faults strike
-        the clock does not run.
+        Nothing may stay unnoticed for longer than an audit (60 s) and what it needs to find out; while faults strike,
+        and while the exchange wants no question, the clock does not run.
         """
         facts = self._facts
         lines = {line.split(" ")[0]: line for line in facts.world.disagreements()}
@@ -104,7 +104,7 @@ class BookRules:
             return
         now_s = facts.now_s
         self._wrong_since_s = {name: self._wrong_since_s.get(name, now_s) for name in lines}
-        calm_s = now_s - facts.nemesis.last_s
+        calm_s = now_s - max(facts.nemesis.last_s, facts.silent_last_s)
         for name, since_s in self._wrong_since_s.items():
             if min(now_s - since_s, calm_s) > _DOUBTFUL_S:
                 facts.violated("INV-12", f"wrong for {now_s - since_s:.0f} s: {lines[name]}")
