@@ -396,6 +396,7 @@ class World:
         self.defaults: dict[str, Any] = {}
         """Configuration keys of every daemon that is started without them."""
         self._watch: Callable[[Engine], None] | None = None
+        self._engines: list[Engine] = []
         self.stop = StopRequest()
         self.running: asyncio.Task[ExitCode] | None = None
 
@@ -451,6 +452,7 @@ class World:
 
     def _look_inside(self, engine: Engine) -> None:
         self.engine = engine
+        self._engines.append(engine)
         if self._watch is not None:
             self._watch(engine)
 
@@ -545,6 +547,13 @@ class World:
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
         self.link.restore()
+
+    def close_files(self) -> None:
+        """Close the files of all daemons that ran here: many worlds in one process would run out of descriptors."""
+        for engine in self._engines:
+            engine.journal._file.close()
+            if engine.metrics._file is not None:
+                engine.metrics._file.close()
 
     async def until(self, condition: Callable[[], bool], within_s: float, what: str = "") -> float:
         """Wait until the condition holds; return the seconds it took. Fails when it takes too long."""
@@ -741,6 +750,7 @@ def in_a_world(
             await asyncio.gather(driving, return_exceptions=True)
             if world.running is not None:
                 await asyncio.gather(world.running, return_exceptions=True)
+            world.close_files()
         return world
 
     return run_virtual(play, epoch_ms=epoch_ms)

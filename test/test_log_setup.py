@@ -271,8 +271,9 @@ def test_leaving_what_was_never_entered_is_no_fault(tmp_path: Path) -> None:
 
 def _shown(screen: io.FileIO) -> str:
     """Return what a terminal shows, once nothing more comes: the kernel hands it over in pieces."""
-    seen = b""
-    while select.select([screen], [], [], 1.0)[0]:
+    seen, waiting = b"", select.poll()
+    waiting.register(screen, select.POLLIN)
+    while waiting.poll(1000):
         seen += screen.read(100_000) or b""
     return seen.decode()
 
