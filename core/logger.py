@@ -21,7 +21,7 @@ from core.events import (
 )
 from core.gateway import Gateway
 from core.metrics import Counters, Row
-from core.metrics_file import Batch, MetricsFile
+from core.metrics_file import Batch, Lines, MetricsFile
 from core.metrics_rows import SymbolRows, account_series
 from utils.background import RunBlocking
 from utils.clock import Clock
@@ -38,7 +38,7 @@ def _none() -> tuple[Decimal, Decimal]:
 
 
 class LoggerWorker:
-    """Collects rows on the event loop and has them written off it, every second.
+    """Collects rows on the event loop, makes lines of them there, and has these written off it, every second.
 
     ``file`` may be None: then nothing is written. A disk that does not take the rows costs metrics and nothing else: at
     most ``MAX_WAITING`` rows are kept for it, older ones are dropped and counted.
@@ -46,6 +46,8 @@ class LoggerWorker:
 
     name = "metrics"
     EVERY_S = 1.0
+    AT_ONCE = 24
+    """So many lines are made in one turn of the event loop: a tenth of a millisecond."""
     MAX_WAITING = 50_000
 
     def __init__(
@@ -179,7 +181,12 @@ class LoggerWorker:
         file, batches, rows = self._file, self._waiting, self._rows_waiting
         self._waiting, self._rows_waiting = deque(), 0
         try:
-            await self._run_blocking(lambda: file.append(batches))
+            lines = await self._written_out(file, batches)
+        except asyncio.CancelledError:
+            self._keep(batches, rows)
+            raise
+        try:
+            await self._run_blocking(lambda: file.append(lines))
         except OSError as error:
             self._keep(batches, rows)
             if not self._disk_failed:
@@ -191,6 +198,14 @@ class LoggerWorker:
                 log.warning("metrics are being written again; %d rows were lost", self.dropped)
                 self._bus.publish(EngineEvent(EngineKind.DISK_WELL, "metrics"))
             self._disk_failed = False
+
+    async def _written_out(self, file: MetricsFile, batches: Sequence[Batch]) -> list[Lines]:
+        """Return the lines of rows, made a few at a time: a tick waits for those at most, not for all."""
+        made: list[Lines] = []
+        for lines in file.lines(batches, self.AT_ONCE):
+            made.append(lines)
+            await asyncio.sleep(0)
+        return made
 
     def _keep(self, batches: deque[Batch], rows: int) -> None:
         """Have what was not written wait on, before what has come since."""

@@ -1,11 +1,12 @@
-"""The metrics CSV on disk: one file a local day, a header once, whole lines only. Blocking: not for the event loop."""
+"""The metrics CSV: rows made into lines, and one file a local day, with a header once and whole lines only."""
 
 import csv
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from core.append_file import AppendFile
@@ -22,9 +23,12 @@ _MOST_SHAPES = 10_000
 """So many kinds of lines are kept ready; there are more only if something in them never stops changing."""
 _SECONDS_KEPT = 8
 """So much is kept of the text of rows, in what one call brings: most rows say what they said a second ago."""
+_LENGTH_OF_DAY = len("2026-11-21")
 
 Batch = tuple[str, Sequence[Row]]
 """The ISO 8601 timestamp of a moment, and its rows."""
+Lines = tuple[str, str]
+"""A local day, YYYY-MM-DD, and lines of it, each with its end."""
 
 
 def csv_line(cells: Sequence[str]) -> str:
@@ -32,11 +36,6 @@ def csv_line(cells: Sequence[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
     return buffer.getvalue()
-
-
-def _day(batch: Batch) -> str:
-    """Return the local day of the rows of one moment: YYYY-MM-DD."""
-    return batch[0][:10]
 
 
 def _cell(cell: str) -> str:
@@ -67,10 +66,11 @@ HEADER = csv_line(COLUMNS)
 
 
 class MetricsFile:
-    """Appends rows to ``metrics-YYYYMMDD.csv`` in a directory, each to the file of its own local day.
+    """Makes lines of rows, and appends them to ``metrics-YYYYMMDD.csv`` in a directory, each to that of its local day.
 
-    Whole lines only, whatever happens: see ``AppendFile``. ``max_mb`` is how much all days together may hold, 0 for no
-    bound: when a file is begun, and now and then, the oldest are removed (``core.metrics_store``).
+    ``append`` and ``close`` block, and are not for the event loop; ``lines`` is for it, and for it alone. Whole lines
+    only, whatever happens: see ``AppendFile``. ``max_mb`` is how much all days together may hold, 0 for no bound: when
+    a file is begun, and now and then, the oldest are removed (``core.metrics_store``).
     """
 
     LOOK_EVERY_BYTES = 50_000_000
@@ -96,14 +96,33 @@ class MetricsFile:
         """Return the file of a local day, given as YYYYMMDD."""
         return self._directory / f"metrics-{day}.csv"
 
-    def append(self, batches: Sequence[Batch]) -> None:
-        """Write the rows of some moments, in their order. Raises OSError if the disk does not take them."""
-        with self._lock:
-            for day, of_day in groupby(batches, key=_day):  # hardly ever there is more than one
-                self._append_to(day, of_day)
+    def lines(self, batches: Iterable[Batch], at_once: int) -> Iterator[Lines]:
+        """Yield the lines of rows, in their order: those of a moment together, of several up to ``at_once`` rows."""
+        count = 0
+        of_one: list[Batch] = []
+        day, rows_of_one = "", 0
+        for batch in batches:
+            timestamp, rows = batch
+            if of_one and (rows_of_one + len(rows) > at_once or not timestamp.startswith(day)):
+                yield day, self._text(of_one)
+                of_one, rows_of_one = [], 0
+            day = timestamp[:_LENGTH_OF_DAY]
+            of_one.append(batch)
+            rows_of_one += len(rows)
+            count += len(rows)
+        if of_one:
+            yield day, self._text(of_one)
+        if len(self._tails) + len(self._masked) > _SECONDS_KEPT * count:
+            self._tails.clear()
+            self._masked.clear()
 
-    def _append_to(self, day: str, batches: Iterable[Batch]) -> None:
-        text = self.text(batches)
+    def append(self, lines: Sequence[Lines]) -> None:
+        """Write these lines, in their order. Raises OSError if the disk does not take them."""
+        with self._lock:
+            for day, of_day in groupby(lines, key=itemgetter(0)):  # hardly ever there is more than one
+                self._append_to(day, "".join(text for _, text in of_day))
+
+    def _append_to(self, day: str, text: str) -> None:
         if day != self._present[0]:
             self._present = day, self.path(day.replace("-", ""))
         path = self._present[1]
@@ -116,19 +135,13 @@ class MetricsFile:
             self._tidied, self._since_tidied = path, 0
             remove_oldest(self._directory, self._max_mb, path)
 
-    def text(self, batches: Iterable[Batch]) -> str:
-        """Return the lines of the rows, each with its end."""
+    def _text(self, batches: Sequence[Batch]) -> str:
         parts: list[str] = []
-        count = 0
         for timestamp, rows in batches:
             tails = list(map(self._tails.get, rows))
             known = [self._tail(row) if tail is None else tail for row, tail in zip(rows, tails, strict=True)]
             if known:
                 parts += (timestamp, timestamp.join(known))
-            count += len(rows)
-        if len(self._tails) + len(self._masked) > _SECONDS_KEPT * count:
-            self._tails.clear()
-            self._masked.clear()
         return "".join(parts)
 
     def _tail(self, row: Row) -> str:

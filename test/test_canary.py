@@ -209,14 +209,8 @@ def test_search_finds_what_a_hole_in_the_redaction_lets_through(
         from core.metrics_file import MetricsFile
 
         file = MetricsFile(tmp_path, "mm1", "paper")
-        file.append(
-            [
-                (
-                    "2026-01-01T00:00:00.000+00:00",
-                    [Row("x", "1", "count", details=canaries.as_an_error_would())],
-                )
-            ]
-        )
+        rows = [Row("x", "1", "count", details=canaries.as_an_error_would())]
+        file.append(list(file.lines([("2026-01-01T00:00:00.000+00:00", rows)], 24)))
     shown = RedactingFormatter("%(message)s").format(
         logging.makeLogRecord({"msg": canaries.as_an_error_would()})
     )

@@ -193,6 +193,45 @@ def test_rows_that_come_while_the_disk_is_busy_are_kept_in_order(tmp_path: Path)
     ]
 
 
+def test_a_tick_waits_for_a_few_lines_and_not_for_those_of_a_second(tmp_path: Path) -> None:
+    """A thousand events: other work has its turn between every 24 lines of them, and none is written twice."""
+    turns = 0
+
+    async def scene(made: Bench) -> None:
+        nonlocal turns
+        for _ in range(1000):
+            made.bus.publish(EngineEvent(EngineKind.STARTED))
+        writing = asyncio.ensure_future(made.worker.flush())
+        while not writing.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    played = bench(tmp_path, scene)
+    assert turns >= 1000 / LoggerWorker.AT_ONCE
+    assert len(played.rows()) == 1000
+    assert played.disk.writes == 1
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+def test_rows_whose_lines_were_being_made_at_the_end_are_written_by_the_last_flush(
+    tmp_path: Path, turns: int
+) -> None:
+    """The worker is cancelled in the middle: each row is there once, in order, with what came since."""
+
+    async def scene(made: Bench) -> None:
+        for number in range(100):
+            made.bus.publish(EngineEvent(EngineKind.STARTED, str(number)))
+        writing = asyncio.ensure_future(made.worker.flush())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        made.bus.publish(EngineEvent(EngineKind.STARTED, "100"))
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await made.worker.flush()
+
+    assert [row["details"] for row in bench(tmp_path, scene).rows()] == [str(number) for number in range(101)]
+
+
 def test_without_a_file_nothing_is_kept_or_written(tmp_path: Path) -> None:
     """log_to_csv: false still counts what the status lines need."""
 

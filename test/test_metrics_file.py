@@ -7,7 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
-from core.metrics_file import HEADER, MetricsFile, csv_line
+from core.metrics_file import HEADER, Batch, MetricsFile, csv_line
 from utils.redaction import Redactor
 
 ROOT = Path(__file__).resolve().parents[1]
 NOON = "2026-11-21T12:00:00.000+00:00"
+DAY = "2026-11-21"
 NEXT_DAY = "2026-11-22T00:00:00.000+00:00"
 LINE = f"{NOON},mm1,paper,uptime,1,s,-,-,-,-,\n"
 
@@ -34,6 +35,11 @@ def row(value: str = "1", details: str = "") -> Row:
 def metrics_file(directory: Path) -> MetricsFile:
     """The file as every run makes it."""
     return MetricsFile(directory, "mm1", "paper")
+
+
+def append(file: MetricsFile, batches: Sequence[Batch]) -> None:
+    """Write rows as the worker does."""
+    file.append(list(file.lines(batches, 24)))
 
 
 def text_of(directory: Path, day: str = "20261121") -> str:
@@ -116,7 +122,29 @@ def test_a_line_of_the_file_is_what_its_cells_alone_would_be(texts: list[str]) -
     file, written = MetricsFile(Path("logs"), "=mm,1", "paper"), Row(*texts)
     name, *others = texts
     line = csv_line([NOON, "=mm,1", "paper", name, *others])
-    assert file.text([(NOON, [written, written]), (NOON, [written])]) == 3 * line
+    batches: list[Batch] = [(NOON, [written, written]), (NOON, [written])]
+    assert list(file.lines(batches, 3)) == [(DAY, 3 * line)]
+    assert list(file.lines(batches, 2)) == [(DAY, 2 * line), (DAY, line)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([NOON, NEXT_DAY]), st.integers(0, 5))),
+    st.integers(1, 8),
+)
+def test_lines_are_made_a_few_at_a_time_and_are_the_same_lines(
+    moments: list[tuple[str, int]], at_once: int
+) -> None:
+    """In their order, of one day each; more than asked for only where one moment has more."""
+    file = MetricsFile(Path("logs"), "mm1", "paper")
+    batches = [(timestamp, [row(str(number))] * number) for timestamp, number in moments]
+    made = list(file.lines(batches, at_once))
+    assert "".join(text for _, text in made) == "".join(
+        csv_line([timestamp, "mm1", "paper", "uptime", str(number), "s", "-", "-", "-", "-", ""]) * number
+        for timestamp, number in moments
+    )
+    assert all(line.startswith(day) for day, text in made for line in text.splitlines())
+    most = max((number for _, number in moments), default=0)
+    assert all(text.count("\n") <= max(at_once, most) for _, text in made)
 
 
 # --- header, days, torn lines -------------------------------------------------------------------------------
@@ -125,7 +153,7 @@ def test_a_line_of_the_file_is_what_its_cells_alone_would_be(texts: list[str]) -
 def test_first_rows_come_after_the_header(tmp_path: Path) -> None:
     """The columns of the contract, then the row; the folder is made."""
     file = metrics_file(tmp_path / "new" / "logs")
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     file.close()
     assert csv_line(COLUMNS) == HEADER
     assert HEADER.rstrip("\n").split(",") == list(COLUMNS)
@@ -136,8 +164,8 @@ def test_header_is_written_once_over_many_batches_and_restarts(tmp_path: Path) -
     """A second run of the day goes on below the first."""
     for _ in range(2):
         file = metrics_file(tmp_path)
-        file.append([(NOON, [row()])])
-        file.append([(NOON, [row()])])
+        append(file, [(NOON, [row()])])
+        append(file, [(NOON, [row()])])
         file.close()
     assert text_of(tmp_path) == HEADER + 4 * LINE
 
@@ -145,8 +173,8 @@ def test_header_is_written_once_over_many_batches_and_restarts(tmp_path: Path) -
 def test_rows_go_to_the_file_of_their_own_day(tmp_path: Path) -> None:
     """A batch over midnight is parted, each file with its header."""
     file = metrics_file(tmp_path)
-    file.append([(NOON, [row("1")]), (NOON, [row("2")]), (NEXT_DAY, [row("3")])])
-    file.append([(NEXT_DAY, [row("4")])])
+    append(file, [(NOON, [row("1")]), (NOON, [row("2")]), (NEXT_DAY, [row("3")])])
+    append(file, [(NEXT_DAY, [row("4")])])
     file.close()
     assert [line.split(",")[4] for line in text_of(tmp_path).splitlines()] == ["value", "1", "2"]
     assert [line.split(",")[4] for line in text_of(tmp_path, "20261122").splitlines()] == ["value", "3", "4"]
@@ -156,7 +184,7 @@ def test_clock_set_back_over_midnight_goes_on_in_the_old_file(tmp_path: Path) ->
     """Without a second header."""
     file = metrics_file(tmp_path)
     for timestamp in (NOON, NEXT_DAY, NOON):
-        file.append([(timestamp, [row()])])
+        append(file, [(timestamp, [row()])])
     file.close()
     assert text_of(tmp_path) == HEADER + 2 * LINE
 
@@ -166,7 +194,7 @@ def test_torn_last_line_of_a_crash_is_cut_off(tmp_path: Path, torn: str) -> None
     """However long it is, what was whole stays."""
     (tmp_path / "metrics-20261121.csv").write_text(HEADER + LINE + torn, "utf-8")
     file = metrics_file(tmp_path)
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     file.close()
     assert text_of(tmp_path) == HEADER + 2 * LINE
 
@@ -176,7 +204,7 @@ def test_torn_header_is_written_anew(tmp_path: Path, torn: str) -> None:
     """A file without one whole line is as good as none."""
     (tmp_path / "metrics-20261121.csv").write_text(torn, "utf-8")
     file = metrics_file(tmp_path)
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     file.close()
     assert text_of(tmp_path) == HEADER + LINE
 
@@ -184,7 +212,7 @@ def test_torn_header_is_written_anew(tmp_path: Path, torn: str) -> None:
 def test_nothing_to_write_makes_no_file(tmp_path: Path) -> None:
     """And closing what was never opened is no fault."""
     file = metrics_file(tmp_path)
-    file.append([])
+    append(file, [])
     file.close()
     file.close()
     assert list(tmp_path.iterdir()) == []
@@ -196,12 +224,12 @@ def test_nothing_to_write_makes_no_file(tmp_path: Path) -> None:
 def test_batch_that_fits_in_part_is_taken_back_whole(tmp_path: Path) -> None:
     """The caller learns of it, the file holds whole lines, and goes on when there is room again."""
     file = metrics_file(tmp_path)
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     room = len(HEADER) + 3 * len(LINE) + 7
     with full_disk(room), pytest.raises(OSError, match=r"no space left|File too large"):
-        file.append([(NOON, [row()])] * 10)
+        append(file, [(NOON, [row()])] * 10)
     assert text_of(tmp_path) == HEADER + LINE
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     file.close()
     assert text_of(tmp_path) == HEADER + 2 * LINE
 
@@ -209,9 +237,9 @@ def test_batch_that_fits_in_part_is_taken_back_whole(tmp_path: Path) -> None:
 def test_disk_that_takes_nothing_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     """Not one byte more."""
     file = metrics_file(tmp_path)
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     with full_disk(len(HEADER) + len(LINE)), pytest.raises(OSError, match="File too large"):
-        file.append([(NOON, [row()])])
+        append(file, [(NOON, [row()])])
     file.close()
     assert text_of(tmp_path) == HEADER + LINE
 
@@ -220,9 +248,9 @@ def test_header_that_does_not_fit_is_tried_again(tmp_path: Path) -> None:
     """The first batch of a day on a full disk leaves an empty file, not half a header."""
     file = metrics_file(tmp_path)
     with full_disk(20), pytest.raises(OSError, match=r"no space left|File too large"):
-        file.append([(NOON, [row()])])
+        append(file, [(NOON, [row()])])
     assert text_of(tmp_path) == ""
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     file.close()
     assert text_of(tmp_path) == HEADER + LINE
 
@@ -232,7 +260,7 @@ def test_device_without_room_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "metrics-20261121.csv").symlink_to("/dev/full")
     file = metrics_file(tmp_path)
     with pytest.raises(OSError, match=r"No space left|Invalid argument"):
-        file.append([(NOON, [row()])])
+        append(file, [(NOON, [row()])])
     file.close()
 
 
@@ -240,7 +268,7 @@ def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     """A file in its place, for example."""
     (tmp_path / "logs").write_text("not a folder")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
-        metrics_file(tmp_path / "logs").append([(NOON, [row()])])
+        append(metrics_file(tmp_path / "logs"), [(NOON, [row()])])
 
 
 def test_file_whose_torn_line_cannot_be_cut_is_not_written_to(
@@ -256,7 +284,7 @@ def test_file_whose_torn_line_cannot_be_cut_is_not_written_to(
     with monkeypatch.context() as patched:
         patched.setattr(os, "ftruncate", refuse)
         with pytest.raises(OSError, match="Input/output error"):
-            metrics_file(tmp_path).append([(NOON, [row()])])
+            append(metrics_file(tmp_path), [(NOON, [row()])])
     assert len(os.listdir("/proc/self/fd")) == open_before
     assert text_of(tmp_path) == HEADER + "torn"
 
@@ -292,15 +320,15 @@ def test_oldest_days_go_when_all_outgrow_the_bound_and_nothing_else_does(
     held = AppendFile()
     held.open(days[1])
     file = MetricsFile(tmp_path, "mm1", "paper", 1)
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     assert [path.exists() for path in days] == [False, True, False, True]
     assert all(path.exists() for path in (*others, link))
     assert "metrics-20261116.csv (0 MB) was removed: the metrics may hold 1 MB" in caplog.text
     held.close()
     monkeypatch.setattr(MetricsFile, "LOOK_EVERY_BYTES", 300_000)
-    file.append([(NOON, [row()])] * (250_000 // len(LINE)))  # not yet
+    append(file, [(NOON, [row()])] * (250_000 // len(LINE)))  # not yet
     assert days[1].exists()
-    file.append([(NOON, [row()])] * 1500)
+    append(file, [(NOON, [row()])] * 1500)
     assert [path.exists() for path in days] == [False, False, False, True]
     assert text_of(tmp_path).startswith(HEADER)
     file.close()
@@ -317,7 +345,7 @@ def test_days_that_cannot_be_removed_cost_no_row(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     file = MetricsFile(tmp_path, "mm1", "paper", 1)
-    file.append([(NOON, [row()])])
+    append(file, [(NOON, [row()])])
     file.close()
     assert text_of(tmp_path).count("\n") == 2
     assert old.exists()
@@ -327,7 +355,7 @@ def test_days_that_cannot_be_removed_cost_no_row(
 def test_nothing_is_removed_without_a_bound(tmp_path: Path) -> None:
     """0 keeps all days."""
     old = stored(tmp_path, "20200101", 3_000_000)
-    MetricsFile(tmp_path, "mm1", "paper", 0).append([(NOON, [row()])])
+    append(MetricsFile(tmp_path, "mm1", "paper", 0), [(NOON, [row()])])
     assert old.exists()
 
 
@@ -341,7 +369,7 @@ from core.metrics_file import MetricsFile
 file = MetricsFile(Path(sys.argv[1]), "mm1", "paper")
 rows = [Row("uptime", str(n), "s", details="x" * 20) for n in range(40)]
 while True:
-    file.append([("2026-11-21T12:00:00.000+00:00", rows)])
+    file.append(list(file.lines([("2026-11-21T12:00:00.000+00:00", rows)], 100)))
     print("batch", flush=True)
 """
 
@@ -373,9 +401,9 @@ def test_row_that_comes_again_is_masked_once_its_secret_is_known(
     redactor = Redactor()
     monkeypatch.setattr("core.metrics_file.redact", redactor.redact)
     file, again = metrics_file(tmp_path), row(details="for mallory.42")
-    file.append([(NOON, [again, again])])
+    append(file, [(NOON, [again, again])])
     redactor.learn("mallory.42")
-    file.append([(NOON, [again])])
+    append(file, [(NOON, [again])])
     assert [line.rpartition(",")[2] for line in text_of(tmp_path).splitlines()[1:]] == [
         "for mallory.42",
         "for mallory.42",
