@@ -201,12 +201,13 @@ class Refresher:
     async def _place(self, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
         """Place quotes; while the account stream has not told of an order of ours, one of them only, as a question.
 
-        The farthest is the least likely to be filled unheard. If it was not accepted, the next refresh asks again.
+        The farthest is the least likely to be filled unheard. If it was not accepted, the next refresh asks again; but
+        not while it is unknown whether it was.
         """
         context = self._context
         if context.stream_is_proven or not quotes:
             return await self._execution.place(context, quotes, book)
-        if context.orders.awaiting_echo:
+        if context.orders.awaiting_echo or context.orders.living():
             return []
         first = max(quotes, key=lambda quote: quote.level)
         placed = await self._execution.place(context, [first], book)

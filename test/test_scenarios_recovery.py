@@ -309,6 +309,38 @@ def test_first_quote_goes_alone_until_the_account_stream_has_told_of_it(tmp_path
 # --- account ------------------------------------------------------------------------------------------------
 
 
+def test_no_second_quote_asks_while_it_is_unknown_whether_the_first_was_taken(tmp_path: Path) -> None:
+    """The first one of a start gets no answer and is not found: the next leaves once the exchange cannot take it."""
+
+    async def story(world: World) -> None:
+        async def lost(sent: Sent) -> HttpResponse | None:
+            if sent.method != "POST" or not sent.is_order():
+                return None
+            sent_s.append(world.clock.monotonic_ns() / 1e9)
+            assert world.engine is not None
+            [context] = world.engine.contexts
+            living.append(len(context.orders.living()))
+            if len(sent_s) > 1:
+                return None
+            await sent.hang()
+
+        sent_s: list[float] = []
+        living: list[int] = []
+        world.tamper = lost
+        world.order_transport = "ws"  # given up after 3 s, taken for 5
+        world.start()
+        await world.until(lambda: "in_doubt" in world.events("order_event"), 6, "a doubt")
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        context.on_posture(context)  # something calls for a look at the quotes
+        await world.until_quoting(40)
+        assert living[:2] == [1, 1]
+        assert sent_s[1] - sent_s[0] > 5.0
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
