@@ -3,6 +3,7 @@
 Times are monotonic and come with each call. Prices are whole half ticks (mids) or ticks (trades), statistics floats.
 """
 
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
 from core.flow import FlowSums, SignificantTrades, TradeFlow
@@ -48,6 +49,21 @@ class MarketAnalysis:
         self._mid_half_ticks = mid_half_ticks
         self.mids.add(mid_half_ticks)
         self.volatility.add(book.received_ns, mid_half_ticks)
+
+    def on_books(self, books: Sequence[BookTop]) -> None:
+        """Take note of books that came together, as of one after the other."""
+        times_ns: list[int] = []
+        moves_half_ticks: list[int] = []
+        known_half_ticks = self._mid_half_ticks
+        for book in books:
+            mid_half_ticks = book.bid_ticks + book.ask_ticks
+            if mid_half_ticks != known_half_ticks:
+                times_ns.append(book.received_ns)
+                moves_half_ticks.append(mid_half_ticks)
+                known_half_ticks = mid_half_ticks
+        self._mid_half_ticks = known_half_ticks
+        self.mids.add_all(moves_half_ticks)
+        self.volatility.add_all(times_ns, moves_half_ticks)
 
     def on_trade(self, trade: MarketTrade) -> str:
         """Take note of a trade; return why it is worth telling, "" if it is not."""

@@ -30,10 +30,6 @@ _BEYOND_S = 0.001
 """So long after it is due something is too old, and not just as old as it may be."""
 
 
-_BURST_NS = 1_000_000
-"""Books that come within so short a time share one look at the exchange's clock, which has no finer hand."""
-
-
 class MarketDataWorker:
     """Keeps the book and mark price of every symbol in its state, and closes its gate while the book may be stale.
 
@@ -70,7 +66,10 @@ class MarketDataWorker:
         self._clock = clock
         self._max_age_ms = max_book_age_ms
         self._max_age_ns = max_book_age_ms * 1_000_000
-        self._exchange_now_ms = self._look_again_ns = 0
+        self._burst_ns = 0
+        """When what is read in this turn of the event loop came, 0 while nothing has been."""
+        self._exchange_now_ms = 0
+        """The exchange's time then."""
         self._undigested: list[SymbolMarket] = []
         self._dropped_ns = 0
         self._unreadable = 0
@@ -134,7 +133,7 @@ class MarketDataWorker:
     # --- what the streams bring -------------------------------------------------------------------------------
 
     def _on_book(self, message: str | bytes) -> None:
-        now_ns = self._clock.monotonic_ns()
+        now_ns = self._burst_ns or self._begin_burst()
         try:
             data = self._decode_book(message).data
             market = self._markets.get(data.s)
@@ -144,14 +143,21 @@ class MarketDataWorker:
         except wire.UNREADABLE as error:
             self._note_unreadable(error)
             return
-        if now_ns >= self._look_again_ns:
-            self._look_again_ns = now_ns + _BURST_NS
-            self._exchange_now_ms = self._server_clock.time_ms()
         delay_ms = market.state.stream_delay_ms = self._exchange_now_ms - data.E
         is_late = delay_ms > self._max_age_ms
         if not is_late:
             market.must_deliver = False
         self._take(market, book, is_late)
+
+    def _begin_burst(self) -> int:
+        """Return this moment, as that at which all came that this turn of the loop reads: one look at the clocks."""
+        asyncio.get_running_loop().call_soon(self._end_burst)
+        self._exchange_now_ms = self._server_clock.time_ms()
+        now_ns = self._burst_ns = self._clock.monotonic_ns()
+        return now_ns
+
+    def _end_burst(self) -> None:
+        self._burst_ns = 0
 
     def _take(self, market: SymbolMarket, book: BookTop, is_late: bool) -> None:  # noqa: FBT001 - called for each book
         """Put a book into the state unless an older one; a book that cannot be real is not quoted on.
@@ -305,6 +311,7 @@ class MarketDataWorker:
         if ours is not None and not market.is_new_connection and has_moved_on(ours, theirs):
             market.must_deliver = True
         elif not market.must_deliver:
+            self._end_burst()  # what the socket brings after this came after this
             self._take(market, theirs, False)  # noqa: FBT003
         elif market.is_new_connection:
             market.first_asked = market.first_asked or theirs

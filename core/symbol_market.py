@@ -73,11 +73,10 @@ class SymbolMarket:
         """Work out what follows from the books that wait for it, and return them."""
         books, moves, late = self.undigested, self.undigested_moves, self.undigested_late
         self.undigested, self.undigested_moves, self.undigested_late = [], [], []
-        on_book = self.analysis.on_book
-        for book in late:
-            on_book(book)
+        if late:
+            self.analysis.on_books(late)
         if books:
-            on_book(books[0])  # moves nothing, unless the one before was late
+            self.analysis.on_book(books[0])  # moves nothing, unless the one before was late
             if moves:
                 self._digest_moves(moves)
             self._prices.add(books[-1].received_ns, books[-1].mid_half_ticks)
@@ -85,15 +84,10 @@ class SymbolMarket:
 
     def _digest_moves(self, moves: list[BookTop]) -> None:
         """Work out what follows from books that moved the mid; of a burst only its extremes limit the price."""
-        on_book, highest, lowest = self.analysis.on_book, moves[0], moves[0]
-        most = least = highest.mid_half_ticks
-        for book in moves:
-            on_book(book)
-            mid_half_ticks = book.bid_ticks + book.ask_ticks
-            if mid_half_ticks > most:
-                most, highest = mid_half_ticks, book
-            elif mid_half_ticks < least:
-                least, lowest = mid_half_ticks, book
+        self.analysis.on_books(moves)
+        mids_half_ticks = [book.bid_ticks + book.ask_ticks for book in moves]
+        highest = moves[mids_half_ticks.index(max(mids_half_ticks))]
+        lowest = moves[mids_half_ticks.index(min(mids_half_ticks))]
         extremes = (
             [highest] if highest is lowest else sorted((highest, lowest), key=attrgetter("received_ns"))
         )

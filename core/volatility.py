@@ -4,6 +4,7 @@ What exactly is computed stands in docs/market-data.md.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import pairwise
 from math import dist, exp, expm1, fsum, log, sqrt
 
@@ -30,6 +31,11 @@ class ReturnDeviation:
     def add(self, price: int) -> None:
         """The price is this now; in whole units of any size, above 0."""
         self._prices.append(price)
+        self._bps = None
+
+    def add_all(self, prices: Sequence[int]) -> None:
+        """Add some prices, one after the other."""
+        self._prices.extend(prices)
         self._bps = None
 
     def __len__(self) -> int:
@@ -73,14 +79,20 @@ class EwmaVolatility:
 
     def add(self, now_ns: int, price: int) -> None:
         """The price is this now; in whole units of any size, above 0. Times must not fall."""
-        if not self._last:
-            self._first_ns = self._last_ns = now_ns
-        elif price != self._last:
-            log_return = log(price / self._last)
-            faded = exp(-self._decay_per_ns * (now_ns - self._last_ns))
-            self._sum = self._sum * faded + log_return * log_return
-            self._last_ns = now_ns
-        self._last = price
+        self.add_all((now_ns,), (price,))
+
+    def add_all(self, times_ns: Sequence[int], prices: Sequence[int]) -> None:
+        """Add some prices, one after the other, each with its time."""
+        last, last_ns, total, decay_per_ns = self._last, self._last_ns, self._sum, self._decay_per_ns
+        for now_ns, price in zip(times_ns, prices, strict=True):
+            if not last:
+                self._first_ns = last_ns = now_ns
+            elif price != last:
+                log_return = log(price / last)
+                total = total * exp(decay_per_ns * (last_ns - now_ns)) + log_return * log_return
+                last_ns = now_ns
+            last = price
+        self._last, self._last_ns, self._sum = last, last_ns, total
 
     def _faded(self, now_ns: int) -> float:
         return exp(-self._decay_per_ns * (now_ns - self._last_ns))
