@@ -207,7 +207,8 @@ class Refresher:
         context = self._context
         if context.stream_is_proven or not quotes:
             return await self._execution.place(context, quotes, book)
-        if context.orders.awaiting_echo or context.orders.living():
+        is_in_doubt = any(order.status is OrderStatus.IN_DOUBT for order in context.orders.living())
+        if is_in_doubt or context.orders.awaiting_echo:
             return []
         first = max(quotes, key=lambda quote: quote.level)
         placed = await self._execution.place(context, [first], book)
