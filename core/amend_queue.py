@@ -57,6 +57,9 @@ class Wish(Protocol):
     def tell(self) -> None:
         """Have it be known that it has begun."""
 
+    def hindrance(self) -> str:
+        """Return why it is not to leave although it has begun, if it had to wait after that; empty if it is."""
+
     def settle(self, answer: Answer | NotSent) -> None:
         """Note what became of it, and have it be known."""
 
@@ -368,7 +371,7 @@ class AmendQueue:
         answers: Sequence[Answer | NotSent]
         try:
             answers = await self._send(
-                context.rules, [amend for _, amend in batch], partial(_closed, context)
+                context.rules, [amend for _, amend in batch], leaving[0].wish.hindrance
             )
         except (NotSent, Refused, OutcomeUnknown) as error:
             answers = [error] * len(batch)
@@ -402,8 +405,3 @@ def _say_fault(done: asyncio.Future[None]) -> None:
     """Have a fault be known, although nobody waits any more for what it is about."""
     if not done.cancelled() and (fault := done.exception()) is not None:
         log.error("an amendment could not be noted", exc_info=fault)
-
-
-def _closed(context: SymbolContext) -> str:
-    """Return why a request that has begun is not to leave after all."""
-    return "" if context.gate.is_open else f"quoting is closed ({'; '.join(context.gate.reasons)})"

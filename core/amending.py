@@ -82,6 +82,10 @@ class _Wish(Struct, eq=False):
             self.is_told = True
             self.amending.tell(self.context, self.amendment)
 
+    def hindrance(self) -> str:
+        """Return why nothing of this symbol is to be amended at this moment; empty if it may be."""
+        return self.amending.closed(self.context)
+
     def settle(self, answer: Answer | NotSent) -> None:
         """Note what became of it."""
         if self.amendment is not None:
@@ -96,8 +100,9 @@ class _Wish(Struct, eq=False):
 class Amending:
     """Has amendments sent by the queue, and notes what became of each.
 
-    ``objection`` is asked at the moment of sending, ``report`` and ``look_up`` note what the exchange says of an order.
-    ``accepted`` and ``refused`` are told of each answer, for what it says of others that follow.
+    ``objection`` is asked at the moment of sending, ``closed`` at the end of a wait after that; ``report`` and
+    ``look_up`` note what the exchange says of an order. ``accepted`` and ``refused`` are told of each answer, for what
+    it says of others that follow.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class Amending:
         bus: EventBus,
         *,
         objection: Callable[[SymbolContext, LiveOrder, int, int, BookTop, Exposure | None], str],
+        closed: Callable[[SymbolContext], str],
         report: Callable[[SymbolContext, LiveOrder, OrderReport], None],
         accepted: Callable[[], None],
         refused: Callable[[Refused], None],
@@ -116,6 +122,7 @@ class Amending:
         self._clock = clock
         self._bus = bus
         self._objection = objection
+        self.closed = closed
         self._report = report
         self._accepted = accepted
         self._on_refused = refused

@@ -83,6 +83,7 @@ class ExecutionEngine:
             clock,
             bus,
             objection=self._amend_objection,
+            closed=self._closed,
             report=self.report,
             accepted=self._accepted,
             refused=self._learn_refusal,

@@ -105,6 +105,11 @@ class Wanted:
     def tell(self) -> None:
         """Tell nobody."""
 
+    def hindrance(self) -> str:
+        """Return whether the gate is closed."""
+        gate = self._desk.context.gate
+        return "" if gate.is_open else f"quoting is closed ({'; '.join(gate.reasons)})"
+
     def settle(self, answer: Answer | NotSent) -> None:
         """Note the answer."""
         self._desk.log.append(("settle", self.order.client_id, type(answer)))

@@ -11,9 +11,10 @@ import pytest
 from core.change_lock import ChangeLock
 from core.events import OrderModifyEvent, OrderModifySuccessEvent
 from core.exit_code import ExitCode
+from utils.errors import RateLimited
 from utils.signing import Signer
 
-from .daemon import World, in_a_world
+from .daemon import Sent, World, in_a_world
 
 AT_ONCE = {
     "refresh_config": {"orderbook_refresh_interval": 60, "min_requote_interval_ms": 0},
@@ -275,3 +276,32 @@ def test_fault_while_an_amendment_is_sent_leaves_nothing_behind(
         assert "worker_restarted" in world.events("engine_event")
 
     in_a_world(tmp_path, play, events_per_s=QUIET)
+
+
+def test_amendments_that_waited_for_room_do_not_leave_on_a_book_that_is_stale_by_then(tmp_path: Path) -> None:
+    """The limits hold them up for 0.3 s; meanwhile the proof of the book runs out, and nobody has said so yet."""
+
+    async def story(world: World, watch: Watch) -> None:
+        async def noting(sent: Sent) -> None:
+            if sent.method == "PUT":
+                amended_s.append(world.now_s)
+
+        amended_s: list[float] = []
+        world.tamper = noting
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        refusal = RateLimited(-1015, "too many orders", 429, retry_after_s=0.3, banned=False)
+        world.engine._gateway.lanes.limited(refusal)
+        move(world, 4)
+        await asyncio.sleep(0.1)
+        assert sum(order.change is not None for order in context.orders.living()) == 5, (
+            "one request has begun"
+        )
+        context.state.book_proven_ns -= 2_850_000_000
+        await asyncio.sleep(0.3)
+        assert amended_s == []
+        assert context.gate.is_open, "else that alone would have held them back"
+        await world.until(lambda: are_right(world), 5, "quotes at their places")
+
+    at_once = AT_ONCE["execution"]
+    in_a_still_world(tmp_path, story, execution={**at_once, "order_transport": "rest"})
