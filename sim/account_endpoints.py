@@ -98,7 +98,7 @@ class AccountEndpoints:
         symbols = {instrument.symbol for instrument in self._venue.chosen(params)}
         if "symbol" not in params:
             symbols.add("")  # a transfer belongs to no symbol
-        span = Span.of(params, "", now_ms, default=100, most=1000)
+        span = Span.of(params, "", now_ms, default=100, most=1000, is_bounded=False)
         number, kind = params.optional_integer("page"), params.text_or("incomeType", "")
         if number == 0:
             raise refusal(-1130, "page")

@@ -113,7 +113,8 @@ class Desk:
             self._end(instrument, order, OrderStatus.EXPIRED, now_ms)
             return
         if order.reduce_only:
-            lots = order.executed_lots + self._reduced(instrument, order.side, lots)
+            left = self._reduced(instrument, order.side, lots - order.executed_lots)
+            lots = order.executed_lots + left
         else:
             self._check_margin(instrument, order.side, price_ticks, lots - order.executed_lots, order)
         instrument.matcher.remove(order.order_id)

@@ -97,7 +97,7 @@ class Exchange:
         self._api = ApiDoor(
             routes=routes,
             gatekeeper=gatekeeper,
-            weights=venue.limits if shares else Limits(venue.limits.sizes),
+            weights=venue.limits if shares else Limits(venue.limits.sizes, venue.limits.ban),
             limits=venue.limits,
             ledger=venue.ledger,
             hub=venue.hub,

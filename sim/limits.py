@@ -57,28 +57,37 @@ class Window:
         return max(1, -((now_ms - self.start_ms - self.length_ms) // 1000))
 
 
+class Ban:
+    """Until when the address of the one client is banned, by whichever way it comes (facts 5)."""
+
+    __slots__ = ("until_ms",)
+
+    def __init__(self) -> None:
+        self.until_ms = 0
+
+
 class Limits:
-    """The pools of the one client that the simulated exchange serves."""
+    """The pools of the one client that the simulated exchange serves; those with one ``ban`` share what it says."""
 
-    __slots__ = ("_banned_until_ms", "_refused", "orders_1m", "orders_10s", "sizes", "weight")
+    __slots__ = ("_refused", "ban", "orders_1m", "orders_10s", "sizes", "weight")
 
-    def __init__(self, sizes: LimitSizes) -> None:
+    def __init__(self, sizes: LimitSizes, ban: Ban | None = None) -> None:
         self.sizes = sizes
+        self.ban = ban or Ban()
         self.weight = Window(MINUTE_MS)
         self.orders_10s = Window(TEN_SECONDS_MS)
         self.orders_1m = Window(MINUTE_MS)
         self._refused = Window(MINUTE_MS)
-        self._banned_until_ms = 0
 
     def charge_weight(self, weight: int, now_ms: int) -> None:
         """Count a request; raises ApiError 429 over the limit, and 418 while banned."""
-        if now_ms < self._banned_until_ms:
-            raise self._ban(now_ms)
+        if now_ms < self.ban.until_ms:
+            raise self._banned(now_ms)
         if self.weight.add(weight, now_ms) <= self.sizes.weight_per_minute:
             return
         if self._refused.add(1, now_ms) > self.sizes.patience:
-            self._banned_until_ms = now_ms + self.sizes.ban_ms
-            raise self._ban(now_ms)
+            self.ban.until_ms = now_ms + self.sizes.ban_ms
+            raise self._banned(now_ms)
         text = (
             f"Too many requests; current limit of IP is {self.sizes.weight_per_minute} requests per minute. "
             "Please use the websocket for live updates to avoid polling the API."
@@ -114,8 +123,8 @@ class Limits:
             _limit("ORDERS", "SECOND", 10, sizes.orders_per_ten_seconds),
         ]
 
-    def _ban(self, now_ms: int) -> ApiError:
-        until_ms = self._banned_until_ms
+    def _banned(self, now_ms: int) -> ApiError:
+        until_ms = self.ban.until_ms
         text = (
             f"Way too many requests; IP(127.0.0.1) banned until {until_ms}. "
             "Please use the websocket for live updates to avoid bans."

@@ -97,7 +97,7 @@ class OrderEndpoints:
         order = find_order(self._venue, instrument, params)
         if order is None or is_forgotten(order, now_ms):
             raise refusal(-2013)
-        span = Span.of(params, "", now_ms, default=50, most=100)
+        span = Span.of(params, "", now_ms, default=50, most=100, is_bounded=False)
         numbers = range(1, len(order.amendments) + 1)
         found = page(span, numbers, int, lambda number: order.amendments[number - 1].time_ms)
         return [payloads.order_amendment(order, instrument.rules, number) for number in found]

@@ -31,20 +31,32 @@ Event = TypeVar("Event", bound=Dated)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Rows wanted: from an id on, or within times; the oldest ``limit`` of them, or the newest if no start is given."""
+    """Rows wanted: from an id on, or within times; the oldest ``limit`` of them, or the newest if no start is given.
+
+    ``is_bounded`` says that no more than seven days are to be had at once.
+    """
 
     from_id: int | None
     start_ms: int | None
     end_ms: int | None
     limit: int
+    is_bounded: bool = True
 
     @classmethod
     def of(
-        cls, params: Params, id_name: str, now_ms: int, *, default: int, most: int, id_or_times: bool = True
+        cls,
+        params: Params,
+        id_name: str,
+        now_ms: int,
+        *,
+        default: int,
+        most: int,
+        id_or_times: bool = True,
+        is_bounded: bool = True,
     ) -> "Span":
         """Return the span that the parameters ask for; an id counts more than times where both may be sent.
 
-        Raises -1130 (limit), -1128 (ids with times), -1023 (start after end) or -4165 (over 7 days).
+        Raises -1130 (limit), -1128 (ids with times), -1023 (start after end) or -4165 (over 7 days, if bounded).
         """
         from_id = params.optional_integer(id_name) if id_name else None
         start_ms, end_ms = params.optional_integer("startTime"), params.optional_integer("endTime")
@@ -54,10 +66,10 @@ class Span:
         if id_or_times and from_id is not None and (start_ms, end_ms) != (None, None):
             raise refusal(-1128)
         if start_ms is not None and end_ms is not None:
-            _check_times(start_ms, end_ms)
+            _check_times(start_ms, end_ms, is_bounded=is_bounded)
         if from_id is None and start_ms is None:
             return cls(None, None, min(end_ms or now_ms, now_ms), limit)
-        return cls(from_id, start_ms, end_ms, limit)
+        return cls(from_id, start_ms, end_ms, limit, is_bounded)
 
 
 def page(
@@ -87,14 +99,14 @@ def _within(
         return (row for row in rows if id_of(row) >= span.from_id)
     if span.start_ms is not None:
         start_ms, end_ms = span.start_ms, span.end_ms
-        last_ms = end_ms if end_ms is not None else start_ms + WEEK_MS
+        last_ms = end_ms if end_ms is not None else start_ms + (WEEK_MS if span.is_bounded else KEPT_MS)
         return (row for row in rows if start_ms <= time_of(row) <= last_ms)
     end_ms = span.end_ms or 0
     return (row for row in rows if end_ms - WEEK_MS <= time_of(row) <= end_ms)
 
 
-def _check_times(start_ms: int, end_ms: int) -> None:
+def _check_times(start_ms: int, end_ms: int, *, is_bounded: bool) -> None:
     if start_ms > end_ms:
         raise refusal(-1023)
-    if end_ms - start_ms > WEEK_MS:
+    if is_bounded and end_ms - start_ms > WEEK_MS:
         raise refusal(-4165, 7)

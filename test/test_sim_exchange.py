@@ -210,6 +210,25 @@ def test_income_lists_fees_profit_and_funding() -> None:
     assert [row["tradeId"] for row in only] == [""]
 
 
+def test_income_of_a_month_is_had_at_once() -> None:
+    """Three months are shown, and no seven days bound a question; without times it is the last week (facts 3.4)."""
+    rig = Rig()
+    rig.take("BUY", "0.010")
+    began_ms = rig.now_ms
+    rig.wait(30 * 86_400_000)
+    rig.quote("50100.0", "50100.1")
+    rig.take("SELL", "0.010")
+    path = f"{V1}/income"
+
+    def commissions(**times: int) -> int:
+        return len(rig.call("GET", path, incomeType="COMMISSION", limit=1000, **times).body)
+
+    assert commissions(startTime=began_ms, endTime=rig.now_ms) == 2
+    assert commissions(startTime=began_ms) == 2
+    assert commissions() == 1
+    assert rig.call("GET", path, startTime=rig.now_ms, endTime=began_ms).code == -1023
+
+
 def test_funding_is_settled_at_its_hours() -> None:
     """At 00, 08 and 16 UTC, on the mark, told as ACCOUNT_UPDATE with the symbol and no position (facts 7.3)."""
     rig = Rig("BTCUSDT", "ETHUSDT", quoted=False)

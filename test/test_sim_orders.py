@@ -484,6 +484,24 @@ def test_small_reduce_only_order_may_be_amended_with_the_flag() -> None:
     assert rig.amend("r1", "SELL", "50030", "0.005", reduceOnly="true").body["origQty"] == "0.001"
 
 
+@pytest.mark.parametrize(
+    ("held", "quantity", "total"), [("0.100", "0.008", "0.008"), ("0.006", "0.010", "0.006")]
+)
+def test_amended_total_of_a_reduce_only_order_holds_what_was_executed(
+    held: str, quantity: str, total: str
+) -> None:
+    """The quantity is the new total (facts 4.3): what is left of it is cut to the position."""
+    rig = Rig()
+    rig.take("BUY", held)
+    rig.place("SELL", "50000.1", "0.006", reduceOnly="true", newClientOrderId="r1")
+    rig.trade("50000.1", "10.004", sold=False)
+    assert rig.order("r1")["executedQty"] == "0.004"
+    reply = rig.amend("r1", "SELL", "50010", quantity, reduceOnly="true")
+    assert (reply.status, reply.body["origQty"]) == (200, total)
+    rig.quote("50011.0", "50011.1")
+    assert (rig.order("r1")["status"], rig.order("r1")["executedQty"]) == ("FILLED", total)
+
+
 def test_order_is_amended_ten_thousand_times_at_most() -> None:
     """-5026 beyond maxMoveOrderLimit (facts 4.3)."""
     rig, _ = resting()

@@ -610,7 +610,18 @@ def test_weight_over_the_limit_is_refused_with_429_then_418() -> None:
     with pytest.raises(RefusedHandshake) as caught:
         Client(client.rig)
     assert caught.value.status == 418
-    assert client.rig.call("GET", "/fapi/v3/balance").status == 200
+    assert client.rig.call("GET", "/fapi/v3/balance").status == 418, "a ban is of the address"
+
+
+def test_ban_for_what_went_by_rest_holds_for_the_socket() -> None:
+    """Bans are per address and hit whatever comes from it (facts 5); the counts of weight stay apart."""
+    client = Client(Rig(options=Options(limits=LimitSizes(weight_per_minute=9, patience=1))))
+    replies = [client.rig.call("GET", "/fapi/v3/balance").status for _ in range(4)]
+    assert replies == [200, 429, 418, 418]
+    assert client.ask("session.status")["status"] == 418
+    with pytest.raises(RefusedHandshake) as caught:
+        Client(client.rig)
+    assert caught.value.status == 418
 
 
 @pytest.mark.parametrize(
