@@ -1,6 +1,8 @@
 """How a command is connected to the exchange of its environment, and the name of the account there."""
 
+import logging
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -26,9 +28,13 @@ from utils.ws_sockets import socket_transport
 
 T = TypeVar("T")
 
+log = logging.getLogger("quant_pmm")
+
 PAPER_KEY = "paper-key"
 PAPER_SECRET = "paper-secret"  # noqa: S105 - opens nothing but the simulated exchange
 EMBEDDED_ACCOUNT = "paper-embedded"
+_OF_AN_ACCOUNT = re.compile(r"[A-Za-z0-9]{64}").fullmatch
+"""What Binance's own keys and secrets look like."""
 
 
 async def until_stopped(
@@ -51,12 +57,9 @@ async def wired(
 ) -> AsyncIterator[Wiring]:
     """Connect a command to its exchange; the embedded simulated one lives as long as the context."""
     clock = SystemClock()
-    key: str = config.BINANCE_API_KEY
-    secret: str = config.BINANCE_SECRET_KEY
     async with _venue(settings) as (venue, account):
         embedded = account == EMBEDDED_ACCOUNT
-        if settings.environment is Environment.PAPER and (embedded or not key):
-            key, secret = PAPER_KEY, PAPER_SECRET
+        key, secret = _keys(settings, config, embedded=embedded)
         server_clock = ServerClock(clock)
         clients = [
             BinanceRest(
@@ -89,6 +92,22 @@ async def wired(
         finally:
             for client in clients:
                 await client.close()
+
+
+def _keys(settings: Settings, config: Config, *, embedded: bool) -> tuple[str, str]:
+    """Return key and secret for the exchange of the environment.
+
+    A simulated one never gets those of an account: what they sign counts at the real exchange, whoever passes it on.
+    """
+    key, secret = config.BINANCE_API_KEY, config.BINANCE_SECRET_KEY
+    if settings.environment is not Environment.PAPER:
+        return key, secret
+    if embedded or not key:
+        return PAPER_KEY, PAPER_SECRET
+    if any(_OF_AN_ACCOUNT(each.reveal()) for each in (key, secret)):
+        log.info("the keys that are set look like those of an account: paper trading goes by made-up ones")
+        return PAPER_KEY, PAPER_SECRET
+    return key, secret
 
 
 @asynccontextmanager

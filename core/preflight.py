@@ -540,8 +540,8 @@ async def _account_checks(
 def _key_remedy(settings: Settings) -> str:
     if settings.environment is Environment.PAPER:
         return (
-            "start the simulated exchange with --api-key and --api-secret equal to BINANCE_API_KEY and"
-            " BINANCE_SECRET_KEY, or clear them"
+            "set BINANCE_API_KEY and BINANCE_SECRET_KEY to the made-up --api-key and --api-secret that the simulated"
+            " exchange was started with, or leave all four out"
         )
     return (
         f"check that BINANCE_API_KEY and BINANCE_SECRET_KEY belong to {settings.environment},"

@@ -125,7 +125,18 @@ def test_wrong_keys_are_refused(stage: Stage) -> None:
     for daemon in daemons:
         line = refusal(daemon, REFUSED)
         assert "not accepted by the exchange" in line
-        assert "start the simulated exchange with --api-key and --api-secret" in line
+        assert "the made-up --api-key and --api-secret that the simulated exchange was started with" in line
+
+
+def test_keys_of_an_account_never_reach_a_simulated_exchange(stage: Stage) -> None:
+    """What they sign would count at the real one, whoever passes it on: paper trading goes by made-up ones."""
+    exchange = stage.exchange()
+    keys = {"BINANCE_API_KEY": "aB3" + "c" * 61, "BINANCE_SECRET_KEY": "dE4" + "f" * 61}
+    folder = with_variables(stage.folder(), PAPER_URL=exchange.url, **keys)
+    daemon = stage.daemon(folder, "--duration", "3")
+    assert daemon.wait(20) == 0
+    assert "the keys that are set look like those of an account" in daemon.out + daemon.err
+    assert keys["BINANCE_SECRET_KEY"] not in daemon.out + daemon.err
 
 
 def test_hedge_mode_is_refused(stage: Stage) -> None:
