@@ -66,6 +66,8 @@ class OrderManager:
         self._is_running = False
         self._looking: set[str] = set()
         self._faults: dict[str, Exception] = {}
+        self._unkept: set[str] = set()
+        """Symbols whose quotes a run that failed has left; they are pulled before anything else is done with them."""
         self._asleep_until_ns = {context.symbol: 0 for context in contexts}
         for context in contexts:
             context.gate.listen(partial(self._on_gate, context))
@@ -73,15 +75,32 @@ class OrderManager:
             context.on_posture = context.on_proven = self._look_at_once
 
     async def run(self) -> None:
-        """Keep the quotes of every symbol until cancelled."""
+        """Keep the quotes of every symbol until cancelled; where that fails, they are pulled before it is told.
+
+        What could not be verified to be out by then is pulled first of all by the next run.
+        """
+        self._unkept = {context.symbol for context in self._contexts if context.orders.living()}
         self._is_running = True
         try:
             async with asyncio.TaskGroup() as group:
                 for context in self._contexts:
                     group.create_task(self._keep(context), name=f"{self.name} {context.symbol}")
                     group.create_task(self._cut(context), name=f"{self.name} {context.symbol} at the gate")
+        except Exception:
+            self._is_running = False
+            await asyncio.gather(*(self._leave(context) for context in self._contexts))
+            raise
         finally:
             self._is_running = False
+
+    async def _leave(self, context: SymbolContext) -> None:
+        """Pull the quotes of a run that has failed, if that can be done soon; whatever comes of it is not raised."""
+        try:
+            async with asyncio.timeout(self.PULL_DEADLINE_S):
+                await self._pull(context)
+        except Exception as error:  # noqa: BLE001 - what the run has failed of is told, and the next one pulls first
+            cause = str(error) or "no answer in time"
+            log.error("%s: the quotes could not be pulled (%s); the restart does it", context.symbol, cause)
 
     def _on_gate(self, context: SymbolContext) -> None:
         self._wakes[context.symbol].set()
@@ -112,7 +131,7 @@ class OrderManager:
         """Amend what has to follow without waiting for anything; leave it to the worker if more is to be done."""
         symbol = context.symbol
         self._looking.discard(symbol)
-        is_free = self._is_running and not context.state.strategy_paused
+        is_free = self._is_running and not context.state.strategy_paused and symbol not in self._unkept
         now_ns = self._clock.monotonic_ns()
         try:
             if (
@@ -186,9 +205,11 @@ class OrderManager:
 
     async def _turn(self, context: SymbolContext, now_ns: int) -> None:
         schedule = self._schedules[context.symbol]
-        if not context.gate.is_open:
+        if not context.gate.is_open or context.symbol in self._unkept:
             schedule.close()
             await self._pull(context)
+            if not context.orders.living():
+                self._unkept.discard(context.symbol)
         elif schedule.reset_is_due(now_ns):
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns) and not self._requote(context, now_ns):
@@ -255,11 +276,12 @@ class OrderManager:
         )
 
     async def _pull(self, context: SymbolContext) -> None:
-        """Take all quotes out because the gate is closed; what cannot be verified is tried again next turn."""
+        """Take all quotes out: quoting is closed, or nobody kept them. What cannot be verified is tried again."""
         if not context.orders.living():
             return
         if STOPPING not in context.gate.reasons:
-            log.warning("%s: pulling the quotes: %s", context.symbol, "; ".join(context.gate.reasons))
+            reason = "; ".join(context.gate.reasons) or "their worker failed"
+            log.warning("%s: pulling the quotes: %s", context.symbol, reason)
         async with context.lock:
             if not await self._execution.withdraw(context, self.PULL_DEADLINE_S):
                 log.error("%s: could not verify that the quotes are out; trying again", context.symbol)

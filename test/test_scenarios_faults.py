@@ -15,6 +15,7 @@ from core.market import MarketDataWorker
 from core.metrics_file import MetricsFile
 from core.refresh import Refresher
 from core.risk_controller import RiskController
+from core.supervisor import Supervisor
 from test.daemon import World, in_a_world
 from utils.errors import RateLimited
 
@@ -151,6 +152,43 @@ def test_worker_that_raises_is_restarted_and_quoting_resumes(
         await world.until_quoting(10)
         assert await world.end() is ExitCode.STOPPED
         assert "worker_restarted" in world.events("engine_event")
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("pull_fails", [False, True])
+def test_quotes_of_an_orders_worker_that_failed_are_out_while_it_is_down_or_right_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pull_fails: bool
+) -> None:
+    """Out within a second of the failure; where that fails, too, the next run takes them out before anything else."""
+
+    def fail_once(owner: type, method: str) -> None:
+        original = getattr(owner, method)
+
+        async def failing(*arguments: object, **named: object) -> None:
+            monkeypatch.setattr(owner, method, original)
+            await _raise()
+
+        monkeypatch.setattr(owner, method, failing)
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        monkeypatch.setattr(Supervisor, "FIRST_WAIT_S", 4.0)
+        monkeypatch.setattr(Refresher, "requote", lambda *_, **__: False)
+        fail_once(Refresher, "refresh")
+        if pull_fails:
+            fail_once(ExecutionEngine, "withdraw")
+        before = {order.client_order_id for order in world.ours()}
+        await world.until(lambda: "worker orders" in world.engine.gate.closed_by, 10)
+        await asyncio.sleep(1)
+        assert bool(world.ours()) is pull_fails
+        await asyncio.sleep(3.5)
+        assert before.isdisjoint(order.client_order_id for order in world.ours())
+        await world.until_quoting(10)
+        assert await world.end() is ExitCode.STOPPED
+        assert world.events("engine_event").count("worker_restarted") == 1
 
     in_a_world(tmp_path, story)
 
