@@ -23,7 +23,7 @@ from core.events import EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.live_order import LiveOrder
 from core.model import BookTop, OrderStatus, Quote
-from core.risk import Trimmed, allowed, position_notional_quote
+from core.risk import Trimmed, allowed, last_objection, position_notional_quote
 from core.settings import ManageSettings
 from core.strategy import desired_quotes
 from utils.clock import Clock
@@ -201,8 +201,8 @@ class Refresher:
     async def _place(self, quotes: Sequence[Quote], book: BookTop) -> list[LiveOrder]:
         """Place quotes; while the account stream has not told of an order of ours, one of them only, as a question.
 
-        The farthest is the least likely to be filled unheard. If it was not accepted, the next refresh asks again; but
-        not while it is unknown whether it was.
+        The farthest that may be sent is the least likely to be filled unheard. If it was not accepted, the next refresh
+        asks again; but not while it is unknown whether it was.
         """
         context = self._context
         if context.stream_is_proven or not quotes:
@@ -210,7 +210,8 @@ class Refresher:
         is_in_doubt = any(order.status is OrderStatus.IN_DOUBT for order in context.orders.living())
         if is_in_doubt or context.orders.awaiting_echo:
             return []
-        first = max(quotes, key=lambda quote: quote.level)
+        sendable = [quote for quote in quotes if not last_objection(context, quote, book)]
+        first = max(sendable or quotes, key=lambda quote: quote.level)
         placed = await self._execution.place(context, [first], book)
         if not context.stream_is_proven:
             return placed

@@ -282,12 +282,14 @@ def _price_and_size_objection(context: SymbolContext, quote: Quote, book: BookTo
     )
     if crosses:
         return "price crosses the book"
-    distance_half_ticks = abs(2 * quote.price_ticks - book.mid_half_ticks)
+    # less than a tick beyond max_spread is within it, for prices are rounded away from the mid
+    beyond_half_ticks = abs(2 * quote.price_ticks - book.mid_half_ticks) - 2
     share, of_share = settings.max_spread_ratio
-    if distance_half_ticks * of_share > share * book.mid_half_ticks > 0:
+    if beyond_half_ticks * of_share >= share * book.mid_half_ticks > 0:
         return _too_far(quote, rules.tick_size * book.mid_half_ticks / 2, "mid", context)
     mark_price = context.state.mark_price
-    if mark_price > 0 and abs(rules.price(quote.price_ticks) - mark_price) > settings.max_spread * mark_price:
+    beyond = abs(rules.price(quote.price_ticks) - mark_price) - rules.tick_size
+    if mark_price > 0 and beyond >= settings.max_spread * mark_price:
         return _too_far(quote, mark_price, "mark", context)
     if quote.price_ticks * quote.lots > context.size_units:
         return f"size is over the configured {settings.size_quote} {rules.quote_asset}"

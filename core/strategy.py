@@ -48,8 +48,11 @@ def desired_quotes(
 def _objection(
     quote: Quote, mid_half_ticks: int, mark_price: Decimal, rules: SymbolRules, settings: QuoteSettings
 ) -> str:
-    objection = spread_objection(quote.side, quote.price_ticks, mid_half_ticks, settings)
-    return objection or rule_objection(quote, mark_price, rules)
+    return (
+        spread_objection(quote.side, quote.price_ticks, mid_half_ticks, settings)
+        or mark_objection(quote.price_ticks, mark_price, rules, settings)
+        or rule_objection(quote, mark_price, rules)
+    )
 
 
 def _at_a_glance(
@@ -64,8 +67,10 @@ def _at_a_glance(
     lowest, highest = rules.min_ticks, rules.max_ticks
     if mark_price > 0:
         most_of_a_buy, least_of_a_sell = rules.price_bounds(mark_price)
-        lowest = max(lowest, least_of_a_sell)
-        highest = min(highest, most_of_a_buy)
+        mark_ticks = int(mark_price / rules.tick_size)
+        reach_ticks = far * mark_ticks // of_far
+        lowest = max(lowest, least_of_a_sell, mark_ticks - reach_ticks + 1)
+        highest = min(highest, most_of_a_buy, mark_ticks + reach_ticks - 1)
     return near * mid_half_ticks // of_near + 2, far * mid_half_ticks // of_far - 2, lowest, highest
 
 
@@ -91,15 +96,26 @@ def level_price_ticks(mid_half_ticks: int, side: Side, level: int, settings: Quo
 def spread_objection(side: Side, price_ticks: int, mid_half_ticks: int, settings: QuoteSettings) -> str:
     """Return why no quote may rest at this price by ``[min_spread, max_spread]``, or an empty string.
 
-    A tick beyond max_spread is within it: prices are rounded away from the mid.
+    Less than a tick beyond max_spread is within it: prices are rounded away from the mid.
     """
     distance_half_ticks = side.sign * (mid_half_ticks - 2 * price_ticks)
     numerator, denominator = settings.min_spread_ratio
     if distance_half_ticks * denominator < numerator * mid_half_ticks:
         return "nearer than min_spread"
     numerator, denominator = settings.max_spread_ratio
-    if (distance_half_ticks - 2) * denominator > numerator * mid_half_ticks:
+    if (distance_half_ticks - 2) * denominator >= numerator * mid_half_ticks:
         return "farther than max_spread"
+    return ""
+
+
+def mark_objection(price_ticks: int, mark_price: Decimal, rules: SymbolRules, settings: QuoteSettings) -> str:
+    """Return why no quote may be placed at this price beside this mark price by ``max_spread``, or an empty string.
+
+    A mark price of 0 is unknown, and then it says nothing.
+    """
+    beyond = abs(rules.price(price_ticks) - mark_price) - rules.tick_size
+    if mark_price > 0 and beyond >= settings.max_spread * mark_price:
+        return f"farther than max_spread from the mark price {mark_price}"
     return ""
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.context import SymbolContext
 from core.live_order import LiveOrder
-from core.model import Position, Quote, Side
+from core.model import BookTop, Position, Quote, Side, SymbolRules
 from core.order import LiveOrders
 from core.risk import (
     amend_objection,
@@ -25,8 +25,9 @@ from core.risk import (
     worst_case_quote,
 )
 from core.settings import RiskSettings
+from core.strategy import desired_quotes
 
-from .examples import BOOK, BTC, MARK, RISK, context, quote, report
+from .examples import BOOK, BTC, MARK, QUOTES, RISK, SOME_RULES, context, quote, report, some_books
 
 QUANTITIES = st.decimals(-2, 2, places=3)
 PRICES = st.decimals(1_000, 200_000, places=1)
@@ -247,8 +248,39 @@ def test_quote_far_from_the_mark_is_objected_to() -> None:
     where.state.mark_price = Decimal(60_000)
     objection = last_objection(where, quote(), BOOK)
     assert objection == "price 79900.0 is farther than max_spread 0.2 from the mark 60000"
+    where.state.mark_price = (quote().price_ticks - 1) * BTC.tick_size / Decimal("1.2")
+    assert "from the mark" in last_objection(where, quote(), BOOK)
+    where.state.mark_price += BTC.tick_size / 10
+    assert "max_spread" not in last_objection(where, quote(), BOOK)
     where.state.mark_price = Decimal(0)
     assert last_objection(where, quote(), BOOK) == ""
+
+
+@given(
+    book=some_books(),
+    rules=SOME_RULES,
+    levels=st.integers(1, 10),
+    offset_percent=st.decimals(Decimal("0.01"), Decimal("4.999"), places=2),
+    room=st.decimals(1, 2, places=2),
+    mark_share=st.decimals(Decimal("0.9"), Decimal("1.1"), places=4),
+)
+def test_last_line_takes_every_price_that_strategy_wants(
+    book: BookTop,
+    rules: SymbolRules,
+    levels: int,
+    offset_percent: Decimal,
+    room: Decimal,
+    mark_share: Decimal,
+) -> None:
+    """Also where max_spread is just as wide as the outermost level: else that would be asked for again and again."""
+    widest = levels * offset_percent / 100 * room
+    settings = replace(
+        QUOTES, levels=levels, offset_percent=offset_percent, max_spread=min(widest, Decimal(1))
+    )
+    where = context(settings=settings, rules=rules, limits=replace(RISK, capital_quote=Decimal(10**9)))
+    where.state.mark_price = mark_share * rules.price(book.mid_half_ticks) / 2
+    for wanted in desired_quotes(book, where.state.mark_price, rules, settings).quotes:
+        assert last_objection(where, wanted, book) == ""
 
 
 def test_quote_bigger_than_configured_is_objected_to() -> None:

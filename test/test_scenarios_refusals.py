@@ -272,6 +272,28 @@ def test_every_number_is_written_plainly(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_quote_that_the_last_line_refuses_is_not_the_one_that_all_others_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the account stream has told of an order the farthest goes out alone: the farthest of those that can."""
+    sane = refresh.desired_quotes
+
+    def partly_mad(*arguments: Any) -> Desired:
+        desired = sane(*arguments)
+        *others, far_buy, far_sell = desired.quotes
+        return structs.replace(
+            desired, quotes=(*others, structs.replace(far_buy, lots=2 * far_buy.lots), far_sell)
+        )
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr(refresh, "desired_quotes", partly_mad)
+        world.start(order_config={"levels": 2})
+        await world.until_quoting(orders=3)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"lots": 2}, {"lots": 100_000}, {"price": 2}, {"price": 0}, {"price": -1}], ids=str
 )

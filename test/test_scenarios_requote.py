@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from core.change_lock import ChangeLock
-from core.events import OrderModifyEvent, OrderModifySuccessEvent
+from core.events import Fact, OrderModifyEvent, OrderModifyFailureEvent, OrderModifySuccessEvent
 from core.exit_code import ExitCode
+from core.model import Side
 from utils.errors import RateLimited
 from utils.signing import Signer
 
@@ -305,3 +306,62 @@ def test_amendments_that_waited_for_room_do_not_leave_on_a_book_that_is_stale_by
 
     at_once = AT_ONCE["execution"]
     in_a_still_world(tmp_path, story, execution={**at_once, "order_transport": "rest"})
+
+
+@pytest.mark.parametrize("bps", [0, 4.3, -7.1])
+def test_spread_as_wide_as_the_outermost_level_has_all_levels_quoted(tmp_path: Path, bps: float) -> None:
+    """Prices are rounded away from the mid, so the outermost lies a fraction of a tick beyond max_spread."""
+
+    async def play(world: World) -> None:
+        move(world, bps)
+        await asyncio.sleep(90)  # until the mark price has followed
+        world.start(strategy={"max_spread": 0.003})
+        await world.until_quoting()
+        assert are_right(world)
+        assert await world.end() is ExitCode.STOPPED
+        assert "rejected" not in world.events("order_event")
+
+    in_a_world(tmp_path, play, events_per_s=QUIET)
+
+
+def test_level_too_far_from_the_mark_price_leaves_the_others_quoted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not the one quote that goes out first, for which all others would wait, and it is named."""
+
+    async def play(world: World) -> None:
+        world.strike("mark-offset", bps=30)
+        await asyncio.sleep(30)
+        world.start(strategy={"max_spread": 0.005})
+        await world.until_quoting(15, orders=5)
+        await asyncio.sleep(10)
+        assert len(world.ours()) == 5
+        assert await world.end() is ExitCode.STOPPED
+        assert "rejected" not in world.events("order_event")
+
+    in_a_world(tmp_path, play, events_per_s=QUIET)
+    assert "quotes left out: buy 3: farther than max_spread from the mark price " in caplog.text
+
+
+def test_market_that_leaves_the_mark_price_behind_has_the_level_too_far_from_it_cancelled(
+    tmp_path: Path,
+) -> None:
+    """It does not stay where it was, nearer to the mid than wanted, because it may not follow; and comes back."""
+
+    failed: list[Fact] = []
+
+    async def story(world: World, watch: Watch) -> None:
+        assert world.engine is not None
+        world.engine.bus.subscribe(failed.append, OrderModifyFailureEvent)
+        world.strike("mark-offset", bps=30, for_s=20)
+        move(world, -30)
+        await world.until(lambda: len(world.ours()) == 5, 1, "buy 3 is out")
+        assert {(order.side, order.level) for order in world.books.living()} == {
+            (side, level) for side in Side for level in (1, 2, 3)
+        } - {(Side.BUY, 3)}
+        await asyncio.sleep(10)
+        assert len(world.ours()) == 5
+        await world.until(lambda: are_right(world), 90, "all six at their places")
+        assert failed == []
+
+    in_a_still_world(tmp_path, story, strategy={"max_spread": 0.005})

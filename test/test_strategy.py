@@ -14,6 +14,7 @@ from core.strategy import (
     desired_quotes,
     level_price_ticks,
     level_quote,
+    mark_objection,
     price_objection,
     size_objection,
     spread_objection,
@@ -214,5 +215,6 @@ def test_quote_that_is_wanted_is_one_that_no_rule_objects_to(
         for side in Side:
             one = level_quote(mid_half_ticks, side, level, settings, rules.units(settings.size_quote))
             objection = spread_objection(side, one.price_ticks, mid_half_ticks, settings)
+            objection = objection or mark_objection(one.price_ticks, mark, rules, settings)
             objection = objection or size_objection(one, rules) or price_objection(one, mark, rules)
             assert ((side, level) in wanted) is (objection == "")
