@@ -237,7 +237,7 @@ class Flattening:
             quantity=position.quantity if position is not None else None,
             resting=len(self._ours_of(context, resting)) if resting is not None else None,
             in_flight=doubtful is not None,
-            touch=await self._touch(context) if is_held else None,
+            touch=await self._touch(context, closing.rules) if is_held else None,
             mark_price=position.mark_price if position is not None else Decimal(0),
             elapsed_s=(self._clock.monotonic_ns() - closing.began_ns) / 1e9,
         )
@@ -255,8 +255,8 @@ class Flattening:
         async with asyncio.timeout(self.ORDERS_TIMEOUT_S):
             return await self._gateway.open_orders(context.rules, is_ours)
 
-    async def _touch(self, context: SymbolContext) -> tuple[int, int] | None:
-        """Return best bid and ask in ticks, None if there is no recent book."""
+    async def _touch(self, context: SymbolContext, rules: SymbolRules) -> tuple[int, int] | None:
+        """Return best bid and ask in ticks of these rules, rounded outwards; None if there is no recent book."""
         book, now_ns = context.state.book, self._clock.monotonic_ns()
         if book is None or now_ns - context.state.book_proven_ns > self._max_book_age_ns:
             book = await self._try(
@@ -267,7 +267,10 @@ class Flattening:
                     max_age_ms=self._max_book_age_ns // 1_000_000,
                 )
             )
-        return (book.bid_ticks, book.ask_ticks) if book is not None and book.is_sane else None
+        if book is None or not book.is_sane:
+            return None
+        known = context.rules
+        return rules.floor_ticks(known.price(book.bid_ticks)), rules.ceil_ticks(known.price(book.ask_ticks))
 
     async def _send(self, context: SymbolContext, closing: _Closing, scene: Scene, close: Close) -> bool:
         """Send a closing order; return whether it was executed as a whole."""

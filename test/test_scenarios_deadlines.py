@@ -367,6 +367,27 @@ def test_new_tick_ends_no_run_in_the_middle_of_a_close(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_close_that_learns_another_tick_asks_for_a_price_of_this_market(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, side: str
+) -> None:
+    """The touch comes in the tick with which the run began: the close is done in seconds, and not by the deadline."""
+    risk = {"flatten_deadline_s": 60, "flatten_max_slippage_bps": 13}
+
+    async def story(world: World) -> None:
+        world.start(risk={**risk, "max_daily_loss": 0, "max_price_change": 0})
+        await world.until_quoting()
+        world.strike("symbol-rules", symbol=world.symbol, tick_size="1", for_s=300)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side=side, quantity=OVER_THE_LIMIT)
+        await world.until(lambda: world.position() == 0, 5, "a closed position")
+        closes = [each for each in world.record()["orders"] if each["reduceOnly"]]
+        assert {each["type"] for each in closes} == {"LIMIT"}
+        assert "code -4014" in caplog.text
+        assert await _stop_within(world, 5) is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
 def test_trades_that_make_no_sense_end_no_worker_and_no_stop(tmp_path: Path) -> None:
     """A row without its id is no answer, like any other that cannot be read."""
 
