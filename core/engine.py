@@ -1,4 +1,4 @@
-"""The daemon: five workers around the shared state, from the first question to the last verified cancel."""
+"""The daemon: workers around the shared state, from the first question to the last verified cancel."""
 
 import asyncio
 import logging
@@ -329,7 +329,7 @@ class Engine:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Return the five workers and those beside them, in the order in which they are started."""
+        """Return the workers, in the order in which they are started."""
         optional: tuple[Worker | None, ...] = (self.order_socket, self.resources, self.start_proof)
         return (
             *(worker for worker in optional if worker is not None),
