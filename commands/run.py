@@ -34,7 +34,7 @@ from utils.errors import ExchangeError, StartRefused
 log = logging.getLogger("quant_pmm")
 
 GIVE_WAY_S = 0.0002
-"""A thread that makes lines of the CSV, once a second, gives way to the event loop so soon; by default it is 5 ms."""
+"""A thread that is at work, on a file for example, gives way to the event loop so soon; by default it is 5 ms."""
 
 
 def run(settings: Settings, config: Config, parsed: argparse.Namespace, state: SharedState) -> int:

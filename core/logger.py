@@ -80,7 +80,10 @@ class LoggerWorker:
         self._wallet_quote = wallet_quote
         self._started_ns = clock.monotonic_ns()
         self._waiting: deque[Batch] = deque()
+        self._made: deque[Lines] = deque()
+        """The lines of those before them, which wait for the disk."""
         self._rows_waiting = 0
+        """How many rows are in both."""
         self._lag_ms = 0.0
         self._stamped_minute = -1
         self._stamp_text = "", ""
@@ -121,18 +124,24 @@ class LoggerWorker:
         if self._file is not None and rows:
             self._waiting.append((self._stamp(), rows))
             self._rows_waiting += len(rows)
-            if self._rows_waiting > self.MAX_WAITING:
-                self._drop_oldest()
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         """Have no more rows wait than may."""
-        waiting, too_many = self._waiting, self._rows_waiting - self.MAX_WAITING
+        too_many = self._rows_waiting - self.MAX_WAITING
+        if too_many <= 0:
+            return
         self.dropped += too_many
         self._rows_waiting = self.MAX_WAITING
+        while too_many and self._made:
+            lines = self._made.popleft()
+            if lines.count > too_many:
+                self._made.appendleft(lines.without_first(too_many))
+            too_many -= min(lines.count, too_many)
         while too_many:
-            timestamp, rows = waiting.popleft()
+            timestamp, rows = self._waiting.popleft()
             if len(rows) > too_many:
-                waiting.appendleft((timestamp, rows[too_many:]))
+                self._waiting.appendleft((timestamp, rows[too_many:]))
             too_many -= min(len(rows), too_many)
 
     def collect(self) -> None:
@@ -176,19 +185,19 @@ class LoggerWorker:
 
     async def flush(self) -> None:
         """Have everything that waits written; what the disk does not take waits on."""
-        if self._file is None or not self._waiting:
+        if self._file is None or not self._rows_waiting:
             return
-        file, batches, rows = self._file, self._waiting, self._rows_waiting
-        self._waiting, self._rows_waiting = deque(), 0
-        try:
-            lines = await self._written_out(file, batches)
-        except asyncio.CancelledError:
-            self._keep(batches, rows)
-            raise
+        file = self._file
+        await self._make_lines(file)
+        lines, self._made = self._made, deque()
+        rows = sum(each.count for each in lines)
+        self._rows_waiting -= rows
         try:
             await self._run_blocking(lambda: file.append(lines))
         except OSError as error:
-            self._keep(batches, rows)
+            self._made.extendleft(reversed(lines))
+            self._rows_waiting += rows
+            self._drop_oldest()
             if not self._disk_failed:
                 log.error("metrics are not being written: %s; trading goes on", error.strerror)
                 self._bus.publish(EngineEvent(EngineKind.DISK_TROUBLE, f"metrics: {error.strerror}"))
@@ -199,17 +208,23 @@ class LoggerWorker:
                 self._bus.publish(EngineEvent(EngineKind.DISK_WELL, "metrics"))
             self._disk_failed = False
 
-    async def _written_out(self, file: MetricsFile, batches: Sequence[Batch]) -> list[Lines]:
-        """Return the lines of rows, made a few at a time: a tick waits for those at most, not for all."""
-        made: list[Lines] = []
-        for lines in file.lines(batches, self.AT_ONCE):
-            made.append(lines)
+    async def _make_lines(self, file: MetricsFile) -> None:
+        """Make the lines of what waits, a few at a time: a tick waits for those at most, not for all."""
+        moments, rows = len(self._waiting), 0
+        while moments and self._waiting:
+            batches = self._next_batches(moments)
+            moments -= len(batches)
+            lines = file.lines(batches)
+            self._made += lines
+            rows += sum(each.count for each in lines)
             await asyncio.sleep(0)
-        return made
+        file.forget(rows)
 
-    def _keep(self, batches: deque[Batch], rows: int) -> None:
-        """Have what was not written wait on, before what has come since."""
-        batches.extend(self._waiting)
-        self._waiting, self._rows_waiting = batches, self._rows_waiting + rows
-        if self._rows_waiting > self.MAX_WAITING:
-            self._drop_oldest()
+    def _next_batches(self, moments: int) -> list[Batch]:
+        """Take those that wait longest, of so many moments at most, until they are ``AT_ONCE`` rows."""
+        batches: list[Batch] = []
+        rows = 0
+        while self._waiting and len(batches) < moments and rows < self.AT_ONCE:
+            batches.append(self._waiting.popleft())
+            rows += len(batches[-1][1])
+        return batches

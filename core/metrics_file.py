@@ -4,9 +4,10 @@ import csv
 import io
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 
 from core.append_file import AppendFile
@@ -22,13 +23,25 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
 _MOST_SHAPES = 10_000
 """So many kinds of lines are kept ready; there are more only if something in them never stops changing."""
 _SECONDS_KEPT = 8
-"""So much is kept of the text of rows, in what one call brings: most rows say what they said a second ago."""
+"""So much is kept of the text of rows, in seconds of them: most say what they said a second ago."""
+_MOST_KEPT = 20_000
 _LENGTH_OF_DAY = len("2026-11-21")
 
 Batch = tuple[str, Sequence[Row]]
 """The ISO 8601 timestamp of a moment, and its rows."""
-Lines = tuple[str, str]
-"""A local day, YYYY-MM-DD, and lines of it, each with its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Some lines of one local day, YYYY-MM-DD, each with its end."""
+
+    day: str
+    text: str
+    count: int
+
+    def without_first(self, count: int) -> "Lines":
+        """Return the same without so many of its first lines."""
+        return Lines(self.day, self.text.split("\n", count)[count], self.count - count)
 
 
 def csv_line(cells: Sequence[str]) -> str:
@@ -36,6 +49,11 @@ def csv_line(cells: Sequence[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow([_harmless(cell) for cell in cells])
     return buffer.getvalue()
+
+
+def _day(batch: Batch) -> str:
+    """Return the local day of the rows of one moment."""
+    return batch[0][:_LENGTH_OF_DAY]
 
 
 def _cell(cell: str) -> str:
@@ -68,7 +86,7 @@ HEADER = csv_line(COLUMNS)
 class MetricsFile:
     """Makes lines of rows, and appends them to ``metrics-YYYYMMDD.csv`` in a directory, each to that of its local day.
 
-    ``append`` and ``close`` block, and are not for the event loop; ``lines`` is for it, and for it alone. Whole lines
+    ``append`` and ``close`` block, and are not for the event loop; the others are for it, and for it alone. Whole lines
     only, whatever happens: see ``AppendFile``. ``max_mb`` is how much all days together may hold, 0 for no bound: when
     a file is begun, and now and then, the oldest are removed (``core.metrics_store``).
     """
@@ -96,31 +114,25 @@ class MetricsFile:
         """Return the file of a local day, given as YYYYMMDD."""
         return self._directory / f"metrics-{day}.csv"
 
-    def lines(self, batches: Iterable[Batch], at_once: int) -> Iterator[Lines]:
-        """Yield the lines of rows, in their order: those of a moment together, of several up to ``at_once`` rows."""
-        count = 0
-        of_one: list[Batch] = []
-        day, rows_of_one = "", 0
-        for batch in batches:
-            timestamp, rows = batch
-            if of_one and (rows_of_one + len(rows) > at_once or not timestamp.startswith(day)):
-                yield day, self._text(of_one)
-                of_one, rows_of_one = [], 0
-            day = timestamp[:_LENGTH_OF_DAY]
-            of_one.append(batch)
-            rows_of_one += len(rows)
-            count += len(rows)
-        if of_one:
-            yield day, self._text(of_one)
-        if len(self._tails) + len(self._masked) > _SECONDS_KEPT * count:
+    def lines(self, batches: Sequence[Batch]) -> list[Lines]:
+        """Return the lines of the rows of some moments, in their order."""
+        made: list[Lines] = []
+        for day, moments in groupby(batches, key=_day):  # hardly ever there is more than one
+            of_day = list(moments)
+            made.append(Lines(day, self._text(of_day), sum(len(rows) for _, rows in of_day)))
+        return made
+
+    def forget(self, rows_a_second: int) -> None:
+        """Let go of the texts of rows that are kept, if those are many beside the rows that a second has brought."""
+        if len(self._tails) + len(self._masked) > min(_SECONDS_KEPT * rows_a_second, _MOST_KEPT):
             self._tails.clear()
             self._masked.clear()
 
     def append(self, lines: Sequence[Lines]) -> None:
         """Write these lines, in their order. Raises OSError if the disk does not take them."""
         with self._lock:
-            for day, of_day in groupby(lines, key=itemgetter(0)):  # hardly ever there is more than one
-                self._append_to(day, "".join(text for _, text in of_day))
+            for day, of_day in groupby(lines, key=attrgetter("day")):
+                self._append_to(day, "".join(each.text for each in of_day))
 
     def _append_to(self, day: str, text: str) -> None:
         if day != self._present[0]:

@@ -210,7 +210,7 @@ def test_search_finds_what_a_hole_in_the_redaction_lets_through(
 
         file = MetricsFile(tmp_path, "mm1", "paper")
         rows = [Row("x", "1", "count", details=canaries.as_an_error_would())]
-        file.append(list(file.lines([("2026-01-01T00:00:00.000+00:00", rows)], 24)))
+        file.append(file.lines([("2026-01-01T00:00:00.000+00:00", rows)]))
     shown = RedactingFormatter("%(message)s").format(
         logging.makeLogRecord({"msg": canaries.as_an_error_would()})
     )

@@ -212,6 +212,28 @@ def test_a_tick_waits_for_a_few_lines_and_not_for_those_of_a_second(tmp_path: Pa
     assert played.disk.writes == 1
 
 
+def test_lines_that_the_disk_did_not_take_are_not_made_again(tmp_path: Path) -> None:
+    """A thousand rows wait for it: the next attempts make lines of what has come since, and write all in the end."""
+
+    async def scene(made: Bench) -> None:
+        file = made.worker._file
+        assert file is not None
+        make = file.lines
+        file.lines = lambda batches: counted.append(len(batches)) or make(batches)  # type: ignore[method-assign, func-returns-value]
+        made.disk.is_full = True
+        for _ in range(1000):
+            made.bus.publish(EngineEvent(EngineKind.STARTED))
+        for _ in range(5):
+            await made.worker.flush()
+        made.disk.is_full = False
+        await made.worker.flush()
+
+    counted: list[int] = []
+    played = bench(tmp_path, scene)
+    assert sum(counted) == 1001  # with the one that tells of the disk
+    assert len(played.rows()) == 1001
+
+
 @pytest.mark.parametrize("turns", range(1, 5))
 def test_rows_whose_lines_were_being_made_at_the_end_are_written_by_the_last_flush(
     tmp_path: Path, turns: int

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
-from core.metrics_file import HEADER, Batch, MetricsFile, csv_line
+from core.metrics_file import HEADER, Batch, Lines, MetricsFile, csv_line
 from utils.redaction import Redactor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def metrics_file(directory: Path) -> MetricsFile:
 
 def append(file: MetricsFile, batches: Sequence[Batch]) -> None:
     """Write rows as the worker does."""
-    file.append(list(file.lines(batches, 24)))
+    file.append(file.lines(batches))
 
 
 def text_of(directory: Path, day: str = "20261121") -> str:
@@ -122,29 +122,35 @@ def test_a_line_of_the_file_is_what_its_cells_alone_would_be(texts: list[str]) -
     file, written = MetricsFile(Path("logs"), "=mm,1", "paper"), Row(*texts)
     name, *others = texts
     line = csv_line([NOON, "=mm,1", "paper", name, *others])
-    batches: list[Batch] = [(NOON, [written, written]), (NOON, [written])]
-    assert list(file.lines(batches, 3)) == [(DAY, 3 * line)]
-    assert list(file.lines(batches, 2)) == [(DAY, 2 * line), (DAY, line)]
+    assert file.lines([(NOON, [written, written]), (NOON, [written])]) == [Lines(DAY, 3 * line, 3)]
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([NOON, NEXT_DAY]), st.integers(0, 5))),
-    st.integers(1, 8),
-)
-def test_lines_are_made_a_few_at_a_time_and_are_the_same_lines(
-    moments: list[tuple[str, int]], at_once: int
-) -> None:
-    """In their order, of one day each; more than asked for only where one moment has more."""
+@given(st.lists(st.tuples(st.sampled_from([NOON, NEXT_DAY]), st.integers(0, 5))))
+def test_lines_are_of_one_day_each_and_know_their_number(moments: list[tuple[str, int]]) -> None:
+    """In their order; and the first can be left out."""
     file = MetricsFile(Path("logs"), "mm1", "paper")
-    batches = [(timestamp, [row(str(number))] * number) for timestamp, number in moments]
-    made = list(file.lines(batches, at_once))
-    assert "".join(text for _, text in made) == "".join(
+    made = file.lines([(timestamp, [row(str(number))] * number) for timestamp, number in moments])
+    assert "".join(lines.text for lines in made) == "".join(
         csv_line([timestamp, "mm1", "paper", "uptime", str(number), "s", "-", "-", "-", "-", ""]) * number
         for timestamp, number in moments
     )
-    assert all(line.startswith(day) for day, text in made for line in text.splitlines())
-    most = max((number for _, number in moments), default=0)
-    assert all(text.count("\n") <= max(at_once, most) for _, text in made)
+    for lines in made:
+        split = lines.text.splitlines(keepends=True)
+        assert all(line.startswith(lines.day) for line in split)
+        assert lines.count == len(split)
+        for left_out in range(lines.count + 1):
+            assert lines.without_first(left_out) == Lines(
+                lines.day, "".join(split[left_out:]), len(split) - left_out
+            )
+
+
+def test_text_of_rows_that_is_kept_has_a_bound() -> None:
+    """However many rows a disk that takes none has left to be written at once."""
+    file = MetricsFile(Path("logs"), "mm1", "paper")
+    for details in ("", "longer than six"):
+        file.lines([(NOON, [row(str(number), details) for number in range(15_000)])])
+        file.forget(15_000)
+        assert len(file._tails) + len(file._masked) <= 20_000
 
 
 # --- header, days, torn lines -------------------------------------------------------------------------------
@@ -369,14 +375,14 @@ from core.metrics_file import MetricsFile
 file = MetricsFile(Path(sys.argv[1]), "mm1", "paper")
 rows = [Row("uptime", str(n), "s", details="x" * 20) for n in range(40)]
 while True:
-    file.append(list(file.lines([("2026-11-21T12:00:00.000+00:00", rows)], 100)))
+    file.append(file.lines([("2026-11-21T12:00:00.000+00:00", rows)]))
     print("batch", flush=True)
 """
 
 
 @pytest.mark.parametrize("batches", [1, 20, 60])
 def test_killed_process_leaves_whole_lines(tmp_path: Path, batches: int) -> None:
-    """kill -9 in the middle of writing: what the next run goes on with are whole rows of eleven cells."""
+    """kill -9 in the middle of writing, even within a write: the next run goes on below whole rows of eleven cells."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -386,8 +392,11 @@ def test_killed_process_leaves_whole_lines(tmp_path: Path, batches: int) -> None
             writer.stdout.readline()
         writer.send_signal(signal.SIGKILL)
         writer.wait(timeout=10)
+    file = metrics_file(tmp_path)
+    append(file, [(NOON, [row()])])
+    file.close()
     text = text_of(tmp_path)
-    assert text.endswith("\n")
+    assert text.endswith(f"\n{LINE}")
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == list(COLUMNS)
     assert {len(found) for found in rows} == {11}

@@ -215,5 +215,5 @@ def test_torn_metrics_keep_every_whole_row_and_one_header(tmp_path: Path) -> Non
 
 def _appended(folder: Path, batches: list[Batch]) -> None:
     file = MetricsFile(folder, "mm1", "paper")
-    file.append(list(file.lines(batches, 24)))
+    file.append(file.lines(batches))
     file.close()
