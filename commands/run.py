@@ -56,7 +56,9 @@ async def _run_until_stopped(
 ) -> int:
     stop = StopRequest()
     if parsed.duration is not None:
-        asyncio.get_running_loop().call_later(parsed.duration, stop.ask, f"{parsed.duration:g} s have passed")
+        asyncio.get_running_loop().call_later(
+            parsed.duration, stop.want, f"{parsed.duration:g} s have passed"
+        )
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     with signals_go_to(stop.ask, switch):
         async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:

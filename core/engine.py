@@ -142,7 +142,7 @@ class Engine:
             earlier=earlier_boots(
                 settings.state_directory, wiring.account, settings.symbols if wiring.is_shared else ()
             ),
-            give_way=lambda reason: stop.ask(reason, failed=True),
+            give_way=lambda reason: stop.want(reason, failed=True),
         )
         self.execution.is_strangers = self.foreign.is_strangers
         self._build_workers(wiring, prepared.wallet_quote)
@@ -303,7 +303,7 @@ class Engine:
             self._settings.safety.max_memory_mb,
             self.bus,
             wiring.run_blocking,
-            lambda reason: self._stop.ask(reason, failed=True),
+            lambda reason: self._stop.want(reason, failed=True),
         )
 
     def _start_proof(self, wiring: Wiring) -> StartProof | None:

@@ -72,7 +72,7 @@ async def _demonstrate(options: argparse.Namespace, settings: Settings) -> int:
     clock, desk, stop = SystemClock(), Desk(), StopRequest()
     title = f"{options.symbol} on paper, market: {feed_settings(options).kind}"
     view = DeskView(desk, clock, title, options.duration)
-    asyncio.get_running_loop().call_later(options.duration, stop.ask, f"{options.duration:g} s have passed")
+    asyncio.get_running_loop().call_later(options.duration, stop.want, f"{options.duration:g} s have passed")
 
     def look_at(engine: Engine) -> None:
         view.engine = engine

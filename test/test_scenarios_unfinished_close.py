@@ -12,6 +12,7 @@ from core.halt import Halt, HaltLatch
 from test.daemon import Sent, World, in_a_world, json_reply, read_only_locks
 from utils.errors import NotSent
 from utils.http import HttpResponse
+from utils.machine import Machine
 
 OVER_THE_LIMIT = "0.043"
 CALM: dict[str, Any] = {"risk": {"max_daily_loss": 0, "max_price_change": 0}}
@@ -215,6 +216,40 @@ def test_breach_that_is_found_while_stopping_is_not_taken_for_a_halt(
         world.tamper = lambda _sent: asyncio.sleep(0, None)
         assert await world.start(**CALM) is ExitCode.HALTED
         assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("why", ["memory", "another instance", "duration"])
+def test_reason_of_the_programs_own_to_stop_hurries_no_stop_that_is_under_way(
+    tmp_path: Path, why: str
+) -> None:
+    """What is no request of the operator's leaves a close its ten seconds, and the cancels their time."""
+
+    async def story(world: World) -> None:
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            return NO if sent.is_close() else None
+
+        world.tamper = refuse
+        world.machine = Machine(lambda: 1.0, lambda _folder: 1e6)
+        await breach(world)
+        await world.until(lambda: latch_of(world).read() is not None, 5)
+        asked_s = world.now_s
+        world.stop.ask("SIGTERM received")
+        await asyncio.sleep(1)
+        assert world.engine is not None
+        assert world.engine.resources is not None
+        asks = {
+            "memory": world.engine.resources._stop,
+            "another instance": world.engine.foreign._give_way,
+            "duration": world.stop.want,
+        }
+        asks[why](why)
+        assert world.stop.reason == "SIGTERM received"
+        assert world.stop.failed is (why != "duration")
+        assert world.running is not None
+        assert await world.running is ExitCode.FAULT
+        assert 9 < world.now_s - asked_s < 15
 
     in_a_world(tmp_path, story)
 
