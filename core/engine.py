@@ -384,13 +384,16 @@ class Engine:
             *(self.bus, self.metrics, self.journal, self._status),
             *(self.order_socket, self.resources, self.start_proof),
         )
+        workers = self.closers if self._is_finishing_close else self.workers
         tasks = [
             asyncio.ensure_future(supervisor.keep(worker, guards_quotes=worker not in quiet))
-            for worker in (self.closers if self._is_finishing_close else self.workers)
+            for worker in workers
         ]
         try:
             code = await self._until_stop(tasks)
-            return await self._end(code, tasks)
+            kept = self.order_socket  # the last cancels may have no other way
+            ending = [task for worker, task in zip(workers, tasks, strict=True) if worker is not kept]
+            return await self._end(code, ending)
         finally:  # also when this is cancelled from outside, which ends everything at once
             for task in tasks:
                 task.cancel()

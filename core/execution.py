@@ -50,6 +50,9 @@ class ExecutionEngine:
 
     WITHDRAW_PAUSE_S = 0.25
     LONGEST_WITHDRAW_PAUSE_S = 1.0
+    BATCH_PATIENCE_S = 0.5
+    """So long a batch of cancels may go unanswered while there is another way, by which each order is cancelled then;
+    quotes have to be out within 2 s, and whoever asks has less patience than any request."""
 
     def __init__(
         self,
@@ -74,7 +77,8 @@ class ExecutionEngine:
         self.is_strangers: Callable[[OrderReport], bool] = lambda _report: False
         """Tells whether an order with our prefix was placed by somebody else who lives; whoever knows puts it here."""
         self._complained: dict[str, str] = {}
-        self._unheard_cancels: set[str] = set()
+        self._unheard_cancels: set[tuple[str, bool]] = set()
+        """Of which symbols no cancel is answered, batches and single ones apart."""
         self.on_refusal: Callable[[int], None] = _nobody
         """Called with the code of each refusal of a new order: it may say that rules or account have changed."""
         self.amend_queue = amend_queue or AmendQueue(gateway.amend, clock)
@@ -252,15 +256,25 @@ class ExecutionEngine:
         batches = [
             orders[start : start + MAX_CANCEL_BATCH] for start in range(0, len(orders), MAX_CANCEL_BATCH)
         ]
-        outcomes = await asyncio.gather(
-            *(self._cancel_batch(context, batch, unheard, unclear) for batch in batches),
-            return_exceptions=True,
-        )
-        failures = [outcome for outcome in outcomes if outcome is not None]
+        failures = await self._cancel_batches(context, batches, unheard, unclear)
         failures += await self._try_to_look_up(context, unclear)
         if failures:
             raise failures[0]
         return unheard
+
+    async def _cancel_batches(
+        self,
+        context: SymbolContext,
+        batches: Sequence[Sequence[LiveOrder]],
+        unheard: list[LiveOrder],
+        unclear: list[LiveOrder],
+    ) -> list[BaseException]:
+        """Cancel these batches like ``_cancel_batch``, all at once; return what failed and is more than no answer."""
+        outcomes = await asyncio.gather(
+            *(self._cancel_batch(context, batch, unheard, unclear) for batch in batches),
+            return_exceptions=True,
+        )
+        return [outcome for outcome in outcomes if outcome is not None]
 
     async def _cancel_batch(
         self,
@@ -269,16 +283,29 @@ class ExecutionEngine:
         unheard: list[LiveOrder],
         unclear: list[LiveOrder],
     ) -> None:
-        """Cancel up to ten orders; add those without a readable answer to one list, those to look up to the other."""
+        """Cancel up to ten orders; add those without a readable answer to one list, those to look up to the other.
+
+        A batch goes by REST alone. Where that fails while single cancels have a way of their own, each order is
+        cancelled by that: it does no harm to cancel an order twice.
+        """
+        is_batch = len(orders) > 1
+        patience_s = self.BATCH_PATIENCE_S if is_batch and self._gateway.can_cancel_singly() else None
         try:
-            results = await self._gateway.cancel(context.rules, orders)
+            results = await self._gateway.cancel(context.rules, orders, patience_s)
         except (NotSent, OutcomeUnknown) as error:
-            if context.symbol not in self._unheard_cancels:  # once for as long as it goes on
-                self._unheard_cancels.add(context.symbol)
-                log.warning("%s: a cancel got no answer (%s); orders count as resting", context.symbol, error)
-            unheard += () if isinstance(error, NotSent) else orders
+            goes_singly = is_batch and self._gateway.can_cancel_singly()
+            if (context.symbol, is_batch) not in self._unheard_cancels:  # once for as long as it goes on
+                self._unheard_cancels.add((context.symbol, is_batch))
+                what = "each goes by the order socket" if goes_singly else "orders count as resting"
+                log.warning("%s: a cancel got no answer (%s); %s", context.symbol, error, what)
+            if goes_singly:
+                failures = await self._cancel_batches(context, [[each] for each in orders], unheard, unclear)
+                if failures:
+                    raise failures[0] from error
+            else:
+                unheard += () if isinstance(error, NotSent) else orders
             return
-        self._unheard_cancels.discard(context.symbol)
+        self._unheard_cancels.discard((context.symbol, is_batch))
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):
                 self.report(context, order, result)

@@ -153,10 +153,12 @@ class Gateway:
             attempts=attempts,
         )
 
-    async def _insist(self, method: str, path: str, params: dict[str, str | int]) -> Any:
+    async def _insist(
+        self, method: str, path: str, params: dict[str, str | int], timeout_s: float | None = None
+    ) -> Any:
         """Send what makes us safe, again if it was not executed because the exchange was busy."""
         return await with_retries(
-            lambda: self.rest.call(method, path, params, Security.SIGNED), after=NOT_EXECUTED
+            lambda: self.rest.call(method, path, params, Security.SIGNED, timeout_s), after=NOT_EXECUTED
         )
 
     # --- market -----------------------------------------------------------------------------------------------
@@ -530,15 +532,18 @@ class Gateway:
         params = _closing_params(rules, client_id, side, lots, price_ticks)
         await self.rest.call("POST", "/fapi/v1/order/test", params, Security.SIGNED)
 
-    async def cancel(self, rules: SymbolRules, orders: Sequence[LiveOrder]) -> list[OrderReport | Refused]:
+    async def cancel(
+        self, rules: SymbolRules, orders: Sequence[LiveOrder], batch_timeout_s: float | None = None
+    ) -> list[OrderReport | Refused]:
         """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
-        if len(orders) == 1 and self.rest.goes_by_shortcut("DELETE", "/fapi/v1/order"):
+        if len(orders) == 1 and self.can_cancel_singly():
             return [await self._cancel_one(rules, orders[0])]
         client_ids = [order.client_id for order in orders]
         reply = await self._insist(
             "DELETE",
             "/fapi/v1/batchOrders",
             {"symbol": rules.symbol, "origClientOrderIdList": msgspec.json.encode(client_ids).decode()},
+            batch_timeout_s,
         )
         if not isinstance(reply, list) or len(reply) != len(client_ids):
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
@@ -564,6 +569,10 @@ class Gateway:
     def amends_singly(self) -> bool:
         """Tell whether amendments are better sent one by one now: there is a way to the exchange without batches."""
         return self.rest.goes_by_shortcut("PUT", "/fapi/v1/order")
+
+    def can_cancel_singly(self) -> bool:
+        """Tell whether single cancels can go now by another way than REST, by which batches of them go."""
+        return self.rest.goes_by_shortcut("DELETE", "/fapi/v1/order")
 
     # --- safety and streams -----------------------------------------------------------------------------------
 

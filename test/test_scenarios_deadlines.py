@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from utils.http import HttpResponse
 OVER_THE_LIMIT = "0.040"
 FLAT_WITHIN_S = 2.5
 OUT_WITHIN_S = 5.0
+OUT_BY_SOCKET_S = 1.0
 
 
 def _lose_requests(*paths: str) -> Callable[[str, str], str]:
@@ -73,6 +75,54 @@ def test_stale_book_pulls_the_quotes_in_time_although_the_question_about_it_hang
         await world.watch(30, orders=0)
 
     in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("why", ["silent book", "breach", "stop"])
+def test_quotes_go_out_by_the_order_socket_while_rest_does_not_answer(tmp_path: Path, why: str) -> None:
+    """A batch of cancels goes by REST alone; where that is out of reach, each order is cancelled by the socket."""
+
+    async def story(world: World) -> None:
+        world.order_transport = "ws"
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        world.lose = lambda _method, path: "" if path == "/fapi/v1/order" else "request"
+        if why == "silent book":
+            world.control("POST", "/sim/silence", stream="bookTicker", seconds=60)
+        elif why == "breach":
+            world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=OVER_THE_LIMIT)
+        else:
+            world.stop.ask("the test is over")
+        await world.until(lambda: not context.gate.is_open, OUT_WITHIN_S, "a closed gate")
+        await world.until(lambda: not world.ours(), OUT_BY_SOCKET_S, "quotes that are out")
+        await world.watch(10, orders=0)
+
+    in_a_world(tmp_path, story)
+
+
+def test_cancels_by_rest_that_fail_are_told_of_once_and_the_reset_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Batches of cancels alone are lost, again and again: the socket does for them, and quotes come back each time."""
+
+    async def story(world: World) -> None:
+        world.order_transport = "ws"
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.lose = lambda _method, path: "request" if path == "/fapi/v1/batchOrders" else ""
+        first = {order.client_order_id for order in world.ours()}
+        for _ in range(3):
+            world.strike("move-market", bps=5)
+            await asyncio.sleep(6)
+        assert first.isdisjoint(order.client_order_id for order in world.ours())
+        assert len(world.ours()) == 6
+        assert await world.end() is ExitCode.STOPPED
+
+    with caplog.at_level(logging.WARNING, "core.execution"):
+        in_a_world(tmp_path, story)
+    told = [record.message for record in caplog.records if "order socket" in record.message]
+    assert len(told) == 1
 
 
 # --- closing the position -----------------------------------------------------------------------------------
