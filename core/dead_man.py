@@ -23,7 +23,8 @@ class DeadManSwitch:
     """Armed before the first quote of each symbol, and refreshed only while its control loop makes progress.
 
     ``progress`` returns a number for a symbol that grows only while its control loop works. ``on_lapse`` is called with
-    a reason when the exchange has meanwhile cancelled.
+    a reason when the exchange has meanwhile cancelled. The countdown of a symbol is one for the whole account: where
+    another instance trades on it and nothing of ours can rest, it is left alone, to fire once that one is dead.
     """
 
     RETRY_S = 1.0
@@ -49,6 +50,8 @@ class DeadManSwitch:
         self._fed_at_progress: dict[str, int] = {}
         self._ack_ns: dict[str, int] = {}
         self._failing: dict[str, type[ExchangeError]] = {}
+        self.is_anothers: Callable[[], bool] = lambda: False
+        """Tells whether another instance trades on this account; whoever knows puts it here."""
         for context in contexts:
             context.gate.close(GATE_KEY, "dead-man switch is not armed yet")
 
@@ -58,7 +61,13 @@ class DeadManSwitch:
             fed = [await self._feed_one(context) for context in self._contexts]
             await asyncio.sleep(self._safety.dead_man_refresh_s if all(fed) else self.RETRY_S)
 
+    def _is_left_alone(self, context: SymbolContext) -> bool:
+        return self.is_anothers() and not context.orders.living()
+
     async def _feed_one(self, context: SymbolContext) -> bool:
+        if self._is_left_alone(context):
+            context.gate.close(GATE_KEY, "dead-man switch is left to the other instance")
+            return True
         progress = self._progress(context.symbol)
         fed = progress != self._fed_at_progress.get(context.symbol) and await self._arm(context)
         if fed:
@@ -110,5 +119,8 @@ class DeadManSwitch:
     async def disarm(self) -> None:
         """Stop the exchange's countdown; only after it was verified that no order of ours rests."""
         for context in self._contexts:
+            if self._is_left_alone(context):
+                log.info("%s: the dead-man switch stays armed for the other instance", context.symbol)
+                continue
             await self._gateway.arm_dead_man(context.symbol, 0)
             context.state.dead_man_until_ns = 0

@@ -290,6 +290,7 @@ class Engine:
             looks=self._looks,
             after_crash=self._after_crash,
         )
+        self.recovery.dead_man.is_anothers = lambda: self.foreign.is_seen
         cash = self.recovery.cash
         self.metrics.wallet_moves = lambda: (cash.transfers_quote, cash.other_quote)
 

@@ -69,6 +69,11 @@ class ForeignWriter:
         for context in contexts:
             context.gate.listen(self._note_opening)
 
+    @property
+    def is_seen(self) -> bool:
+        """Tell whether another living instance was seen, and has not been quiet for long since."""
+        return self._seen_ns is not None
+
     def _note_opening(self) -> None:
         self._has_quoted = self._has_quoted or any(context.gate.is_open for context in self._contexts)
 

@@ -88,6 +88,62 @@ def test_first_instance_makes_way_when_the_second_did_not_see_it(
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("does_end", [False, True])
+def test_quotes_of_another_instance_that_dies_go_by_the_dead_man_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, does_end: bool
+) -> None:
+    """The one that waits feeds nobody's timer but its own, and takes none away when it ends: two share one."""
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr(ForeignWriter, "CLEAN_S", 6.0)
+        world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
+        await world.until_quoting()
+        [first] = boots(world)
+        second = another(world)
+        second.start()
+        await world.until(
+            lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes"
+        )
+        await asyncio.sleep(20)
+        assert len(world.ours()) == 6
+        await second.vanish()
+        if does_end:
+            assert await world.end() is ExitCode.STOPPED
+        assert len(world.ours()) == 6
+        took_s = await world.until(
+            lambda: not world.ours() or first in boots(world), 21, "the end of the quotes of the dead"
+        )
+        assert took_s > 5
+        if not does_end:
+            await world.until(lambda: boots(world) == {first} and len(world.ours()) == 6, 40, "quotes again")
+            assert world.exchange._venue.instruments[world.symbol].countdown_due_ms is not None
+            assert await world.end() is ExitCode.STOPPED
+            assert not any("lapsed" in row["details"] for row in world.rows())
+        assert world.ours() == []
+
+    in_a_world(tmp_path, story)
+
+
+def test_instance_that_gives_way_leaves_the_dead_man_switch_of_the_other_armed(tmp_path: Path) -> None:
+    """The switch is one for all orders of the symbol."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(10)
+        second = another(world)
+        running = second.start()
+        instrument = world.exchange._venue.instruments[world.symbol]
+        while not running.done():
+            await asyncio.sleep(0.01)
+            assert instrument.countdown_due_ms is not None
+        assert running.result() is ExitCode.REFUSED
+        assert await world.end() is ExitCode.STOPPED
+        assert instrument.countdown_due_ms is None
+
+    in_a_world(tmp_path, story)
+
+
 def test_close_with_broken_books_leaves_the_orders_of_a_living_stranger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
