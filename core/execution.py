@@ -309,6 +309,7 @@ class ExecutionEngine:
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):
                 self.report(context, order, result)
+                context.orders.expect_word_of_end(order, self._clock.monotonic_ns())
             elif self._is_unclear(context, order, result):
                 unclear.append(order)
 

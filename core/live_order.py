@@ -100,6 +100,10 @@ class LiveOrder:
     accepted_ns: int = 0
     echoed: bool = False
     """The user stream has spoken of this order since it was placed, or amended last."""
+    cancel_sent_ns: int = 0
+    """Monotonic time of the latest cancel."""
+    heard_since_cancel: bool = False
+    """The user stream has spoken of this order since that."""
     not_found: int = 0
     uncancellable_ns: int = 0
     """Monotonic time of the last cancel that the exchange answered with "unknown order"; 0 for none."""
@@ -114,6 +118,11 @@ class LiveOrder:
     reason: str = ""
     decision: str = ""
     """What the latest refresh decided about it, and why."""
+
+    @property
+    def last_sent_ns(self) -> int:
+        """Return the monotonic time at which something was sent for it last."""
+        return max(self.sent_ns, self.amend_sent_ns, self.cancel_sent_ns)
 
     @property
     def executed(self) -> tuple[int, Decimal]:
@@ -220,7 +229,7 @@ class EndedOrder(NamedTuple):
         return cls(
             order.side,
             order.level,
-            max(order.sent_ns, order.amend_sent_ns),
+            order.last_sent_ns,
             order.status,
             order.end_is_reported,
             order.order_id,
@@ -248,13 +257,13 @@ ECHO_WITHIN_S = 5.0
 
 
 def echo_due_ns(order: LiveOrder | None, known_ns: int, recv_window_ms: int) -> int:
-    """Return until when the account stream has to have told of what is known to be accepted since ``known_ns``.
+    """Return until when the account stream has to have told of what is known to be done since ``known_ns``.
 
     Where the answer was lost, that may be long after it was: the exchange takes nothing that is older than the window
     of its timestamp. None is for an order that has left memory.
     """
     if order is not None:
-        known_ns = min(known_ns, max(order.sent_ns, order.amend_sent_ns) + recv_window_ms * 1_000_000)
+        known_ns = min(known_ns, order.last_sent_ns + recv_window_ms * 1_000_000)
     return known_ns + int(ECHO_WITHIN_S * 1e9)
 
 

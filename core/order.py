@@ -43,7 +43,7 @@ class LiveOrders:
 
     def __init__(self) -> None:
         self.awaiting_echo: dict[str, int] = {}
-        """Monotonic time of acceptance, by client id, of orders and amendments that the user stream has not told of."""
+        """By client id, the monotonic time since which it is known what the exchange did and the user stream owes."""
         self._echoes_since_ns = -(10**18)
         self._uncounted: dict[str, int] = {}
         self.on_change: Callable[[LiveOrder], None] = _nobody
@@ -253,6 +253,7 @@ class LiveOrders:
         """Note a cancel that is about to be sent; it may follow a cancel, an amend, and a placing without answer."""
         if self._move(order, Trigger.CANCEL_SENT, now_ns) and order.change is not None:
             order.change = structs.replace(order.change, sent_ns=now_ns)
+        order.cancel_sent_ns, order.heard_since_cancel = now_ns, False
         self._tell(order)
 
     def end_cancel(self, order: LiveOrder) -> None:
@@ -415,6 +416,11 @@ class LiveOrders:
         if not order.echoed and order.amend_sent_ns >= self._echoes_since_ns:
             self.awaiting_echo.setdefault(order.client_id, now_ns)
 
+    def expect_word_of_end(self, order: LiveOrder, now_ns: int) -> None:
+        """Note that the exchange has said that it cancelled the order: the user stream has to speak of that, too."""
+        if not order.heard_since_cancel and order.cancel_sent_ns >= self._echoes_since_ns:
+            self.awaiting_echo.setdefault(order.client_id, now_ns)
+
     def echo_is_overdue(self, now_ns: int, recv_window_ms: int) -> bool:
         """Tell whether the user stream owes its word on what was accepted so long ago that it may be dead."""
         return any(
@@ -432,7 +438,7 @@ class LiveOrders:
 
     def echo(self, order: LiveOrder) -> None:
         """Note that the user stream has spoken of this order: the proof that it still reports."""
-        order.echoed = True
+        order.echoed = order.heard_since_cancel = True
         self.awaiting_echo.pop(order.client_id, None)
 
     def doubt(self, order: LiveOrder, reason: str) -> None:

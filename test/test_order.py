@@ -307,6 +307,33 @@ def test_order_of_which_the_stream_spoke_first_waits_for_nothing() -> None:
     assert orders.awaiting_echo == {}
 
 
+def test_cancelled_order_waits_for_the_word_of_the_account_stream() -> None:
+    """What the stream said before the cancel left counts for nothing; its word on the end may come first, or last."""
+    for first in ("stream", "answer"):
+        orders, order = registered()
+        orders.apply(order, report(), 30)
+        orders.echo(order)
+        orders.begin_cancel(order, 40)
+        if first == "stream":
+            orders.echo(order)
+        orders.apply(order, report(status=OrderStatus.CANCELLED), 50)
+        orders.expect_word_of_end(order, 50)
+        assert orders.awaiting_echo == ({} if first == "stream" else {order.client_id: 50})
+        orders.echo(order)
+        assert orders.awaiting_echo == {}
+
+
+def test_new_account_stream_owes_no_word_on_a_cancel_that_was_sent_before_it() -> None:
+    """Its answer comes under the new connection, which has not seen the end."""
+    orders, order = registered()
+    orders.apply(order, report(), 30)
+    orders.begin_cancel(order, 40)
+    orders.expect_no_echo_before(41)
+    orders.apply(order, report(status=OrderStatus.CANCELLED), 50)
+    orders.expect_word_of_end(order, 50)
+    assert orders.awaiting_echo == {}
+
+
 def test_new_account_stream_owes_no_word_on_what_was_sent_before_it() -> None:
     """An order without an answer that a look-up finds ended, and an amendment; what is sent from then on counts."""
     orders, order = registered()

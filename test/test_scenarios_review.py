@@ -142,6 +142,27 @@ def test_silent_account_stream_is_given_up_although_nothing_but_amendments_is_se
     in_a_world(tmp_path, story)
 
 
+def test_silent_account_stream_is_given_up_although_nothing_is_sent_but_cancels(tmp_path: Path) -> None:
+    """The quotes are pulled while it is dead: it is replaced before the first quote that nobody would hear of."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(6)
+        assert world.engine is not None
+        [context], stream = world.engine.contexts, world.engine.recovery.stream
+        dead = stream.connects
+        world.late_s = lambda message: 1e6 * ("ORDER_TRADE_UPDATE" in message and stream.connects == dead)
+        context.gate.close("test", "a pause")
+        await world.until(lambda: not world.ours(), 2, "quotes out")
+        await world.until(lambda: stream.connects > dead, 12, "another connection")
+        context.gate.open("test")
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize("how", ["DELETE", "PUT"])
 def test_what_nobody_told_of_an_order_is_found_out_in_a_quiet_market(tmp_path: Path, how: str) -> None:
     """Another program cancels or moves a quote, and the stream loses the event: all the same it comes back."""
