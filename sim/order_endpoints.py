@@ -54,6 +54,8 @@ class OrderEndpoints:
             ("GET", "/fapi/v1/openOrders"): Endpoint(self.open_orders, signed, _open_orders_weight),
             ("GET", "/fapi/v1/allOrders"): Endpoint(self.all_orders, signed, 5),
             ("DELETE", "/fapi/v1/allOpenOrders"): Endpoint(self.cancel_all, trade, is_order=True),
+            ("GET", "/fapi/v1/openAlgoOrders"): Endpoint(self.open_conditional, signed, _open_orders_weight),
+            ("DELETE", "/fapi/v1/algoOpenOrders"): Endpoint(self.cancel_all_conditional, trade),
             ("POST", "/fapi/v1/countdownCancelAll"): Endpoint(self.countdown, trade, 10),
         }
 
@@ -145,7 +147,17 @@ class OrderEndpoints:
     def cancel_all(self, params: Params, now_ms: int) -> Json:
         """Cancel all open orders of a symbol."""
         self._venue.desk.cancel_all(self._venue.instrument(params), now_ms)
-        return {"code": 200, "msg": "The operation of cancel all open order is done."}
+        return _all_cancelled()
+
+    def open_conditional(self, params: Params, now_ms: int) -> list[Json]:  # noqa: ARG002
+        """Return the open conditional orders of a symbol, or of all: none, for they cannot be placed here."""
+        list(self._venue.chosen(params))
+        return []
+
+    def cancel_all_conditional(self, params: Params, now_ms: int) -> Json:  # noqa: ARG002
+        """Cancel all conditional orders of a symbol, of which there are none."""
+        self._venue.instrument(params)
+        return _all_cancelled()
 
     def open_orders(self, params: Params, now_ms: int) -> list[Json]:  # noqa: ARG002
         """Return the open orders of a symbol, or of all."""
@@ -236,6 +248,10 @@ def _imagined(symbol: str, spec: OrderSpec) -> Order:
         price_match=spec.price_match,
         good_till_ms=spec.good_till_ms,
     )
+
+
+def _all_cancelled() -> Json:
+    return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
 def _open_orders_weight(params: Params) -> int:

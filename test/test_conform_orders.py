@@ -527,3 +527,14 @@ def test_batch_costs_five_and_one(method: str) -> None:
     reply = batch(rig, method, [{"symbol": "BTCUSDT"}])
     assert (reply.headers["x-mbx-order-count-10s"], reply.headers["x-mbx-order-count-1m"]) == ("5", "1")
     assert rig.send("GET", "/fapi/v1/ping").headers["x-mbx-used-weight-1m"] == "6"
+
+
+def test_client_that_cleans_up_conditional_orders_finds_none() -> None:
+    """There are none to be had (facts 3.4, 11): the list is empty, the cancel is done, placing one is refused."""
+    rig = Rig()
+    assert rig.call("GET", "/fapi/v1/openAlgoOrders", symbol="BTCUSDT").body == []
+    assert rig.call("GET", "/fapi/v1/openAlgoOrders").body == []
+    assert rig.call("GET", "/fapi/v1/openAlgoOrders", symbol="NOPEUSDT").code == -1121
+    assert rig.call("DELETE", "/fapi/v1/algoOpenOrders", symbol="BTCUSDT").body["code"] == 200
+    assert rig.call("DELETE", "/fapi/v1/algoOpenOrders").code == -1102
+    assert rig.call("POST", "/fapi/v1/algoOrder", symbol="BTCUSDT").status == 404
