@@ -131,7 +131,8 @@ class ExecutionEngine:
         context.state.tick_to_order_ms = (now_ns - book.received_ns) / 1e6
         try:
             report = await self._gateway.place_post_only(
-                context.rules, order.client_id, quote, partial(self._objection, context, quote, book)
+                *(context.rules, order.client_id, quote, partial(self._objection, context, quote, book)),
+                on_signing=partial(self._note_signing, order),
             )
         except (NotSent, Refused) as error:
             self._refused(context, order, error)
@@ -144,6 +145,10 @@ class ExecutionEngine:
             self._crossings.accepted(context.symbol, order.side, quote.price_ticks)
             self.report(context, order, report)
         return order
+
+    def _note_signing(self, order: LiveOrder) -> None:
+        """Note that an order is signed now: waiting for limits or clock, it may have grown older than its decision."""
+        order.sent_ns = self._clock.monotonic_ns()
 
     def _objection(self, context: SymbolContext, quote: Quote, book: BookTop) -> str:
         return self._closed(context) or last_objection(context, quote, book)
@@ -488,7 +493,8 @@ class ExecutionEngine:
         price_ticks = order.price_ticks or None
         try:
             report = await self._gateway.reduce_position(
-                context.rules, order.client_id, order.side, order.lots, price_ticks
+                *(context.rules, order.client_id, order.side, order.lots, price_ticks),
+                on_signing=partial(self._note_signing, order),
             )
         except (NotSent, Refused) as error:
             if isinstance(error, Refused) and error.code == DUPLICATE_CLIENT_ID:

@@ -30,6 +30,7 @@ from utils.http import (
     Security,
     no_objection,
     refusal_of_entry,
+    unnoted,
     with_retries,
 )
 from utils.redaction import redactor
@@ -154,11 +155,17 @@ class Gateway:
         )
 
     async def _insist(
-        self, method: str, path: str, params: dict[str, str | int], timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str | int],
+        timeout_s: float | None = None,
+        on_signing: Callable[[], None] = unnoted,
     ) -> Any:
         """Send what makes us safe, again if it was not executed because the exchange was busy."""
         return await with_retries(
-            lambda: self.rest.call(method, path, params, Security.SIGNED, timeout_s), after=NOT_EXECUTED
+            lambda: self.rest.call(method, path, params, Security.SIGNED, timeout_s, on_signing=on_signing),
+            after=NOT_EXECUTED,
         )
 
     # --- market -----------------------------------------------------------------------------------------------
@@ -452,11 +459,21 @@ class Gateway:
             return str(reply["clientOrderId"])
 
     async def place_post_only(
-        self, rules: SymbolRules, client_id: str, quote: Quote, objection: Objection = no_objection
+        self,
+        rules: SymbolRules,
+        client_id: str,
+        quote: Quote,
+        objection: Objection = no_objection,
+        on_signing: Callable[[], None] = unnoted,
     ) -> OrderReport:
-        """Place a quote that is refused rather than executed at once; ``objection`` is asked if it has to wait."""
+        """Place a quote that is refused rather than executed at once; ``objection`` is asked if it has to wait.
+
+        ``on_signing`` is called at the moment from which on the exchange counts its receive window.
+        """
         params = _post_only_params(rules, client_id, quote)
-        reply = await self.rest.call("POST", "/fapi/v1/order", params, Security.SIGNED, objection=objection)
+        reply = await self.rest.call(
+            *("POST", "/fapi/v1/order", params, Security.SIGNED), objection=objection, on_signing=on_signing
+        )
         with readable("a new order"):
             return wire.order_report(reply, rules)
 
@@ -466,13 +483,18 @@ class Gateway:
         """Amend up to five orders by client id; return what became of each. ``objection`` is asked if it has to wait.
 
         A single one is sent by itself, which costs a fifth of a batch; its refusal is raised. A report may show that
-        the order has ended by its amendment.
+        the order has ended by its amendment. The orders are told when it was signed.
         """
+
+        def note() -> None:
+            for amend in amends:
+                amend.order.amend_sent_ns = self._clock.monotonic_ns()
+
         changes = [_amend_params(rules, amend) for amend in amends]
         if len(changes) != 1:
-            return await self._amend_batch(changes, rules, objection)
+            return await self._amend_batch(changes, rules, objection, note)
         reply = await self.rest.call(
-            "PUT", "/fapi/v1/order", changes[0], Security.SIGNED, objection=objection
+            *("PUT", "/fapi/v1/order", changes[0], Security.SIGNED), objection=objection, on_signing=note
         )
         with readable("an amendment"):
             return [wire.order_report(reply, rules)]
@@ -497,13 +519,19 @@ class Gateway:
         return self.rest.start("PUT", "/fapi/v1/order", lambda: _amend_params(rules, begin()), ended)
 
     async def _amend_batch(
-        self, changes: Sequence[dict[str, str | int]], rules: SymbolRules, objection: Objection
+        self,
+        changes: Sequence[dict[str, str | int]],
+        rules: SymbolRules,
+        objection: Objection,
+        on_signing: Callable[[], None],
     ) -> list[Answer]:
         if len(changes) > MAX_ORDER_BATCH:
             raise ValueError(f"{len(changes)} orders in one request; the exchange takes {MAX_ORDER_BATCH}")
         params: dict[str, str | int] = {"batchOrders": msgspec.json.encode(changes).decode()}
         reply = await self.rest.call(
-            "PUT", "/fapi/v1/batchOrders", params, Security.SIGNED, objection=objection
+            *("PUT", "/fapi/v1/batchOrders", params, Security.SIGNED),
+            objection=objection,
+            on_signing=on_signing,
         )
         if not isinstance(reply, list) or len(reply) != len(changes):
             raise OutcomeUnknown("the reply to a batch of amendments does not match the batch")
@@ -513,15 +541,20 @@ class Gateway:
         ]
 
     async def reduce_position(
-        self, rules: SymbolRules, client_id: str, side: Side, lots: int, price_ticks: int | None
+        self,
+        rules: SymbolRules,
+        client_id: str,
+        side: Side,
+        lots: int,
+        price_ticks: int | None,
+        on_signing: Callable[[], None] = unnoted,
     ) -> OrderReport:
         """Reduce the position by an order that can never enlarge or turn it, and never rests.
 
-        It takes up to ``price_ticks``, at any price with None.
+        It takes up to ``price_ticks``, at any price with None. ``on_signing`` is called for each attempt.
         """
-        reply = await self._insist(
-            "POST", "/fapi/v1/order", _closing_params(rules, client_id, side, lots, price_ticks)
-        )
+        params = _closing_params(rules, client_id, side, lots, price_ticks)
+        reply = await self._insist("POST", "/fapi/v1/order", params, on_signing=on_signing)
         with readable("a new order"):
             return wire.order_report(reply, rules)
 

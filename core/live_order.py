@@ -65,6 +65,7 @@ class LiveOrder:
     price_ticks: int
     lots: int
     sent_ns: int
+    """Monotonic time at which it was signed; until then, that of its registration."""
     decided_mid_half_ticks: int = 0
     """The mid on which the order was decided; 0 for an order of an earlier run."""
     status: OrderStatus = OrderStatus.PENDING_NEW
@@ -86,7 +87,7 @@ class LiveOrder:
     amends: int = 0
     """How often an amend was sent."""
     amend_sent_ns: int = 0
-    """Monotonic time of the latest."""
+    """Monotonic time at which the latest was signed."""
     amended_from_ms: int = 0
     """The exchange's time of the latest report before it."""
     amended_from: tuple[int, int] = (0, 0)

@@ -158,6 +158,10 @@ def no_objection() -> str:
     return ""
 
 
+def unnoted() -> None:
+    """Nobody has to know when a request is signed."""
+
+
 class Passage(Protocol):
     """The leave to send one request, for as long as it is under way."""
 
@@ -335,11 +339,12 @@ class BinanceRest:
         timeout_s: float | None = None,
         objection: Objection = no_objection,
         patience_s: float | None = None,
+        on_signing: Callable[[], None] = unnoted,
     ) -> Any:
         """Return the decoded JSON of a success; raise NotSent, OutcomeUnknown or a kind of Refused.
 
         It may wait for ``patience_s`` before it leaves, by default for as long as the answer may take. ``objection``
-        is asked if it has to wait.
+        is asked if it has to wait, and ``on_signing`` called at the moment of which its timestamp is.
         """
         self.refuse_while_limited()
         if security is Security.SIGNED and self.server_clock.has_stepped():
@@ -350,6 +355,7 @@ class BinanceRest:
         patience_s = patience_s or timeout_s
         with await self.pace.enter(method, path, params, patience_s, objection) as passage:
             self.refuse_while_limited()  # it may have had to wait, and have become unwelcome meanwhile
+            on_signing()
             response = await self._send(method, path, params, security, timeout_s)
             passage.answered(response.headers)
         return self._decode(method, path, response)
