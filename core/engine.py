@@ -81,6 +81,7 @@ class Engine:
         self._settings = settings
         self._stop = stop
         self._after_crash = after_crash
+        self._began_ns = wiring.clock.monotonic_ns()
         self._changed = asyncio.Event()
         self.begins_anew = False
         """Whether the run has ended because it has to begin anew, and not because somebody has asked it to stop."""
@@ -587,13 +588,34 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._gateway.lanes.budget.release_reserve()
-        left_s = max(deadline_s - (self._clock.monotonic_ns() - started_ns) / 1e9, 0.5)
-        verified = all(
-            await asyncio.gather(*(self.execution.withdraw(context, left_s) for context in self.contexts))
-        )
+        until_ns = started_ns + int(deadline_s * 1e9)
+        verified = await self._withdraw_all(until_ns)
+        if verified and self._after_crash and not all(context.ledger.is_open for context in self.contexts):
+            verified = await self._withdraw_what_comes_late(until_ns)
         if verified:
             await self._last_words()
         return verified
+
+    async def _withdraw_all(self, until_ns: int) -> bool:
+        """Cancel until the exchange confirms that no order of ours rests, or until then; return whether it did."""
+        left_s = max((until_ns - self._clock.monotonic_ns()) / 1e9, 0.5)
+        return all(
+            await asyncio.gather(*(self.execution.withdraw(context, left_s) for context in self.contexts))
+        )
+
+    async def _withdraw_what_comes_late(self, until_ns: int) -> bool:
+        """Withdraw again when nothing that a run before this one sent, which was killed, is executed any more.
+
+        The reconciliation has not looked twice. A stop has no time beyond its deadline: then nothing is verified, and
+        the countdown that the killed run left is not disarmed.
+        """
+        late_ns = settled_ns(self._began_ns, self._gateway.rest.recv_window_ms)
+        if late_ns > until_ns and self._stop.is_wanted:
+            return False
+        wait_s = max(late_ns - self._clock.monotonic_ns(), 0) / 1e9
+        log.info("the last run did not end well; looking again for its orders in %.1f s", wait_s)
+        await asyncio.sleep(wait_s)
+        return await self._withdraw_all(until_ns)
 
     async def _wait_for_requests(self, context: SymbolContext) -> None:
         """Wait, not for long, until nobody changes orders: a request that is cut off leaves an order in doubt."""

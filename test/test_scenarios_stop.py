@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.exit_code import ExitCode
-from test.daemon import MODES, World, in_a_world
+from test.daemon import MODES, REPLACING, Sent, World, in_a_world
 
 MOMENTS_S = [0.0, 0.001, 0.004, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 5.02, 5.05, 10.1]
 """Before, during and after the start, and in the middle of refreshes."""
@@ -142,6 +142,45 @@ def test_second_request_to_stop_hurries(tmp_path: Path) -> None:
         world.stop.ask("first")
         await asyncio.sleep(0.1)
         assert await world.end(within_s=1.5) is ExitCode.NOT_VERIFIED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("why", ["halt", "stop", "stop at once", "stop in a hurry"])
+def test_start_after_a_crash_that_ends_early_leaves_no_order_that_comes_late(
+    tmp_path: Path, why: str
+) -> None:
+    """Killed with placements under way: whoever is started then waits for them, or leaves the switch armed for them."""
+
+    async def story(world: World) -> None:
+        under_way: list[Sent] = []
+
+        async def note(sent: Sent) -> None:
+            if sent.is_order():
+                under_way.append(sent)
+
+        world.start(refresh_config=REPLACING)
+        await world.until_quoting()
+        world.strike("delay-request", method="POST", path="/fapi/v1/order", delay_ms=1800)
+        world.tamper = note
+        await world.until(lambda: bool(under_way), 10, "a placement")
+        if why == "halt":
+            (world.folder / "state" / "HALT").touch()
+        await world.vanish()
+        is_hurried = why == "stop in a hurry"
+        running = world.start(safety={"stop_timeout_s": 1} if is_hurried else {})
+        if why != "halt":
+            await world.until(lambda: world.engine is not None, 5, "a run")
+            await asyncio.sleep(0.5 if why == "stop" else 0)
+            world.stop.ask("the test goes on")
+        async with asyncio.timeout(1.5 if is_hurried else 5):
+            code = await running
+        if is_hurried:
+            assert code is ExitCode.NOT_VERIFIED
+            await asyncio.sleep(20)
+        else:
+            assert code is (ExitCode.HALTED if why == "halt" else ExitCode.STOPPED)
+        await world.watch(30, orders=0)
 
     in_a_world(tmp_path, story)
 
