@@ -329,8 +329,11 @@ class Flattening:
         age_ms = (self._clock.monotonic_ns() - order.sent_ns) // 1_000_000
         since_ms = rest.server_clock.time_ms() - age_ms - rest.recv_window_ms
         trades = await self._gateway.user_trades(context.symbol, 0, since_ms)
+        takers = {taker.order_id for taker in context.orders.takers()}
         return any(
-            trade["side"] == order.side.value and context.orders.by_order_id(trade["orderId"]) is None
+            trade["side"] == order.side.value
+            and trade["orderId"] not in takers
+            and context.orders.by_order_id(trade["orderId"]) is None
             for trade in trades
         )
 

@@ -4,15 +4,17 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from core.engine import Engine
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
+from core.model import OrderStatus
 from sim.exchange import Request
 from test.daemon import Sent, World, in_a_world, json_reply
+from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse
 
 OVER_THE_LIMIT = "0.043"
@@ -129,6 +131,33 @@ def test_second_order_is_not_sent_before_the_first_is_known(tmp_path: Path) -> N
         assert len(sent_s) == 2
         assert sent_s[1] - sent_s[0] > 3
         assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story)
+
+
+def test_closing_order_that_never_arrived_is_told_from_those_that_traded_before_it(tmp_path: Path) -> None:
+    """The trades of an earlier order of the same close say nothing of it: the record does not leave it in doubt."""
+
+    async def story(world: World) -> None:
+        lost: list[str] = []
+
+        async def lose_second(sent: Sent) -> HttpResponse | None:
+            if sent.is_close() and not lost and any(Decimal(each["executedQty"]) for each in closing(world)):
+                lost.append(dict(parse_qsl(sent.query))["newClientOrderId"])
+                raise OutcomeUnknown("lost")
+            return None
+
+        world.tamper = lose_second
+        world.start(risk={**CALM["risk"], "flatten_max_slippage_bps": 1, "flatten_deadline_s": 10})
+        await world.until_quoting()
+        fault(world, "thin-book", factor=1_000_000)
+        await world.watch(1)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.3")
+        await until_flat(world, 30)
+        assert world.engine is not None
+        takers = world.engine.contexts[0].orders.takers()
+        assert {each.client_id: each.status for each in takers}[lost[0]] is OrderStatus.REJECTED
+        assert_only_reduced(world)
 
     in_a_world(tmp_path, story)
 
