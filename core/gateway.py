@@ -220,13 +220,24 @@ class Gateway:
             raise OutcomeUnknown(f"the reply about the book is {age_ms / 1000:.1f} s old")
         return book
 
-    async def mark_price(self, symbol: str, *, attempts: int = 3, timeout_s: float | None = None) -> Decimal:
-        """Return the mark price."""
+    async def mark_price(
+        self,
+        symbol: str,
+        *,
+        attempts: int = 3,
+        timeout_s: float | None = None,
+        max_age_ms: int | None = None,
+    ) -> Decimal:
+        """Return the mark price. Raises OutcomeUnknown for one of more than ``max_age_ms`` ago."""
         reply = await self._read(
             "/fapi/v1/premiumIndex", {"symbol": symbol}, Security.NONE, attempts, timeout_s
         )
         with readable("the mark price"):
-            return wire.finite(reply["markPrice"])
+            price = wire.finite(reply["markPrice"])
+            age_ms = 0 if max_age_ms is None else self.rest.server_clock.time_ms() - reply["time"]
+        if max_age_ms is not None and age_ms > max_age_ms:
+            raise OutcomeUnknown(f"the mark price is {age_ms / 1000:.1f} s old")
+        return price
 
     async def price_at(self, symbol: str, time_ms: int) -> Decimal | None:
         """Return the first price of the minute that begins at this time, None if the exchange does not know it."""

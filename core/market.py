@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -26,6 +27,7 @@ from utils.ws import WsTransport
 log = logging.getLogger(__name__)
 
 GATE_KEY = "market data"
+MARK_KEY = "mark price"
 _BEYOND_S = 0.001
 """So long after it is due something is too old, and not just as old as it may be."""
 
@@ -37,12 +39,19 @@ class MarketDataWorker:
     ``max_book_age_ms`` it is compared with the exchange's over REST: if they agree the book is proven fresh; if the
     exchange's is newer and the stream does not bring it, the stream is silent: the gate closes and a new
     connection is made, which has to bring a payload before it is believed.
+
+    A mark price that the stream does not bring is asked for over REST. After ``MARK_GONE_AFTER_S`` without one nothing
+    is quoted: it tells which books can be true, and how far a quote may go.
     """
 
     name = "market data"
     BOOK_STREAM = "book"
     WATCH_EVERY_S = 0.2
     MARK_SILENT_AFTER_S = 10.0
+    """After so long without a mark price the stream gets a new connection, and the exchange is asked for it."""
+    MARK_PAUSE_S = 3.0
+    MARK_GONE_AFTER_S = 60.0
+    """Not before a whole window of the request limits has passed in which nobody could ask."""
     RECONNECT_PAUSE_S = 5.0
     JUST_ASKED_S = 1.0
     """A new connection is not silent if, so short a time ago, the exchange had nothing that it could have brought."""
@@ -85,6 +94,7 @@ class MarketDataWorker:
         self.feeds = self._make_feeds(contexts, streams, settings)
         for context in contexts:
             context.gate.close(GATE_KEY, "waiting for market data")
+            context.state.mark_proven_ns = clock.monotonic_ns()  # gives the first one its time
 
     def _make_feeds(
         self, contexts: Sequence[SymbolContext], streams: MarketStreams, settings: MarketDataSettings
@@ -109,6 +119,7 @@ class MarketDataWorker:
                     group.create_task(self._keep(feed), name=f"{feed.stream.name} feed")
                 for market in self._markets.values():
                     group.create_task(self._watch(market), name=f"{self.name} {market.symbol}")
+                    group.create_task(self._watch_mark(market), name=f"mark price {market.symbol}")
         finally:
             for market in self._markets.values():
                 market.context.gate.close(GATE_KEY, "market data worker is not running")
@@ -242,11 +253,22 @@ class MarketDataWorker:
             self._note_unreadable(error)
             return
         market = self._markets.get(data.s)
-        if market is not None:
-            market.learn_mark_price(price or market.state.mark_price, market.context.rules)
-            if self._server_clock.time_ms() - data.E < self.MARK_SILENT_AFTER_S * 1e3:
-                # one that comes late proves nothing
-                market.state.mark_received_ns = self._clock.monotonic_ns()
+        if market is None:
+            return
+        state, late_s = market.state, (self._server_clock.time_ms() - data.E) / 1e3
+        if late_s < self.MARK_SILENT_AFTER_S:
+            state.mark_received_ns = self._clock.monotonic_ns()
+            if price is not None:
+                self._learn_mark(market, price)
+        elif price is not None and (state.mark_price == 0 or late_s < self._mark_age_s(state)):
+            market.learn_mark_price(price, market.context.rules)  # better than an older one, and no proof
+
+    def _learn_mark(self, market: SymbolMarket, price: Decimal) -> None:
+        """This is the exchange's present mark price."""
+        market.learn_mark_price(price, market.context.rules)
+        market.state.mark_proven_ns = self._clock.monotonic_ns()
+        if MARK_KEY in market.objections and market.context.gate.open(MARK_KEY):
+            self._bus.publish(ConnectionEvent(MARK_KEY, ConnectionKind.FRESH, symbol=market.symbol))
 
     def _note_unreadable(self, error: Exception) -> None:
         self._unreadable += 1
@@ -279,6 +301,39 @@ class MarketDataWorker:
         )
         return max((due_ns - self._clock.monotonic_ns()) / 1e9 + _BEYOND_S, self.WATCH_EVERY_S)
 
+    async def _watch_mark(self, market: SymbolMarket) -> None:
+        """Ask for the mark price while the stream does not bring it; close the gate while nobody tells it."""
+        state = market.state
+        while True:
+            due_s = self.MARK_SILENT_AFTER_S - self._mark_age_s(state) + _BEYOND_S
+            await asyncio.sleep(max(due_s, self.MARK_PAUSE_S))
+            if self._mark_age_s(state) > self.MARK_SILENT_AFTER_S:
+                try:
+                    await self._ask_mark_price(market)
+                except ExchangeError as error:
+                    log.debug("%s: could not ask for the mark price: %s", market.symbol, error)
+            if state.mark_price > 0 and self._mark_age_s(state) > self.MARK_GONE_AFTER_S:
+                self._mark_gone(market)
+
+    def _mark_age_s(self, state: SymbolState) -> float:
+        return (self._clock.monotonic_ns() - state.mark_proven_ns) / 1e9
+
+    async def _ask_mark_price(self, market: SymbolMarket) -> None:
+        price = await self._gateway.mark_price(
+            market.symbol,
+            attempts=1,
+            timeout_s=self._max_age_ns / 2e9,
+            max_age_ms=int(self.MARK_SILENT_AFTER_S * 1e3),
+        )
+        if price > 0:
+            self._learn_mark(market, price)
+
+    def _mark_gone(self, market: SymbolMarket) -> None:
+        text = f"the mark price is more than {self.MARK_GONE_AFTER_S:.0f} s old"
+        if market.context.gate.close(MARK_KEY, text):
+            log.warning("%s: %s", market.symbol, text)
+            self._bus.publish(ConnectionEvent(MARK_KEY, ConnectionKind.STALE, text, market.symbol))
+
     def _stale(self, market: SymbolMarket, age_ns: int, now_ns: int) -> None:
         context = market.context
         if context.gate.close(GATE_KEY, "market data is stale"):
@@ -299,9 +354,7 @@ class MarketDataWorker:
                 context.rules, attempts=1, timeout_s=timeout_s, max_age_ms=self._max_age_ns // 1_000_000
             )
             if context.state.mark_price == 0:
-                context.state.mark_price = await self._gateway.mark_price(
-                    context.symbol, attempts=1, timeout_s=timeout_s
-                )
+                await self._ask_mark_price(market)
         except ExchangeError as error:
             log.debug("%s: could not compare the book: %s", context.symbol, error)
             return

@@ -37,6 +37,9 @@ class SymbolState:
     book_proven_ns: int = 0
     """Monotonic time at which the book was last known to be the exchange's present one."""
     mark_received_ns: int = 0
+    """Monotonic time at which the stream of the mark price last brought one, or began."""
+    mark_proven_ns: int = 0
+    """Monotonic time at which the mark price was last known to be the exchange's present one."""
     stream_delay_ms: float = 0.0
     """From the exchange's event time to our receiving it, on the exchange's clock as we know it."""
     analysis: "MarketAnalysis | None" = None

@@ -1,6 +1,8 @@
 """Streams that cannot lie: replaced without a gap, held to their sequence and to the mark price."""
 
 import asyncio
+import json
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,3 +115,114 @@ def test_new_connection_is_not_given_up_while_the_market_has_nothing_to_say(tmp_
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story, events_per_s=0.3)
+
+
+def test_mark_price_that_the_stream_does_not_bring_is_asked_for(tmp_path: Path) -> None:
+    """The market rises by 12 % in ten minutes: the quotes stay with it, and no book is refused for an old mark."""
+    in_step = {"orderbook_refresh_interval": 5, "min_requote_interval_ms": 0}
+
+    async def story(world: World) -> None:
+        world.start(refresh_config=in_step, order_management={"patience_bps_s": 0})
+        await world.until_quoting()
+        world.control("POST", "/sim/silence", stream="markPrice", seconds=700)
+        asked = asked_for_the_mark(world)
+        for _ in range(240):
+            world.strike("move-market", bps=5)
+            await asyncio.sleep(2.5)
+            assert not closed_reasons(world)
+            assert len(world.ours()) == 6
+        mark = world.exchange._venue.instruments["BTCUSDT"].mark.mark
+        assert mark > 71_000
+        assert abs(world.state.mark_price / mark - 1) < Decimal("0.003")
+        assert 55 <= asked_for_the_mark(world) - asked <= 61  # once in 10 s
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.001)
+
+
+def asked_for_the_mark(world: World) -> int:
+    """Return how often the mark price was asked for."""
+    asked: int = world.record()["requests"].get("GET /fapi/v1/premiumIndex", 0)
+    return asked
+
+
+def closed_reasons(world: World) -> str:
+    """Return why nothing is quoted."""
+    assert world.engine is not None
+    [context] = world.engine.contexts
+    return "; ".join(context.gate.reasons)
+
+
+def test_nothing_is_quoted_while_the_mark_price_is_not_to_be_had(tmp_path: Path) -> None:
+    """Neither by the stream nor by asking, for longer than a window of the request limits; the reason says so."""
+    said: list[tuple[ConnectionKind, float]] = []
+
+    async def story(world: World) -> None:
+        def watch(fact: Fact) -> None:
+            assert isinstance(fact, ConnectionEvent)
+            if fact.name == "mark price" and fact.kind in (ConnectionKind.STALE, ConnectionKind.FRESH):
+                said.append((fact.kind, world.now_s))
+
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        world.engine.bus.subscribe(watch, ConnectionEvent)
+        began_s, asked = world.now_s, asked_for_the_mark(world)
+        world.control("POST", "/sim/silence", stream="markPrice", seconds=200)
+        world.strike("error", path="/fapi/v1/premiumIndex", reply="internal-503", for_s=90)
+        await asyncio.sleep(55)
+        assert len(world.ours()) == 6
+        await asyncio.sleep(15)
+        assert closed_reasons(world) == "the mark price is more than 60 s old"
+        assert world.ours() == []
+        assert asked_for_the_mark(world) - asked <= 22
+        await asyncio.sleep(began_s + 90 - world.now_s)
+        await world.until_quoting(10)
+        assert [kind for kind, _ in said] == [ConnectionKind.STALE, ConnectionKind.FRESH]
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("lag_s", [5, 30])
+def test_old_answer_about_the_mark_price_proves_nothing(tmp_path: Path, lag_s: int) -> None:
+    """One that a cache has kept for half a minute is as good as none."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/silence", stream="markPrice", seconds=400)
+        await asyncio.sleep(60)
+        world.strike("stale-reads", path="/fapi/v1/premiumIndex", lag_s=lag_s, for_s=300)
+        await asyncio.sleep(120)
+        assert closed_reasons(world) == ("the mark price is more than 60 s old" if lag_s > 10 else "")
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
+def test_mark_price_that_comes_late_replaces_none_that_is_younger(tmp_path: Path) -> None:
+    """What a connection that stood still lets go in the end tells of a market that is no more, and proves nothing."""
+
+    async def story(world: World) -> None:
+        def comes(late_s: int) -> bool:
+            assert world.engine is not None
+            price = world.state.mark_price + 1
+            event_ms = world.clock.time_ms() - late_s * 1000
+            data = {"e": "markPriceUpdate", "E": event_ms, "s": "BTCUSDT", "p": f"{price}"}
+            world.engine.market._on_mark(json.dumps({"stream": "x", "data": data}))
+            return world.state.mark_price == price
+
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/silence", stream="markPrice", seconds=120)
+        await asyncio.sleep(30)
+        assert [comes(late_s) for late_s in (40, 15)] == [False, False]
+        world.strike("error", path="/fapi/v1/premiumIndex", reply="internal-503", for_s=90)
+        await asyncio.sleep(35)
+        assert [comes(late_s) for late_s in (60, 15)] == [False, True]
+        await asyncio.sleep(35)
+        assert closed_reasons(world) == "the mark price is more than 60 s old"
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
