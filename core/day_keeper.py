@@ -119,17 +119,18 @@ class DayKeeper:
     async def keep(self, context: SymbolContext, mark_price: Decimal) -> bool:
         """Have the day's result be that of this moment; return whether a new day has begun.
 
-        Call it while our books agree with the exchange's. Raises ExchangeError while the day cannot be opened.
+        Call it while our books agree with the exchange's. Raises ExchangeError while the day cannot be opened. No day
+        begins while the exchange's time is in doubt: one that begins by a wrong clock forgets what was lost before.
         """
         if not self._limit_quote:
             return False
-        today = day_of(self._server_ms())
+        today, time_is_known = day_of(self._server_ms()), self._gateway.rest.time_is_known
         count = self._counts.get(context.symbol)
-        has_turned = count is not None and today > count.day
-        if count is not None and today > count.day:
+        has_turned = count is not None and today > count.day and time_is_known
+        if count is not None and has_turned:
             self._turn(context, count, today, mark_price)
         elif self.is_waiting(context):
-            if self._is_due("open", context, self._open_again_s):
+            if time_is_known and self._is_due("open", context, self._open_again_s):
                 self._open_again_s = min(2 * self._open_again_s, self.OPEN_AGAIN_AT_MOST_S)
                 await self._open(context, today, mark_price)
             elif count is None:

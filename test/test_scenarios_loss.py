@@ -15,7 +15,7 @@ from core.day_file import DayFile
 from core.day_keeper import DayKeeper
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
-from test.daemon import Sent, World, in_a_world, json_reply
+from test.daemon import Sent, World, in_a_world, json_reply, untouched
 from utils.http import HttpResponse
 
 LIMIT: dict[str, Any] = {"risk": {"max_daily_loss": 20, "max_price_change": 0}}
@@ -569,6 +569,33 @@ def test_new_day_begins_with_nothing_lost(tmp_path: Path) -> None:
         assert await world.end() is ExitCode.HALTED
 
     in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
+
+
+def test_day_does_not_end_by_a_clock_that_was_set_an_hour_ahead(tmp_path: Path) -> None:
+    """Just then an answer about the position comes: what was lost before counts on, and no day ends."""
+
+    async def story(world: World) -> None:
+        async def setting_the_clock(sent: Sent) -> HttpResponse | None:
+            if not sent.path.endswith("/positionRisk"):
+                return None
+            answer = await sent.deliver()
+            world.daemon_clock.skew_ms = 3_600_000
+            world.tamper = untouched
+            return answer
+
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        take(world)
+        world.tamper = setting_the_clock
+        await asyncio.sleep(10)
+        assert world.daemon_clock.skew_ms
+        assert "which has ended" not in " ".join(days_told(world))
+        await lose(world, Decimal(26))
+        await world.until(lambda: is_halted(world), 3)
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 600_000)
 
 
 def test_trade_of_yesterday_that_is_told_of_after_midnight_is_none_that_a_restart_waits_for(
