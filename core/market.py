@@ -53,8 +53,8 @@ class MarketDataWorker:
     MARK_GONE_AFTER_S = 60.0
     """Not before a whole window of the request limits has passed in which nobody could ask."""
     RECONNECT_PAUSE_S = 5.0
-    JUST_ASKED_S = 1.0
-    """A new connection is not silent if, so short a time ago, the exchange had nothing that it could have brought."""
+    MUTE_AFTER_S = 30.0
+    """A connection that brings nothing for so long is given up also while the exchange cannot be asked."""
     FEED_PAUSE_S = 5.0
 
     def __init__(
@@ -81,6 +81,8 @@ class MarketDataWorker:
         """The exchange's time then."""
         self._undigested: list[SymbolMarket] = []
         self._dropped_ns = 0
+        self._heard_ns = 0
+        """When the stream of the book last brought what was not late, had nothing to bring, or had a new connection."""
         self._unreadable = 0
         self._decode_book = msgspec.json.Decoder(wire.BookTickerMessage).decode
         self._decode_mark = msgspec.json.Decoder(wire.MarkPriceMessage).decode
@@ -134,6 +136,7 @@ class MarketDataWorker:
             await asyncio.sleep(self.FEED_PAUSE_S)
 
     def _books_up(self) -> None:
+        self._heard_ns = self._clock.monotonic_ns()
         for market in self._markets.values():
             market.begin_connection()
 
@@ -158,6 +161,7 @@ class MarketDataWorker:
         is_late = delay_ms > self._max_age_ms
         if not is_late:
             market.must_deliver = False
+            self._heard_ns = now_ns
         self._take(market, book, is_late)
 
     def _begin_burst(self) -> int:
@@ -340,10 +344,12 @@ class MarketDataWorker:
             details = f"no proof of the book for {age_ns / 1e9:.1f} s"
             log.warning("%s: market data is stale: %s", context.symbol, details)
             self._bus.publish(ConnectionEvent("book", ConnectionKind.STALE, details, context.symbol))
-        is_at_fault = now_ns - market.nothing_to_say_ns > self.JUST_ASKED_S * 1e9
+        is_overdue = market.must_deliver and market.is_overdue
+        is_mute = now_ns - self._heard_ns > self.MUTE_AFTER_S * 1e9
+        is_at_fault = is_overdue or is_mute
         if self.books.is_up and is_at_fault and now_ns - self._dropped_ns > self.RECONNECT_PAUSE_S * 1e9:
             self._dropped_ns = now_ns
-            self.books.drop("silent while the market moved")
+            self.books.drop("silent while the market moved" if is_overdue else "silent")
 
     async def _compare(self, market: SymbolMarket) -> None:
         """Ask the exchange for its book; it proves ours fresh, or shows that the stream is silent."""
@@ -362,11 +368,12 @@ class MarketDataWorker:
             return
         ours = context.state.book
         if ours is not None and not market.is_new_connection and has_moved_on(ours, theirs):
-            market.must_deliver = True
+            market.must_deliver = market.is_overdue = True
         elif not market.must_deliver:
             self._end_burst()  # what the socket brings after this came after this
             self._take(market, theirs, False)  # noqa: FBT003
         elif market.is_new_connection:
             market.first_asked = market.first_asked or theirs
-            if not has_moved_on(market.first_asked, theirs):
-                market.nothing_to_say_ns = self._clock.monotonic_ns()
+            market.is_overdue = has_moved_on(market.first_asked, theirs)
+            if not market.is_overdue:
+                self._heard_ns = self._clock.monotonic_ns()

@@ -12,8 +12,6 @@ from core.settings import MarketDataSettings
 SANE_SHARE = Decimal("0.1")
 """A mid farther than this share from the mark price is a fault of one of the two, or no market to quote on."""
 
-_LONG_AGO_NS = -(10**18)
-
 
 class SymbolMarket:
     """One symbol's part of what the market data worker knows; everything that a message touches is at one place."""
@@ -24,8 +22,8 @@ class SymbolMarket:
         "context",
         "first_asked",
         "is_new_connection",
+        "is_overdue",
         "must_deliver",
-        "nothing_to_say_ns",
         "objections",
         "reader",
         "sane_from_half_ticks",
@@ -56,7 +54,8 @@ class SymbolMarket:
         self.is_new_connection = False
         self.first_asked: BookTop | None = None
         """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
-        self.nothing_to_say_ns = _LONG_AGO_NS
+        self.is_overdue = False
+        """Whether, of what the stream must deliver, the present connection should have brought something already."""
         self.sane_from_half_ticks: int = 0
         self.sane_to_half_ticks: float = float("inf")
         """The mids that can be true beside the mark price; any until that is known."""
@@ -67,7 +66,7 @@ class SymbolMarket:
         """The stream of the book has a new connection, which has brought nothing yet."""
         self.is_new_connection = True
         self.first_asked = None
-        self.nothing_to_say_ns = _LONG_AGO_NS
+        self.is_overdue = False
 
     def digest(self) -> list[BookTop]:
         """Work out what follows from the books that wait for it, and return them."""

@@ -226,3 +226,33 @@ def test_mark_price_that_comes_late_replaces_none_that_is_younger(tmp_path: Path
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize(("silent_s", "connections"), [(0, 0), (70, 2)])
+def test_book_that_cannot_be_compared_does_not_end_a_connection_that_may_be_well(
+    tmp_path: Path, silent_s: int, connections: int
+) -> None:
+    """In a market that stands still nothing shows that it is silent. One that stays mute is replaced, less often."""
+    books: list[float] = []
+
+    async def story(world: World) -> None:
+        def watch(fact: Fact) -> None:
+            assert isinstance(fact, ConnectionEvent)
+            if (fact.name, fact.kind) == ("book", ConnectionKind.UP):
+                books.append(world.now_s)
+
+        world.start()
+        await world.until_quoting()
+        assert world.engine is not None
+        world.engine.bus.subscribe(watch, ConnectionEvent)
+        failing_s = max(silent_s, 20)
+        world.strike("error", path="/fapi/v1/depth", reply="internal-503", for_s=failing_s)
+        if silent_s:
+            world.control("POST", "/sim/silence", stream="bookTicker", seconds=silent_s)
+        await asyncio.sleep(failing_s)
+        assert world.ours() == []
+        await world.until_quoting(5)
+        assert len(books) == connections
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=20 if silent_s else 0.001)
