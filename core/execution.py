@@ -254,14 +254,15 @@ class ExecutionEngine:
         again. What cannot be looked up now is asked about later (``ask``).
         """
         self.amend_queue.drop(orders, "it is being cancelled")
+        sent_ns = self._clock.monotonic_ns()
         for order in orders:
-            context.orders.begin_cancel(order, self._clock.monotonic_ns())
+            context.orders.begin_cancel(order, sent_ns)
         unheard: list[LiveOrder] = []
         unclear: list[LiveOrder] = []
         batches = [
             orders[start : start + MAX_CANCEL_BATCH] for start in range(0, len(orders), MAX_CANCEL_BATCH)
         ]
-        failures = await self._cancel_batches(context, batches, unheard, unclear)
+        failures = await self._cancel_batches(context, batches, sent_ns, unheard, unclear)
         failures += await self._try_to_look_up(context, unclear)
         if failures:
             raise failures[0]
@@ -271,12 +272,13 @@ class ExecutionEngine:
         self,
         context: SymbolContext,
         batches: Sequence[Sequence[LiveOrder]],
+        sent_ns: int,
         unheard: list[LiveOrder],
         unclear: list[LiveOrder],
     ) -> list[BaseException]:
         """Cancel these batches like ``_cancel_batch``, all at once; return what failed and is more than no answer."""
         outcomes = await asyncio.gather(
-            *(self._cancel_batch(context, batch, unheard, unclear) for batch in batches),
+            *(self._cancel_batch(context, batch, sent_ns, unheard, unclear) for batch in batches),
             return_exceptions=True,
         )
         return [outcome for outcome in outcomes if outcome is not None]
@@ -285,6 +287,7 @@ class ExecutionEngine:
         self,
         context: SymbolContext,
         orders: Sequence[LiveOrder],
+        sent_ns: int,
         unheard: list[LiveOrder],
         unclear: list[LiveOrder],
     ) -> None:
@@ -304,7 +307,8 @@ class ExecutionEngine:
                 what = "each goes by the order socket" if goes_singly else "orders count as resting"
                 log.warning("%s: a cancel got no answer (%s); %s", context.symbol, error, what)
             if goes_singly:
-                failures = await self._cancel_batches(context, [[each] for each in orders], unheard, unclear)
+                singly = [[each] for each in orders]
+                failures = await self._cancel_batches(context, singly, sent_ns, unheard, unclear)
                 if failures:
                     raise failures[0] from error
             else:
@@ -314,7 +318,7 @@ class ExecutionEngine:
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):
                 self.report(context, order, result)
-                context.orders.expect_word_of_end(order, self._clock.monotonic_ns())
+                context.orders.expect_word_of_end(order, sent_ns, self._clock.monotonic_ns())
             elif self._is_unclear(context, order, result):
                 unclear.append(order)
 

@@ -121,22 +121,25 @@ class ForeignWriter:
         while True:
             await self._wake.wait()
             while self._clock.monotonic_ns() < self._until_ns:
+                began_ns = self._clock.monotonic_ns()
                 await asyncio.sleep(self.LOOK_EVERY_S)
-                await self._look()
+                if not await self._look():
+                    self._until_ns += self._clock.monotonic_ns() - began_ns
             self._wake.clear()
             if self._seen_ns is not None:
                 log.warning("the other instance has been quiet for %.0f s", self.CLEAN_S)
             self._seen_ns = None
             self._gate.open(GATE_KEY)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Look for its orders; return whether the exchange has shown them all: else nothing can be concluded."""
+        is_whole = True
         for context in self._contexts:
             try:
                 resting = await self._gateway.open_orders(context.rules, is_ours)
             except ExchangeError:
-                self._until_ns += int(
-                    self.LOOK_EVERY_S * 1e9
-                )  # nothing was seen, and nothing can be concluded
+                is_whole = False
                 continue
             for report in resting:
                 self.is_strangers(report)
+        return is_whole

@@ -103,8 +103,8 @@ class LiveOrder:
     """The user stream has spoken of this order since it was placed, or amended last."""
     cancel_sent_ns: int = 0
     """Monotonic time of the latest cancel."""
-    heard_since_cancel: bool = False
-    """The user stream has spoken of this order since that."""
+    heard_cancel_ns: int = -1
+    """Which was the latest when the user stream spoke of this order last; -1 if it has not."""
     not_found: int = 0
     uncancellable_ns: int = 0
     """Monotonic time of the last cancel that the exchange answered with "unknown order"; 0 for none."""

@@ -253,7 +253,7 @@ class LiveOrders:
         """Note a cancel that is about to be sent; it may follow a cancel, an amend, and a placing without answer."""
         if self._move(order, Trigger.CANCEL_SENT, now_ns) and order.change is not None:
             order.change = structs.replace(order.change, sent_ns=now_ns)
-        order.cancel_sent_ns, order.heard_since_cancel = now_ns, False
+        order.cancel_sent_ns = now_ns
         self._tell(order)
 
     def end_cancel(self, order: LiveOrder) -> None:
@@ -416,9 +416,13 @@ class LiveOrders:
         if not order.echoed and order.amend_sent_ns >= self._echoes_since_ns:
             self.awaiting_echo.setdefault(order.client_id, now_ns)
 
-    def expect_word_of_end(self, order: LiveOrder, now_ns: int) -> None:
-        """Note that the exchange has said that it cancelled the order: the user stream has to speak of that, too."""
-        if not order.heard_since_cancel and order.cancel_sent_ns >= self._echoes_since_ns:
+    def expect_word_of_end(self, order: LiveOrder, sent_ns: int, now_ns: int) -> None:
+        """Note that the exchange has said that the cancel of that moment ended the order.
+
+        The user stream has to speak of that, too, unless it has since, or has begun only after it: others may have been
+        sent later.
+        """
+        if order.heard_cancel_ns < sent_ns and sent_ns >= self._echoes_since_ns:
             self.awaiting_echo.setdefault(order.client_id, now_ns)
 
     def echo_is_overdue(self, now_ns: int, recv_window_ms: int) -> bool:
@@ -438,7 +442,7 @@ class LiveOrders:
 
     def echo(self, order: LiveOrder) -> None:
         """Note that the user stream has spoken of this order: the proof that it still reports."""
-        order.echoed = order.heard_since_cancel = True
+        order.echoed, order.heard_cancel_ns = True, order.cancel_sent_ns
         self.awaiting_echo.pop(order.client_id, None)
 
     def doubt(self, order: LiveOrder, reason: str) -> None:

@@ -187,7 +187,8 @@ class OrderManager:
             if fault := self._faults.pop(context.symbol, None):
                 raise fault
             self._mirror_pause(context)
-            await self._settle(context)
+            if context.symbol not in self._unkept:  # else what rests unattended is pulled first
+                await self._settle(context)
             await self._turn(context, self._clock.monotonic_ns())
             self._clean_up(self._clock.monotonic_ns())
             is_known = not any(order.cancel_requested for order in context.orders.living())

@@ -317,7 +317,7 @@ def test_cancelled_order_waits_for_the_word_of_the_account_stream() -> None:
         if first == "stream":
             orders.echo(order)
         orders.apply(order, report(status=OrderStatus.CANCELLED), 50)
-        orders.expect_word_of_end(order, 50)
+        orders.expect_word_of_end(order, 40, 50)
         assert orders.awaiting_echo == ({} if first == "stream" else {order.client_id: 50})
         orders.echo(order)
         assert orders.awaiting_echo == {}
@@ -329,8 +329,22 @@ def test_new_account_stream_owes_no_word_on_a_cancel_that_was_sent_before_it() -
     orders.apply(order, report(), 30)
     orders.begin_cancel(order, 40)
     orders.expect_no_echo_before(41)
+    orders.begin_cancel(order, 45)  # which finds nothing any more
     orders.apply(order, report(status=OrderStatus.CANCELLED), 50)
-    orders.expect_word_of_end(order, 50)
+    orders.expect_word_of_end(order, 40, 50)
+    assert orders.awaiting_echo == {}
+
+
+def test_stream_that_told_of_an_end_owes_no_word_when_the_order_is_cancelled_again() -> None:
+    """A list that lags has it cancelled once more, before the first cancel is answered."""
+    orders, order = registered()
+    orders.apply(order, report(), 30)
+    orders.echo(order)
+    orders.begin_cancel(order, 40)
+    orders.echo(order)
+    orders.apply(order, report(status=OrderStatus.CANCELLED), 45)
+    orders.begin_cancel(order, 50)
+    orders.expect_word_of_end(order, 40, 55)
     assert orders.awaiting_echo == {}
 
 

@@ -16,7 +16,7 @@ from core.metrics_file import MetricsFile
 from core.refresh import Refresher
 from core.risk_controller import RiskController
 from core.supervisor import Supervisor
-from test.daemon import World, in_a_world
+from test.daemon import Sent, World, in_a_world, untouched
 from utils.errors import RateLimited
 
 pytestmark = pytest.mark.usefixtures("_each_order_transport")
@@ -160,7 +160,10 @@ def test_worker_that_raises_is_restarted_and_quoting_resumes(
 def test_quotes_of_an_orders_worker_that_failed_are_out_while_it_is_down_or_right_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pull_fails: bool
 ) -> None:
-    """Out within a second of the failure; where that fails, too, the next run takes them out before anything else."""
+    """Out within a second of the failure; where that fails, too, the next run takes them out before anything else.
+
+    There is an order to be asked about then, and the exchange takes its time over that.
+    """
 
     def fail_once(owner: type, method: str) -> None:
         original = getattr(owner, method)
@@ -184,7 +187,17 @@ def test_quotes_of_an_orders_worker_that_failed_are_out_while_it_is_down_or_righ
         await world.until(lambda: "worker orders" in world.engine.gate.closed_by, 10)
         await asyncio.sleep(1)
         assert bool(world.ours()) is pull_fails
+
+        async def slowly(sent: Sent) -> None:
+            if (sent.method, sent.path) == ("GET", "/fapi/v1/order"):
+                await asyncio.sleep(2)
+
+        [context] = world.engine.contexts
+        for order in context.orders.living():
+            context.orders.wonder(order, "it is part of the test")
+        world.tamper = slowly
         await asyncio.sleep(3.5)
+        world.tamper = untouched
         assert before.isdisjoint(order.client_order_id for order in world.ours())
         await world.until_quoting(10)
         assert await world.end() is ExitCode.STOPPED

@@ -88,6 +88,35 @@ def test_first_instance_makes_way_when_the_second_did_not_see_it(
     in_a_world(tmp_path, story)
 
 
+def test_other_instance_is_not_called_quiet_while_nobody_can_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No list of open orders has an answer for a minute: the one that waits goes on waiting."""
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr(ForeignWriter, "CLEAN_S", 6.0)
+        world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
+        await world.until_quoting()
+        [first] = boots(world)
+        second = another(world)
+        second.start()
+        await world.until(
+            lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes"
+        )
+        await asyncio.sleep(20)
+        assert world.engine is not None
+        assert world.engine.foreign.is_seen
+        world.lose = lambda _method, path: "reply" if path == "/fapi/v1/openOrders" else ""
+        for _ in range(60):
+            await asyncio.sleep(1)
+            assert world.engine.foreign.is_seen
+        world.lose = lambda _method, _path: ""
+        assert await second.end() is ExitCode.STOPPED
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize("does_end", [False, True])
 def test_quotes_of_another_instance_that_dies_go_by_the_dead_man_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, does_end: bool
