@@ -156,11 +156,14 @@ class ProofRules:
         self.inv_34_cancels_leave_at_once()
 
     def _forget_what_is_over(self) -> None:
-        """Forget why the exchange refused, where it would not any more."""
-        if self._facts.instrument.regime.status == TRADING:
+        """Forget why the exchange refused, where it would not any more; the same rules may come back to be learned."""
+        regime = self._facts.instrument.regime
+        if regime.status == TRADING:
             self._told.pop("status", None)
         if not self._facts.world.exchange._venue.hedge_mode:
             self._told.pop("hedge", None)
+        if self._told.get("units", (0.0, regime.posted))[1] != regime.posted:
+            del self._told["units"]
 
     def _listen(self) -> None:
         """Note since when no socket hears the account's events."""
