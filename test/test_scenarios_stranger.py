@@ -56,6 +56,18 @@ def test_second_instance_refuses_and_the_first_quotes_on(tmp_path: Path) -> None
     in_a_world(tmp_path, story)
 
 
+async def while_another_quotes(world: World) -> tuple[str, World]:
+    """Return the boot of the first, which quotes so seldom that it looked dead, and the second, for which it waits."""
+    world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
+    await world.until_quoting()
+    [first] = boots(world)
+    second = another(world)
+    second.start()
+    await world.until(lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes")
+    await asyncio.sleep(20)
+    return first, second
+
+
 def test_first_instance_makes_way_when_the_second_did_not_see_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,15 +75,7 @@ def test_first_instance_makes_way_when_the_second_did_not_see_it(
 
     async def story(world: World) -> None:
         monkeypatch.setattr(ForeignWriter, "CLEAN_S", 6.0)
-        world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
-        await world.until_quoting()
-        [first] = boots(world)
-        second = another(world)
-        second.start()
-        await world.until(
-            lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes"
-        )
-        await asyncio.sleep(20)
+        first, second = await while_another_quotes(world)
         assert first not in boots(world)
         assert len(world.ours()) == 6
         assert world.engine is not None
@@ -95,15 +99,7 @@ def test_other_instance_is_not_called_quiet_while_nobody_can_look(
 
     async def story(world: World) -> None:
         monkeypatch.setattr(ForeignWriter, "CLEAN_S", 6.0)
-        world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
-        await world.until_quoting()
-        [first] = boots(world)
-        second = another(world)
-        second.start()
-        await world.until(
-            lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes"
-        )
-        await asyncio.sleep(20)
+        _, second = await while_another_quotes(world)
         assert world.engine is not None
         assert world.engine.foreign.is_seen
         world.lose = lambda _method, path: "reply" if path == "/fapi/v1/openOrders" else ""
@@ -125,15 +121,7 @@ def test_quotes_of_another_instance_that_dies_go_by_the_dead_man_switch(
 
     async def story(world: World) -> None:
         monkeypatch.setattr(ForeignWriter, "CLEAN_S", 6.0)
-        world.start(refresh_config={"orderbook_refresh_interval": 25}, order_management={"reset_interval": 0})
-        await world.until_quoting()
-        [first] = boots(world)
-        second = another(world)
-        second.start()
-        await world.until(
-            lambda: first not in boots(world) and len(world.ours()) == 6, 40, "the second's quotes"
-        )
-        await asyncio.sleep(20)
+        first, second = await while_another_quotes(world)
         assert len(world.ours()) == 6
         await second.vanish()
         if does_end:

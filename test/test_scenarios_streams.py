@@ -16,6 +16,20 @@ from test.daemon import World, in_a_world
 from utils import ws
 
 
+def connections_of_the_book(world: World) -> list[float]:
+    """Return a list that gets the time of each connection of the book's stream from now on."""
+    books: list[float] = []
+
+    def watch(fact: Fact) -> None:
+        assert isinstance(fact, ConnectionEvent)
+        if (fact.name, fact.kind) == ("book", ConnectionKind.UP):
+            books.append(world.now_s)
+
+    assert world.engine is not None
+    world.engine.bus.subscribe(watch, ConnectionEvent)
+    return books
+
+
 def test_connections_are_replaced_without_a_gap_and_without_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,18 +107,11 @@ def test_new_connection_is_not_given_up_while_the_market_has_nothing_to_say(tmp_
 
     In this market there is none from 77 s to 117 s.
     """
-    books: list[float] = []
 
     async def story(world: World) -> None:
-        def watch(fact: Fact) -> None:
-            assert isinstance(fact, ConnectionEvent)
-            if (fact.name, fact.kind) == ("book", ConnectionKind.UP):
-                books.append(world.now_s)
-
         world.start()
         await world.until_quoting()
-        assert world.engine is not None
-        world.engine.bus.subscribe(watch, ConnectionEvent)
+        books = connections_of_the_book(world)
         await asyncio.sleep(50 - world.now_s)
         world.control("POST", "/sim/silence", stream="bookTicker", seconds=45)
         await asyncio.sleep(117.7 - world.now_s)
@@ -233,18 +240,11 @@ def test_book_that_cannot_be_compared_does_not_end_a_connection_that_may_be_well
     tmp_path: Path, silent_s: int, connections: int
 ) -> None:
     """In a market that stands still nothing shows that it is silent. One that stays mute is replaced, less often."""
-    books: list[float] = []
 
     async def story(world: World) -> None:
-        def watch(fact: Fact) -> None:
-            assert isinstance(fact, ConnectionEvent)
-            if (fact.name, fact.kind) == ("book", ConnectionKind.UP):
-                books.append(world.now_s)
-
         world.start()
         await world.until_quoting()
-        assert world.engine is not None
-        world.engine.bus.subscribe(watch, ConnectionEvent)
+        books = connections_of_the_book(world)
         failing_s = max(silent_s, 20)
         world.strike("error", path="/fapi/v1/depth", reply="internal-503", for_s=failing_s)
         if silent_s:
