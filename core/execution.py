@@ -49,6 +49,7 @@ class ExecutionEngine:
     """
 
     WITHDRAW_PAUSE_S = 0.25
+    CLOCK_TIMEOUT_S = 0.5
     LONGEST_WITHDRAW_PAUSE_S = 1.0
     BATCH_PATIENCE_S = 0.5
     """So long a batch of cancels may go unanswered while there is another way, by which each order is cancelled then;
@@ -358,6 +359,9 @@ class ExecutionEngine:
                 while True:
                     if await self._withdraw_once(context):
                         return True
+                    await self._gateway.rest.mend_clock(
+                        self.CLOCK_TIMEOUT_S
+                    )  # at the end of a run nobody else does it
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, self.LONGEST_WITHDRAW_PAUSE_S)
         except TimeoutError:

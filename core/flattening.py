@@ -79,7 +79,7 @@ class Flattening:
     PAUSE_S = 0.2
     BOOK_TIMEOUT_S = 0.5
     ORDERS_TIMEOUT_S = 0.4
-    CLOCK_TIMEOUT_S, CLOCK_EVERY_S = 0.5, 1.0
+    CLOCK_TIMEOUT_S = 0.5
 
     def __init__(
         self,
@@ -97,7 +97,6 @@ class Flattening:
         self._max_book_age_ns = max_book_age_ms * 1_000_000
         self._hindrance = ""
         self._closings: dict[str, _Closing] = {}
-        self._measured_ns = -(10**18)
 
     async def flatten(self, context: SymbolContext) -> Flattened:
         """Take one round: cancel, confirm, close, verify; the caller has closed the gate, and asks again if it fails.
@@ -222,7 +221,7 @@ class Flattening:
 
     async def _look(self, context: SymbolContext, closing: _Closing) -> Scene:
         """Return what is known now: position and open orders are asked for anew each time."""
-        await self._mend_clock()
+        await self._gateway.rest.mend_clock(self.CLOCK_TIMEOUT_S)
         position, resting = await asyncio.gather(
             self._try(self._gateway.witnessed_position(context.symbol)),
             self._try(self._resting(context)),
@@ -241,14 +240,6 @@ class Flattening:
             mark_price=position.mark_price if position is not None else Decimal(0),
             elapsed_s=(self._clock.monotonic_ns() - closing.began_ns) / 1e9,
         )
-
-    async def _mend_clock(self) -> None:
-        """Measure the exchange's clock where it has refused a timestamp: perhaps nobody else is there to do it."""
-        rest, now_ns = self._gateway.rest, self._clock.monotonic_ns()
-        if not rest.clock_is_doubtful or now_ns - self._measured_ns < self.CLOCK_EVERY_S * 1e9:
-            return
-        self._measured_ns = now_ns
-        await self._try(asyncio.wait_for(rest.synchronise_clock(samples=1), self.CLOCK_TIMEOUT_S))
 
     async def _resting(self, context: SymbolContext) -> list[OrderReport]:
         """Return our open orders; raises TimeoutError after a short while, because the close can do without."""

@@ -76,6 +76,23 @@ def test_stop_while_reconnecting_leaves_no_order(tmp_path: Path) -> None:
     in_a_world(tmp_path, story)
 
 
+def test_stop_measures_the_exchanges_clock_where_that_refuses_its_cancels(tmp_path: Path) -> None:
+    """Those who measure it while the daemon works have stopped by then."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.lose = lambda method, _path: "request" if method == "DELETE" else ""
+        ending = asyncio.ensure_future(world.end(within_s=5))
+        await asyncio.sleep(1)
+        world.lose = lambda _method, _path: ""
+        world.strike("clock-skew", offset_ms=20_000, for_s=60)
+        assert await ending is ExitCode.STOPPED
+        assert world.open_orders() == []
+
+    in_a_world(tmp_path, story)
+
+
 def test_stop_without_the_exchange_is_not_called_verified(tmp_path: Path) -> None:
     """With the exchange out of reach the exit code is 3, within the deadline; the dead-man switch does the rest."""
 

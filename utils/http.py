@@ -299,6 +299,7 @@ class BinanceRest:
     """
 
     MEASURE_WITHIN_S = 1.0
+    MEASURE_AGAIN_S = 1.0
 
     def __init__(
         self,
@@ -348,7 +349,7 @@ class BinanceRest:
         """
         self.refuse_while_limited()
         if security is Security.SIGNED and self.server_clock.has_stepped():
-            await self._measure_again()
+            await self.mend_clock()
             if reason := objection():
                 raise NotSent(reason)
         params, timeout_s = params or {}, timeout_s or self._timeout_s
@@ -474,20 +475,21 @@ class BinanceRest:
             raise OutcomeUnknown("the reply about the time could not be read") from error
         self.server_clock.learn(sent_ms=sent_ms, received_ms=received_ms, server_ms=server_ms)
 
-    async def _measure_again(self) -> None:
-        """Measure the offset before anything is signed with one that a step of our clock has made wrong.
+    async def mend_clock(self, within_s: float = MEASURE_WITHIN_S) -> None:
+        """Measure the offset if there is a doubt about it; for whom nobody else may be left to do it.
 
-        Where that fails, requests leave all the same: a timestamp that is wrong is refused, a cancel must not wait.
+        Where that fails, or takes too long, nothing is raised and it is not tried again for a second: requests leave
+        all the same, for a timestamp that is wrong is refused, and a cancel must not wait.
         """
         async with self._measuring:
-            if not self.server_clock.has_stepped() or self._clock.monotonic_ns() < self._measure_after_ns:
+            if self.time_is_known or self._clock.monotonic_ns() < self._measure_after_ns:
                 return
             try:
-                async with asyncio.timeout(self.MEASURE_WITHIN_S):
+                async with asyncio.timeout(within_s):
                     await self.synchronise_clock(samples=1)
             except (TimeoutError, ExchangeError):
                 self.clock_is_doubtful = True
-                self._measure_after_ns = self._clock.monotonic_ns() + int(self.MEASURE_WITHIN_S * 1e9)
+                self._measure_after_ns = self._clock.monotonic_ns() + int(self.MEASURE_AGAIN_S * 1e9)
 
     def _query(self, params: Mapping[str, str | int], security: Security) -> str:
         if security is not Security.SIGNED:
