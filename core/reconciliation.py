@@ -247,11 +247,12 @@ class Reconciler:
         """Return under which client id the order of a trade was placed: the list of trades does not tell.
 
         Numbers of orders are given anew after a reset of the exchange: one of which all is counted has not made it.
+        One that was concluded to be gone, because the exchange did not find it, may have.
         """
         if context.ledger.has_counted(trade["id"], self._gateway.fill(trade, "").time_ms):
             return ""
         order = context.orders.by_order_id(trade["orderId"])
-        if order is not None and (order.is_uncounted or not order.status.is_terminal):
+        if order is not None and (order.is_uncounted or not order.end_is_reported):
             return order.client_id
         return await self._placed_as(context.symbol, trade["orderId"], trade["time"])
 

@@ -66,6 +66,26 @@ def test_order_of_a_moment_ago_is_looked_for_again_before_it_is_called_missing(
     in_a_world(tmp_path, story)
 
 
+def test_trade_of_an_order_that_the_exchange_does_not_find_is_written_down_as_the_orders(
+    tmp_path: Path,
+) -> None:
+    """By its number: it was believed to be gone without one, since neither queries nor a cancel had found it."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        await asyncio.sleep(10)
+        world.control("POST", "/sim/silence", stream="userData", seconds=60)
+        world.strike("hide-orders", client_id="qpmm-", younger_than_s=3600, for_s=60)
+        world.strike("move-market", bps=-15)
+        await world.until(lambda: world.count("fills") > 0, 2, "a trade of a quote")
+        assert await world.end() is ExitCode.STOPPED
+        await asyncio.sleep(60)
+        assert_accounted(world, await world.audit())
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize("mode", ["amend", "replace"])
 def test_every_order_of_a_run_has_the_final_state_that_the_exchange_has(tmp_path: Path, mode: str) -> None:
     """Placed, amended, filled, cancelled, and one that closed a position over the limit."""
