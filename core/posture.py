@@ -116,7 +116,17 @@ class Staircase:
         if posture is Posture.NORMAL:
             return Stance()
         decisive = [name for name, step in self._steps.items() if step.posture is posture]
-        return Stance(posture, "; ".join(found[name].text if name in found else name for name in decisive))
+        return Stance(posture, "; ".join(self._why(name, found.get(name)) for name in decisive))
+
+    def _why(self, name: str, reading: Reading | None) -> str:
+        """Return why a reading stands where it does; by itself it may call for less, and has to be calm first."""
+        if reading is None:
+            return name
+        ladder = self._ladders[name]
+        if ladder.posture(reading.share) >= self._steps[name].posture:
+            return reading.text
+        calm = f"{ladder.calm_share:.0%} of its limit or less for {ladder.calm_s:g} s"
+        return f"{reading.text}; held until it has been at {calm}"
 
     @staticmethod
     def _move(step: _Step, ladder: Ladder, share: Decimal, now_ns: int) -> None:

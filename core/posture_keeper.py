@@ -48,7 +48,7 @@ class PostureKeeper:
     def look(self, context: SymbolContext) -> Stance:
         """Have the symbol stand as its readings call for; return what the readings alone call for."""
         now_ns = self._clock.monotonic_ns()
-        self._note_price(context, now_ns)
+        context.prices.wait(now_ns)
         called = self._stairs[context.symbol].update(self._readings(context), now_ns)
         if called.posture >= Posture.PULL:
             context.gate.close(POSTURE_KEY, called.reason)
@@ -66,12 +66,6 @@ class PostureKeeper:
     def forget(self, context: SymbolContext, name: str) -> None:
         """Have a reading begin anew, because what it was about has ended."""
         self._stairs[context.symbol].forget(name)
-
-    @staticmethod
-    def _note_price(context: SymbolContext, now_ns: int) -> None:
-        """Let what is older than the window leave it, also while nothing moves."""
-        if context.state.book is not None:
-            context.prices.add(now_ns, context.state.book.mid_half_ticks)
 
     def _readings(self, context: SymbolContext) -> Iterator[Reading]:
         yield context.prices.reading()

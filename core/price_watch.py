@@ -45,6 +45,11 @@ class PriceWatch:
         if called > before:
             self.on_step()
 
+    def wait(self, now_ns: int) -> None:
+        """The mid has stayed what it was until now: what is older than the window leaves it."""
+        if self._mid_half_ticks:
+            self.add(now_ns, self._mid_half_ticks)
+
     def _share(self) -> Decimal:
         return self._window.change_fraction / self._limit if self._limit else _ZERO
 

@@ -229,11 +229,27 @@ def test_gate_opens_once_the_price_has_calmed() -> None:
     kept.clock.now_ns += 60 * SECOND
     kept.keeper.look(kept.context)
     assert kept.posture() is Posture.PULL
+    moved = "the mid has moved 0.00 % within 60 s (limit 3 %)"
+    assert kept.context.gate.reasons == (
+        f"{moved}; held until it has been at 50% of its limit or less for 10 s",
+    )
     kept.clock.now_ns += 10 * SECOND
     kept.keeper.look(kept.context)
     assert kept.posture() is Posture.NORMAL
     assert not kept.context.gate.open(POSTURE_KEY)
     assert kept.told[-1].details == "pull -> normal: calm again"
+
+
+def test_book_that_came_late_has_not_moved_the_price_of_now() -> None:
+    """It is known, but only of the past: a move that is seen late is none of the last minute."""
+    kept = Kept()
+    kept.move_to(0)
+    moved = structs.replace(BOOK, bid_ticks=BOOK.bid_ticks - 40_000, ask_ticks=BOOK.ask_ticks - 40_000)
+    kept.context.state.book = moved
+    kept.clock.now_ns += SECOND
+    kept.keeper.look(kept.context)
+    assert kept.posture() is Posture.NORMAL
+    assert kept.context.prices.change_bps == 0
 
 
 def test_quotes_widen_by_the_stated_factor() -> None:

@@ -11,7 +11,7 @@ from test.simulation.operating import UNEXPLAINED
 SHARES = {"start": 0.55, "question": 0.93, "order": 0.73}
 """Up to which share of a limit what quotes need may go, less a few requests; the rest is kept for cancels."""
 _MOVES = ("move-market", "jump", "flash_crash", "mark-offset")
-_STILL = ("halt", "quiet-market")
+_STILL = ("halt", "quiet-market", "fall-behind")
 BY_FAULTS: Sequence[tuple[str, float, Sequence[str]]] = (
     (UNEXPLAINED, 300.0, (*LYING_READS, "hide-trades")),
     ("somebody else trades", 22.0, OTHER_HANDS),
@@ -23,7 +23,7 @@ BY_FAULTS: Sequence[tuple[str, float, Sequence[str]]] = (
 
 Nobody asks for a look at the account sooner than an operator comes; others are waited for until they have not traded
 for 20 s; a refusal is over with what it was for; a move counts for as long as it is in the window, and a market that
-stood still shows only afterwards how far it has moved meanwhile.
+stood still, or was told of late, shows only afterwards how far it has moved meanwhile.
 """
 
 
