@@ -437,7 +437,10 @@ class Desk:
             lots = min(lots, self._reducible(instrument, order.side))
         order.execute(lots, fill.price_ticks, now_ms)
         record = self._record(instrument, order, replace(fill, lots=lots), now_ms)
-        if not order.is_open:
+        if order.is_open:
+            # One that an earlier fill of the same moment has cut: the book took its own part off the whole.
+            instrument.matcher.shrink(order.order_id, order.remaining_lots)
+        else:
             self._close(instrument, order)
         self._announce_fill(instrument, order, record)
         self._sweep_reduce_only(instrument, now_ms)

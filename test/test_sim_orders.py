@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sim.exchange import Options
 from sim.orders import ExpiryReason, OrderStatus
@@ -294,6 +296,52 @@ def test_two_reduce_only_orders_never_turn_the_position() -> None:
     rig.quote("50020.0", "50020.1")
     assert rig.position() == "0.000"
     assert (rig.order("r1")["executedQty"], rig.order("r2")["executedQty"]) == ("0.008", "0.002")
+
+
+def test_reduce_only_order_filled_in_part_beside_another_rests_with_what_is_left_of_it() -> None:
+    """One print takes an ordinary order whole and 0.006 of it, and cuts it to 0.008: 0.002 rest, and no more trade."""
+    rig = Rig()
+    rig.take("BUY", "0.010")
+    rig.quote("50000.0", "50001.0")
+    rig.place("SELL", "50000.2", "0.002", newClientOrderId="a")
+    rig.place("SELL", "50000.3", "0.010", reduceOnly="true", newClientOrderId="b")
+    rig.trade("50000.3", "0.008", sold=False)
+    shown = rig.order("b")
+    assert (shown["status"], shown["origQty"], shown["executedQty"]) == ("PARTIALLY_FILLED", "0.008", "0.006")
+    rig.place("BUY", "50000.1", "0.005")
+    rig.trade("50000.1", "0.005")
+    rig.trade("50000.3", "1", sold=False)
+    assert (rig.order("b")["status"], rig.order("b")["executedQty"]) == ("FILLED", "0.008")
+    assert rig.position() == "0.005"
+
+
+STEPS, LOTS = st.integers(0, 1), st.integers(2, 12)
+
+
+@settings(max_examples=400)
+@given(
+    st.booleans(),
+    st.lists(st.tuples(STEPS, LOTS, st.booleans()), min_size=2, max_size=5),
+    st.lists(st.tuples(STEPS, LOTS), min_size=1, max_size=5),
+)
+def test_book_holds_of_every_order_what_the_desk_says_is_left(
+    is_long: bool, orders: list[tuple[int, int, bool]], prints: list[tuple[int, int]]
+) -> None:
+    """Whatever is filled in part, cut to the position, or both at once."""
+    rig = Rig()
+    rig.take("BUY" if is_long else "SELL", "0.010")
+    rig.quote("49999.0", "50001.0")
+    away, side = (1, "SELL") if is_long else (-1, "BUY")
+    for steps, lots, reduces in orders:
+        price = f"{50000 + away * steps / 10:.1f}"
+        rig.place(side, price, f"{lots / 1000:.3f}", reduceOnly=str(reduces).lower())
+    instrument = rig.exchange._venue.instruments["BTCUSDT"]  # no reply tells what the book holds
+    for steps, lots in prints:
+        rig.trade(f"{50000 + away * steps / 10:.1f}", f"{lots / 1000:.3f}", sold=not is_long)
+        resting = [*instrument.matcher.bids.orders, *instrument.matcher.asks.orders]
+        assert {order.order_id: order.lots for order in resting} == {
+            order.order_id: order.remaining_lots for order in instrument.open.values()
+        }
 
 
 # Self-trade prevention
