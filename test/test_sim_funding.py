@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+import pytest
+
 from sim.funding import Funding
 from sim.market import FundingTerms
 
@@ -34,6 +36,30 @@ def test_terms_with_no_time_or_a_past_one_leave_the_time_alone() -> None:
     funding.change(FundingTerms(START_MS, "BTCUSDT", Decimal("0.0002")))
     funding.change(FundingTerms(START_MS, "BTCUSDT", Decimal("0.0003"), START_MS))
     assert (funding.rate, funding.next_ms) == (Decimal("0.0003"), MIDNIGHT_MS)
+
+
+def test_terms_of_the_payment_after_the_next_wait_until_that_is_paid() -> None:
+    """A clock that is slow hears of them first: the stream names the time after from the moment of the payment on."""
+    funding = Funding(Decimal("0.0001"), START_MS)
+    early_ms, then_ms = MIDNIGHT_MS - 900, MIDNIGHT_MS + 4 * HOUR_MS
+    funding.change(FundingTerms(early_ms, "BTCUSDT", Decimal("0.0003"), then_ms))
+    assert (funding.rate, funding.next_ms) == (Decimal("0.0001"), MIDNIGHT_MS)
+    assert not funding.settles(early_ms)
+    assert funding.settles(MIDNIGHT_MS)
+    assert funding.rate == Decimal("0.0001")
+    assert not funding.settles(MIDNIGHT_MS + 1_000)
+    assert (funding.rate, funding.next_ms) == (Decimal("0.0003"), then_ms)
+
+
+@pytest.mark.parametrize(
+    ("early_ms", "later_ms"), [(61_000, MIDNIGHT_MS + 4 * HOUR_MS), (900, MIDNIGHT_MS + 60_000)]
+)
+def test_payment_that_is_put_off_is_not_paid_at_its_former_time(early_ms: int, later_ms: int) -> None:
+    """By the market long before it, or by a script, which puts it off by less than any interval of Binance's."""
+    funding = Funding(Decimal("0.0001"), START_MS)
+    funding.change(FundingTerms(MIDNIGHT_MS - early_ms, "BTCUSDT", Decimal("0.0003"), later_ms))
+    assert not funding.settles(MIDNIGHT_MS)
+    assert funding.settles(later_ms)
 
 
 def test_position_pays_the_rate_that_the_market_named() -> None:

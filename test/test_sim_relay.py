@@ -21,6 +21,7 @@ from sim.clockwork import drive
 from sim.embedded import embedded_exchange
 from sim.exchange import Exchange
 from sim.feeds import LIVE, FeedSettings, open_market
+from sim.funding import Funding
 from sim.market import BookTicker, FundingTerms, MarketError, MarketEvent, Trade
 from sim.relay import HOLD_MS, QUOTES, TRADES, LiveMarket, relayed
 from sim.rules import MAINNET
@@ -197,6 +198,23 @@ def test_funding_is_that_of_the_real_market() -> None:
         ("0.0001", NOW_MS + 3_600_000),
         ("-0.0002", NOW_MS + 3_600_000),
     ]
+
+
+def test_funding_is_paid_on_a_machine_whose_clock_is_slow() -> None:
+    """Two seconds behind: the stream names the payment after the next before the next one's time has come here."""
+    slow_ms, market = 2_000, live()
+    funding = Funding(Decimal("0.0001"), NOW_MS)
+    due_ms, paid_ms = NOW_MS + 5_000, []
+    for after_ms in range(0, 10_000, 1_000):
+        next_ms = due_ms if NOW_MS + after_ms < due_ms else due_ms + 8 * 3_600_000
+        market.put({**mark(after_ms, "0.0001"), "T": next_ms}, NOW_MS + after_ms - slow_ms)
+        for event in taken(market):
+            assert isinstance(event, FundingTerms)
+            funding.change(event)
+        now_ms = NOW_MS + after_ms - slow_ms + HOLD_MS
+        if funding.settles(now_ms):
+            paid_ms.append(now_ms)
+    assert paid_ms == [due_ms + HOLD_MS]
 
 
 @pytest.mark.parametrize(
