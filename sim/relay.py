@@ -29,6 +29,7 @@ from utils.clock import Clock
 log = logging.getLogger(__name__)
 
 HOLD_MS = 250
+FASTEST_MS = 120_000
 QUOTES = "quotes"
 TRADES = "trades"
 # These rules were made for a spot recording; the real exchange has no such perpetual.
@@ -59,6 +60,24 @@ class _Held:
     event: MarketEvent = field(compare=False)
 
 
+class _Fastest:
+    """How far our clock was ahead of an event at the least, in these `FASTEST_MS` and those before them."""
+
+    def __init__(self) -> None:
+        self._span = 0
+        self._least_ms: int | None = None
+        self._least_before_ms: int | None = None
+
+    def ahead_ms(self, seen_ms: int, now_ms: int) -> int:
+        """The least is returned, `seen_ms` of an event that has just come among them."""
+        span = now_ms // FASTEST_MS
+        if span != self._span:
+            self._least_before_ms = self._least_ms if span == self._span + 1 else None
+            self._span, self._least_ms = span, None
+        self._least_ms = seen_ms if self._least_ms is None else min(self._least_ms, seen_ms)
+        return self._least_ms if self._least_before_ms is None else min(self._least_ms, self._least_before_ms)
+
+
 class LiveMarket:
     """A market whose events are put in as they come from `origin`, and that stands still when they do not."""
 
@@ -70,7 +89,7 @@ class LiveMarket:
         self._held: list[_Held] = []
         self._count = 0
         self._taken_ms = 0
-        self._ahead_ms: int | None = None
+        self._fastest = _Fastest()
         self._up: set[str] = set()
         self._failure: MarketError | None = None
 
@@ -101,7 +120,7 @@ class LiveMarket:
     def went_up(self, name: str) -> None:
         """The socket is open; with both open the market goes on."""
         self._up.add(name)
-        self._ahead_ms = None
+        self._fastest = _Fastest()
         log.info("the real market's %s are here", name)
 
     def went_down(self, name: str) -> None:
@@ -149,11 +168,10 @@ class LiveMarket:
         return None if read is None else read(message, seen)
 
     def _hold(self, event: MarketEvent, now_ms: int) -> None:
-        ahead_ms = now_ms - event.time_ms
-        if self._ahead_ms is None or ahead_ms < self._ahead_ms:
-            self._ahead_ms = ahead_ms  # the fastest message shows best how the clocks differ
+        # The fastest message shows best how the clocks differ; that changes when one of them is set, or drifts.
+        ahead_ms = self._fastest.ahead_ms(now_ms - event.time_ms, now_ms)
         self._count += 1
-        due_ms = event.time_ms + self._ahead_ms + HOLD_MS
+        due_ms = event.time_ms + ahead_ms + HOLD_MS
         heapq.heappush(
             self._held, _Held(due_ms, 0 if isinstance(event, Trade) else 1, self._count, now_ms, event)
         )

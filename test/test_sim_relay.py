@@ -23,7 +23,7 @@ from sim.exchange import Exchange
 from sim.feeds import LIVE, FeedSettings, open_market
 from sim.funding import Funding
 from sim.market import BookTicker, FundingTerms, MarketError, MarketEvent, Trade
-from sim.relay import HOLD_MS, QUOTES, TRADES, LiveMarket, relayed
+from sim.relay import FASTEST_MS, HOLD_MS, QUOTES, TRADES, LiveMarket, relayed
 from sim.rules import MAINNET
 from sim.server import RunningServer, start_server
 from sim.stream_client import MAINNET_STREAMS, UnknownHost, quote_target, stream_origin, trade_target
@@ -107,6 +107,25 @@ def test_the_fastest_message_tells_how_the_clocks_differ() -> None:
     market.put(quote(5_100, 2), NOW_MS + 130)
     market.put(quote(5_200, 3), NOW_MS + 230)
     assert [event.time_ms - NOW_MS for event in taken(market)] == [90 + HOLD_MS, 130 + HOLD_MS, 230 + HOLD_MS]
+
+
+@pytest.mark.parametrize("later_ms", [400, 3_600_000])
+def test_events_are_held_again_after_the_clock_was_set_ahead(later_ms: int) -> None:
+    """By less than a second, or by an hour: a late trade happens before the quote that shows what it left, as ever."""
+    market, step_s = live(), 2 * FASTEST_MS // 1_000
+    for second in range(step_s + 1):
+        market.put(
+            quote(1_000 * second, second + 1), NOW_MS + 1_000 * second + 20 + (later_ms if second else 0)
+        )
+        assert len(taken(market)) == 1
+    at_ms = 1_000 * step_s + 500
+    market.put(quote(at_ms, step_s + 2), NOW_MS + at_ms + later_ms + 20)
+    market.put(trade(at_ms, 7), NOW_MS + at_ms + later_ms + 110)
+    due_ms = at_ms + later_ms + 20 + HOLD_MS
+    assert [(type(event), event.time_ms - NOW_MS) for event in taken(market)] == [
+        (Trade, due_ms),
+        (BookTicker, due_ms),
+    ]
 
 
 def test_event_that_comes_very_late_happens_when_it_comes() -> None:
