@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -31,11 +31,28 @@ log = logging.getLogger(__name__)
 
 DAY_KEY = "day"
 NOT_KNOWN = "today's result is not known yet"
+DAY_IS_LATE = f"{NOT_KNOWN}: what was made since 00:00 UTC is asked for"
 
 _ZERO = Decimal(0)
 _TRADES, _FUNDING, _ACCEPTED = "today's trades", "today's funding", "what was accepted"
+_BEGINNING = "the trades and the price with which today began"
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A day was begun here after 00:00 UTC, at this mark price: what was made in between does not count yet."""
+
+    mark_price: Decimal
+    is_late: bool
+    """It may be more than the limit allows: no quote is sent until it counts."""
+    short_lists: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether quotes still wait for it: a list that lacks trades may lack them for good."""
+        return self.is_late and self.short_lists < DayTrades.MOST_SHORT_LISTS
 
 
 class DayKeeper:
@@ -52,6 +69,9 @@ class DayKeeper:
     OPEN_AGAIN_S = 1.0
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
+    TURN_WITHIN_S = 5.0
+    """A day that is begun here within this time of 00:00 UTC, and without a trade, has brought nothing yet."""
+    TURN_AGAIN_S = 5.0
     DISK_PATIENCE_S = 2.0
     """A disk that hangs is not waited for: the position has to be checked meanwhile."""
 
@@ -62,6 +82,7 @@ class DayKeeper:
         bus: EventBus,
         clock: Clock,
         limit_quote: Decimal,
+        check_interval_s: float,
         files: Mapping[str, DayFile],
         account: str,
         run_blocking: RunBlocking,
@@ -71,6 +92,7 @@ class DayKeeper:
         self._bus = bus
         self._clock = clock
         self._limit_quote = limit_quote
+        self._check_interval_s = check_interval_s
         self._files = files
         self._account = account
         self._run_blocking = run_blocking
@@ -83,6 +105,7 @@ class DayKeeper:
         """Whose record the disk did not give: their day is counted from the exchange's trades alone, until it does."""
         self._accepted_here: set[str] = set()
         """Whose result was accepted in this run, as it was known then."""
+        self._turns: dict[str, _Turn] = {}
         self._trades = {context.symbol: DayTrades() for context in contexts}
         self._open_again_s = self.OPEN_AGAIN_S
         self._questions = Questions()
@@ -92,9 +115,13 @@ class DayKeeper:
             context.gate.close(DAY_KEY, NOT_KNOWN)
 
     def is_waiting(self, context: SymbolContext) -> bool:
-        """Tell whether the symbol's day is still to be opened, or its record to be read."""
-        is_known = context.symbol in self._counts and context.symbol not in self._unread
-        return bool(self._limit_quote) and not is_known
+        """Tell whether the day is still to be opened, its record to be read, or what it made before it was begun."""
+        turn = self._turns.get(context.symbol)
+        is_held = turn is not None and turn.is_held
+        return bool(self._limit_quote) and (is_held or self._is_to_be_opened(context))
+
+    def _is_to_be_opened(self, context: SymbolContext) -> bool:
+        return context.symbol not in self._counts or context.symbol in self._unread
 
     def not_known(self, context: SymbolContext, error: ExchangeError) -> str:
         """Return in words why today's result is not known; the gate says so, too, if it waits for that."""
@@ -129,13 +156,14 @@ class DayKeeper:
         has_turned = count is not None and today > count.day and time_is_known
         if count is not None and has_turned:
             self._turn(context, count, today, mark_price)
-        elif self.is_waiting(context):
+        elif self._is_to_be_opened(context):
             if time_is_known and self._is_due("open", context, self._open_again_s):
                 self._open_again_s = min(2 * self._open_again_s, self.OPEN_AGAIN_AT_MOST_S)
                 await self._open(context, today, mark_price)
             elif count is None:
                 return False
         else:
+            self._heal_turn(context, mark_price)
             await self._heal_trades(context, mark_price)
             self._heal_funding(context)
             self._look_for_acceptance(context, mark_price)
@@ -210,6 +238,12 @@ class DayKeeper:
     async def _fills_of(self, context: SymbolContext, day: int) -> list[Fill]:
         trades = await self._gateway.user_trades(context.symbol, 0, start_ms_of(day))
         return [self._gateway.fill(trade, "") for trade in trades]
+
+    async def _beginning(self, context: SymbolContext, day: int) -> tuple[list[Fill], Decimal | None]:
+        """Return the trades of a day, and the price at its beginning, None if the exchange does not know it."""
+        return await asyncio.gather(
+            self._fills_of(context, day), self._gateway.price_at(context.symbol, start_ms_of(day))
+        )
 
     async def _stored(self, context: SymbolContext, today: int) -> DayRecord | None:
         """Return what an earlier run has left; what cannot be used is put aside and said aloud. Raises OSError."""
@@ -294,6 +328,20 @@ class DayKeeper:
         self._trades[context.symbol].begin_anew()
         self._questions.forget(context.symbol)
         self._complained.clear()
+        self._look_back(context, today, mark_price)
+
+    def _look_back(self, context: SymbolContext, today: int, mark_price: Decimal) -> None:
+        """Have what was made since 00:00 UTC asked for, unless the day is begun there and then."""
+        start_ms = start_ms_of(today)
+        since_s = (self._server_ms() - start_ms) / 1000
+        self._turns.pop(context.symbol, None)
+        if since_s <= self.TURN_WITHIN_S and context.ledger.last_fill_ms < start_ms:
+            return
+        is_late = since_s > self.TURN_WITHIN_S + self._check_interval_s
+        self._turns[context.symbol] = _Turn(mark_price, is_late)
+        if is_late:
+            context.gate.close(DAY_KEY, DAY_IS_LATE)
+        self._heal_turn(context, mark_price)
 
     def _tell(self, context: SymbolContext, when: str) -> None:
         result = context.day
@@ -308,11 +356,45 @@ class DayKeeper:
 
     # --- what the exchange knows better -----------------------------------------------------------------------
 
-    async def _heal_trades(self, context: SymbolContext, mark_price: Decimal) -> None:
-        """Count the day's trades anew once the list has those that it lacked when the day was opened.
+    def _heal_turn(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Count the day from 00:00 UTC on once the exchange has told with what it began.
 
-        A result that an operator has accepted meanwhile was without them: the count began anew there all the same.
+        A list that lacks trades which our books have is asked for again; quotes do not wait for it for ever.
         """
+        symbol, day, turn = context.symbol, self._counts[context.symbol].day, self._turns.get(context.symbol)
+        if turn is None:
+            return
+        if context.ledger.ids_began_anew:
+            del self._turns[symbol]
+            log.warning("%s: the exchange was reset: today's result counts from now on", symbol)
+            return
+        found: tuple[list[Fill], Decimal | None] | None = self._questions.answer(_BEGINNING, symbol)
+        if found is not None and not self._trades[symbol].are_all(context.ledger, found[0], day):
+            turn.short_lists += 1
+            if turn.short_lists == DayTrades.MOST_SHORT_LISTS:
+                text = "%s: the exchange does not list all trades of today; it is asked for the others"
+                log.warning(text, symbol)
+            found = None
+        if found is None:
+            if self._is_due("turn", context, self.TURN_AGAIN_S):
+                self._questions.ask(_BEGINNING, symbol, lambda: self._beginning(context, day))
+            return
+        fills, price = found
+        ledger = context.ledger
+        if price is None and turn.is_late and quantity_at_start(ledger.position_quantity, fills):
+            text = "%s: no price of 00:00 UTC is known: what is not realised counts from the first check on"
+            log.warning(text, symbol)
+        price = price or turn.mark_price
+        began_with = unrealized_at_start(ledger.position_quantity, ledger.entry_price, fills, price)
+        found_quote = self._recount(context, fills, began_with, mark_price, accepted_before_ms=0)
+        del self._turns[symbol]
+        self._funding_seen[symbol] = ledger.funding_quote
+        for what in ("funding", "save"):
+            self._due_ns.pop((what, symbol), None)
+        self._tell(context, f"of today so far, with {found_quote:+.2f} of before the day was begun here")
+
+    async def _heal_trades(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Count the day's trades anew once the list has those that it lacked when the day was opened."""
         symbol, trades = context.symbol, self._trades[context.symbol]
         known = trades.lacking
         if known is None:
@@ -324,19 +406,35 @@ class DayKeeper:
                 self._questions.ask(_TRADES, symbol, lambda: self._fills_of(context, day))
             return
         began_with = await self._unrealized_at_start(context, fills, known.day, mark_price, known)
-        lacked, count = self._measure(context, mark_price), self._counts[symbol]
-        earlier, since = trades.take(context.ledger, fills, known.day)
-        funding_quote = count.sums(context.ledger).funding_quote
-        count = replace(count, earlier=earlier, since=since, unrealized_at_start_quote=began_with)
-        count = count.with_funding(context.ledger, funding_quote)
-        self._counts[symbol], trades.lacking = count, None
-        found_quote = self._measure(context, mark_price).whole_quote - lacked.whole_quote
-        if symbol in self._accepted_here and count.accepted_ms > known.accepted_ms:
-            self._counts[symbol] = replace(count, accepted_quote=count.accepted_quote + found_quote)
-            self._measure(context, mark_price)
+        trades.lacking = None
+        found_quote = self._recount(context, fills, began_with, mark_price, known.accepted_ms)
         self._tell(
             context, f"of today so far, with {found_quote:+.2f} of trades that the exchange lists again"
         )
+
+    def _recount(
+        self,
+        context: SymbolContext,
+        fills: Sequence[Fill],
+        began_with_quote: Decimal,
+        mark_price: Decimal,
+        accepted_before_ms: int,
+    ) -> Decimal:
+        """Count the day anew from these trades of it; return by how much the result of the whole day has changed.
+
+        A result that an operator has accepted meanwhile was without that: the count began anew there all the same.
+        """
+        symbol, ledger = context.symbol, context.ledger
+        lacked, count = self._measure(context, mark_price), self._counts[symbol]
+        earlier, since = self._trades[symbol].take(ledger, fills, count.day)
+        funding_quote = count.sums(ledger).funding_quote
+        count = replace(count, earlier=earlier, since=since, unrealized_at_start_quote=began_with_quote)
+        count = self._counts[symbol] = count.with_funding(ledger, funding_quote)
+        found_quote = self._measure(context, mark_price).whole_quote - lacked.whole_quote
+        if symbol in self._accepted_here and count.accepted_ms > accepted_before_ms:
+            self._counts[symbol] = replace(count, accepted_quote=count.accepted_quote + found_quote)
+            self._measure(context, mark_price)
+        return found_quote
 
     def _heal_funding(self, context: SymbolContext) -> None:
         """Take the day's funding from the exchange's record now and then: a stream may not have told of all of it.
@@ -439,7 +537,7 @@ class DayKeeper:
         saving = self._saving.get(context.symbol)
         if count is None or result is None or (saving is not None and not saving.done()):
             return
-        if context.symbol in self._unread:
+        if context.symbol in self._unread or context.symbol in self._turns:
             return  # it would take the place of what is not known yet
         record = self._record(context, count, result)
         if (lacking := self._trades[context.symbol].lacking) is not None:

@@ -42,6 +42,12 @@ class DayTrades:
                 f"the exchange lists {trades} trades of today, and {self.lacking.trades} are known"
             )
 
+    @staticmethod
+    def are_all(ledger: Ledger, fills: Sequence[Fill], day: int) -> bool:
+        """Tell whether these trades of the day have all that the ledger has counted of it."""
+        listed = sum(ledger.has_summed(fill.trade_id, fill.time_ms) for fill in fills)
+        return listed == ledger.count_since(start_ms_of(day)) and not ledger.ids_began_anew
+
     def take(self, ledger: Ledger, fills: Sequence[Fill], day: int) -> tuple[Sums, Sums]:
         """Return what these trades of the day have made, and what the ledger had when it began to add to that.
 
@@ -51,9 +57,7 @@ class DayTrades:
         before = [fill for fill in fills if not ledger.has_summed(fill.trade_id, fill.time_ms)]
         self._before = len(before)
         self._open_yet = [fill for fill in before if not ledger.has_counted(fill.trade_id, fill.time_ms)]
-        counted_today = ledger.count_since(start_ms_of(day))
-        all_listed = len(fills) - len(before) == counted_today and not ledger.ids_began_anew
-        if ledger.fill_count > counted_today and all_listed:
+        if ledger.fill_count > ledger.count_since(start_ms_of(day)) and self.are_all(ledger, fills, day):
             return Sums.of_fills(fills, _ZERO), Sums.of_ledger(ledger)
         return Sums.of_fills(before, _ZERO), Sums()
 

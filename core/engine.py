@@ -241,6 +241,7 @@ class Engine:
             self.bus,
             wiring.clock,
             settings.risk.max_daily_loss_quote,
+            settings.risk.check_interval_s,
             {s: DayFile(settings.state_directory, wiring.account, s) for s in settings.symbols},
             wiring.account,
             wiring.run_blocking,

@@ -571,6 +571,130 @@ def test_new_day_begins_with_nothing_lost(tmp_path: Path) -> None:
     in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
 
 
+def unreadable_position(world: World) -> None:
+    """Have no question for the position be answered from now on."""
+    world.lose = lambda _method, path: "request" if path.endswith("/positionRisk") else ""
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["before", "after"])
+def test_day_that_begins_late_knows_what_was_lost_since_midnight(tmp_path: Path, is_lost: bool) -> None:
+    """No position can be read for a minute around it: 20 lost before it are yesterday's, after it they halt at once."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 8000, 40)
+        unreadable_position(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - (-1000 if is_lost else 6000), 20)
+        move(world, -200)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 60_000, 80)
+        placed = world.count("orders")
+        world.lose = lambda _method, _path: ""
+        if is_lost:
+            await world.until(lambda: is_halted(world), 5)
+            assert world.count("orders") == placed + 1  # the one that closes
+            assert await world.end() is ExitCode.HALTED
+            return
+        await world.until(lambda: bool(world.ours()), 15)
+        assert not world.state.strategy_paused
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 40_000)
+
+
+@pytest.mark.parametrize("late_s", [0, 25], ids=["in the first second", "before the day could begin"])
+def test_restart_counts_a_position_that_was_closed_just_after_midnight_as_the_day_did(
+    tmp_path: Path, late_s: int
+) -> None:
+    """Down 10 since yesterday, and closed by hand: its loss is yesterday's, before and after the restart."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.state.position != 0, 2)
+        move(world, -70)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 3000, 60)
+        if late_s:
+            unreadable_position(world)
+        await world.until(lambda: world.clock.time_ms() >= MIDNIGHT_MS, 5)
+        before = lost_today(world)
+        assert before > 8
+        take(world, "SELL", f"{world.position():f}")
+        await world.watch(late_s)
+        world.lose = lambda _method, _path: ""
+        await world.watch(5)
+        assert world.engine.contexts[0].day.quote > -2
+        await world.watch(10)
+        assert await world.end() is ExitCode.STOPPED
+        record = day_file(world).read(day_of(world.clock.time_ms()))
+        assert record is not None
+        assert record.day == day_of(MIDNIGHT_MS)
+        assert abs(record.unrealized_at_start_quote + before) < 1.5  # the fees are not in it
+        world.start(**LIMIT)
+        await world.until_quoting(10)
+        assert abs(world.engine.contexts[0].day.quote + lost_today(world) - before) < 1
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 60_000)
+
+
+def test_ordinary_midnight_asks_for_nothing_and_closes_nothing(tmp_path: Path) -> None:
+    """A position that is held, no trade in the first second: the day begins with what it is worth then."""
+    asked: list[str] = []
+
+    async def note(sent: Sent) -> None:
+        if f"startTime={MIDNIGHT_MS}" in sent.query:
+            asked.append(sent.path)
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 500, 40)
+        world.tamper = note
+        await world.until(lambda: len(days_told(world)) > 1, 4)
+        await world.watch(3)
+        assert asked == []
+        assert len(world.ours()) >= 3
+        assert await world.end() is ExitCode.STOPPED
+        record = day_file(world).read(day_of(world.clock.time_ms()))
+        assert record is not None
+        assert record.day == day_of(MIDNIGHT_MS)
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 30_000)
+
+
+def test_day_that_begins_late_waits_for_a_list_that_lags(tmp_path: Path) -> None:
+    """A trade of today that the list hides for a while: no quote until it is known, and yesterday's loss is none."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(17))
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 3000, 60)
+        unreadable_position(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 1000, 10)
+        lost = lost_today(world)
+        take(world, "BUY")
+        take(world, "SELL")
+        world.strike("hide-trades", for_s=30)
+        await world.watch(15)
+        world.lose = lambda _method, _path: ""
+        await world.watch(10, orders=0)
+        assert world.engine.contexts[0].gate.reasons == (
+            "today's result is not known yet: what was made since 00:00 UTC is asked for",
+        )
+        assert day_file(world).read(day_of(world.clock.time_ms())).day < day_of(MIDNIGHT_MS)
+        await world.until_quoting(20)
+        assert world.engine.contexts[0].day.whole_quote == lost - lost_today(world) < 0
+        assert not world.state.strategy_paused
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 60_000)
+
+
 def test_day_does_not_end_by_a_clock_that_was_set_an_hour_ahead(tmp_path: Path) -> None:
     """Just then an answer about the position comes: what was lost before counts on, and no day ends."""
 
