@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class DayFiles:
     def put(self, payload: Mapping[str, Any]) -> None:
         """The quote or trade in the payload will be written by the next `flush`; other payloads are passed over.
 
+        So are trades that were against invisible orders alone: they consume no queue, and fill nobody.
+
         Raises:
             MarketError: its file cannot be made.
         """
@@ -59,6 +62,8 @@ class DayFiles:
         if row_id <= self._last_ids.get((kind, symbol), -1):
             return
         self._last_ids[kind, symbol] = row_id
+        if kind == TRADES and not Decimal(trade_quantity(payload)):
+            return
         self._day(kind, symbol, time_ms).append(row)
         self.counts[kind] += 1
 

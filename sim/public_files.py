@@ -170,7 +170,8 @@ def _read_trades(paths: Iterable[Path], rules: SymbolRules) -> Iterator[Trade]:
             _TRUE_FALSE[buyer_is_maker.lower()],
         )
 
-    return _parsed(paths, TRADES, trade)
+    # One of nothing was against invisible orders alone, and fills nobody.
+    return (each for each in _parsed(paths, TRADES, trade) if each.lots)
 
 
 class Units(dict[str, int]):

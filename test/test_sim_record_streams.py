@@ -171,6 +171,14 @@ def test_repeated_messages_are_written_once(tmp_path: Path) -> None:
     assert files.counts[QUOTES] == 2
 
 
+def test_trade_with_invisible_orders_alone_is_not_written(tmp_path: Path) -> None:
+    """At `nq` 0 it has consumed nothing that quotes show, and fills nobody, as on the live market."""
+    invisible = trade(1, 5) | {"nq": "0.000"}
+    files = recorded(tmp_path, [quote(0, 10), invisible, trade(2, 6), invisible])
+    assert (files.counts[TRADES], files.refused) == (1, 0)
+    assert [event.trade_id for event in replayed(tmp_path, MIDNIGHT_MS) if isinstance(event, Trade)] == [6]
+
+
 @pytest.mark.parametrize(
     "change",
     [{"b": "1e5"}, {"b": 64000.0}, {"b": "64000,5"}, {"T": "noon"}, {"u": None}, {"B": "-1"}, {"B": "NaN"}],

@@ -143,6 +143,12 @@ def test_trades_before_the_first_quote_and_events_that_go_back_in_time_are_left_
     assert played(replay(tmp_path)) == EXPECTED
 
 
+def test_a_trade_of_nothing_is_left_out(tmp_path: Path) -> None:
+    """Recorders wrote those with invisible orders alone as such; every order that the price is through would fill."""
+    write_day(tmp_path, trades=["4,63000.00,0.000,69,69,1400,true", *TRADES])
+    assert played(replay(tmp_path)) == EXPECTED
+
+
 def test_a_recording_that_does_not_loop_ends(tmp_path: Path) -> None:
     """After the last event there is none, and taking one is an error."""
     write_day(tmp_path)
