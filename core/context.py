@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from core.change_lock import ChangeLock
 from core.daily_loss import DayResult
@@ -75,6 +76,17 @@ class SymbolContext:
     def quoting(self) -> QuoteSettings:
         """Return the settings of the quotes as the posture has them: farther from the mid while it is to widen."""
         return self.settings if self.posture < Posture.WIDEN else self.widened
+
+    @property
+    def told_position(self) -> Decimal | None:
+        """Return the position to tell people of: by our books, and by the exchange until those are opened.
+
+        None while neither knows it.
+        """
+        if self.ledger.is_open:
+            return self.ledger.position_quantity
+        read = self.state.exchange_position
+        return read.quantity if read is not None else None
 
     def prove_stream(self) -> None:
         """Note that the account stream has told of an order of ours."""

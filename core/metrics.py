@@ -62,7 +62,10 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "mark_price": (QUOTE, "the exchange's mark price"),
     "book_age": ("ms", "time since the book was last proven to be the exchange's present one"),
     "stream_delay": ("ms", "from the exchange's event time to our receiving the last book"),
-    "position": (BASE, "position by our own books, below zero when short"),
+    "position": (
+        BASE,
+        "position by our own books, below zero when short; the exchange's until they are opened",
+    ),
     "exchange_position": (BASE, "position as the exchange last reported it"),
     "position_notional": (QUOTE, "size of the position at the mark price or mid, whichever is higher"),
     "position_limit": (QUOTE, "position notional over which everything is closed"),

@@ -192,15 +192,9 @@ def _market_values(context: SymbolContext, now_ns: int) -> Values:
 def _book_values(context: SymbolContext, limit_quote: Decimal) -> Values:
     ledger, state = context.ledger, context.state
     price = state.risk_price(context.rules)
-    held = ledger.position_quantity * price
-    exchange = state.exchange_position
     return {
-        "position": ledger.position_quantity,
-        "exchange_position": exchange.quantity if exchange is not None else Decimal(0),
-        "position_notional": position_notional_quote(ledger.position_quantity, price),
+        **_position_values(context, price),
         "position_limit": limit_quote,
-        "exposure_buy": held + context.orders.resting_notional_quote(Side.BUY, context.rules),
-        "exposure_sell": -held + context.orders.resting_notional_quote(Side.SELL, context.rules),
         "entry_price": ledger.entry_price,
         "realized_pnl": ledger.realized_pnl_quote,
         "unrealized_pnl": ledger.unrealized_pnl_quote(state.mark_price),
@@ -210,6 +204,22 @@ def _book_values(context: SymbolContext, limit_quote: Decimal) -> Values:
         "fills": ledger.fill_count,
         "fills_maker": ledger.maker_fill_count,
         "traded_volume": ledger.traded_quote,
+    }
+
+
+def _position_values(context: SymbolContext, price: Decimal) -> Values:
+    """Return what is held and what that may become, nothing of it while it is not known."""
+    held, read = context.told_position, context.state.exchange_position
+    values: Values = {"exchange_position": read.quantity} if read is not None else {}
+    if held is None:
+        return values
+    held_quote = held * price
+    return {
+        "position": held,
+        **values,
+        "position_notional": position_notional_quote(held, price),
+        "exposure_buy": held_quote + context.orders.resting_notional_quote(Side.BUY, context.rules),
+        "exposure_sell": -held_quote + context.orders.resting_notional_quote(Side.SELL, context.rules),
     }
 
 

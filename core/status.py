@@ -98,14 +98,19 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     state, rules = context.state, context.rules
     age_ms = (now_ns - state.book_proven_ns) / 1e6 if state.book is not None else -1.0
     mid = f"{state.mid(rules):f}" if state.book is not None else "-"
-    held = f"{context.ledger.position_quantity:f}"
     reasons = "" if context.gate.is_open else f" | NOT QUOTING: {'; '.join(context.gate.reasons)}"
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
-        f" | position {held} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
+        f" | position {_position(context)} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
         f"{_day(context)} | data {age_ms:.0f} ms{_upkeep(context, now_ns)}{_posture(context)}"
         f"{_refusal(context)}{_no_room(context)}{reasons}"
     )
+
+
+def _position(context: SymbolContext) -> str:
+    """Return the position in words."""
+    held = context.told_position
+    return f"{held:f}" if held is not None else "unknown"
 
 
 def _upkeep(context: SymbolContext, now_ns: int) -> str:
@@ -232,7 +237,7 @@ class StatusReporter:
                 "%s: %d fills, position %s %s, fees %s %s, profit after fees %s %s",
                 rules.symbol,
                 ledger.fill_count,
-                f"{ledger.position_quantity:f}",
+                _position(context),
                 rules.base_asset,
                 f"{ledger.fees_in(rules.quote_asset):f}",
                 rules.quote_asset,

@@ -142,7 +142,7 @@ class StatusBoard:
             "gate": self._gate(context),
             "posture": {"step": context.posture.label, "reason": _told(context.posture_reason)},
             "position": {
-                "ours": f"{context.ledger.position_quantity:f}",
+                "ours": f"{context.ledger.position_quantity:f}" if context.ledger.is_open else None,
                 "exchange": None if reading is None else f"{reading.quantity:f}",
                 "asset": rules.base_asset,
             },
@@ -226,7 +226,7 @@ def _symbol_lines(symbol: str, one: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{symbol}: {'quoting' if one['quoting'] else 'NOT QUOTING'}, posture {posture['step']}{reason}",
         *(f"  closed for {_span(each['since_s'])}: {each['reason']} [{each['key']}]" for each in one["gate"]),
-        f"  position {position['ours']} {position['asset']} (exchange: {position['exchange']}),"
+        f"  position {_known(position['ours'])} {position['asset']} (exchange: {_known(position['exchange'])}),"
         f" {one['fills']} fills{day}",
         f"  mid {one['mid']}, mark {one['mark_price']}, {age}",
         f"  dead-man switch {armed}, last sign of life {ack}, window {dead_man['window_s']:g} s",
@@ -239,6 +239,10 @@ def _symbol_lines(symbol: str, one: Mapping[str, Any]) -> list[str]:
         for each in one["orders"]
     ]
     return lines
+
+
+def _known(quantity: str | None) -> str:
+    return quantity if quantity is not None else "unknown"
 
 
 def _span(seconds: float) -> str:

@@ -251,6 +251,20 @@ def test_books_and_orders_are_counted() -> None:
     assert Decimal(found["net_pnl"]) == Decimal("3.6") + Decimal("0.006") * 1000 - Decimal("0.04794")
 
 
+def test_books_that_are_not_open_say_nothing_of_the_position() -> None:
+    """The exchange's word stands for theirs; before that there is none, and nothing is invented."""
+    symbol = context()
+    held = {"position", "exchange_position", "position_notional", "exposure_buy", "exposure_sell"}
+    assert not held & {row.name for row in rows_of(symbol)}
+    symbol.state.exchange_position = Position(
+        "BTCUSDT", Decimal("-0.01"), Decimal(79_000), Decimal(80_000), Decimal(10), 0
+    )
+    found = values(rows_of(symbol))
+    assert held <= found.keys()
+    assert Decimal(found["position"]) == Decimal("-0.01")
+    assert Decimal(found["exposure_sell"]) == 800
+
+
 def test_closed_gate_shows_with_its_reasons() -> None:
     """In the details of ``quoting``, and nowhere else."""
     symbol = holding()
@@ -294,7 +308,7 @@ def test_market_has_no_rows_before_the_first_book() -> None:
     names = {row.name for row in rows_of(symbol)}
     assert "mid_price" not in names
     assert "book_age" not in names
-    assert {"position", "live_orders", "quoting"} <= names
+    assert {"live_orders", "quoting"} <= names
     assert values(rows_of(symbol))["quote_distance_bps"] == "0"
 
 

@@ -1,6 +1,7 @@
 """What the daemon refuses to start with, and what it sets up before the first quote."""
 
 import asyncio
+import logging
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.exit_code import ExitCode
+from core.halt import HaltLatch
 from test.daemon import World, in_a_world
 from utils.errors import ExchangeError, StartRefused
 
@@ -162,3 +164,24 @@ def test_existing_position_is_taken_over(tmp_path: Path) -> None:
         assert Decimal(last["entry_price"]) > 0
 
     in_a_world(tmp_path, story)
+
+
+def test_start_that_a_halt_ends_tells_of_the_position_that_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has opened the books of such a run: what the exchange says of the position is what there is to say."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.02")
+        latch = HaltLatch(world.folder / "state", "paper-test", "BTCUSDT")
+        latch.engage("loss limit", world.clock.time_ms())
+        assert await world.start() is ExitCode.HALTED
+        assert world.engine is not None
+        assert not world.engine.contexts[0].ledger.is_open
+
+    with caplog.at_level(logging.INFO, "core.status"):
+        world = in_a_world(tmp_path, story)
+    [result] = [line for line in caplog.messages if "profit after fees" in line]
+    assert "0 fills, position 0.020 BTC," in result
+    told = [row["value"] for row in world.rows() if row["metric_name"] in ("position", "exchange_position")]
+    assert {Decimal(value) for value in told} == {Decimal("0.02")}
