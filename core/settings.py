@@ -161,6 +161,7 @@ class Settings:
 
     environment: Environment
     paper_url: str
+    """Where the simulated exchange is; empty for the embedded one, and for every real one."""
     instance_id: str
     strategy_name: str
     state_directory: Path
@@ -187,9 +188,10 @@ class Settings:
 
 def settings_from(config: Config) -> Settings:
     """Return the typed settings of a validated configuration."""
+    environment = Environment(config.EXCHANGE_ENV)
     return Settings(
-        environment=Environment(config.EXCHANGE_ENV),
-        paper_url=config.PAPER_URL or "",
+        environment=environment,
+        paper_url=config.PAPER_URL if environment is Environment.PAPER else "",
         instance_id=config.instance_id,
         strategy_name=config.strategy_name,
         state_directory=resolve_path(config.state_directory),

@@ -35,8 +35,10 @@ from core.settings import (
     PaperSettings,
     SafetySettings,
     Settings,
+    settings_from,
 )
 from utils.clock import SystemClock
+from utils.config_loader import get_config
 from utils.errors import ExchangeError, NotSent, OutcomeUnknown, StartRefused
 from utils.http import BinanceRest, HttpResponse
 from utils.venue import Environment
@@ -527,6 +529,22 @@ async def test_exchange_out_of_reach_is_a_fault_with_a_remedy(paper_url: str, re
     assert check.is_passing is not bool(paper_url)
     assert "no connection" in check.found
     assert remedy in check.remedy
+
+
+@pytest.mark.parametrize("environment", ["testnet", "live"])
+async def test_paper_url_that_was_left_behind_is_no_matter_of_a_real_exchange(
+    environment: str, tmp_path: Path
+) -> None:
+    """A boot before the network is up waits for the exchange, and nobody is told to start a simulated one."""
+    (tmp_path / ".env").write_text(f"EXCHANGE_ENV={environment}\nPAPER_URL=http://127.0.0.1:1\n")
+    (tmp_path / "config.yaml").write_text("live: {max_capital_usdt: 1000000}\n")
+    real = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
+    gateway = answering("/fapi/v1/time", NotSent("GET /fapi/v1/time: no connection"))
+    found = await preflight(real, gateway, None, has_keys=True, confirmed=True)
+    [check] = [check for check in found.checks if check.name == "exchange"]
+    assert check.found.startswith(f"{environment} cannot be reached")
+    assert check.is_passing
+    assert "check the network" in check.remedy
 
 
 async def test_clock_that_is_a_minute_off_is_refused() -> None:
