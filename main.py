@@ -48,7 +48,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="with orders or status: print one JSON object")
     parser.add_argument(
-        "--live", action="store_true", help="confirm that EXCHANGE_ENV=live trades real money"
+        "--live",
+        action="store_true",
+        help="confirm that EXCHANGE_ENV=live trades real money; refused with any other",
     )
     parser.add_argument(
         "--yes", action="store_true", help="with flatten: do not ask before it closes for real"
@@ -88,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.REFUSED
     settings = settings_from(config)
     _guard_keys(config)
+    if parsed.live and (objection := _live_objection(settings, config)):
+        _refuse(objection)
+        return ExitCode.REFUSED
     if objection := _key_objection(settings, config):
         _refuse(f"{objection}.")
         return ExitCode.REFUSED
@@ -136,6 +141,19 @@ def _guard_keys(config: Config) -> None:
     for secret in (config.BINANCE_API_KEY, config.BINANCE_SECRET_KEY):
         redactor.learn(secret)
     forget_keys()
+
+
+def _live_objection(settings: Settings, config: Config) -> str:
+    """Return why nobody can mean ``--live`` here, because nothing of it would be real; empty if they can.
+
+    What is done on paper then succeeds, and whoever asked for it believes that it was done to the real position.
+    """
+    if settings.environment is Environment.LIVE:
+        return ""
+    return (
+        f"--live is given, and EXCHANGE_ENV is {settings.environment} (environment file: {config.env_path or 'none'});"
+        " set EXCHANGE_ENV=live, name the file that says so with --env, or leave --live out."
+    )
 
 
 def _key_objection(settings: Settings, config: Config) -> str:

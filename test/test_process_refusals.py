@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from main import main
 from test.process import Daemon, Exchange, Folder, Stage, eventually
+from utils import config_loader
 
 REFUSED, FAULT = 2, 1
 MVP_DOCUMENT = {
@@ -89,7 +91,8 @@ def test_environments_with_keys_are_refused_without_them(stage: Stage) -> None:
     """Before anything is sent anywhere."""
     for environment in ("testnet", "live"):
         folder = with_variables(stage.folder(live={"max_capital_usdt": 2000}), EXCHANGE_ENV=environment)
-        line = refusal(stage.daemon(folder, "--live"), REFUSED)
+        confirmed = ("--live",) if environment == "live" else ()
+        line = refusal(stage.daemon(folder, *confirmed), REFUSED)
         assert f"none for {environment}; put BINANCE_API_KEY and BINANCE_SECRET_KEY into .env" in line
 
 
@@ -101,6 +104,27 @@ def test_live_is_refused_without_each_confirmation(stage: Stage) -> None:
     assert "add --live to the command line" in refusal(stage.daemon(folder), REFUSED)
     unpaid = refusal(stage.daemon(folder, "--live"), REFUSED)
     assert "set live.max_capital_usdt in config.yaml to at least initial_capital" in unpaid
+
+
+@pytest.mark.parametrize("command", ["run", "flatten", "status"])
+@pytest.mark.parametrize("environment", ["paper", "testnet"])
+def test_live_is_refused_where_nothing_is_real(stage: Stage, command: str, environment: str) -> None:
+    """A forgotten --env, or a lost line in the file: on paper it would succeed, with the real position as it was."""
+    folder = with_variables(stage.folder(), EXCHANGE_ENV=environment)
+    line = refusal(stage.daemon(folder, command, "--live", *(["--yes"] * (command == "flatten"))), REFUSED)
+    assert f"EXCHANGE_ENV is {environment} (environment file: {folder.path / '.env'})" in line
+    assert "name the file that says so with --env" in line
+
+
+def test_live_is_refused_without_any_environment_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That there is none is said, because it is what was overlooked."""
+    monkeypatch.setattr(config_loader, "PROJECT_ROOT", tmp_path)
+    monkeypatch.delenv("EXCHANGE_ENV", raising=False)
+    (tmp_path / "config.yaml").write_text("leverage: 2\n")
+    assert main(["flatten", "--live", "--yes"]) == REFUSED
+    assert "EXCHANGE_ENV is paper (environment file: none)" in capsys.readouterr().err
 
 
 def test_keys_that_others_could_read_are_refused(stage: Stage) -> None:

@@ -236,6 +236,11 @@ class Config(Section):
         return f"<Config yaml={self._yaml_path or 'none'} env={self._env_path or 'none'}>"
 
     @property
+    def env_path(self) -> Path | None:
+        """Return the environment file that was read; None if there was none."""
+        return self._env_path
+
+    @property
     def key_files(self) -> tuple[Path, ...]:
         """Return the files in which an API key or secret was found."""
         return self._key_files
