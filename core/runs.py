@@ -16,8 +16,9 @@ from core.instance_lock import InstanceLock
 from core.settings import Settings
 from core.shutdown import StopRequest
 from core.start import Start
+from core.status import position_text
 from core.wiring import Wiring
-from utils.errors import DiskRefused, NotSent
+from utils.errors import DiskRefused, ExchangeError, NotSent, StartRefused
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ async def run_engine(
 
     Raises StartRefused where configuration or account do not allow to start, and ExchangeError where what is in the
     way, such as an exchange that cannot be asked, did not pass in time; or a disk that takes nothing after a run that
-    may have left something behind: that may pass, and must be tried again. Nothing was sent then that could rest.
+    may have left something behind: that may pass, and must be tried again; or what refuses the run after one that
+    keeps a position. Nothing was sent then that could rest.
     """
     with ExitStack() as held:
         symbols = settings.symbols if wiring.is_shared else ()
@@ -101,12 +103,34 @@ async def _run_with(
                 lock.leave_clean()
         if not engine.begins_anew or code is not ExitCode.STOPPED:
             return code
-        prepared = await unless_stopped(stop, _prepare(start))
+        prepared = await _prepared_anew(stop, start, engine)
         if prepared is None:
             return code
         after_crash = False
         for symbol in settings.symbols:
             wiring.state.of(symbol).begin_anew()
+
+
+async def _prepared_anew(stop: StopRequest, start: Start, ended: Engine) -> Prepared | None:
+    """Return what the next run begins with, None if a stop was asked for.
+
+    Where none can begin, a position that the last one has kept is held to its limits by nobody: that is said aloud, and
+    is no refusal, after which nobody would try again.
+    """
+    try:
+        return await unless_stopped(stop, _prepare(start))
+    except (StartRefused, ExchangeError) as error:
+        kept = [context for context in ended.contexts if context.told_position != 0]
+        for context in kept:
+            log.critical(
+                "NOT WATCHED: a position of %s %s is kept, and no run holds it to its limits;"
+                " run `python main.py flatten`",
+                position_text(context),
+                context.rules.base_asset,
+            )
+        if kept and isinstance(error, StartRefused):
+            raise NotSent(str(error)) from error
+        raise
 
 
 def _stopped_early(locks: Sequence[InstanceLock], settings: Settings, wiring: Wiring) -> ExitCode:

@@ -101,13 +101,13 @@ def status_line(context: SymbolContext, net_pnl_quote: Decimal, now_ns: int) -> 
     reasons = "" if context.gate.is_open else f" | NOT QUOTING: {'; '.join(context.gate.reasons)}"
     return (
         f"{rules.symbol} mid {mid} | {_side(context, Side.BUY, 'bids')} | {_side(context, Side.SELL, 'asks')}"
-        f" | position {_position(context)} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
+        f" | position {position_text(context)} | fills {context.ledger.fill_count} | PnL {net_pnl_quote:+.2f}"
         f"{_day(context)} | data {age_ms:.0f} ms{_upkeep(context, now_ns)}{_posture(context)}"
         f"{_refusal(context)}{_no_room(context)}{reasons}"
     )
 
 
-def _position(context: SymbolContext) -> str:
+def position_text(context: SymbolContext) -> str:
     """Return the position in words."""
     held = context.told_position
     return f"{held:f}" if held is not None else "unknown"
@@ -237,7 +237,7 @@ class StatusReporter:
                 "%s: %d fills, position %s %s, fees %s %s, profit after fees %s %s",
                 rules.symbol,
                 ledger.fill_count,
-                _position(context),
+                position_text(context),
                 rules.base_asset,
                 f"{ledger.fees_in(rules.quote_asset):f}",
                 rules.quote_asset,

@@ -16,7 +16,7 @@ from core.systemd import Heartbeat
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
 from test.daemon import Sent, World, in_a_world, json_reply, untouched
-from utils.errors import OutcomeUnknown
+from utils.errors import NotSent, OutcomeUnknown, StartRefused
 from utils.http import HttpResponse
 
 
@@ -460,6 +460,37 @@ def test_another_tick_begins_a_new_run_with_quotes_on_the_new_tick(
         assert len(ends) == 1
 
     in_a_world(tmp_path, story, faults=script("symbol-rules, tick_size: 0.5, at_s: 12, for_s: 40"))
+
+
+@pytest.mark.parametrize("held", ["0.013", "0"])
+def test_position_that_no_run_watches_because_the_new_rules_allow_none_is_said_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, held: str
+) -> None:
+    """Another step makes the orders too small: a refusal, and with a position a fault, which is tried again."""
+
+    async def story(world: World) -> None:
+        running = world.start()
+        await world.until_quoting()
+        first = world.engine
+        assert first is not None
+        if Decimal(held):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=held)
+        await asyncio.sleep(15 - world.now_s)
+        world.strike("symbol-rules", symbol=world.symbol, step_size="0.01", min_qty="0.01", for_s=600)
+        first.recovery.rules.look_soon()
+        with pytest.raises(NotSent if Decimal(held) else StartRefused, match="order size: 250 USDT an order"):
+            await running
+        assert world.position() == Decimal(held)
+        assert not world.ours()
+
+    in_a_world(tmp_path, story)
+    told = [line for line in caplog.messages if "NOT WATCHED" in line]
+    if Decimal(held):
+        [line] = told
+        assert "a position of 0.013 BTC is kept" in line
+        assert "run `python main.py flatten`" in line
+    else:
+        assert told == []
 
 
 def test_disarming_of_the_old_run_that_comes_late_takes_no_switch_from_the_new_one(
