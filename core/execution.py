@@ -51,9 +51,9 @@ class ExecutionEngine:
     WITHDRAW_PAUSE_S = 0.25
     CLOCK_TIMEOUT_S = 0.5
     LONGEST_WITHDRAW_PAUSE_S = 1.0
-    BATCH_PATIENCE_S = 0.5
-    """So long a batch of cancels may go unanswered while there is another way, by which each order is cancelled then;
-    quotes have to be out within 2 s, and whoever asks has less patience than any request."""
+    CANCEL_PATIENCE_S = 0.5
+    """So long cancels may go unanswered while there is another way, by which each order is cancelled then; quotes have
+    to be out within 2 s, and whoever asks has less patience than any request."""
 
     def __init__(
         self,
@@ -78,8 +78,8 @@ class ExecutionEngine:
         self.is_strangers: Callable[[OrderReport], bool] = lambda _report: False
         """Tells whether an order with our prefix was placed by somebody else who lives; whoever knows puts it here."""
         self._complained: dict[str, str] = {}
-        self._unheard_cancels: set[tuple[str, bool]] = set()
-        """Of which symbols no cancel is answered, batches and single ones apart."""
+        self._unheard_cancels: set[tuple[str, bool, bool | None]] = set()
+        """Of which symbols no cancel is answered: batches and single ones apart, and those that go a second way."""
         self.on_refusal: Callable[[int], None] = _nobody
         """Called with the code of each refusal of a new order: it may say that rules or account have changed."""
         self.amend_queue = amend_queue or AmendQueue(gateway.amend, clock)
@@ -276,10 +276,15 @@ class ExecutionEngine:
         sent_ns: int,
         unheard: list[LiveOrder],
         unclear: list[LiveOrder],
+        *,
+        by_rest: bool | None = None,
     ) -> list[BaseException]:
         """Cancel these batches like ``_cancel_batch``, all at once; return what failed and is more than no answer."""
         outcomes = await asyncio.gather(
-            *(self._cancel_batch(context, batch, sent_ns, unheard, unclear) for batch in batches),
+            *(
+                self._cancel_batch(context, batch, sent_ns, unheard, unclear, by_rest=by_rest)
+                for batch in batches
+            ),
             return_exceptions=True,
         )
         return [outcome for outcome in outcomes if outcome is not None]
@@ -291,31 +296,41 @@ class ExecutionEngine:
         sent_ns: int,
         unheard: list[LiveOrder],
         unclear: list[LiveOrder],
+        *,
+        by_rest: bool | None,
     ) -> None:
         """Cancel up to ten orders; add those without a readable answer to one list, those to look up to the other.
 
-        A batch goes by REST alone. Where that fails while single cancels have a way of their own, each order is
-        cancelled by that: it does no harm to cancel an order twice.
+        A batch goes by REST alone, a single cancel by the order socket while that is up. Where the one fails and there
+        is the other, each order is cancelled by that: it does no harm to cancel an order twice. ``by_rest`` is None for
+        the first way, and for the second, after which there is none, whether it is REST.
         """
-        is_batch = len(orders) > 1
-        patience_s = self.BATCH_PATIENCE_S if is_batch and self._gateway.can_cancel_singly() else None
+        is_batch, is_first = len(orders) > 1, by_rest is None
+        has_socket = is_first and self._gateway.can_cancel_singly()
+        patience_s = self.CANCEL_PATIENCE_S if has_socket else None
+        way = context.symbol, is_batch, by_rest
         try:
-            results = await self._gateway.cancel(context.rules, orders, patience_s)
+            results = await self._gateway.cancel(
+                context.rules, orders, patience_s, avoids_socket=by_rest is True
+            )
         except (NotSent, OutcomeUnknown) as error:
-            goes_singly = is_batch and self._gateway.can_cancel_singly()
-            if (context.symbol, is_batch) not in self._unheard_cancels:  # once for as long as it goes on
-                self._unheard_cancels.add((context.symbol, is_batch))
-                what = "each goes by the order socket" if goes_singly else "orders count as resting"
+            goes_on = is_first and self._gateway.can_cancel_singly() if is_batch else has_socket
+            if way not in self._unheard_cancels:  # once for as long as it goes on
+                self._unheard_cancels.add(way)
+                other = "each goes by the order socket" if is_batch else "it goes by REST"
+                what = other if goes_on else "orders count as resting"
                 log.warning("%s: a cancel got no answer (%s); %s", context.symbol, error, what)
-            if goes_singly:
+            if goes_on:
                 singly = [[each] for each in orders]
-                failures = await self._cancel_batches(context, singly, sent_ns, unheard, unclear)
+                failures = await self._cancel_batches(
+                    *(context, singly, sent_ns, unheard, unclear), by_rest=not is_batch
+                )
                 if failures:
                     raise failures[0] from error
-            else:
-                unheard += () if isinstance(error, NotSent) else orders
+            else:  # what left the first way without an answer may have been executed
+                unheard += () if is_first and isinstance(error, NotSent) else orders
             return
-        self._unheard_cancels.discard((context.symbol, is_batch))
+        self._unheard_cancels.discard(way)
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):
                 self.report(context, order, result)

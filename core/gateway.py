@@ -577,17 +577,25 @@ class Gateway:
         await self.rest.call("POST", "/fapi/v1/order/test", params, Security.SIGNED)
 
     async def cancel(
-        self, rules: SymbolRules, orders: Sequence[LiveOrder], batch_timeout_s: float | None = None
+        self,
+        rules: SymbolRules,
+        orders: Sequence[LiveOrder],
+        timeout_s: float | None = None,
+        *,
+        avoids_socket: bool = False,
     ) -> list[OrderReport | Refused]:
-        """Cancel up to ten orders by client id; return, in their order, what the exchange says of each."""
-        if len(orders) == 1 and self.can_cancel_singly():
-            return [await self._cancel_one(rules, orders[0])]
+        """Cancel up to ten orders by client id; return, in their order, what the exchange says of each.
+
+        A single one goes by the way that is not REST if there is one, unless it ``avoids_socket``.
+        """
+        if len(orders) == 1 and not avoids_socket and self.can_cancel_singly():
+            return [await self._cancel_one(rules, orders[0], timeout_s)]
         client_ids = [order.client_id for order in orders]
         reply = await self._insist(
             "DELETE",
             "/fapi/v1/batchOrders",
             {"symbol": rules.symbol, "origClientOrderIdList": msgspec.json.encode(client_ids).decode()},
-            batch_timeout_s,
+            timeout_s,
         )
         if not isinstance(reply, list) or len(reply) != len(client_ids):
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
@@ -598,11 +606,13 @@ class Gateway:
                 raise OutcomeUnknown(f"the answer about {client_id} is about another order")
         return results
 
-    async def _cancel_one(self, rules: SymbolRules, order: LiveOrder) -> OrderReport | Refused:
+    async def _cancel_one(
+        self, rules: SymbolRules, order: LiveOrder, timeout_s: float | None
+    ) -> OrderReport | Refused:
         """Cancel an order by itself; a refusal that is about more than the order is raised."""
         params: dict[str, str | int] = {"symbol": rules.symbol, "origClientOrderId": order.client_id}
         try:
-            reply = await self._insist("DELETE", "/fapi/v1/order", params)
+            reply = await self._insist("DELETE", "/fapi/v1/order", params, timeout_s)
         except Refused as refusal:
             if type(refusal) is Refused:
                 return refusal

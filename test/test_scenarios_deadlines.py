@@ -19,6 +19,7 @@ OVER_THE_LIMIT = "0.040"
 FLAT_WITHIN_S = 2.5
 OUT_WITHIN_S = 5.0
 OUT_BY_SOCKET_S = 1.0
+OUT_BY_REST_S = 0.8
 
 
 def _lose_requests(*paths: str) -> Callable[[str, str], str]:
@@ -99,6 +100,49 @@ def test_quotes_go_out_by_the_order_socket_while_rest_does_not_answer(tmp_path: 
         await world.watch(10, orders=0)
 
     in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+@pytest.mark.parametrize("why", ["pause", "stop", "stop after an amendment"])
+def test_single_quote_goes_out_by_rest_while_the_order_socket_does_not_answer(
+    tmp_path: Path, why: str, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One order lives, its cancel goes by the socket; where that is mute, the order is cancelled by REST.
+
+    That finds nothing if the answer alone was lost, and the order has ended all the same.
+    """
+
+    async def story(world: World) -> None:
+        world.order_transport = "ws"
+        world.start(order_config={"levels": 1}, order_management={"patience_bps_s": 0})
+        await world.until_quoting(orders=2)
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.029")
+        await world.until_quoting(orders=1)
+        await asyncio.sleep(1)
+        world.lose = lambda _method, path: lost if path == "/fapi/v1/order" else ""
+        if why == "pause":
+            world.state.strategy_paused = True
+        elif why == "stop after an amendment":
+            world.strike("move-market", bps=5)
+            [order] = world.books.living()
+            before = order.amends
+            await world.until(lambda: order.amends > before, 2, "an amendment")
+        if why != "pause":
+            world.stop.ask("the test is over")
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        await world.until(lambda: not context.gate.is_open, OUT_WITHIN_S, "a closed gate")
+        await world.until(lambda: not world.ours(), OUT_BY_REST_S, "a quote that is out")
+        if why == "pause":
+            await world.watch(5, orders=0)
+        else:
+            assert await world.end() is ExitCode.STOPPED
+        assert world.books.living() == []
+
+    with caplog.at_level(logging.WARNING, "core.execution"):
+        in_a_world(tmp_path, story)
+    told = [record.message for record in caplog.records if "it goes by REST" in record.message]
+    assert len(told) == 1
 
 
 def test_cancels_by_rest_that_fail_are_told_of_once_and_the_reset_goes_on(
