@@ -157,7 +157,8 @@ class Refresher:
                     await self._execution.cancel(context, plan.cancels)
                 except ExchangeError as error:
                     log.warning("%s: refresh put off: %s", context.symbol, error)
-                    return UNTIL_THE_INTERVAL
+                    book = context.state.book
+                    return UNTIL_THE_INTERVAL if book is None else self._band(book)
                 plan = self._plan(context.state.book)  # the book may have moved meanwhile
             if not context.gate.is_open or context.state.book is None:
                 return UNTIL_THE_INTERVAL

@@ -13,9 +13,10 @@ from core.events import Fact, OrderModifyEvent, OrderModifyFailureEvent, OrderMo
 from core.exit_code import ExitCode
 from core.model import Side
 from utils.errors import RateLimited
+from utils.http import HttpResponse
 from utils.signing import Signer
 
-from .daemon import Sent, World, in_a_world
+from .daemon import Sent, World, in_a_world, json_reply
 
 AT_ONCE = {
     "refresh_config": {"orderbook_refresh_interval": 60, "min_requote_interval_ms": 0},
@@ -64,14 +65,19 @@ def move(world: World, bps: float) -> None:
 
 def are_right(world: World) -> bool:
     """Tell whether six quotes rest at the exchange, each within a basis point of where it belongs."""
+    near = near_targets(world)
+    return len(near) == 6 and all(near) and not world.disagreements()
+
+
+def near_targets(world: World) -> list[bool]:
+    """Return of each order that lives whether it is within a basis point of where it belongs."""
     half_ticks = Decimal(world.mid_half_ticks())
     orders = world.books.living()
     targets = [half_ticks / 2 * (1 - each.side.sign * each.level * Decimal("0.001")) for each in orders]
-    near = [
+    return [
         abs(each.price_ticks - target) <= target / 10_000
         for each, target in zip(orders, targets, strict=True)
     ]
-    return len(near) == 6 and all(near) and not world.disagreements()
 
 
 def test_six_quotes_follow_a_move_within_the_turn_that_brings_it(tmp_path: Path) -> None:
@@ -363,5 +369,42 @@ def test_market_that_leaves_the_mark_price_behind_has_the_level_too_far_from_it_
         assert len(world.ours()) == 5
         await world.until(lambda: are_right(world), 90, "all six at their places")
         assert failed == []
+
+    in_a_still_world(tmp_path, story, strategy={"max_spread": 0.005})
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, -1008), (400, -1021)], ids=["busy", "timestamp"])
+def test_cancel_that_is_refused_keeps_no_other_quote_from_following_the_price(
+    tmp_path: Path, status: int, code: int
+) -> None:
+    """The move asks for a cancel and five amendments: these follow it, and the next one; nothing is insisted on."""
+    cancels: list[Sent] = []
+    failed: list[Fact] = []
+
+    async def story(world: World, watch: Watch) -> None:
+        async def refuse(sent: Sent) -> HttpResponse | None:
+            if sent.method != "DELETE" or world.now_s > until_s:
+                return None
+            cancels.append(sent)
+            return json_reply(status, {"code": code, "msg": "Not now."})
+
+        def followed() -> bool:
+            return near_targets(world).count(True) == 5
+
+        assert world.engine is not None
+        world.engine.bus.subscribe(failed.append, OrderModifyFailureEvent)
+        until_s = world.now_s + 8
+        world.tamper = refuse
+        world.strike("mark-offset", bps=30, for_s=20)
+        move(world, -30)
+        await world.until(lambda: bool(cancels), 1, "a refused cancel")
+        await world.until(followed, 2, "five quotes that have followed")
+        move(world, 6)
+        await world.until(lambda: not followed(), 1, "another move")
+        await world.until(followed, 2, "five quotes that have followed again")
+        await asyncio.sleep(until_s - world.now_s)
+        assert len(cancels) <= 3 * 8 / 0.5  # three attempts, twice a second at most
+        assert failed == []
+        await world.until(lambda: len(world.ours()) == 5, 12, "buy 3 is out")
 
     in_a_still_world(tmp_path, story, strategy={"max_spread": 0.005})
