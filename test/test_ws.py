@@ -274,6 +274,63 @@ def test_connection_that_ends_during_the_replacement_leaves_a_gap_that_is_told()
     assert bench.diary[-2:] == ["message a", "closed"]
 
 
+@pytest.mark.parametrize("why", ["its end", "a drop"])
+def test_end_of_a_connection_is_told_at_once_while_its_replacement_is_being_opened(why: str) -> None:
+    """Opening takes seconds, which nobody can wait for who relies on the stream; and it is given up."""
+
+    async def main(clock: VirtualClock) -> tuple[Bench, list[str]]:
+        asked: list[str] = []
+
+        async def target() -> str:
+            asked.append("asked")
+            if len(asked) == 2:
+                try:
+                    await asyncio.sleep(9)
+                finally:
+                    asked.append("given up")
+            return "/private/ws"
+
+        bench = Bench(clock, [(63, END)] if why == "its end" else [], [(1, "a")], max_age_s=60, target=target)
+        running = asyncio.ensure_future(bench.run(68))
+        await asyncio.sleep(63)
+        if why == "a drop":
+            bench.stream.drop("silent about our orders")
+        await asyncio.sleep(0.1)
+        assert not bench.stream.is_up
+        await running
+        return bench, asked
+
+    bench, asked = run_virtual(main)
+    assert asked == ["asked", "asked", "given up", "asked"]
+    reason = "silent about our orders" if why == "a drop" else "closed by the other side"
+    assert bench.diary == ["up True", f"down: {reason}", "closed", "up True", "message a", "closed"]
+
+
+def test_replacement_that_opens_just_when_the_stream_is_cancelled_is_closed() -> None:
+    """The end of the daemon leaves no socket."""
+
+    async def main(clock: VirtualClock) -> Bench:
+        second = asyncio.get_running_loop().create_future()
+        answers: list[asyncio.Future[None] | None] = [None, second]
+
+        async def target() -> str:
+            if (answer := answers.pop(0)) is not None:
+                await answer
+            return "/private/ws"
+
+        bench = Bench(clock, max_age_s=60, target=target)
+        running = asyncio.ensure_future(bench.run(100))
+        await asyncio.sleep(61)
+        second.set_result(None)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return bench
+
+    bench = run_virtual(main)
+    assert len(bench.transport.attempts_s) == 2
+    assert bench.diary == ["up True", "closed", "closed"]
+
+
 def test_week_of_rotations_is_never_down_and_never_as_old_as_a_day() -> None:
     """With the ages of real life: each connection is replaced before 24 h, at a moment of its own."""
     rng = random.Random(5)

@@ -191,7 +191,7 @@ class Stream:
     async def _one_connection(self) -> str:
         """Open a connection, deliver what it and its successors bring, and return why the last of them ended."""
         try:
-            connection = await self._transport.connect(await self._target())
+            connection = await self._open()
         except ExchangeError as error:
             return str(error)
         self._dropped.clear()
@@ -248,10 +248,8 @@ class Stream:
         It has to speak, unless the present one is silent, too. If that one ends meanwhile (one of ``watched`` is done),
         there is a gap, and everything begins anew.
         """
-        try:
-            connection = await self._transport.connect(await self._target())
-        except ExchangeError as error:
-            log.warning("%s stream: no new connection yet: %s", self.name, error)
+        connection = await self._opened_beside(watched)
+        if connection is None:
             return None
         first = asyncio.ensure_future(connection.receive())
         present, deliver, heard = self._connection, self._on_message, False
@@ -281,6 +279,27 @@ class Stream:
             return first, connection
         log.warning("%s stream: the new connection brought nothing; keeping the old one", self.name)
         return None
+
+    async def _opened_beside(self, watched: "list[asyncio.Future[Any]]") -> WsConnection | None:
+        """Return another connection; None if there is none to be had before one of ``watched`` is done."""
+        opening = asyncio.ensure_future(self._open())
+        connection = None
+        try:
+            await asyncio.wait({opening, *watched}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                connection = opening.result()
+        except ExchangeError as error:
+            log.warning("%s stream: no new connection yet: %s", self.name, error)
+        finally:
+            if connection is None:
+                opening.cancel()
+                [made] = await asyncio.gather(opening, return_exceptions=True)
+                if not isinstance(made, BaseException):  # just when this was cancelled
+                    await made.close()
+        return connection
+
+    async def _open(self) -> WsConnection:
+        return await self._transport.connect(await self._target())
 
     async def _hand_over(self, connection: WsConnection, old_reading: "asyncio.Future[str]") -> None:
         """Go on with a new connection; the old one is read a little longer, for what was on its way on it."""
