@@ -1,6 +1,7 @@
 """What the process keeps to itself."""
 
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -50,8 +51,26 @@ def test_key_file_that_is_none_is_refused(keys: Path) -> None:
 def test_key_file_of_somebody_else_is_refused(keys: Path) -> None:
     """They could change it; root could anyway."""
     found, folder = keys.lstat(), keys.parent.stat()
-    assert "belongs to another user" in _objection(keys, _owned_by(found, 4242), folder, 1000)
-    assert _objection(keys, _owned_by(found, 0), folder, 1000) == ""
+    theirs = _owned_by(found, 4242)
+    assert _objection(keys, theirs, folder, 1000, "pmm").endswith(f"another user: run `chown 1000 {keys}`")
+    assert _objection(keys, _owned_by(found, 0), folder, 1000, "root") == ""
+
+
+def test_root_is_told_to_leave_the_key_file_to_its_owner(keys: Path) -> None:
+    """Given to root, the daemon could not read it any more, and its next start would be refused."""
+    found, folder = _owned_by(keys.lstat(), 4242), keys.parent.stat()
+    text = _objection(keys, found, folder, 0, "quant-pmm")
+    assert text.endswith("belongs to another user: run this as its owner, `runuser -u quant-pmm -- ...`")
+    assert _objection(keys, found, folder, 0, "").endswith("another user: run this as user 4242")
+
+
+def test_owner_of_a_key_file_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the system's list of users, whoever is missing there by the number."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(type(keys), "lstat", lambda self: _owned_by(self.stat(), 1))
+    assert f"`runuser -u {pwd.getpwuid(1).pw_name} -- ...`" in key_file_objection(keys)
+    monkeypatch.setattr(type(keys), "lstat", lambda self: _owned_by(self.stat(), 3_999_999))
+    assert "run this as user 3999999" in key_file_objection(keys)
 
 
 def _owned_by(found: os.stat_result, uid: int) -> os.stat_result:
