@@ -63,6 +63,8 @@ class DayKeeper:
 
     SAVE_EVERY_S = 60.0
     FUNDING_EVERY_S = 600.0
+    FUNDING_AGAIN_S = 60.0
+    """After a difference: so long the books of the wallet have time to hear of it first."""
     RATES_EVERY_S = 60.0
     ACCEPTED_EVERY_S = 2.0
     """So soon what an operator has accepted counts, whether a halt stands or not."""
@@ -86,6 +88,7 @@ class DayKeeper:
         files: Mapping[str, DayFile],
         account: str,
         run_blocking: RunBlocking,
+        look_for_cash: Callable[[], None],
     ) -> None:
         self._contexts = contexts
         self._gateway = gateway
@@ -96,10 +99,13 @@ class DayKeeper:
         self._files = files
         self._account = account
         self._run_blocking = run_blocking
+        self._look_for_cash = look_for_cash
         self._counts: dict[str, DayCount] = {}
         self._rates: dict[str, Decimal] = {}
         self._due_ns: dict[tuple[str, str], int] = {}
         self._funding_seen: dict[str, Decimal] = {}
+        self._funding_missing: dict[str, Decimal] = {}
+        """By how much the last reading of the record differed; without those by nothing."""
         self._complained: set[str] = set()
         self._unread: set[str] = set()
         """Whose record the disk did not give: their day is counted from the exchange's trades alone, until it does."""
@@ -178,11 +184,14 @@ class DayKeeper:
 
     def _is_due(self, what: str, context: SymbolContext, every_s: float) -> bool:
         """Tell whether it is time again, and note that it is being done."""
-        now_ns = self._clock.monotonic_ns()
-        if now_ns < self._due_ns.get((what, context.symbol), 0):
+        if self._clock.monotonic_ns() < self._due_ns.get((what, context.symbol), 0):
             return False
-        self._due_ns[what, context.symbol] = now_ns + int(every_s * 1e9)
+        self._is_done(what, context, every_s)
         return True
+
+    def _is_done(self, what: str, context: SymbolContext, again_s: float) -> None:
+        """Note when it is time again."""
+        self._due_ns[what, context.symbol] = self._clock.monotonic_ns() + int(again_s * 1e9)
 
     def _measure(self, context: SymbolContext, mark_price: Decimal) -> DayResult:
         count = self._counts[context.symbol]
@@ -327,6 +336,7 @@ class DayKeeper:
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
         self._trades[context.symbol].begin_anew()
         self._questions.forget(context.symbol)
+        self._funding_missing.pop(context.symbol, None)
         self._complained.clear()
         self._look_back(context, today, mark_price)
 
@@ -439,19 +449,32 @@ class DayKeeper:
     def _heal_funding(self, context: SymbolContext) -> None:
         """Take the day's funding from the exchange's record now and then: a stream may not have told of all of it.
 
-        Not just after some was told of, because the record may lag.
+        Not just after some was told of, because the record may lag; and only what a second reading bears out, because
+        the books of the wallet read the same record, and would count it once more.
         """
         symbol, ledger = context.symbol, context.ledger
-        if self._is_due("funding", context, self.FUNDING_EVERY_S):
+        differed = symbol in self._funding_missing
+        if self._is_due("funding", context, self.FUNDING_AGAIN_S if differed else self.FUNDING_EVERY_S):
             seen, self._funding_seen[symbol] = self._funding_seen.get(symbol), ledger.funding_quote
-            if seen == ledger.funding_quote:
+            if differed or seen == ledger.funding_quote:
                 day, asset = self._counts[symbol].day, context.rules.quote_asset
                 self._questions.ask(
                     _FUNDING, symbol, lambda: self._gateway.funding_since(symbol, start_ms_of(day), asset)
                 )
         funding: Decimal | None = self._questions.answer(_FUNDING, symbol)
-        if funding is not None and self._funding_seen[symbol] == ledger.funding_quote:
-            self._counts[symbol] = self._counts[symbol].with_funding(ledger, funding)
+        if funding is None or self._funding_seen[symbol] != ledger.funding_quote:
+            return
+        count = self._counts[symbol]
+        missing = funding - count.sums(ledger).funding_quote
+        before = self._funding_missing.pop(symbol, _ZERO)
+        if not missing:
+            return
+        self._funding_missing[symbol] = missing
+        self._is_done("funding", context, self.FUNDING_AGAIN_S)
+        if missing == before:
+            self._counts[symbol] = count.with_funding(ledger, funding)
+        else:
+            self._look_for_cash()
 
     async def _refresh_rates(self, context: SymbolContext) -> None:
         """Learn the prices of other assets in which fees were paid, BNB for example."""

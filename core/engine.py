@@ -245,6 +245,7 @@ class Engine:
             {s: DayFile(settings.state_directory, wiring.account, s) for s in settings.symbols},
             wiring.account,
             wiring.run_blocking,
+            look_for_cash=lambda: self.recovery.cash.look_soon(),
         )
         self.risk = RiskController(
             self.contexts,

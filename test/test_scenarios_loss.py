@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from core.cash import CashEntry
+from core.cash_keeper import CashKeeper
 from core.context import SymbolContext
 from core.daily_loss import day_of
 from core.day_file import DayFile
@@ -127,6 +129,67 @@ def test_funding_counts_towards_the_loss(tmp_path: Path) -> None:
         assert halt is not None
         assert "funding -3" in halt.reason
 
+    in_a_world(tmp_path, story, events=events)
+
+
+@pytest.mark.parametrize("is_heard", [True, False], ids=["by the wallet", "by nobody"])
+def test_funding_that_the_stream_kept_to_itself_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_heard: bool
+) -> None:
+    """10 paid, of a limit of 20: the books of the wallet find it first, else the day takes it of the record itself."""
+    monkeypatch.setattr(DayKeeper, "FUNDING_EVERY_S", 40.0)
+    events = tmp_path / "events.yaml"
+    events.write_text("[{at_s: 15, event: funding, rate: 0.008, due_in_s: 5}]", encoding="utf-8")
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.now_s > 18, 20)
+        world.strike("drop-events", event="ACCOUNT_UPDATE", for_s=6)
+        context = world.engine.contexts[0]
+        if not is_heard:
+            monkeypatch.setattr(world.engine.recovery.cash, "told", lambda _entry: None)
+        await world.until(lambda: context.day.funding_quote != 0, 120)
+        assert (context.ledger.funding_quote != 0) is is_heard
+        found_s = world.now_s
+        while world.now_s < found_s + 90:
+            assert -12 < context.day.funding_quote < -9
+            await world.watch(1)
+        assert not world.state.strategy_paused
+        assert await world.end() is ExitCode.STOPPED
+
+    monkeypatch.setattr(CashKeeper, "EVERY_S", 60.0)
+    in_a_world(tmp_path, story, events=events)
+
+
+def test_funding_that_both_have_counted_is_taken_back_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wallet's books hear of it only after the day has taken it of the record: two minutes later it counts once."""
+    events = tmp_path / "events.yaml"
+    events.write_text("[{at_s: 15, event: funding, rate: 0.004, due_in_s: 5}]", encoding="utf-8")
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.now_s > 18, 20)
+        world.strike("drop-events", event="ACCOUNT_UPDATE", for_s=6)
+        context, cash = world.engine.contexts[0], world.engine.recovery.cash
+        untold: list[CashEntry] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(cash, "told", untold.append)
+            await world.until(lambda: context.day.funding_quote != 0, 120)
+            paid = context.day.funding_quote
+        for entry in untold:
+            cash.told(entry)
+        await world.until(lambda: context.day.funding_quote == 2 * paid, 3)
+        await world.until(lambda: context.day.funding_quote == paid, 2 * DayKeeper.FUNDING_AGAIN_S + 3)
+        assert await world.end() is ExitCode.STOPPED
+
+    monkeypatch.setattr(DayKeeper, "FUNDING_EVERY_S", 40.0)
+    monkeypatch.setattr(CashKeeper, "EVERY_S", 60.0)
     in_a_world(tmp_path, story, events=events)
 
 
