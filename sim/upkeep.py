@@ -4,8 +4,9 @@ When maintenance margin reaches a chosen part of the margin balance, the user st
 fallen below again. When it reaches the margin balance itself, the account is liquidated: all open orders expire with
 reason 5; positions are closed through the book, the largest maintenance margin first, by orders of the exchange under
 ``autoclose-`` ids, until what is left is covered; each pays the symbol's liquidation fee to the insurance fund. If the
-wallet ends below zero with nothing left, the insurance fund pays it up to zero. While the book does not take the whole
-position, the account is in liquidation mode (new orders get -2023) and the next second tries again.
+wallet is below zero with nothing left, also because the client closed first, the insurance fund pays it up to zero.
+While the book does not take the whole position, the account is in liquidation mode (new orders get -2023) and the next
+second tries again.
 
 An isolated position has a margin balance of its own: it is called for and liquidated alone, with the orders of its
 symbol, and what its margin does not pay the insurance fund pays at once.
@@ -43,6 +44,7 @@ class Upkeep:
         else:
             self._called.clear()
             self._venue.liquidating = False
+        self._fill_up(now_ms)
 
     def _watch(self, now_ms: int) -> None:
         for symbol in list(self._venue.account.isolated):
@@ -96,6 +98,10 @@ class Upkeep:
             if needed < equity:
                 return
             venue.desk.liquidate(instrument, now_ms)
+
+    def _fill_up(self, now_ms: int) -> None:
+        """Leave no wallet below zero without a crossed position, whoever closed the last: the insurance fund pays."""
+        venue = self._venue
         wallet = venue.account.cross_wallet
         if wallet < 0 and not self._held():
             venue.desk.clear(next(iter(venue.instruments.values())), -wallet, now_ms)

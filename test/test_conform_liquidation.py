@@ -115,6 +115,25 @@ def test_insurance_fund_pays_what_the_wallet_cannot() -> None:
     assert [Decimal(row["income"]) > 0 for row in rows] == [False, True]
 
 
+def test_insurance_fund_pays_also_for_a_client_that_closed_first() -> None:
+    """After a jump beyond the margin, and before the next look at it: the wallet does not stay below zero."""
+    rig = Rig(wallet="400")
+    rig.call("POST", "/fapi/v1/leverage", symbol="BTCUSDT", leverage=50)
+    rig.take("BUY", "0.300")
+    heard = rig.listen_to_user()
+    rig.quote("48000", "48000.1")
+    assert rig.take("SELL", "0.300", reduceOnly="true").body["status"] == "FILLED"
+    lost = Decimal(rig.call("GET", "/fapi/v3/balance").body[0]["balance"])
+    assert lost < 0
+    rig.wait(1_000)
+    assert rig.call("GET", "/fapi/v3/balance").body[0]["balance"] == "0.00000000"
+    rows = rig.call("GET", "/fapi/v1/income", incomeType="INSURANCE_CLEAR").body
+    assert [Decimal(row["income"]) for row in rows] == [-lost]
+    assert [event["a"]["m"] for event in of_kind(heard, "ACCOUNT_UPDATE")] == ["ORDER", "INSURANCE_CLEAR"]
+    rig.wait(1_000)
+    assert len(rig.call("GET", "/fapi/v1/income", incomeType="INSURANCE_CLEAR").body) == 1
+
+
 @pytest.mark.parametrize("price", ["46500", "40000"])
 def test_money_is_conserved_through_a_liquidation(price: str) -> None:
     """The wallet is what it was plus every row of income."""
