@@ -347,7 +347,7 @@ class BookSide:
 
     def _meetings(self, limit_ticks: int | None) -> Iterator[tuple[int, int]]:
         """Yield (price, lots of others) of every price, best first, where the market or one of ours stands."""
-        own = [order.price_ticks for order in self.orders]
+        own = list(dict.fromkeys(order.price_ticks for order in self.orders))
         toward = self.toward
         for price_ticks, available in self.levels(MODEL_LEVELS):
             while own and toward * own[0] > toward * price_ticks:

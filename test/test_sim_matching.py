@@ -239,6 +239,16 @@ def test_self_trade_happens_when_nothing_prevents_it() -> None:
     assert matcher.asks.orders == []
 
 
+def test_own_orders_at_one_price_count_once_for_what_can_be_filled() -> None:
+    """Two inside the spread, beside each other and before the touch."""
+    matcher = book(ask=110, ask_lots=5)
+    for order_id in (1, 2):
+        matcher.rest(order_id, 105, 3, is_buy=False)
+    assert matcher.fillable(105, 6, is_buy=True)
+    assert not matcher.fillable(105, 7, is_buy=True)
+    assert not matcher.fillable(110, 12, is_buy=True)
+
+
 def test_own_order_beyond_all_levels_is_met_too() -> None:
     """Where the market shows nothing, our own opposite order can still be crossed."""
     matcher = Matcher()

@@ -402,6 +402,16 @@ def test_fill_or_kill_ignores_prevention() -> None:
     assert rig.order("m")["status"] == "FILLED"
 
 
+def test_fill_or_kill_counts_each_of_our_own_orders_once() -> None:
+    """Two of 0.010 at one price are 0.020: 0.021 would fill in part, and is -5021 (facts 4.1)."""
+    rig = Rig()
+    rig.quote("49990.0", "50010.0")
+    for name in ("m1", "m2"):
+        rig.place("SELL", "50005", "0.010", newClientOrderId=name)
+    assert rig.place("BUY", "50005", "0.021", "FOK").code == -5021
+    assert rig.place("BUY", "50005", "0.020", "FOK", newOrderRespType="RESULT").body["status"] == "FILLED"
+
+
 # Amend
 
 
