@@ -35,6 +35,7 @@ DAY_IS_LATE = f"{NOT_KNOWN}: what was made since 00:00 UTC is asked for"
 
 _ZERO = Decimal(0)
 _TRADES, _FUNDING, _ACCEPTED = "today's trades", "today's funding", "what was accepted"
+_RATES = "prices of fees"
 _BEGINNING = "the trades and the price with which today began"
 
 T = TypeVar("T")
@@ -102,6 +103,8 @@ class DayKeeper:
         self._look_for_cash = look_for_cash
         self._counts: dict[str, DayCount] = {}
         self._rates: dict[str, Decimal] = {}
+        self._unpriced: set[str] = set()
+        """Of which no price was known when it was asked for last."""
         self._due_ns: dict[tuple[str, str], int] = {}
         self._funding_seen: dict[str, Decimal] = {}
         self._funding_missing: dict[str, Decimal] = {}
@@ -173,7 +176,7 @@ class DayKeeper:
             await self._heal_trades(context, mark_price)
             self._heal_funding(context)
             self._look_for_acceptance(context, mark_price)
-        await self._refresh_rates(context)
+        self._refresh_rates(context)
         self._measure(context, mark_price)
         if has_turned or self._is_due("save", context, self.SAVE_EVERY_S):
             self.save(context)
@@ -200,7 +203,7 @@ class DayKeeper:
         result = count.result(context.ledger, mark_price, context.rules.quote_asset, self._rates)
         context.day = result
         for asset, amount in result.unvalued:
-            if asset not in self._complained:
+            if asset in self._unpriced and asset not in self._complained:
                 self._complained.add(asset)
                 log.warning(
                     "%s: fees of %s %s are not part of today's result: no price of %s is known",
@@ -236,7 +239,7 @@ class DayKeeper:
         if is_read:
             self._unread.discard(symbol)
         self._funding_seen[symbol] = ledger.funding_quote
-        await self._refresh_rates(context)
+        self._take_rates(await self._prices(self._foreign_assets(context), context.rules.quote_asset))
         self._measure(context, mark_price)
         await self.take_acceptance(context, mark_price)
         if (lacking := self._trades[symbol].lacking) is not None:
@@ -476,21 +479,37 @@ class DayKeeper:
         else:
             self._look_for_cash()
 
-    async def _refresh_rates(self, context: SymbolContext) -> None:
+    def _refresh_rates(self, context: SymbolContext) -> None:
         """Learn the prices of other assets in which fees were paid, BNB for example."""
+        symbol, quote_asset = context.symbol, context.rules.quote_asset
+        foreign = self._foreign_assets(context)
+        if foreign and self._is_due("rates", context, self.RATES_EVERY_S):
+            self._questions.ask(_RATES, symbol, lambda: self._prices(foreign, quote_asset))
+        self._take_rates(self._questions.answer(_RATES, symbol) or {})
+
+    def _foreign_assets(self, context: SymbolContext) -> list[str]:
+        """Return the other assets in which today's fees were paid."""
         quote_asset = context.rules.quote_asset
         count, ledger = self._counts[context.symbol], context.ledger
         if not {*count.earlier.fees, *ledger.fees} - {quote_asset}:
-            return
+            return []
         sums = count.sums(ledger)
-        foreign = [asset for asset, paid in sums.fees.items() if paid and asset != quote_asset]
-        if not foreign or not self._is_due("rates", context, self.RATES_EVERY_S):
-            return
-        for asset in foreign:
+        return [asset for asset, paid in sums.fees.items() if paid and asset != quote_asset]
+
+    async def _prices(self, assets: Sequence[str], quote_asset: str) -> dict[str, Decimal | None]:
+        """Return the prices of these assets, None where none is known."""
+        prices: dict[str, Decimal | None] = dict.fromkeys(assets)
+        for asset in assets:
             try:
-                self._rates[asset] = await self._gateway.mark_price(f"{asset}{quote_asset}", attempts=1)
+                prices[asset] = await self._gateway.mark_price(f"{asset}{quote_asset}", attempts=1)
             except ExchangeError as error:
                 log.debug("no price of %s: %s", asset, error)
+        return prices
+
+    def _take_rates(self, prices: Mapping[str, Decimal | None]) -> None:
+        """Value fees at these prices from now on; where there is none now, the last one goes on to count."""
+        self._rates.update({asset: price for asset, price in prices.items() if price is not None})
+        self._unpriced.update(asset for asset, price in prices.items() if price is None)
 
     # --- accepting --------------------------------------------------------------------------------------------
 

@@ -223,6 +223,36 @@ def test_fees_in_bnb_count_at_the_price_of_bnb(
     in_a_world(tmp_path, story)
 
 
+def test_position_is_checked_while_the_price_of_bnb_is_asked_for(tmp_path: Path) -> None:
+    """A price without an answer holds up nothing: the checks go on each second, and the last price counts."""
+    asked_s: list[float] = []
+
+    async def answer(sent: Sent) -> HttpResponse | None:
+        if sent.path != "/fapi/v1/premiumIndex" or "BNBUSDT" not in sent.query:
+            return None
+        asked_s.append(asyncio.get_running_loop().time())
+        if len(asked_s) > 1:
+            await sent.hang()
+        return json_reply(200, {"symbol": "BNBUSDT", "markPrice": "600.00"})
+
+    async def story(world: World) -> None:
+        fees = world.exchange._venue.account.fees
+        fees.burns_bnb, fees.bnb = True, Decimal(10)
+        world.tamper = answer
+        world.start(**LIMIT, safety={"request_timeout_s": 30})
+        await world.until_quoting()
+        take(world, "BUY")
+        take(world, "SELL")
+        await world.until(lambda: len(asked_s) == 2, 70)
+        checks = world.engine.risk.checks[world.symbol]
+        await world.watch(10)
+        assert world.engine.risk.checks[world.symbol] >= checks + 9
+        assert world.engine.contexts[0].day.fees_quote > 1
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+
+
 def test_near_the_limit_only_quotes_that_reduce_are_left(tmp_path: Path) -> None:
     """83 percent of the limit are lost and 0.020 are held: asks alone rest, no more of them than are held."""
 
