@@ -199,7 +199,10 @@ class RecoveryManager:
         self.request_reconcile("the account stream is up")
 
     def _stream_rotated(self) -> None:
-        """Have the next quote prove the new connection: it may have been taken while there was nothing to say."""
+        """Have the next quote prove the new connection: it may have been taken while there was nothing to say.
+
+        What the old one has told until it was closed proves nothing of the new one.
+        """
         for context in self._contexts:
             context.stream_is_proven = False
         self._bus.publish(ConnectionEvent("account", ConnectionKind.ROTATED))

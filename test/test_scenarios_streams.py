@@ -12,8 +12,9 @@ from core.events import BookEvent, ConnectionEvent, ConnectionKind, Fact
 from core.exit_code import ExitCode
 from sim.fault_file import parse_script
 from sim.streams import StreamOptions
-from test.daemon import World, in_a_world
+from test.daemon import SlowConnection, World, in_a_world
 from utils import ws
+from utils.ws import WsConnection, WsTransport
 
 
 def connections_of_the_book(world: World) -> list[float]:
@@ -63,6 +64,56 @@ def test_connections_are_replaced_without_a_gap_and_without_a_pause(
         assert int(fills) == world.count("fills")
 
     in_a_world(tmp_path, story)
+
+
+class DeafSuccessor:
+    """Streams on which the second connection of the account brings nothing, and all others what they should."""
+
+    def __init__(self, inner: WsTransport) -> None:
+        self._inner = inner
+        self._accounts = 0
+
+    async def connect(self, target: str) -> WsConnection:
+        """Open a connection."""
+        connection = await self._inner.connect(target)
+        self._accounts += target.startswith("/private")
+        is_deaf = target.startswith("/private") and self._accounts == 2
+        return SlowConnection(connection, lambda _message: 1e6) if is_deaf else connection
+
+    async def close(self) -> None:
+        """Close the transport underneath."""
+        await self._inner.close()
+
+
+def test_word_of_the_old_connection_proves_nothing_of_the_one_that_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken while there was nothing to say, it has one order at stake, also after the old one has told of others."""
+    monkeypatch.setattr(ws, "ROTATE_AFTER_S", (15.0, 15.0))
+
+    async def story(world: World) -> None:
+        streams = world._streams
+        monkeypatch.setattr(world, "_streams", lambda: DeafSuccessor(streams()))
+        world.start(
+            refresh_config={"orderbook_refresh_interval": 300},
+            order_management={"patience_bps_s": 0, "reset_interval": 0},
+        )
+        await world.until_quoting()
+        assert world.engine is not None
+        account = world.engine.recovery.stream
+        await world.until(lambda: account.connects == 2, 90, "another connection")
+        world.strike("move-market", bps=5)
+        await asyncio.sleep(3)
+        assert world.events("order_event")[-6:] == ["amended"] * 6
+        world.state.strategy_paused = True
+        await world.until(lambda: not world.ours(), 2, "quotes that are out")
+        world.state.strategy_paused = False
+        await world.watch(4, orders=1)
+        await world.until_quoting(20)
+        assert account.connects == 3
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.001)
 
 
 def test_update_ids_that_begin_anew_are_noticed_by_the_time_of_the_payload(tmp_path: Path) -> None:

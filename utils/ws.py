@@ -120,7 +120,8 @@ class Stream:
 
     After ``max_age_s`` a connection is replaced, before the exchange's own 24 h cut. With ``overlaps``, both are open
     until the new one has brought a payload: nothing is missed, some payloads come twice, and the stream is up all the
-    time; ``on_rotated`` is called when it is done. One that says nothing while the old one speaks is not taken.
+    time; ``on_rotated`` is called when it is done, and the old one is closed. A new one that says nothing while the old
+    one speaks is not taken.
     """
 
     HEALTHY_AFTER_S = 10.0
@@ -305,7 +306,6 @@ class Stream:
         """Go on with a new connection; the old one is read a little longer, for what was on its way on it."""
         old, self._connection = self._connection, connection
         self.connects += 1
-        self._on_rotated()
         try:
             await asyncio.wait({old_reading}, timeout=self.GRACE_S)
         finally:
@@ -313,6 +313,7 @@ class Stream:
             await asyncio.gather(old_reading, return_exceptions=True)
             if old is not None:
                 await old.close()
+        self._on_rotated()  # not before: until now the old one may have spoken for the new one
 
     async def _read_on(self, first: "asyncio.Future[str | bytes]", connection: WsConnection) -> str:
         """Read a connection of which the first message is being waited for already."""
