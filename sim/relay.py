@@ -23,7 +23,7 @@ from msgspec import structs
 from sim.market import BookTicker, FundingTerms, Market, MarketError, MarketEvent, Trade
 from sim.rules import MAINNET, SymbolRules
 from sim.stream_client import Message, Subscription, kept_up, quote_target, trade_target
-from sim.stream_reader import BAD_PAYLOAD, StreamReader
+from sim.stream_reader import BAD_PAYLOAD, NoMarketError, StreamReader
 from utils.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class _Seen:
 
     reader: StreamReader
     quoted: bool = False
+    stands_still: bool = False
     update_id: int = 0
     trade_id: int = 0
     trades_go_on: bool = True
@@ -178,10 +179,16 @@ class LiveMarket:
 
 
 def _quote(message: Message, seen: _Seen) -> BookTicker | None:
-    quote = seen.reader.quote(message)
+    try:
+        quote = seen.reader.quote(message)
+    except NoMarketError as error:
+        if not seen.stands_still:
+            log.warning("the quotes of %s stand still: %s", message["s"], error)
+        seen.stands_still = True
+        return None
     if quote.update_id <= seen.update_id:
         return None
-    seen.update_id, seen.quoted = quote.update_id, True
+    seen.update_id, seen.quoted, seen.stands_still = quote.update_id, True, False
     return quote
 
 

@@ -21,6 +21,10 @@ BAD_PAYLOAD = (ValueError, LookupError, TypeError, AttributeError, InvalidOperat
 _MARKET_TRADE = "MARKET"
 
 
+class NoMarketError(ValueError):
+    """A quote whose numbers fit has an empty side, or a bid that is no lower than its ask."""
+
+
 @dataclass(frozen=True, slots=True)
 class SingleTrade:
     """One maker order has traded with one taker order."""
@@ -41,7 +45,7 @@ class StreamReader:
         self._lots = Units(rules.lots, rules.step_size)
 
     def quote(self, payload: Payload) -> BookTicker:
-        """The quote that a bookTicker brings is returned."""
+        """The quote that a bookTicker brings is returned; NoMarketError is raised for one that is none."""
         quote = BookTicker(
             int(payload["T"]),
             self._rules.symbol,
@@ -52,7 +56,7 @@ class StreamReader:
             self._lots[payload["A"]],
         )
         if not 0 < quote.bid_ticks < quote.ask_ticks:
-            raise ValueError(f"bid {payload['b']} and ask {payload['a']} are no market")
+            raise NoMarketError(f"bid {payload['b']} and ask {payload['a']} are no market")
         return quote
 
     def trade(self, payload: Payload) -> Trade | None:

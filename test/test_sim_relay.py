@@ -250,6 +250,25 @@ def test_quote_that_fits_no_rule_ends_the_market_with_one_sentence(field: str, v
             ask()
 
 
+@pytest.mark.parametrize(
+    ("bid", "ask"), [("0.00", "64000.10"), ("64000.00", "0.00"), ("64000.10", "64000.10")]
+)
+def test_quote_of_one_side_or_crossed_is_passed_over(
+    bid: str, ask: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A side can be empty in a crash, or at a halt: the quotes stand still until the next, and the log says it once."""
+    market = live()
+    market.put(quote(0, 1), NOW_MS)
+    for number in (2, 3):
+        market.put({**quote(number, number), "b": bid, "a": ask}, NOW_MS + number)
+    market.put(trade(4, 7), NOW_MS + 4)
+    market.put(quote(5, 4), NOW_MS + 5)
+    assert [type(event) for event in taken(market)] == [BookTicker, Trade, BookTicker]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"the quotes of BTCUSDT stand still: bid {bid} and ask {ask} are no market"
+    ]
+
+
 def test_messages_of_other_kinds_and_symbols_are_passed_over() -> None:
     """New events appear without notice: parse tolerant (facts 11.27)."""
     market = live()
