@@ -13,11 +13,15 @@ from dataclasses import replace
 from commands.loops import new_event_loop
 from commands.signals import signals_go_to
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
+from core.append_file import is_being_written
 from core.crash_count import CrashCount
+from core.day_file import DayFile
 from core.engine import Engine
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
+from core.journal import journal_paths
 from core.kill_switch import KillSwitch
+from core.last_look import path_of
 from core.restarts import Restarts
 from core.runs import run_engine
 from core.settings import Settings
@@ -60,6 +64,8 @@ async def _run_until_stopped(
             parsed.duration, stop.want, f"{parsed.duration:g} s have passed"
         )
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
+    if account_of(settings) == EMBEDDED_ACCOUNT:
+        begin_embedded_account(settings)
     with signals_go_to(stop.ask, switch):
         async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:
             _keep_for_good()
@@ -67,6 +73,23 @@ async def _run_until_stopped(
                 restarts = restarts_of(settings, notify)
                 wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
                 return await _run_in_sight(settings, wiring, stop)
+
+
+def begin_embedded_account(settings: Settings) -> None:
+    """Have neither halt nor day stand on the embedded exchange, whose account is new with each process.
+
+    They stay while another daemon has an embedded exchange of its own in the same folder: cleared, its halt would end.
+    """
+    journals = journal_paths(settings.state_directory, EMBEDDED_ACCOUNT)
+    if journals and is_being_written(journals[-1]):
+        log.warning(
+            "another daemon on an embedded exchange runs in %s: its halt counts", settings.state_directory
+        )
+        return
+    for symbol in settings.symbols:
+        HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
+        DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
+        path_of(settings.state_directory, EMBEDDED_ACCOUNT, symbol).unlink(missing_ok=True)
 
 
 async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -> int:

@@ -9,9 +9,6 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from commands.signals import signals_go_to
-from core.day_file import DayFile
-from core.halt import HaltLatch
-from core.last_look import path_of
 from core.runs import unless_stopped
 from core.settings import Settings
 from core.shutdown import StopRequest
@@ -126,16 +123,12 @@ async def _venue(settings: Settings) -> AsyncIterator[tuple[Venue, str]]:
 
 @asynccontextmanager
 async def _embedded(settings: Settings) -> AsyncIterator[str]:
-    """Give the origin of a simulated exchange inside this process. Its account is new: no halt can stand on it."""
+    """Give the origin of a simulated exchange inside this process, with a new account."""
     from sim.embedded import embedded_exchange  # only paper trading pays for these imports
     from sim.feeds import FeedSettings
     from sim.market import MarketError
 
     paper = settings.paper
-    for symbol in settings.symbols:
-        HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
-        DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
-        path_of(settings.state_directory, EMBEDDED_ACCOUNT, symbol).unlink(missing_ok=True)
     feed = FeedSettings(
         kind=paper.market,
         symbols=settings.symbols,

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from core.metrics import (
     QUOTE_METRICS,
     SYMBOL_METRICS,
 )
-from test.process import LOG_LINE, Daemon, Folder, Stage, eventually
+from test.process import LOG_LINE, START_WITHIN_S, Daemon, Folder, Stage, eventually
 
 UNITS = {BASE: "btc", QUOTE: "usdt"}
 
@@ -174,6 +175,28 @@ def test_duration_ends_the_run_by_itself(tmp_path: Path) -> None:
             if folder.rows("order_event", "placed"):
                 break
         assert folder.last("live_orders") == "0"
+
+
+def test_halt_on_the_embedded_exchange_ends_with_its_own_process_only(tmp_path: Path) -> None:
+    """Neither ``check`` nor a second daemon clears it for one that runs; a start after that one has a new account."""
+    with Stage(tmp_path) as stage:
+        folder = stage.folder()
+        daemon = stage.daemon(folder)
+        eventually(lambda: "first quote rests" in daemon.err, START_WITHIN_S, "no quote ever rested")
+        daemon.send(signal.SIGUSR1)
+        halt = folder.state / "halt-paper-embedded-BTCUSDT.json"
+        eventually(halt.exists, 10, "no halt stands on disk")
+        assert stage.daemon(folder, "check").wait(20) == 0
+        assert halt.exists()
+        second = stage.daemon(folder, "--duration", "30")
+        assert second.wait(20) == 4
+        assert "another daemon on an embedded exchange runs" in second.err
+        time.sleep(1.5)  # the halt is looked at each second
+        assert halt.exists()
+        assert daemon.err.count("BTCUSDT: quoting") == 1
+        assert daemon.end(signal.SIGTERM) == 4
+        assert stage.daemon(folder, "--duration", "1").wait(20) == 0
+        assert not halt.exists()
 
 
 def test_embedded_exchange_replays_a_recording(data_dir: Path, tmp_path: Path) -> None:
