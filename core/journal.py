@@ -4,9 +4,10 @@
 what they cannot read and say how much that was.
 """
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,8 @@ from core.live_order import LiveOrder
 from core.model import Side, SymbolRules
 from core.order_life import State
 from utils.redaction import redact
+
+log = logging.getLogger(__name__)
 
 DAY_FORMAT = "%Y%m%d"
 _DAY_MS = 24 * 3600 * 1000
@@ -105,11 +108,11 @@ def _day_of(line: JournalLine) -> int:
 
 
 class JournalFile:
-    """Appends lines to the journal of one account, each to the file of its day; old days are deleted.
+    """Appends lines to the journal of one account, each to the file of its day; the oldest files are deleted.
 
     While the file of the day after is there, lines go on in that: the clock was set back over midnight, and who reads
-    the files by their days would else have the end of an order before its beginning. ``keep_days`` is how many days
-    are kept, today included.
+    the files by their days would else have the end of an order before its beginning. ``keep_days`` is how many files
+    are kept, that of today included: by the days that were written to, not by the clock, which may be weeks ahead.
     """
 
     def __init__(self, directory: Path, account: str, keep_days: int) -> None:
@@ -144,12 +147,14 @@ class JournalFile:
                     self._delete_old(day)
 
     def _delete_old(self, today: str) -> None:
-        oldest = datetime.strptime(today, DAY_FORMAT).replace(tzinfo=UTC) - timedelta(
-            days=self._keep_days - 1
-        )
-        for path in journal_paths(self._directory, self._account):
-            if path.stem[-8:] < oldest.strftime(DAY_FORMAT):
+        """Delete the oldest files; one that the disk does not let go of is no reason to write no line."""
+        for path in journal_paths(self._directory, self._account)[: -self._keep_days]:
+            if path.stem[-8:] >= today:
+                return
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s could not be deleted: %s", path.name, error.strerror)
 
     def close(self) -> None:
         """Release the file."""

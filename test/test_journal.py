@@ -80,6 +80,33 @@ def test_each_line_is_in_the_file_of_its_day_and_old_days_are_deleted(tmp_path: 
     assert other.exists()
 
 
+def test_clock_that_is_set_weeks_ahead_deletes_no_more_than_one_day(tmp_path: Path) -> None:
+    """Nor is the file of today deleted for those of days that have not come."""
+    file = journal(tmp_path)
+    file.append([line(time_ms=NOON_MS + day * DAY_MS) for day in (0, 1, 2, 40)])
+    assert [path.stem[-8:] for path in journal_paths(tmp_path, "paper-x")] == [
+        "20261122",
+        "20261123",
+        "20261231",
+    ]
+    file.append([line(time_ms=NOON_MS + day * DAY_MS) for day in (41, 42)])
+    journal(tmp_path).append([line(time_ms=NOON_MS + 3 * DAY_MS)])
+    days = [path.stem[-8:] for path in journal_paths(tmp_path, "paper-x")]
+    assert days == ["20261124", "20261231", "20270101", "20270102"]
+
+
+def test_old_day_that_cannot_be_deleted_costs_no_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and the lines are written once."""
+    (tmp_path / "orders-paper-x-20200101.jsonl").mkdir()
+    journal(tmp_path, keep_days=1).append([line()])
+    path = tmp_path / "orders-paper-x-20261121.jsonl"
+    assert len(path.read_text().splitlines()) == 1
+    [said] = caplog.messages
+    assert said.startswith("orders-paper-x-20200101.jsonl could not be deleted: ")
+
+
 def test_lines_go_on_in_the_file_of_the_next_day_after_the_clock_was_set_back_over_midnight(
     tmp_path: Path,
 ) -> None:
