@@ -79,6 +79,11 @@ class MarketDataWorker:
         """When what is read in this turn of the event loop came, 0 while nothing has been."""
         self._exchange_now_ms = 0
         """The exchange's time then."""
+        self._bursts = 0
+        self._waiting: list[str | bytes] = []
+        """What this turn has read after its first message."""
+        self._fault: Exception | None = None
+        """What reading those has failed of."""
         self._undigested: list[SymbolMarket] = []
         self._dropped_ns = 0
         self._heard_ns = 0
@@ -123,6 +128,7 @@ class MarketDataWorker:
                     group.create_task(self._watch(market), name=f"{self.name} {market.symbol}")
                     group.create_task(self._watch_mark(market), name=f"mark price {market.symbol}")
         finally:
+            self._waiting.clear()
             for market in self._markets.values():
                 market.context.gate.close(GATE_KEY, "market data worker is not running")
 
@@ -136,6 +142,7 @@ class MarketDataWorker:
             await asyncio.sleep(self.FEED_PAUSE_S)
 
     def _books_up(self) -> None:
+        self._end_burst()  # what has been read is of the connection before
         self._heard_ns = self._clock.monotonic_ns()
         for market in self._markets.values():
             market.begin_connection()
@@ -147,13 +154,81 @@ class MarketDataWorker:
     # --- what the streams bring -------------------------------------------------------------------------------
 
     def _on_book(self, message: str | bytes) -> None:
-        now_ns = self._burst_ns or self._begin_burst()
+        """Have a book be known: the first of a turn of the event loop at once, those read besides when it has ended."""
+        if self._burst_ns:
+            self._waiting.append(message)
+            return
+        if self._fault is not None:
+            raise self._fault
+        self._begin_burst()
+        self._read((message,))
+
+    def _begin_burst(self) -> None:
+        """What is read in this turn of the event loop came at this moment: one look at the clocks is enough for it."""
+        asyncio.get_running_loop().call_soon(self._end_burst)
+        self._bursts += 1
+        self._exchange_now_ms = self._server_clock.time_ms()
+        self._burst_ns = self._clock.monotonic_ns()
+
+    def _end_burst(self) -> None:
+        """Have the books be known that came after the first; what comes from now on came later.
+
+        A fault is raised where the next message comes from: here nobody waits who could be told.
+        """
+        waiting, self._waiting = self._waiting, []
         try:
-            data = self._decode_book(message).data
-            market = self._markets.get(data.s)
+            self._read(waiting)
+        except Exception as fault:  # noqa: BLE001
+            self._fault = fault
+        self._burst_ns = 0
+
+    def _read(self, messages: Sequence[str | bytes]) -> None:
+        """Take the books of messages that came at this moment, in their order.
+
+        When the market moves fastest a turn has hundreds, all but the first of which are like the one before them.
+        Those are taken here, without a call; ``_read_one`` sees to all others.
+        """
+        decode, markets, now_ns, burst = self._decode_book, self._markets, self._burst_ns, self._bursts
+        oldest_ms = self._exchange_now_ms - self._max_age_ms
+        for message in messages:
+            try:
+                data = decode(message).data
+            except wire.UNREADABLE as error:
+                self._note_unreadable(error)
+                continue
+            market = markets.get(data.s)
             if market is None:
-                return
-            book = market.reader.top(data, now_ns)
+                continue
+            if market.burst != burst or oldest_ms > data.E:
+                self._read_one(market, data)
+                continue
+            try:
+                bid_ticks, bid_lots = market.known_bids[data.b], market.known_lots[data.B]
+                ask_ticks, ask_lots = market.known_asks[data.a], market.known_lots[data.A]
+            except KeyError:
+                self._read_one(market, data)
+                continue
+            state, mid_half_ticks = market.state, bid_ticks + ask_ticks
+            known, is_move = state.book, mid_half_ticks != market.told_half_ticks
+            if (
+                known is None
+                or data.u < known.update_id
+                or bid_ticks >= ask_ticks
+                or (
+                    is_move and not market.sane_from_half_ticks <= mid_half_ticks <= market.sane_to_half_ticks
+                )
+            ):
+                self._read_one(market, data)
+                continue
+            book = state.book = BookTop(bid_ticks, bid_lots, ask_ticks, ask_lots, data.u, data.T, now_ns)
+            if is_move:
+                self._tell_move(market, book, mid_half_ticks)
+            market.undigested.append(book)
+
+    def _read_one(self, market: SymbolMarket, data: wire.BookTickerData) -> None:
+        """Take the book of a message, whatever it is like."""
+        try:
+            book = market.reader.top(data, self._burst_ns)
         except wire.UNREADABLE as error:
             self._note_unreadable(error)
             return
@@ -161,18 +236,8 @@ class MarketDataWorker:
         is_late = delay_ms > self._max_age_ms
         if not is_late:
             market.must_deliver = False
-            self._heard_ns = now_ns
+            self._heard_ns = self._burst_ns
         self._take(market, book, is_late)
-
-    def _begin_burst(self) -> int:
-        """Return this moment, as that at which all came that this turn of the loop reads: one look at the clocks."""
-        asyncio.get_running_loop().call_soon(self._end_burst)
-        self._exchange_now_ms = self._server_clock.time_ms()
-        now_ns = self._burst_ns = self._clock.monotonic_ns()
-        return now_ns
-
-    def _end_burst(self) -> None:
-        self._burst_ns = 0
 
     def _take(self, market: SymbolMarket, book: BookTop, is_late: bool) -> None:  # noqa: FBT001 - called for each book
         """Put a book into the state unless an older one; a book that cannot be real is not quoted on.
@@ -180,6 +245,7 @@ class MarketDataWorker:
         The first one of a new connection is taken whatever its id: the exchange may have begun to count anew. A book
         that came late is known, but proves nothing of the present.
         """
+        market.burst = 0
         state = market.state
         known = state.book
         if market.is_new_connection:
@@ -187,12 +253,10 @@ class MarketDataWorker:
         elif known is not None and book.update_id < known.update_id:
             self._note_old(market.context, book, known)
             return
-        bid_ticks, ask_ticks = book.bid_ticks, book.ask_ticks
-        # BookTop.is_sane, without the call, which is a twentieth of what a message costs
-        if not 0 < bid_ticks < ask_ticks or book.bid_lots <= 0 or book.ask_lots <= 0:
+        mid_half_ticks = book.bid_ticks + book.ask_ticks
+        if not book.is_sane:
             market.context.gate.close(GATE_KEY, "the book is crossed or empty")
             return
-        mid_half_ticks = bid_ticks + ask_ticks
         if not market.sane_from_half_ticks <= mid_half_ticks <= market.sane_to_half_ticks:
             market.context.gate.close(GATE_KEY, "the book is too far from the mark price to be true")
             return
@@ -202,15 +266,21 @@ class MarketDataWorker:
             market.undigested_late.append(book)
             return
         state.book_proven_ns = book.received_ns
+        market.burst = self._bursts
         if GATE_KEY in market.objections:
             self._open_gate(market.context)
         if market.told_half_ticks != mid_half_ticks:
-            market.told_half_ticks = mid_half_ticks
-            market.undigested_moves.append(book)
-            market.context.on_book(market.context, mid_half_ticks)
+            self._tell_move(market, book, mid_half_ticks)
         if not market.undigested:
             self._digest_soon(market)
         market.undigested.append(book)
+
+    @staticmethod
+    def _tell_move(market: SymbolMarket, book: BookTop, mid_half_ticks: int) -> None:
+        """Have the orders follow this book, whose mid is another one than they were told of."""
+        market.told_half_ticks = mid_half_ticks
+        market.undigested_moves.append(book)
+        market.context.on_book(market.context, mid_half_ticks)
 
     def _digest_soon(self, market: SymbolMarket) -> None:
         """Have this symbol's books digested after the orders have followed them, with what else comes until then."""

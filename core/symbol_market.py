@@ -19,10 +19,14 @@ class SymbolMarket:
     __slots__ = (
         "_prices",
         "analysis",
+        "burst",
         "context",
         "first_asked",
         "is_new_connection",
         "is_overdue",
+        "known_asks",
+        "known_bids",
+        "known_lots",
         "must_deliver",
         "objections",
         "reader",
@@ -40,7 +44,9 @@ class SymbolMarket:
         self.context = context
         self.state = context.state
         self.symbol = context.symbol
-        self.reader = wire.BookReader(context.rules)
+        self.reader = reader = wire.BookReader(context.rules)
+        self.known_bids, self.known_asks = reader.bids.known, reader.asks.known
+        self.known_lots = reader.lots.known
         self.analysis = context.state.analysis = MarketAnalysis(context.rules, settings)
         self._prices = context.prices
         self.objections = context.gate.own_reasons
@@ -59,6 +65,8 @@ class SymbolMarket:
         self.sane_from_half_ticks: int = 0
         self.sane_to_half_ticks: float = float("inf")
         """The mids that can be true beside the mark price; any until that is known."""
+        self.burst = 0
+        """The last burst of messages of which a book was taken as the present one, unless something was wrong since."""
         self.told_half_ticks = 0
         """The mid that the orders were told of last: a book that came late has told nobody, and may prove true yet."""
 

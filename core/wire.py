@@ -290,32 +290,42 @@ def lots_of(text: str, step: Decimal) -> int:
     return int((Decimal(text) / step).to_integral_value(ROUND_CEILING))
 
 
-class _Read(dict[str, int]):
-    """Texts of numbers by how many units they are, as ``convert`` says it: a second look at a text costs nothing.
+class NumberTable:
+    """Texts of numbers by how many units they are, so that a second look at a text costs next to nothing.
 
-    Plain digits without a rest need no Decimal where the unit is a power of ten.
+    ``known`` has those above 0 that have been read: who reads hundreds of messages at once looks there first. Plain
+    digits without a rest need no Decimal where the unit is a power of ten; others become units as ``convert`` says it.
     """
 
     def __init__(self, unit: Decimal, convert: Callable[[Decimal], int]) -> None:
-        super().__init__()
+        self.known: dict[str, int] = {}
         self._convert = convert
         _, digits, exponent = unit.normalize().as_tuple()
         is_power_of_ten = digits == (1,) and isinstance(exponent, int) and exponent <= 0
         self._decimals = -exponent if is_power_of_ten and isinstance(exponent, int) else None
 
-    def __missing__(self, text: str) -> int:
+    def units(self, text: str) -> int:
+        """Return how many units the number in the text is; ValueError or ArithmeticError where there is none."""
+        units = self.known.get(text)
+        if units is None:
+            units = self._read(text)
+            if units > 0:
+                self._keep(text, units)
+        return units
+
+    def _keep(self, text: str, units: int) -> None:
+        if len(self.known) >= _MOST_TEXTS:
+            self.known.clear()
+        self.known[text] = units
+
+    def _read(self, text: str) -> int:
         whole, _, part = text.partition(".")
         digits = whole + part
         if (
             len(part) == self._decimals and digits.isascii() and digits.isdecimal()
         ):  # as the exchange writes them
-            units = int(digits)
-        else:
-            units = self._converted(text, whole, part)
-        if len(self) >= _MOST_TEXTS:
-            self.clear()
-        self[text] = units
-        return units
+            return int(digits)
+        return self._converted(text, whole, part)
 
     def _converted(self, text: str, whole: str, part: str) -> int:
         """Return the units of a text that is written in another way than the exchange does."""
@@ -330,20 +340,20 @@ class BookReader:
 
     def __init__(self, rules: SymbolRules) -> None:
         tick = rules.tick_size
-        self._bids, self._asks = _Read(tick, rules.floor_ticks), _Read(tick, rules.ceil_ticks)
-        self._lots = _Read(rules.step_size, rules.ceil_lots)
+        self.bids, self.asks = NumberTable(tick, rules.floor_ticks), NumberTable(tick, rules.ceil_ticks)
+        self.lots = NumberTable(rules.step_size, rules.ceil_lots)
 
     def top(self, data: BookTickerData, received_ns: int) -> BookTop:
         """Return the best bid and ask of a payload, rounded outwards as ``rest_book_top`` does.
 
         Raises ValueError or ArithmeticError for what is no number.
         """
-        lots = self._lots
+        lots = self.lots.units
         return BookTop(
-            self._bids[data.b],
-            lots[data.B],
-            self._asks[data.a],
-            lots[data.A],
+            self.bids.units(data.b),
+            lots(data.B),
+            self.asks.units(data.a),
+            lots(data.A),
             data.u,
             data.T,
             received_ns,
