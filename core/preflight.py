@@ -240,12 +240,14 @@ def _order_count(quotes: QuoteSettings, risk: RiskSettings, rules: SymbolRules) 
 def order_rate_check(settings: Settings, info: ExchangeInfo) -> Check:
     """Return whether the refreshes of all symbols stay within a share of the exchange's order limits.
 
+    Those are of the interval. Amendments at moves of the price come besides, and wait for room in the limits.
+
     Source: binance-futures limits (ORDERS, 10 s and 1 min windows).
     """
     per_10s = sum(2 * q.levels * -(-10 // min(q.refresh_interval_s, 10)) for q in settings.quotes)
     per_minute = sum(2 * q.levels * -(-60 // min(q.refresh_interval_s, 60)) for q in settings.quotes)
     found = (
-        f"at most {per_10s:.0f} orders in 10 s and {per_minute:.0f} a minute;"
+        f"at most {per_10s:.0f} orders in 10 s and {per_minute:.0f} a minute by the interval{_on_moves(settings)};"
         f" the exchange allows {info.orders_per_10s} and {info.orders_per_minute}"
     )
     share = Decimal(ORDER_RATE_PERCENT) / 100
@@ -256,6 +258,19 @@ def order_rate_check(settings: Settings, info: ExchangeInfo) -> Check:
         found,
         f"make refresh_config.orderbook_refresh_interval longer or order_config.levels fewer, to use at most"
         f" {ORDER_RATE_PERCENT} % of that",
+    )
+
+
+def _on_moves(settings: Settings) -> str:
+    """Return how many requests there may be besides those of the interval, nothing where no move is followed."""
+    pauses_ms = [
+        q.min_requote_interval_ms for q in settings.quotes if q.on_move and q.refresh_mode == "amend"
+    ]
+    if not pauses_ms:
+        return ""
+    return (
+        f", and at moves of the price, each {min(pauses_ms)} ms at the soonest, up to"
+        f" {settings.execution.modify_rate_limit:g} amend requests a second while there is room"
     )
 
 

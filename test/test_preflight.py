@@ -299,7 +299,18 @@ def test_shipped_order_rate_is_far_from_the_limits() -> None:
     """Six orders every five seconds."""
     check = rate(3, 5)
     assert check.passed
-    assert check.found == ("at most 12 orders in 10 s and 72 a minute; the exchange allows 300 and 1200")
+    assert check.found == (
+        "at most 12 orders in 10 s and 72 a minute by the interval; the exchange allows 300 and 1200"
+    )
+
+
+@pytest.mark.parametrize("on_move", [True, False])
+def test_order_rate_names_what_moves_of_the_price_add(on_move: bool) -> None:
+    """The interval alone is a fraction of what goes out in a market that moves."""
+    quotes = replace(QUOTES, refresh_mode="amend", on_move=on_move)
+    found = order_rate_check(settings(quotes=(quotes,)), ExchangeInfo({}, 300, 1200)).found
+    text = "at moves of the price, each 250 ms at the soonest, up to 10 amend requests a second while there is room"
+    assert (text in found) is on_move
 
 
 @pytest.mark.parametrize(
