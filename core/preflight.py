@@ -41,6 +41,8 @@ HEADROOM_PERCENT = 5
 MAX_CLOCK_OFFSET_MS = 60_000
 ENDED = frozenset({"DELIVERED", "CLOSE"})
 """States from which no symbol comes back."""
+NOT_TO_BE_LOWERED = frozenset({-4161, -2028})
+"""Refusals of a leverage that is too small for the position that is held. Source: binance-futures error codes."""
 ORDER_RATE_PERCENT = 70
 """Share of the exchange's order limits that the refreshes may use; the rest is for closing and for others."""
 
@@ -619,16 +621,21 @@ async def apply_leverage(settings: Settings, gateway: Gateway, symbols: Iterable
     """Have the configured leverage set for every symbol, read back. Raises StartRefused if the exchange says no."""
     wanted = settings.risk.leverage
     for symbol in symbols:
-        if await gateway.leverage(symbol) == wanted:
+        present = await gateway.leverage(symbol)
+        if present == wanted:
             continue
         try:
             await gateway.set_leverage(symbol, wanted)
         except Refused as refusal:
-            if isinstance(refusal, Overloaded | RateLimited | ClockSkew):
-                raise  # it says nothing of the leverage, and passes by itself
+            if isinstance(refusal, AuthFailed | Overloaded | RateLimited | ClockSkew):
+                raise  # it says nothing of the leverage; what is the matter with a key is asked again with all else
+            remedy = (
+                f"set leverage in config.yaml back to the present {present}, or close the position first"
+                if refusal.code in NOT_TO_BE_LOWERED
+                else "set a smaller leverage in config.yaml"
+            )
             raise StartRefused(
-                f"leverage: the exchange refuses {wanted} for {symbol} ({refusal});"
-                " set a smaller leverage in config.yaml"
+                f"leverage: the exchange refuses {wanted} for {symbol} ({refusal}); {remedy}"
             ) from refusal
         if await gateway.leverage(symbol) != wanted:
             raise ExchangeError(f"the leverage of {symbol} is not {wanted} although the exchange accepted it")

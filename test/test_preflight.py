@@ -39,7 +39,7 @@ from core.settings import (
 )
 from utils.clock import SystemClock
 from utils.config_loader import get_config
-from utils.errors import ExchangeError, NotSent, OutcomeUnknown, StartRefused
+from utils.errors import AuthFailed, ExchangeError, NotSent, OutcomeUnknown, StartRefused
 from utils.http import BinanceRest, HttpResponse
 from utils.venue import Environment
 
@@ -751,6 +751,20 @@ async def test_leverage_that_the_exchange_refuses_refuses_the_start() -> None:
         StartRefused, match=r"refuses 5 for BTCUSDT \(no \(code -4028.*set a smaller leverage"
     ):
         await apply_leverage(settings(), answering("/fapi/v1/leverage", -4028, "POST"), ["BTCUSDT"])
+
+
+@pytest.mark.parametrize("code", [-4161, -2028])
+async def test_leverage_that_is_too_small_for_a_position_is_not_told_to_be_smaller(code: int) -> None:
+    """It was lowered while a position is held: back to what it is, or the position has to go."""
+    remedy = "set leverage in config.yaml back to the present 20, or close the position first"
+    with pytest.raises(StartRefused, match=rf"refuses 5 for BTCUSDT \(no \(code {code}.*\); {remedy}$"):
+        await apply_leverage(settings(), answering("/fapi/v1/leverage", code, "POST"), ["BTCUSDT"])
+
+
+async def test_key_that_is_not_accepted_says_nothing_of_the_leverage() -> None:
+    """The checks are asked again, and have the right word for it."""
+    with pytest.raises(AuthFailed):
+        await apply_leverage(settings(), answering("/fapi/v1/leverage", -2015, "POST"), ["BTCUSDT"])
 
 
 @pytest.mark.parametrize("code", [-1008, -1003, -1021])
