@@ -139,7 +139,7 @@ def _recorded_order(order: Order, instrument: Instrument) -> Json:
         "mid": arrival["mid"],
         "arrival": arrival,
         "amendments": [_seen(seen, instrument) for seen in order.amendments],
-        "wouldCross": order.arrival.would_cross or any(seen.would_cross for seen in order.amendments),
+        "wouldCross": order.would_have_crossed,
         "queueAhead": None if ahead_lots is None else instrument.rules.quantity_text(ahead_lots),
     }
 

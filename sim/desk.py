@@ -357,6 +357,7 @@ class Desk:
             arrival=seen,
             price_match=spec.price_match,
             good_till_ms=spec.good_till_ms,
+            would_have_crossed=seen.would_cross,
         )
         instrument.add(order)
         self._ledger.add(order)

@@ -100,8 +100,8 @@ class OrderEndpoints:
         if order is None or is_forgotten(order, now_ms):
             raise refusal(-2013)
         span = Span.of(params, "", now_ms, default=50, most=100, is_bounded=False)
-        numbers = range(1, len(order.amendments) + 1)
-        found = page(span, numbers, int, lambda number: order.amendments[number - 1].time_ms)
+        numbers = range(order.first_kept_amendment, order.modify_count + 1)
+        found = page(span, numbers, int, lambda number: order.amendment(number).time_ms)
         return [payloads.order_amendment(order, instrument.rules, number) for number in found]
 
     def cancel(self, params: Params, now_ms: int) -> str:

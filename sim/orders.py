@@ -142,7 +142,11 @@ class Amendment:
 
 @dataclass(slots=True, kw_only=True)
 class Order:
-    """One order of the account; ``traded_tick_lots`` is the sum of price × quantity of its fills."""
+    """One order of the account; ``traded_tick_lots`` is the sum of price × quantity of its fills.
+
+    ``amendments`` are the newest of ``modify_count``, all of them while the order is open; ``would_have_crossed`` tells
+    of its arrival and of all amendments.
+    """
 
     order_id: int
     client_order_id: str
@@ -164,6 +168,7 @@ class Order:
     traded_tick_lots: int = 0
     modify_count: int = 0
     amendments: list[Sighting] = field(default_factory=list)
+    would_have_crossed: bool = False
 
     @property
     def is_buy(self) -> bool:
@@ -179,6 +184,11 @@ class Order:
     def is_open(self) -> bool:
         """Tell whether the order can still trade."""
         return self.status in _OPEN
+
+    @property
+    def first_kept_amendment(self) -> int:
+        """Return the number of the oldest amendment that is kept, counted from 1."""
+        return self.modify_count - len(self.amendments) + 1
 
     def execute(self, lots: int, price_ticks: int, now_ms: int) -> None:
         """Book a fill of ``lots`` at ``price_ticks``; the status follows from what remains."""
@@ -206,3 +216,12 @@ class Order:
         self.update_ms = seen.time_ms
         self.modify_count += 1
         self.amendments.append(seen)
+        self.would_have_crossed |= seen.would_cross
+
+    def amendment(self, number: int) -> Sighting:
+        """Return a kept amendment by its number."""
+        return self.amendments[number - self.first_kept_amendment]
+
+    def keep_amendments(self, most: int) -> None:
+        """Let go of all amendments but the newest."""
+        del self.amendments[:-most]

@@ -87,7 +87,7 @@ def order_query(order: Order, instrument: Instrument) -> Json:
 
 def order_amendment(order: Order, rules: SymbolRules, count: int) -> Json:
     """Return an element of GET orderAmendment: the order's amendment number ``count``, counted from 1."""
-    seen = order.amendments[count - 1]
+    seen = order.amendment(count)
     known = seen.amendment
     if known is None:
         raise ValueError(f"amendment {count} of order {order.order_id} was never numbered")

@@ -1,8 +1,9 @@
 """The exchange's own record: every order, fill, cash movement and refusal, for queries and for whoever audits a client.
 
 All of it is bounded: the newest ``HISTORY`` closed orders, fills and cash movements are kept, and the newest
-``REFUSALS`` refused requests; open orders are always kept. Closed orders that no query finds any more go as others
-close, so that an exchange of weeks holds three days of what was never filled.
+``REFUSALS`` refused requests; open orders are always kept. Of a closed order the newest ``AMENDMENTS`` amendments are
+kept, as many as one reply has. Closed orders that no query finds any more go as others close, so that an exchange of
+weeks holds three days of what was never filled.
 
 Source: facts section 3.3 (GET order: how long orders are found).
 """
@@ -18,6 +19,7 @@ from sim.orders import Order, OrderStatus, Side
 HISTORY = 100_000
 _DAY_MS = 24 * 3600 * 1000
 REFUSALS = 10_000
+AMENDMENTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class Ledger:
 
     def close(self, order: Order) -> None:
         """Note that the order has ended; the oldest closed orders give way that are forgotten, or too many."""
+        order.keep_amendments(AMENDMENTS)
         (self._unfilled if _is_unfilled(order) else self._others).append(order)
         for closed in (self._unfilled, self._others):
             while closed and is_forgotten(closed[0], order.update_ms):

@@ -431,6 +431,34 @@ def test_history_of_amendments_is_paged() -> None:
     assert [row["amendment"]["count"] for row in since] == [60]
 
 
+def test_ended_order_keeps_its_newest_amendments() -> None:
+    """As many as one reply has, under their own counts: an exchange of weeks must not hold all of every order."""
+    rig = resting()
+    for step in range(130):
+        rig.amend("q1", "BUY", f"{49990 - step}", "0.010")
+        rig.wait(100)
+    path = "/fapi/v1/orderAmendment"
+    told = rig.call("GET", path, symbol="BTCUSDT", orderId=1, limit=100).body
+    rig.call("DELETE", "/fapi/v1/order", symbol="BTCUSDT", orderId=1)
+    assert rig.call("GET", path, symbol="BTCUSDT", orderId=1, limit=100).body == told
+    assert [row["amendment"]["count"] for row in told] == list(range(31, 131))
+    assert len(rig.record()["orders"][0]["amendments"]) == 100
+
+
+def test_record_tells_of_an_amendment_that_took_also_where_it_is_kept_no_longer() -> None:
+    """Whether an order ever would have crossed is the record's proof of good behaviour."""
+    rig = Rig()
+    rig.place("BUY", "49990", "0.010", "GTC", newClientOrderId="q1")
+    rig.quote("49999", "50000", ask_qty="0.001")
+    rig.amend("q1", "BUY", "50000", "0.010")
+    for step in range(100):
+        rig.amend("q1", "BUY", f"{49990 - step}", "0.010")
+        rig.wait(100)
+    rig.call("DELETE", "/fapi/v1/order", symbol="BTCUSDT", origClientOrderId="q1")
+    (order,) = rig.record()["orders"]
+    assert (order["wouldCross"], any(seen["wouldCross"] for seen in order["amendments"])) == (True, False)
+
+
 def test_unknown_order_has_no_history() -> None:
     """-2013, and -1102 without a name (facts 3.3)."""
     rig = Rig()
