@@ -56,7 +56,8 @@ class CashKeeper:
         self._bus = bus
         self._find_trades = find_trades
         self._since_ms = 0
-        self._base_quote: Decimal | None = None
+        self.base_quote: Decimal | None = None
+        """The wallet less everything that our books say has moved it; None until it has been read."""
         self._strikes = (0, _ZERO)
         self._soon = asyncio.Event()
 
@@ -115,17 +116,17 @@ class CashKeeper:
         """Read the record and the wallet; return whether they and our books agree. Raises ExchangeError."""
         if not all(context.ledger.is_open for context in self._contexts.values()):
             return False
-        if self._base_quote is not None:
+        if self.base_quote is not None:
             await self._read_record()
         before = self._moves()
         wallet, _ = await self._gateway.available_quote(self._asset)
         if self._moves() != before or not self._is_settled():
             return False
-        if self._base_quote is None:  # the books of the wallet begin
-            self._base_quote = wallet - self._sums_quote()
+        if self.base_quote is None:  # the books of the wallet begin
+            self.base_quote = wallet - self._sums_quote()
             self._since_ms = self._gateway.rest.server_clock.time_ms()
             return True
-        return await self._judge(wallet, wallet - self._base_quote - self._sums_quote())
+        return await self._judge(wallet, wallet - self.base_quote - self._sums_quote())
 
     async def _read_record(self) -> None:
         """Count what the exchange's record holds of movements since the books of the wallet began."""

@@ -296,6 +296,7 @@ class Engine:
         self.recovery.dead_man.is_anothers = lambda: self.foreign.is_seen
         cash = self.recovery.cash
         self.metrics.wallet_moves = lambda: (cash.transfers_quote, cash.other_quote)
+        self.metrics.wallet_base = lambda: cash.base_quote
 
     def _resource_watch(self, wiring: Wiring) -> ResourceWatch | None:
         """Return the worker that watches the machine, None if there is none to be asked."""

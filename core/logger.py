@@ -66,6 +66,8 @@ class LoggerWorker:
         self.dropped = 0
         self.wallet_moves: Callable[[], tuple[Decimal, Decimal]] = _none
         """Returns what transfers and other movements that are no profit have brought since the start."""
+        self.wallet_base: Callable[[], Decimal | None] = lambda: None
+        """Returns the wallet with which the books began; while that is None, the one of the preflight has to do."""
         self.counters = Counters({})
         self._contexts = {context.symbol: context for context in contexts}
         self._symbol_rows = [SymbolRows(context) for context in contexts]
@@ -154,8 +156,11 @@ class LoggerWorker:
     def _account_values(self, now_ns: int) -> dict[str, Decimal | float]:
         transfers, other = self.wallet_moves()
         known: dict[str, Decimal | float] = {}
-        if self._wallet_quote is not None:
-            known["equity"] = self._wallet_quote + self.net_pnl_quote() + transfers + other
+        base = self.wallet_base()
+        if base is None:
+            base = self._wallet_quote
+        if base is not None:
+            known["equity"] = base + self.net_pnl_quote() + transfers + other
         return {
             **known,
             "transfers": transfers,

@@ -133,7 +133,10 @@ QUOTE_METRICS: dict[str, tuple[str, str]] = {
 """One row a second for each resting order."""
 
 ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
-    "equity": (QUOTE, "wallet at the start plus net profit of all symbols, transfers and the rest since"),
+    "equity": (
+        QUOTE,
+        "wallet when the books were opened plus net profit of all symbols, transfers and the rest since",
+    ),
     "transfers": (QUOTE, "paid into the wallet, less what was paid out, since the start; no profit"),
     "other_income": (
         QUOTE,

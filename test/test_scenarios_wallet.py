@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.cash_keeper import CashKeeper
+from core.engine import Engine
 from core.exit_code import ExitCode
 from sim.fault_file import parse_script
 from test.daemon import World, in_a_world
@@ -54,6 +55,28 @@ def test_transfers_are_no_profit_and_found_when_the_stream_kept_silent(
 
     faults = "faults:\n  - {fault: transfer, amount: 100, at_s: 13}\n  - {fault: transfer, amount: -400.5, at_s: 16}\n"
     in_a_world(tmp_path, story, faults=parse_script(f"seed: 1\n{faults}"))
+
+
+def test_trade_between_the_preflight_and_the_books_is_in_the_equity(tmp_path: Path) -> None:
+    """Its fees are none of this run's, but the wallet is without them."""
+
+    def trade_there_and_back(_engine: Engine) -> None:
+        trade(world, "BUY")
+        trade(world, "SELL")
+
+    async def story(in_it: World) -> None:
+        nonlocal world
+        world = in_it
+        world.start(watch=trade_there_and_back)
+        await world.until_quoting()
+        await asyncio.sleep(20)
+        assert await world.end() is ExitCode.STOPPED
+        assert Decimal(world.record()["equity"]) < 5000
+        assert last(world, "equity") == Decimal(world.record()["equity"])
+        assert last(world, "net_pnl") == 0
+
+    world: World
+    in_a_world(tmp_path, story)
 
 
 def test_funding_that_the_stream_did_not_tell_of_is_found_in_the_record(tmp_path: Path) -> None:
