@@ -15,10 +15,11 @@ from core.gateway import Gateway
 from core.logger import LoggerWorker
 from core.metrics import ACCOUNT_METRICS, SYMBOL_METRICS
 from core.metrics_file import MetricsFile
+from core.model import Position
 from sim.virtual_time import VirtualClock, run_virtual
 from utils.http import BinanceRest
 
-from .examples import analysis_of_a_market, context
+from .examples import MARK, analysis_of_a_market, context
 from .test_user_stream import NoNetwork
 
 
@@ -45,6 +46,9 @@ class Bench:
         self.bus, self.disk = EventBus(), Disk()
         self.symbol = context()
         self.symbol.state.analysis = analysis_of_a_market()
+        flat = Position("BTCUSDT", Decimal(0), MARK, MARK, Decimal(0), 0)
+        self.symbol.state.exchange_position = flat
+        self.symbol.ledger.open(flat, 0)
         gateway = Gateway(BinanceRest(NoNetwork(), clock), clock)
         self.worker = LoggerWorker(
             [self.symbol],
