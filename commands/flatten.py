@@ -5,6 +5,7 @@ import asyncio
 import sys
 
 from commands.printing import show
+from commands.signals import signals_break_off
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, until_stopped
 from core.exit_code import ExitCode
 from core.flatten_command import FlattenCommand, Report
@@ -50,8 +51,10 @@ def _is_meant(settings: Settings) -> bool:
         return False
     names = " ".join(settings.symbols)
     try:
-        return input(f"This closes the real position. Type {names} to go on: ").strip() == names
-    except EOFError:
+        with signals_break_off():
+            return input(f"This closes the real position. Type {names} to go on: ").strip() == names
+    except (EOFError, KeyboardInterrupt):
+        print()  # the prompt has no end of line
         return False
 
 

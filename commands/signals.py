@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 _HANG_UP = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else ()
 """A terminal that is closed ends what runs in it, unless that was begun with ``nohup``."""
@@ -34,6 +34,26 @@ def ignore_late_signals() -> None:
     """Have no signal change how the process ends: Python would put the system's handlers back, but not over these."""
     for number in (*STOP_SIGNALS, HALT_SIGNAL):
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def signals_break_off() -> Iterator[None]:
+    """Have a signal to stop, an untold one too, raise KeyboardInterrupt wherever the program is.
+
+    For what leaves nothing behind, and may be at work for long without a turn of an event loop.
+    """
+    if any(number in STOP_SIGNALS for number in _untold):
+        raise KeyboardInterrupt
+    before = {number: signal.signal(number, _break_off) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _break_off(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 @contextmanager

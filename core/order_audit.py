@@ -19,6 +19,7 @@ from core.journal import journal_paths, read_journal
 from core.journal_account import JournalAccount, Recorded
 from core.model import OrderStatus, SymbolRules
 from core.order_life import Open
+from utils.background import RunBlocking
 from utils.errors import ExchangeError, Refused
 
 FORGETS_AFTER_MS = 3 * 86_400_000 - 60_000
@@ -240,8 +241,15 @@ def _unrecorded(theirs: PlacedOrder, gaps: Sequence[tuple[int, int | None]]) -> 
 # --- the audit ----------------------------------------------------------------------------------------------------
 
 
+async def _at_once(work: Callable[[], None]) -> None:
+    work()
+
+
 class OrderAudit:
     """Reads the journal of one account, and asks its exchange.
+
+    ``run_blocking`` has the journal read, which may have millions of lines: off the event loop, for whoever wants to
+    break that off.
 
     ``gateway`` is None where the exchange cannot be asked. Where ``by_lock`` is false the daemons of the account hold
     no locks, because nobody else could trade on it: whoever has the journal open runs. A daemon that runs changes
@@ -256,6 +264,7 @@ class OrderAudit:
         symbols: Sequence[str],
         gateway: Gateway | None,
         now_ms: Callable[[], int],
+        run_blocking: RunBlocking = _at_once,
         *,
         by_lock: bool = True,
     ) -> None:
@@ -264,6 +273,7 @@ class OrderAudit:
         self._symbols = symbols
         self._gateway = gateway
         self._now_ms = now_ms
+        self._run_blocking = run_blocking
         self._by_lock = by_lock
         self._rules: Mapping[str, SymbolRules] = {}
 
@@ -284,7 +294,7 @@ class OrderAudit:
 
     async def _read(self, note: str) -> Audit:
         paths = journal_paths(self._directory, self._account)
-        journal = JournalAccount.of(read_journal(paths))
+        journal = await self._journal(paths)
         symbols = journal.symbols | set(self._symbols)
         running = self._running(symbols, paths)
         placed, why_not = await self._placed(symbols, journal.oldest_ms)
@@ -297,6 +307,11 @@ class OrderAudit:
             compared=placed is not None,
             note=why_not or note,
         )
+
+    async def _journal(self, paths: Sequence[Path]) -> JournalAccount:
+        read: list[JournalAccount] = []
+        await self._run_blocking(lambda: read.append(JournalAccount.of(read_journal(paths))))
+        return read[0]
 
     def _running(self, symbols: set[str], paths: Sequence[Path]) -> set[str]:
         """Return those of the symbols that a daemon trades now."""

@@ -1,9 +1,12 @@
 """``flatten`` and ``status`` as their users run them: beside a daemon, after one that was killed, and without any."""
 
 import json
+import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from core.status_socket import read_status, status_path
-from test.process import START_WITHIN_S, Exchange, Folder, Stage, eventually
+from test.process import ROOT, START_WITHIN_S, Exchange, Folder, Stage, eventually
+from utils.config_loader import ENV_NAMES
 
 pytestmark = pytest.mark.no_cover
 
@@ -216,3 +220,32 @@ def test_flatten_with_real_money_asks_for_every_confirmation(
     env.chmod(0o600)
     code, said = command(stage, folder, "flatten", *arguments)
     assert (code, said[: len(says)]) == (2, says)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_flatten_that_asks_can_be_broken_off(stage: Stage, number: signal.Signals) -> None:
+    """Ctrl-C at the question is a no: one line, exit code 2, and no request leaves."""
+    folder = stage.folder()
+    env = folder.path / ".env"
+    env.write_text("EXCHANGE_ENV=live\nBINANCE_API_KEY=some-key\nBINANCE_SECRET_KEY=some-secret\n")
+    env.chmod(0o600)
+    files = ["--config", str(folder.path / "config.yaml"), "--env", str(env)]
+    person, terminal = os.openpty()
+    arguments = [sys.executable, "-W", "error", "main.py", "flatten", "--live", *files]
+    environment = {key: value for key, value in os.environ.items() if key not in ENV_NAMES}
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    try:
+        said = b""
+        while not said.endswith(b"Type BTCUSDT to go on: "):
+            said += os.read(person, 4096)
+        process.send_signal(number)
+        assert process.wait(5) == 2
+        last = os.read(person, 4096).decode().split()
+        assert " ".join(last).startswith("flatten: not confirmed; type the symbol on a terminal")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(person)

@@ -1,13 +1,16 @@
 """``python main.py orders``: what became of every order while the daemon runs, after its stop, after its murder."""
 
 import json
+import os
 import signal
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from test.process import Exchange, Folder, Stage, eventually
+from test.process import START_WITHIN_S, Exchange, Folder, Stage, eventually
 
 pytestmark = pytest.mark.no_cover
 
@@ -133,6 +136,35 @@ def test_orders_of_the_embedded_exchange_are_told_by_the_journal_alone(tmp_path:
         assert found["note"] == "the embedded exchange ends with its daemon"
         assert {order["standing"] for order in found["orders"]} == {"ended"}
         assert len(found["orders"]) >= 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_audit_that_waits_for_the_exchange_can_be_broken_off(tmp_path: Path, number: signal.Signals) -> None:
+    """At once, with one line and the code of an audit that could not be made."""
+    with Stage(tmp_path) as stage, socket.create_server(("127.0.0.1", 0)) as silent:
+        folder = stage.folder()
+        (folder.path / ".env").write_text(f"PAPER_URL=http://127.0.0.1:{silent.getsockname()[1]}\n")
+        audit = stage.daemon(folder, "orders", "--audit", "--json")
+        silent.settimeout(START_WITHIN_S)
+        connection, _ = silent.accept()
+        with connection:
+            assert audit.end(number, within_s=5) == 3
+        assert (audit.out, audit.err) == ("", "orders: broken off\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_orders_can_be_broken_off_while_a_journal_is_read(tmp_path: Path, number: signal.Signals) -> None:
+    """There may be millions of lines, and no turn of the event loop before the last one."""
+    with Stage(tmp_path) as stage:
+        folder = stage.folder()
+        folder.state.mkdir()
+        journal = folder.state / "orders-paper-embedded-20260101.jsonl"
+        os.mkfifo(journal)
+        reading = stage.daemon(folder, "orders")
+        with journal.open("wb"):  # returns once the other side reads, which then waits for the first line
+            time.sleep(0.2)
+            assert reading.end(number, within_s=5) == 1
+        assert (reading.out, reading.err) == ("", "orders: broken off\n")
 
 
 def test_orders_of_a_daemon_that_never_ran_are_none(tmp_path: Path) -> None:
