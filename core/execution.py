@@ -331,6 +331,8 @@ class ExecutionEngine:
                 unheard += () if is_first and isinstance(error, NotSent) else orders
             return
         self._unheard_cancels.discard(way)
+        if is_first:
+            self._unheard_cancels.discard((context.symbol, False, not is_batch))
         for order, result in zip(orders, results, strict=True):
             if not isinstance(result, Refused):
                 self.report(context, order, result)

@@ -129,6 +129,7 @@ class MarketDataWorker:
                     group.create_task(self._watch_mark(market), name=f"mark price {market.symbol}")
         finally:
             self._waiting.clear()
+            self._fault = None
             for market in self._markets.values():
                 market.context.gate.close(GATE_KEY, "market data worker is not running")
 
@@ -159,7 +160,8 @@ class MarketDataWorker:
             self._waiting.append(message)
             return
         if self._fault is not None:
-            raise self._fault
+            fault, self._fault = self._fault, None
+            raise fault
         self._begin_burst()
         self._read((message,))
 
@@ -436,11 +438,11 @@ class MarketDataWorker:
             return
         if not self.books.is_up:
             return
+        self._end_burst()  # what the socket has brought came before this, and what it brings from now on after it
         ours = context.state.book
         if ours is not None and not market.is_new_connection and has_moved_on(ours, theirs):
             market.must_deliver = market.is_overdue = True
         elif not market.must_deliver:
-            self._end_burst()  # what the socket brings after this came after this
             self._take(market, theirs, False)  # noqa: FBT003
         elif market.is_new_connection:
             market.first_asked = market.first_asked or theirs

@@ -80,6 +80,7 @@ class SymbolMarket:
         """Work out what follows from the books that wait for it, and return them."""
         books, moves, late = self.undigested, self.undigested_moves, self.undigested_late
         self.undigested, self.undigested_moves, self.undigested_late = [], [], []
+        self.burst = 0  # the next book of it is not the next of these: it has to have itself digested
         if late:
             self.analysis.on_books(late)
         if books:

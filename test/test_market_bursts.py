@@ -5,11 +5,13 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from core.context import SymbolContext
 from core.events import BookEvent, EventBus
@@ -21,11 +23,12 @@ from sim.virtual_time import VirtualClock, run_virtual
 from test.sim_factory import Rig
 from utils.http import BinanceRest
 
-from .examples import BTC, MARKET_DATA, context
+from .examples import BTC, MARKET_DATA, RISK, context
 from .test_gateway import RigLine
 
 MAX_AGE_MS = 3000
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+LIMITS = replace(RISK, max_price_change=Decimal("0.03"), price_change_window_s=60)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Market:
                 market.reader.lots.units(text)
 
     def _context(self, symbol: str) -> SymbolContext:
-        made = context(rules=replace(BTC, symbol=symbol))
+        made = context(rules=replace(BTC, symbol=symbol), limits=LIMITS)
         made.state.symbol, made.state.book = symbol, None
         made.on_book = lambda of, mid_half_ticks: self.moves.append((of.symbol, mid_half_ticks))
         return made
@@ -150,6 +153,8 @@ def test_messages_of_one_turn_come_to_what_they_come_to_one_by_one(
                 if is_new:
                     market.worker._books_up()
                 await market.read(messages, together=together)
+        for _ in range(3):
+            await asyncio.sleep(0)
         assert one.moves == other.moves
         for mine, theirs in zip(one.contexts, other.contexts, strict=True):
             assert one.seen(mine) == other.seen(theirs)
@@ -189,5 +194,30 @@ def test_fault_over_a_message_that_came_with_others_ends_the_delivery_at_the_nex
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="cannot be looked at"):
             market.worker._on_book(message(market.now_ms, u=3))
+        market.contexts[0].on_book = lambda _context, _mid_half_ticks: None
+        await market.read([message(market.now_ms, u=4)], together=True)
+        assert market.contexts[0].state.book is not None
+        assert market.contexts[0].state.book.update_id == 4
+
+    run_virtual(play)
+
+
+@pytest.mark.parametrize("compared", SYMBOLS)
+def test_burst_that_comes_behind_a_comparison_is_digested_with_all_that_follows(compared: str) -> None:
+    """What that has brought is digested in the middle of the burst, before the rest of it is read."""
+
+    async def play(_clock: VirtualClock) -> None:
+        market = Market()
+        await market.read([message(market.now_ms, s=symbol) for symbol in SYMBOLS], together=True)
+        known = market.worker._markets[compared]
+        assert known.state.book is not None
+        market.worker._take(known, structs.replace(known.state.book, update_id=2), False)
+        for number in range(3, 9):
+            ask = f"80000.{number}"
+            await market.read([message(market.now_ms, u=number, a=ask)] * 2, together=True)
+        await asyncio.sleep(0)
+        assert [market.undigested for market in market.worker._markets.values()] == [[], []]
+        assert market.books("BTCUSDT")[-1].update_id == 8
+        assert market.contexts[0].prices.change_bps > 0
 
     run_virtual(play)

@@ -241,8 +241,8 @@ def test_old_connection_is_replaced_while_it_still_speaks() -> None:
         "message old 7",
         "message new 1",
         "message old 8",
-        "closed",
         "rotated",
+        "closed",
         "message new 2",
         "closed",
     ]
@@ -263,7 +263,7 @@ def test_new_connection_that_does_not_speak_is_not_taken(new: list[tuple[float, 
 def test_quiet_stream_is_replaced_by_one_that_is_as_quiet() -> None:
     """An account on which nothing happens: the old one would be cut all the same."""
     bench = ran([], [(80, "new")], seconds=150, max_age_s=60)
-    assert bench.diary == ["up True", "closed", "rotated", "message new", "closed"]
+    assert bench.diary == ["up True", "rotated", "closed", "message new", "closed"]
 
 
 def test_connection_that_ends_during_the_replacement_leaves_a_gap_that_is_told() -> None:

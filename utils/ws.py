@@ -308,12 +308,14 @@ class Stream:
         self.connects += 1
         try:
             await asyncio.wait({old_reading}, timeout=self.GRACE_S)
+            old_reading.cancel()
+            await asyncio.gather(old_reading, return_exceptions=True)
+            self._on_rotated()  # not before: until now the old one may have spoken for the new one
         finally:
             old_reading.cancel()
             await asyncio.gather(old_reading, return_exceptions=True)
             if old is not None:
                 await old.close()
-        self._on_rotated()  # not before: until now the old one may have spoken for the new one
 
     async def _read_on(self, first: "asyncio.Future[str | bytes]", connection: WsConnection) -> str:
         """Read a connection of which the first message is being waited for already."""
