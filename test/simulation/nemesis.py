@@ -6,7 +6,7 @@ import json
 import math
 import os
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -69,6 +69,7 @@ class Nemesis:
         self.last_s = 0.0
         """When the last fault struck, or one that lasts was last in force."""
         self.struck_s: dict[str, float] = {}
+        self._began_s: dict[str, list[float]] = defaultdict(list)
         """Until when a fault of each kind was in force, or when it struck."""
         self.standstill = (-1e9, 0.0)
         """When the process last stood still until, and for how many seconds."""
@@ -113,6 +114,7 @@ class Nemesis:
         until_s = now_s + max(fault.for_s, sum(fault.values.get(name, 0) for name in _PHASES))
         self.struck_s[fault.kind] = max(self.struck_s.get(fault.kind, 0.0), until_s)
         self.last_s = max(self.last_s, until_s)
+        self._began_s[fault.kind].append(now_s)
         if fault.kind in MARKET:
             self.fired[fault.kind] += 1
             return
@@ -151,6 +153,11 @@ class Nemesis:
         """Tell whether one of these kinds was in force, or struck, within so many seconds."""
         since_s = self._world.now_s - seconds
         return any(self.struck_s.get(kind, -1e9) >= since_s for kind in kinds)
+
+    def began_within(self, seconds: float, kind: str) -> int:
+        """Return how often a kind has struck within so many seconds."""
+        since_s = self._world.now_s - seconds
+        return sum(at_s >= since_s for at_s in self._began_s[kind])
 
     def fired_at_exchange(self, kind: str) -> int:
         """Return how often a kind of the exchange's has struck."""

@@ -303,13 +303,15 @@ class ProofRules:
     def inv_26_refusals_grow_seldom(self, code: int) -> None:
         """INV-26: a slot is refused three times with one code, then tried seldom: at most 42 refusals a minute in all.
 
-        That is seven for each of six slots; without a brake there are six at every refresh of 5 s.
+        That is seven for each of six slots, and three more for each restriction after the first that began meanwhile:
+        what was taken between two of them has forgiven the refusals. Without a brake there are six at every refresh.
         """
         times, now_s = self._refusals.setdefault(code, deque(maxlen=100)), self._facts.now_s
         while times and now_s - times[0] > 60:
             times.popleft()
         times.append(now_s)
-        if len(times) > _A_MINUTE:
+        again = max(self._facts.nemesis.began_within(60, "restrict") - 1, 0)
+        if len(times) > _A_MINUTE + again * 2 * LEVELS * STRIKES:
             self._facts.violated("INV-26", f"{len(times)} quotes were refused with {code} within a minute")
 
     def inv_37_amendment_keeps_what_was_executed(self, sent: Sent) -> None:
