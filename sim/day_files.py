@@ -27,7 +27,8 @@ _CHUNK = 1 << 16
 class DayFiles:
     """The files in `folder`: quotes and trades of each symbol and UTC day. Days are those of the transaction times.
 
-    What comes again after a reconnect is left out.
+    What comes again after a reconnect is left out. `refused` counts the messages that could not be used:
+    those that cannot be read, and quotes that are no market.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,6 +64,9 @@ class DayFiles:
             return
         self._last_ids[kind, symbol] = row_id
         if kind == TRADES and not Decimal(trade_quantity(payload)):
+            return
+        if kind == QUOTES and not 0 < Decimal(payload["b"]) < Decimal(payload["a"]):
+            self.refused += 1  # a replay would end at it
             return
         self._day(kind, symbol, time_ms).append(row)
         self.counts[kind] += 1

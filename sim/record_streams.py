@@ -107,7 +107,7 @@ def record_command(arguments: Sequence[str]) -> int:
             "check the symbol and the network.\n"
         )
         return EXIT_FAULT
-    refused = f", {files.refused} messages could not be read" if files.refused else ""
+    refused = f", {files.refused} messages could not be used" if files.refused else ""
     sys.stdout.write(f"{counts[QUOTES]} quotes and {counts[TRADES]} trades are in {options.out}{refused}\n")
     return 0
 

@@ -190,6 +190,17 @@ def test_message_that_is_no_quote_is_counted_and_not_written(tmp_path: Path, cha
     assert len(replayed(tmp_path, MIDNIGHT_MS)) == 1
 
 
+@pytest.mark.parametrize(
+    ("bid", "ask"), [("0.00", "64000.10"), ("64000.00", "0"), ("64000.10", "64000.10"), ("10", "9.5")]
+)
+def test_quote_that_is_no_market_is_counted_once_and_not_written(tmp_path: Path, bid: str, ask: str) -> None:
+    """A side is empty in a crash, or at a halt: the replay passes that moment, and goes on with the next quote."""
+    no_market = quote(1, 11) | {"b": bid, "a": ask}
+    files = recorded(tmp_path, [quote(0, 10), no_market, no_market, trade(2, 5), quote(3, 12)])
+    assert (files.counts[QUOTES], files.refused) == (2, 1)
+    assert [event.time_ms - MIDNIGHT_MS for event in replayed(tmp_path, MIDNIGHT_MS)] == [0, 2, 3]
+
+
 def record(*arguments: str) -> "subprocess.Popen[str]":
     """The recorder as a program."""
     command = [sys.executable, "-m", "sim", "record", *arguments]
