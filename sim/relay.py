@@ -54,9 +54,11 @@ class _Seen:
 class _Held:
     """An event that waits for those before it; it cannot happen before it has come."""
 
-    due_ms: int
+    time_ms: int
     rank: int
     number: int
+    # Not what they are ordered by: how far our clock is ahead changes from event to event.
+    due_ms: int = field(compare=False)
     come_ms: int = field(compare=False)
     event: MarketEvent = field(compare=False)
 
@@ -172,10 +174,9 @@ class LiveMarket:
         # The fastest message shows best how the clocks differ; that changes when one of them is set, or drifts.
         ahead_ms = self._fastest.ahead_ms(now_ms - event.time_ms, now_ms)
         self._count += 1
+        rank = 0 if isinstance(event, Trade) else 1
         due_ms = event.time_ms + ahead_ms + HOLD_MS
-        heapq.heappush(
-            self._held, _Held(due_ms, 0 if isinstance(event, Trade) else 1, self._count, now_ms, event)
-        )
+        heapq.heappush(self._held, _Held(event.time_ms, rank, self._count, due_ms, now_ms, event))
 
 
 def _quote(message: Message, seen: _Seen) -> BookTicker | None:

@@ -128,6 +128,33 @@ def test_events_are_held_again_after_the_clock_was_set_ahead(later_ms: int) -> N
     ]
 
 
+def test_trade_is_before_its_quote_also_when_the_fastest_message_is_forgotten_between_them() -> None:
+    """It came four minutes ago, the others 5 ms slower, and the trade is the first that is compared to them alone."""
+    market, turn_ms = live(), FASTEST_MS - NOW_MS % FASTEST_MS
+    market.put(quote(0, 1), NOW_MS + 15)
+    market.put(quote(turn_ms, 2), NOW_MS + turn_ms + 20)
+    assert len(taken(market)) == 2
+    at_ms = turn_ms + FASTEST_MS - 25
+    market.put(quote(at_ms, 3), NOW_MS + at_ms + 20)
+    market.put(trade(at_ms, 7), NOW_MS + at_ms + 110)
+    due_ms = at_ms + 20 + HOLD_MS
+    assert [(type(event), event.time_ms - NOW_MS) for event in taken(market)] == [
+        (Trade, due_ms),
+        (BookTicker, due_ms),
+    ]
+
+
+def test_quotes_of_one_time_keep_their_order_when_a_faster_message_comes_between_them() -> None:
+    """The book must not go back to the older of them."""
+    market = live()
+    market.put(quote(0, 1), NOW_MS + 30)
+    market.put(trade(10, 7), NOW_MS + 35)
+    market.put(quote(0, 2), NOW_MS + 35)
+    events = taken(market)
+    assert [event.update_id for event in events if isinstance(event, BookTicker)] == [1, 2]
+    assert isinstance(events[-1], Trade)
+
+
 def test_event_that_comes_very_late_happens_when_it_comes() -> None:
     """Nothing happens before it is known: an order sent meanwhile must not be older than its own fill."""
     market = live()
