@@ -79,9 +79,10 @@ def begin_embedded_account(settings: Settings) -> None:
     """Have neither halt nor day stand on the embedded exchange, whose account is new with each process.
 
     They stay while another daemon has an embedded exchange of its own in the same folder: cleared, its halt would end.
+    Which journal it writes is not in the names: one of a clock that was ahead has a later day.
     """
     journals = journal_paths(settings.state_directory, EMBEDDED_ACCOUNT)
-    if journals and is_being_written(journals[-1]):
+    if any(is_being_written(path) for path in journals):
         log.warning(
             "another daemon on an embedded exchange runs in %s: its halt counts", settings.state_directory
         )

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from commands.run import begin_embedded_account
+from commands.wiring import EMBEDDED_ACCOUNT
+from core.append_file import AppendFile
 from core.halt import Halt, HaltLatch
+from core.settings import settings_from
+from utils.config_loader import get_config
 
 
 def latch(directory: Path, account: str = "paper", symbol: str = "BTCUSDT") -> HaltLatch:
@@ -97,3 +102,21 @@ def test_disk_that_takes_nothing_is_an_error_and_leaves_the_old_halt(tmp_path: P
     with pytest.raises(OSError, match="No space left"):
         old.engage("second", 6)
     assert latch(tmp_path).read() == Halt("BTCUSDT", "first", 5)
+
+
+def test_halt_of_an_embedded_daemon_that_runs_stands_whatever_day_its_journal_has(tmp_path: Path) -> None:
+    """The clock was weeks ahead for a moment: a later journal, which nobody writes, stays beside today's."""
+    (tmp_path / "config.yaml").write_text(f"state_directory: {tmp_path}\n", encoding="utf-8")
+    (tmp_path / ".env").touch()
+    settings = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
+    [symbol] = settings.symbols
+    halt = latch(settings.state_directory, EMBEDDED_ACCOUNT, symbol)
+    halt.engage("asked for", 5)
+    (settings.state_directory / f"orders-{EMBEDDED_ACCOUNT}-20991231.jsonl").touch()
+    journal = AppendFile()
+    journal.open(settings.state_directory / f"orders-{EMBEDDED_ACCOUNT}-20260101.jsonl")
+    begin_embedded_account(settings)
+    assert halt.read() is not None
+    journal.close()
+    begin_embedded_account(settings)
+    assert halt.read() is None
