@@ -49,6 +49,8 @@ class _Turn:
     is_late: bool
     """It may be more than the limit allows: no quote is sent until it counts."""
     short_lists: int = 0
+    is_counted: bool = False
+    """Its trades and its price are; of a late one the funding is still asked for."""
 
     @property
     def is_held(self) -> bool:
@@ -375,7 +377,7 @@ class DayKeeper:
         A list that lacks trades which our books have is asked for again; quotes do not wait for it for ever.
         """
         symbol, day, turn = context.symbol, self._counts[context.symbol].day, self._turns.get(context.symbol)
-        if turn is None:
+        if turn is None or turn.is_counted:
             return
         if context.ledger.ids_began_anew:
             del self._turns[symbol]
@@ -400,11 +402,19 @@ class DayKeeper:
         price = price or turn.mark_price
         began_with = unrealized_at_start(ledger.position_quantity, ledger.entry_price, fills, price)
         found_quote = self._recount(context, fills, began_with, mark_price, accepted_before_ms=0)
-        del self._turns[symbol]
+        turn.is_counted = True
         self._funding_seen[symbol] = ledger.funding_quote
-        for what in ("funding", "save"):
-            self._due_ns.pop((what, symbol), None)
+        self._due_ns.pop(("funding", symbol), None)
+        if not turn.is_held:
+            self._end_turn(symbol)
         self._tell(context, f"of today so far, with {found_quote:+.2f} of before the day was begun here")
+
+    def _end_turn(self, symbol: str) -> None:
+        """Have the day count as it is known now, if that was all that it waited for."""
+        turn = self._turns.get(symbol)
+        if turn is not None and turn.is_counted:
+            del self._turns[symbol]
+            self._due_ns.pop(("save", symbol), None)
 
     async def _heal_trades(self, context: SymbolContext, mark_price: Decimal) -> None:
         """Count the day's trades anew once the list has those that it lacked when the day was opened."""
@@ -453,11 +463,14 @@ class DayKeeper:
         """Take the day's funding from the exchange's record now and then: a stream may not have told of all of it.
 
         Not just after some was told of, because the record may lag; and only what a second reading bears out, because
-        the books of the wallet read the same record, and would count it once more.
+        the books of the wallet read the same record, and would count it once more. A day that was begun late is known
+        only then: what was paid since 00:00 UTC may be in the ledger, and not of this day.
         """
         symbol, ledger = context.symbol, context.ledger
+        turn = self._turns.get(symbol)
         differed = symbol in self._funding_missing
-        if self._is_due("funding", context, self.FUNDING_AGAIN_S if differed else self.FUNDING_EVERY_S):
+        every_s = self.TURN_AGAIN_S if turn is not None and turn.is_counted else self.FUNDING_EVERY_S
+        if self._is_due("funding", context, self.FUNDING_AGAIN_S if differed else every_s):
             seen, self._funding_seen[symbol] = self._funding_seen.get(symbol), ledger.funding_quote
             if differed or seen == ledger.funding_quote:
                 day, asset = self._counts[symbol].day, context.rules.quote_asset
@@ -471,11 +484,13 @@ class DayKeeper:
         missing = funding - count.sums(ledger).funding_quote
         before = self._funding_missing.pop(symbol, _ZERO)
         if not missing:
+            self._end_turn(symbol)
             return
         self._funding_missing[symbol] = missing
         self._is_done("funding", context, self.FUNDING_AGAIN_S)
         if missing == before:
             self._counts[symbol] = count.with_funding(ledger, funding)
+            self._end_turn(symbol)
         else:
             self._look_for_cash()
 

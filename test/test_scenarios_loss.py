@@ -689,11 +689,49 @@ def test_day_that_begins_late_knows_what_was_lost_since_midnight(tmp_path: Path,
             assert world.count("orders") == placed + 1  # the one that closes
             assert await world.end() is ExitCode.HALTED
             return
-        await world.until(lambda: bool(world.ours()), 15)
+        await world.until(lambda: bool(world.ours()), 75)  # the funding of 00:00 UTC is read twice
         assert not world.state.strategy_paused
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story, epoch_ms=MIDNIGHT_MS - 40_000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_heard"), [("0.02", True), ("0.01", False)], ids=["too much", "not heard of"]
+)
+def test_day_that_begins_late_counts_the_funding_since_midnight_once(
+    tmp_path: Path, rate: str, *, is_heard: bool
+) -> None:
+    """25 paid at 00:00:15, of a limit of 20, halt before any quote; 13 that only the record tells of do not."""
+    events = tmp_path / "events.yaml"
+    events.write_text(f"[{{at_s: 50, event: funding, rate: {rate}, due_in_s: 5}}]", encoding="utf-8")
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 8000, 40)
+        unreadable_position(world)
+        if not is_heard:
+            world.strike("drop-events", event="ACCOUNT_UPDATE", for_s=40)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 25_000, 60)
+        context = world.engine.contexts[0]
+        assert (context.ledger.funding_quote < -10) is is_heard
+        placed = world.count("orders")
+        world.lose = lambda _method, _path: ""
+        if is_heard:
+            await world.until(lambda: is_halted(world), 90)
+            assert world.count("orders") == placed + 1  # the one that closes
+            assert await world.end() is ExitCode.HALTED
+            return
+        await world.until(lambda: bool(world.ours()), 150)
+        assert -15 < context.day.funding_quote < -11
+        await world.watch(90)
+        assert -15 < context.day.funding_quote < -11
+        assert not world.state.strategy_paused
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events=events, epoch_ms=MIDNIGHT_MS - 40_000)
 
 
 @pytest.mark.parametrize("late_s", [0, 25], ids=["in the first second", "before the day could begin"])
@@ -719,7 +757,7 @@ def test_restart_counts_a_position_that_was_closed_just_after_midnight_as_the_da
         world.lose = lambda _method, _path: ""
         await world.watch(5)
         assert world.engine.contexts[0].day.quote > -2
-        await world.watch(10)
+        await world.watch(10 if not late_s else 75)  # the funding of 00:00 UTC is read twice
         assert await world.end() is ExitCode.STOPPED
         record = day_file(world).read(day_of(world.clock.time_ms()))
         assert record is not None
