@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 
 _NOT_WRITABLE = {errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM}
 
+_RUNNING = b"running\n"
+_KEPT = b"kept   \n"
+"""As long as the other one: a full disk takes it in its place."""
+
 TRIES = 11
 TRY_AGAIN_S = 0.002
 """A look takes microseconds; the event loop stands still meanwhile."""
@@ -48,25 +52,29 @@ class InstanceLock:
     ``account`` and ``symbol`` name it. Raises StartRefused on entering if another process holds it, or if the folder
     does not allow to lock; on a disk that takes nothing a file that is there can be locked all the same.
     ``was_left_running`` tells afterwards that the last holder did not say that it left nothing behind: it crashed, or
-    could not verify.
+    could not verify. ``kept`` names the position that a run has kept for the next one, which has not begun: nobody
+    holds it to its limits. It is empty without one.
     """
 
     def __init__(self, directory: Path, account: str, symbol: str) -> None:
-        self._symbol = symbol
+        self.symbol = symbol
         self._path = directory / f"lock-{account}-{symbol}"
         self._descriptor = -1
         self.was_left_running = False
+        self.kept = ""
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._opened()
             _lock(self._descriptor)
-            self.was_left_running = os.fstat(self._descriptor).st_size > 0
+            left = os.pread(self._descriptor, len(_RUNNING), 0)
+            self.was_left_running = left not in (b"", _KEPT)
+            self.kept = f"a position of {self.symbol}" if left == _KEPT else ""
         except BlockingIOError as error:
             self._release()
             raise StartRefused(
-                f"instance: another daemon is already trading {self._symbol} on this account; stop it first"
+                f"instance: another daemon is already trading {self.symbol} on this account; stop it first"
             ) from error
         except OSError as error:
             self._release()
@@ -92,14 +100,24 @@ class InstanceLock:
         nothing.
         """
         try:
-            os.pwrite(self._descriptor, b"running\n", 0)
+            os.pwrite(self._descriptor, _RUNNING, 0)
         except OSError as error:
             if not at_any_cost:
                 raise DiskRefused.of(self._path.parent, error) from error
             log.error("that this run has begun could not be noted: %s", error.strerror)
+        self.kept = ""
+
+    def leave_kept(self, position: str) -> None:
+        """Note that no order was left at the exchange, but this position, which the next run is to watch."""
+        self.kept = position
+        try:
+            os.pwrite(self._descriptor, _KEPT, 0)
+        except OSError as error:
+            log.error("that this run has kept a position could not be noted: %s", error.strerror)
 
     def leave_clean(self) -> None:
         """Note that nothing of this holder's was left at the exchange; a disk that takes nothing keeps the opposite."""
+        self.kept = ""
         try:
             os.ftruncate(self._descriptor, 0)
         except OSError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -48,14 +48,39 @@ async def run_engine(
             for symbol in symbols
         ]
         try:
-            work = partial(_run_with, locks, settings, wiring, stop, on_engine)
+            work = partial(_run_watched, locks, settings, wiring, stop, on_engine)
             code = await (work() if wiring.restarts is None else wiring.restarts.counted(stop, work))
             return _stopped_early(locks, settings, wiring) if code is None else code
         except DiskRefused as refusal:
-            if not any(lock.was_left_running for lock in locks):
+            if not any(lock.was_left_running or lock.kept for lock in locks):
                 raise
             text = "NOT VERIFIED what the last run has left, a position over its limit perhaps"
             raise NotSent(f"{refusal}; {text}") from refusal
+
+
+async def _run_watched(
+    locks: Sequence[InstanceLock],
+    settings: Settings,
+    wiring: Wiring,
+    stop: StopRequest,
+    on_engine: Callable[[Engine], None] | None,
+) -> ExitCode | None:
+    """Run with the locks held; where no run can begin, say which position of the last one nobody holds to its limits.
+
+    That is no refusal then, after which nobody would try again.
+    """
+    try:
+        return await _run_with(locks, settings, wiring, stop, on_engine)
+    except (StartRefused, ExchangeError) as error:
+        kept = [lock.kept for lock in locks if lock.kept]
+        for position in kept:
+            log.critical(
+                "NOT WATCHED: %s is kept, and no run holds it to its limits; run `python main.py flatten`",
+                position,
+            )
+        if kept and isinstance(error, StartRefused):
+            raise NotSent(str(error)) from error
+        raise
 
 
 async def _run_with(
@@ -98,39 +123,38 @@ async def _run_with(
         if on_engine is not None:
             on_engine(engine)
         code = await engine.run()
-        if code is not ExitCode.NOT_VERIFIED and engine.is_close_noted:
-            for lock in locks:
-                lock.leave_clean()
-        if not engine.begins_anew or code is not ExitCode.STOPPED:
+        is_clean = code is not ExitCode.NOT_VERIFIED and engine.is_close_noted
+        follows = engine.begins_anew and code is ExitCode.STOPPED
+        if is_clean:
+            _leave(locks, _kept_by(engine) if follows else {})
+        if not follows:
             return code
-        prepared = await _prepared_anew(stop, start, engine)
+        prepared = await unless_stopped(stop, _prepare(start))
         if prepared is None:
+            if is_clean:
+                _leave(locks, {})
             return code
         after_crash = False
         for symbol in settings.symbols:
             wiring.state.of(symbol).begin_anew()
 
 
-async def _prepared_anew(stop: StopRequest, start: Start, ended: Engine) -> Prepared | None:
-    """Return what the next run begins with, None if a stop was asked for.
+def _kept_by(ended: Engine) -> dict[str, str]:
+    """Return in words what position of which symbol a run has kept."""
+    return {
+        context.symbol: f"a position of {position_text(context)} {context.rules.base_asset}"
+        for context in ended.contexts
+        if context.told_position != 0
+    }
 
-    Where none can begin, a position that the last one has kept is held to its limits by nobody: that is said aloud, and
-    is no refusal, after which nobody would try again.
-    """
-    try:
-        return await unless_stopped(stop, _prepare(start))
-    except (StartRefused, ExchangeError) as error:
-        kept = [context for context in ended.contexts if context.told_position != 0]
-        for context in kept:
-            log.critical(
-                "NOT WATCHED: a position of %s %s is kept, and no run holds it to its limits;"
-                " run `python main.py flatten`",
-                position_text(context),
-                context.rules.base_asset,
-            )
-        if kept and isinstance(error, StartRefused):
-            raise NotSent(str(error)) from error
-        raise
+
+def _leave(locks: Sequence[InstanceLock], kept: Mapping[str, str]) -> None:
+    """Note that no order was left at the exchange, and which positions wait for the next run."""
+    for lock in locks:
+        if lock.symbol in kept:
+            lock.leave_kept(kept[lock.symbol])
+        else:
+            lock.leave_clean()
 
 
 def _stopped_early(locks: Sequence[InstanceLock], settings: Settings, wiring: Wiring) -> ExitCode:

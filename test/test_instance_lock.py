@@ -119,6 +119,24 @@ def test_file_on_a_disk_that_takes_nothing_can_be_locked(
         pass
 
 
+def test_position_that_is_kept_for_another_run_is_known_until_one_begins(tmp_path: Path) -> None:
+    """To every process after it: no order was left, so that is no crash."""
+    with lock(tmp_path) as first:
+        first.mark_running()
+        first.leave_kept("a position of 0.013 BTC")
+        assert first.kept == "a position of 0.013 BTC"
+    for _ in range(2):
+        with lock(tmp_path) as second:
+            assert second.kept == "a position of BTCUSDT"
+            assert not second.was_left_running
+    with lock(tmp_path) as third:
+        third.mark_running()
+        assert third.kept == ""
+    with lock(tmp_path) as fourth:
+        assert fourth.kept == ""
+        assert fourth.was_left_running
+
+
 def test_death_of_the_holder_releases_the_lock(tmp_path: Path) -> None:
     """Killed without a last word: the file stays, the lock does not."""
     program = (

@@ -16,7 +16,7 @@ from core.systemd import Heartbeat
 from sim.fault_file import parse_script
 from sim.fault_rules import Script
 from test.daemon import Sent, World, in_a_world, json_reply, untouched
-from utils.errors import NotSent, OutcomeUnknown, StartRefused
+from utils.errors import DiskRefused, NotSent, OutcomeUnknown, StartRefused
 from utils.http import HttpResponse
 
 
@@ -478,19 +478,53 @@ def test_position_that_no_run_watches_because_the_new_rules_allow_none_is_said_a
         await asyncio.sleep(15 - world.now_s)
         world.strike("symbol-rules", symbol=world.symbol, step_size="0.01", min_qty="0.01", for_s=600)
         first.recovery.rules.look_soon()
-        with pytest.raises(NotSent if Decimal(held) else StartRefused, match="order size: 250 USDT an order"):
-            await running
+        for run in (running, None):
+            refusal = NotSent if Decimal(held) else StartRefused
+            with pytest.raises(refusal, match="order size: 250 USDT an order"):
+                await (run or world.start())
         assert world.position() == Decimal(held)
         assert not world.ours()
 
     in_a_world(tmp_path, story)
     told = [line for line in caplog.messages if "NOT WATCHED" in line]
     if Decimal(held):
-        [line] = told
+        line, later = told
         assert "a position of 0.013 BTC is kept" in line
         assert "run `python main.py flatten`" in line
+        assert "a position of BTCUSDT is kept" in later
     else:
         assert told == []
+
+
+@pytest.mark.parametrize("held", ["0.013", "0"])
+def test_full_disk_ends_no_run_with_two_that_begins_anew_with_a_position(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, held: str
+) -> None:
+    """Nor the start after it, and the first one with room quotes; without a position both are refused."""
+
+    async def story(world: World) -> None:
+        running = world.start()
+        await world.until_quoting()
+        first = world.engine
+        assert first is not None
+        if Decimal(held):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=held)
+        await asyncio.sleep(15 - world.now_s)
+        full = world.folder / "state" / "boot-paper-test-BTCUSDT.tmp"
+        full.mkdir()
+        world.strike("symbol-rules", symbol=world.symbol, tick_size="0.5", for_s=600)
+        first.recovery.rules.look_soon()
+        for run in (running, None):
+            with pytest.raises(NotSent if Decimal(held) else DiskRefused, match="make room on the disk"):
+                await (run or world.start())
+        full.rmdir()
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        assert (world.folder / "state" / "lock-paper-test-BTCUSDT").read_bytes() == b""
+
+    in_a_world(tmp_path, story)
+    assert len([line for line in caplog.messages if "NOT WATCHED" in line]) == (2 if Decimal(held) else 0)
 
 
 def test_disarming_of_the_old_run_that_comes_late_takes_no_switch_from_the_new_one(
