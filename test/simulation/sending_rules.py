@@ -239,6 +239,8 @@ class SendingRules:
 
     def answered(self, request: Request, response: Response) -> None:
         """Look at what the exchange itself has answered."""
+        if response.status == 200 and request.method != "GET" and self._refused:
+            self._forgive(request)
         if response.status == 200 or request.path.startswith("/sim/"):
             return
         code = _code_of(response.body)
@@ -249,6 +251,13 @@ class SendingRules:
             self.inv_07_filters_are_kept(request, response, code)
         if request.method != "GET" and response.status == 400 and code not in _TIMESTAMPS | {_TAKEN_ALREADY}:
             self._unheard[_cause(request.method, request.path, request.query, request.body, code)] += 1
+
+    def _forgive(self, request: Request) -> None:
+        """Have refusals count no more of a request that was accepted now, and not only because nothing else rests."""
+        if len(self._facts.world.ours()) > 1:
+            taken = _cause(request.method, request.path, request.query, request.body, 0)
+            for cause in [each for each in self._refused if each[:2] + each[3:] == taken[:2] + taken[3:]]:
+                del self._refused[cause]
 
     def inv_07_filters_are_kept(self, request: Request, response: Response, code: int) -> None:
         """INV-07: no order is refused for tick, step, band or size, unless rules or prices have just changed.
@@ -291,8 +300,9 @@ class SendingRules:
         Only what the exchange itself has refused counts, and only if the daemon hears of it. That it has an order of
         this id already is no refusal: a request has arrived twice, and its order was accepted. A cancel has to be tried
         until nothing rests, the dead-man switch until it is armed, a closing order until the position is flat, whatever
-        the answer: for those 100 a minute are the bound on attempts. What is refused for all quotes passes for all at
-        once, and one of them asks about it every 9 s: where only one is wanted, it is always that one.
+        the answer: for those 100 a minute are the bound on attempts. One that was taken beside others in between begins
+        anew. What is refused for all quotes passes for all at once, and one of them asks about it every 9 s: where only
+        one is wanted, it is always that one.
         """
         times = self._refused.setdefault(cause, deque(maxlen=64))
         now_s = self._facts.now_s
