@@ -405,6 +405,7 @@ class DayKeeper:
         turn.is_counted = True
         self._funding_seen[symbol] = ledger.funding_quote
         self._due_ns.pop(("funding", symbol), None)
+        self._funding_missing.pop(symbol, None)  # read at once, it is the first reading, whatever came before
         if not turn.is_held:
             self._end_turn(symbol)
         self._tell(context, f"of today so far, with {found_quote:+.2f} of before the day was begun here")

@@ -734,6 +734,39 @@ def test_day_that_begins_late_counts_the_funding_since_midnight_once(
     in_a_world(tmp_path, story, events=events, epoch_ms=MIDNIGHT_MS - 40_000)
 
 
+def test_funding_that_was_read_before_a_late_day_is_counted_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record tells of 13 before the price of 00:00 UTC comes: the wallet's books may still hear of them first."""
+    events = tmp_path / "events.yaml"
+    events.write_text("[{at_s: 50, event: funding, rate: 0.01, due_in_s: 5}]", encoding="utf-8")
+
+    async def late_price(sent: Sent) -> None:
+        if sent.path.endswith("/klines"):
+            await asyncio.sleep(6)
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 8000, 40)
+        unreadable_position(world)
+        world.strike("drop-events", event="ACCOUNT_UPDATE", for_s=40)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 25_000, 60)
+        context = world.engine.contexts[0]
+        world.tamper = late_price
+        world.lose = lambda _method, _path: ""
+        for _ in range(150):
+            await world.watch(1)
+            assert -15 < context.day.funding_quote <= 0
+        assert context.day.funding_quote < -11
+        assert world.ours()
+        assert await world.end() is ExitCode.STOPPED
+
+    monkeypatch.setattr(DayKeeper, "FUNDING_EVERY_S", 20.0)
+    in_a_world(tmp_path, story, events=events, epoch_ms=MIDNIGHT_MS - 40_000)
+
+
 @pytest.mark.parametrize("late_s", [0, 25], ids=["in the first second", "before the day could begin"])
 def test_restart_counts_a_position_that_was_closed_just_after_midnight_as_the_day_did(
     tmp_path: Path, late_s: int
