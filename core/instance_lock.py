@@ -18,7 +18,8 @@ _NOT_WRITABLE = {errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EPERM}
 
 _RUNNING = b"running\n"
 _KEPT = b"kept   \n"
-"""As long as the other one: a full disk takes it in its place."""
+_RUNNING_KEPT = b"runkept\n"
+"""All are equally long: a full disk takes each in the place of another."""
 
 TRIES = 11
 TRY_AGAIN_S = 0.002
@@ -53,7 +54,7 @@ class InstanceLock:
     does not allow to lock; on a disk that takes nothing a file that is there can be locked all the same.
     ``was_left_running`` tells afterwards that the last holder did not say that it left nothing behind: it crashed, or
     could not verify. ``kept`` names the position that a run has kept for the next one, which has not begun: nobody
-    holds it to its limits. It is empty without one.
+    holds it to its limits. It is empty without one. Both are true after a ``flatten`` that could not close it.
     """
 
     def __init__(self, directory: Path, account: str, symbol: str) -> None:
@@ -70,7 +71,7 @@ class InstanceLock:
             _lock(self._descriptor)
             left = os.pread(self._descriptor, len(_RUNNING), 0)
             self.was_left_running = left not in (b"", _KEPT)
-            self.kept = f"a position of {self.symbol}" if left == _KEPT else ""
+            self.kept = f"a position of {self.symbol}" if left in (_KEPT, _RUNNING_KEPT) else ""
         except BlockingIOError as error:
             self._release()
             raise StartRefused(
@@ -94,18 +95,27 @@ class InstanceLock:
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 
     def mark_running(self, *, at_any_cost: bool = False) -> None:
-        """Note that from now on something of this holder's may be at the exchange.
+        """Note that from now on something of this holder's may be at the exchange; what is kept stays so.
 
         Raises DiskRefused if the disk does not take it; ``at_any_cost`` that is only said: it is no reason to close
         nothing.
         """
         try:
-            os.pwrite(self._descriptor, _RUNNING, 0)
+            os.pwrite(self._descriptor, _RUNNING_KEPT if self.kept else _RUNNING, 0)
         except OSError as error:
             if not at_any_cost:
                 raise DiskRefused.of(self._path.parent, error) from error
             log.error("that this run has begun could not be noted: %s", error.strerror)
+
+    def mark_watched(self) -> None:
+        """Note, after ``mark_running``, that a run has begun, which holds what was kept to its limits."""
+        if not self.kept:
+            return
         self.kept = ""
+        try:
+            os.pwrite(self._descriptor, _RUNNING, 0)
+        except OSError as error:
+            log.error("that a position is watched again could not be noted: %s", error.strerror)
 
     def leave_kept(self, position: str) -> None:
         """Note that no order was left at the exchange, but this position, which the next run is to watch."""

@@ -115,8 +115,7 @@ async def _run_with(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
             at_any_cost=bool(closes),
         )
-        for lock in locks:
-            lock.mark_running(at_any_cost=bool(closes))
+        _mark_begun(locks, at_any_cost=bool(closes))
         engine = Engine(
             settings, wiring, gateway, prepared, stop, closes=closes, after_crash=after_crash, boot=boot
         )
@@ -137,6 +136,14 @@ async def _run_with(
         after_crash = False
         for symbol in settings.symbols:
             wiring.state.of(symbol).begin_anew()
+
+
+def _mark_begun(locks: Sequence[InstanceLock], *, at_any_cost: bool) -> None:
+    """Note that a run has begun; what is kept is watched only when each symbol's mark is on disk."""
+    for lock in locks:
+        lock.mark_running(at_any_cost=at_any_cost)
+    for lock in locks:
+        lock.mark_watched()
 
 
 def _kept_by(ended: Engine) -> dict[str, str]:

@@ -131,10 +131,31 @@ def test_position_that_is_kept_for_another_run_is_known_until_one_begins(tmp_pat
             assert not second.was_left_running
     with lock(tmp_path) as third:
         third.mark_running()
-        assert third.kept == ""
     with lock(tmp_path) as fourth:
-        assert fourth.kept == ""
+        assert fourth.kept == "a position of BTCUSDT"
         assert fourth.was_left_running
+        fourth.mark_running()
+        fourth.mark_watched()
+        assert fourth.kept == ""
+    with lock(tmp_path) as fifth:
+        assert fifth.kept == ""
+        assert fifth.was_left_running
+
+
+def test_every_mark_takes_the_place_of_the_one_before_it(tmp_path: Path) -> None:
+    """A disk without room takes what makes no file longer."""
+    path = tmp_path / "lock-live-BTCUSDT"
+    sizes = []
+    with lock(tmp_path) as held:
+        for mark in (
+            held.mark_running,
+            lambda: held.leave_kept("a position"),
+            held.mark_running,
+            held.mark_watched,
+        ):
+            mark()
+            sizes.append(path.stat().st_size)
+    assert sizes == [8] * 4
 
 
 def test_death_of_the_holder_releases_the_lock(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 from core.exit_code import ExitCode
 from core.flatten_command import FlattenCommand, Report
 from core.halt import Halt, HaltLatch
+from core.instance_lock import InstanceLock
 from core.state import SharedState
 from core.wiring import Wiring
 from sim.transport import InMemoryHttp, InMemoryWs
 from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, read_only_locks, untouched
+from utils.errors import NotSent, StartRefused
 from utils.http import BinanceRest, HttpResponse
 
 
@@ -96,6 +98,36 @@ def test_close_that_never_succeeds_ends_and_says_what_is_in_the_way(tmp_path: Pa
         assert world.position() == 0
 
     in_a_world(tmp_path, story)
+
+
+def test_position_that_was_kept_and_could_not_be_closed_is_still_said_to_be_watched_by_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start that the rules refuse ends with no refusal, after which nobody tries again; closed, it does."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.013")
+        with InstanceLock(world.folder / "state", "paper-test", world.symbol) as lock:
+            lock.leave_kept("a position of 0.013 BTC")
+        world.strike("symbol-rules", symbol=world.symbol, step_size="0.01", min_qty="0.01", for_s=600)
+
+        async def refuse(request: Sent) -> HttpResponse | None:
+            if "reduceOnly=true" in request.query:
+                return HttpResponse(400, {}, b'{"code":-4400,"msg":"Quantitative rules"}')
+            return None
+
+        world.tamper = refuse
+        assert not (await flatten(world)).result.is_done
+        world.tamper = untouched
+        with pytest.raises(NotSent, match="order size: 250 USDT an order"):
+            await world.start()
+        assert (await flatten(world)).result.is_done
+        with pytest.raises(StartRefused, match="order size: 250 USDT an order"):
+            await world.start()
+
+    in_a_world(tmp_path, story)
+    [told] = [line for line in caplog.messages if "NOT WATCHED" in line]
+    assert "a position of BTCUSDT is kept" in told
 
 
 def test_close_that_a_daemon_left_unfinished_is_finished_by_the_command(tmp_path: Path) -> None:

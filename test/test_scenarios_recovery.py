@@ -1,16 +1,22 @@
 """The way back to quoting: each step by name, account and rules as they have to be, the stream proven."""
 
 import asyncio
+import errno
 import logging
+import os
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.exit_code import ExitCode
+from core.instance_lock import InstanceLock
 from core.rate_budget import Cost, Lane
 from core.rules_watch import RulesWatch
+from core.settings import Settings
 from core.status import status_line
 from core.systemd import Heartbeat
 from sim.fault_file import parse_script
@@ -525,6 +531,42 @@ def test_full_disk_ends_no_run_with_two_that_begins_anew_with_a_position(
 
     in_a_world(tmp_path, story)
     assert len([line for line in caplog.messages if "NOT WATCHED" in line]) == (2 if Decimal(held) else 0)
+
+
+def test_symbol_without_room_for_its_mark_leaves_the_kept_position_of_another_one_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk takes the mark of the one in its place and not that of the other, whose file is empty."""
+    real = os.pwrite
+
+    def without_room(descriptor: int, data: bytes, offset: int) -> int:
+        if os.fstat(descriptor).st_size < offset + len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data, offset)
+
+    async def story(world: World) -> None:
+        one = world.settings
+
+        def two(**config: Any) -> Settings:
+            settings = one(**config)
+            return replace(settings, quotes=(*settings.quotes, replace(settings.quotes[0], symbol="ETHUSDT")))
+
+        monkeypatch.setattr(world, "settings", two)
+        with InstanceLock(world.folder / "state", "paper-test", "BTCUSDT") as lock:
+            lock.leave_kept("a position of 0.013 BTC")
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", without_room)
+            for _ in range(2):
+                with pytest.raises(NotSent, match="make room on the disk"):
+                    await world.start()
+        world.start()
+        await world.until_quoting()
+        assert (world.folder / "state" / "lock-paper-test-BTCUSDT").read_bytes() == b"running\n"
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, symbols=("BTCUSDT", "ETHUSDT"))
+    told = [line for line in caplog.messages if "NOT WATCHED" in line]
+    assert ["a position of BTCUSDT is kept" in line for line in told] == [True, True]
 
 
 def test_disarming_of_the_old_run_that_comes_late_takes_no_switch_from_the_new_one(
