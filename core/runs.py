@@ -52,7 +52,9 @@ async def run_engine(
             code = await (work() if wiring.restarts is None else wiring.restarts.counted(stop, work))
             return _stopped_early(locks, settings, wiring) if code is None else code
         except DiskRefused as refusal:
-            if not any(lock.was_left_running or lock.kept for lock in locks):
+            if _say_not_watched(locks):
+                raise NotSent(str(refusal)) from refusal
+            if not any(lock.was_left_running for lock in locks):
                 raise
             text = "NOT VERIFIED what the last run has left, a position over its limit perhaps"
             raise NotSent(f"{refusal}; {text}") from refusal
@@ -72,15 +74,20 @@ async def _run_watched(
     try:
         return await _run_with(locks, settings, wiring, stop, on_engine)
     except (StartRefused, ExchangeError) as error:
-        kept = [lock.kept for lock in locks if lock.kept]
-        for position in kept:
-            log.critical(
-                "NOT WATCHED: %s is kept, and no run holds it to its limits; run `python main.py flatten`",
-                position,
-            )
-        if kept and isinstance(error, StartRefused):
+        if _say_not_watched(locks) and isinstance(error, StartRefused):
             raise NotSent(str(error)) from error
         raise
+
+
+def _say_not_watched(locks: Sequence[InstanceLock]) -> bool:
+    """Say which kept position no run holds to its limits; return whether there is any."""
+    kept = [lock.kept for lock in locks if lock.kept]
+    for position in kept:
+        log.critical(
+            "NOT WATCHED: %s is kept, and no run holds it to its limits; run `python main.py flatten`",
+            position,
+        )
+    return bool(kept)
 
 
 async def _run_with(

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from core.crash_count import CrashCount
 from core.exit_code import ExitCode
 from core.instance_lock import InstanceLock
 from core.rate_budget import Cost, Lane
+from core.restarts import Restarts
 from core.rules_watch import RulesWatch
 from core.settings import Settings
 from core.status import status_line
@@ -567,6 +569,25 @@ def test_symbol_without_room_for_its_mark_leaves_the_kept_position_of_another_on
     in_a_world(tmp_path, story, symbols=("BTCUSDT", "ETHUSDT"))
     told = [line for line in caplog.messages if "NOT WATCHED" in line]
     assert ["a position of BTCUSDT is kept" in line for line in told] == [True, True]
+
+
+def test_kept_position_is_said_where_the_disk_does_not_even_count_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is tried then, and the end is no refusal, after which nobody tries again."""
+
+    async def story(world: World) -> None:
+        count = CrashCount(world.folder / "state", "paper-test", (world.symbol,))
+        world.restarts = Restarts(count, [], world.clock, 5)
+        with InstanceLock(world.folder / "state", "paper-test", world.symbol) as lock:
+            lock.leave_kept("a position of 0.013 BTC")
+        count.path.with_suffix(".tmp").mkdir()
+        with pytest.raises(NotSent, match="make room on the disk"):
+            await world.start()
+
+    in_a_world(tmp_path, story)
+    [told] = [line for line in caplog.messages if "NOT WATCHED" in line]
+    assert "a position of BTCUSDT is kept" in told
 
 
 def test_disarming_of_the_old_run_that_comes_late_takes_no_switch_from_the_new_one(
