@@ -67,7 +67,10 @@ class DayKeeper:
     SAVE_EVERY_S = 60.0
     FUNDING_EVERY_S = 600.0
     FUNDING_AGAIN_S = 60.0
-    """After a difference: so long the books of the wallet have time to hear of it first."""
+    """After a difference: so long the books of the wallet have time to hear of it first.
+
+    And a record that is read so long after 00:00 UTC has what was paid then.
+    """
     RATES_EVERY_S = 60.0
     ACCEPTED_EVERY_S = 2.0
     """So soon what an operator has accepted counts, whether a halt stands or not."""
@@ -465,7 +468,8 @@ class DayKeeper:
 
         Not just after some was told of, because the record may lag; and only what a second reading bears out, because
         the books of the wallet read the same record, and would count it once more. A day that was begun late is known
-        only then: what was paid since 00:00 UTC may be in the ledger, and not of this day.
+        only then: what was paid since 00:00 UTC may be in the ledger, and not of this day. A record that agrees just
+        after 00:00 UTC may lag, and is read again.
         """
         symbol, ledger = context.symbol, context.ledger
         turn = self._turns.get(symbol)
@@ -475,17 +479,19 @@ class DayKeeper:
             seen, self._funding_seen[symbol] = self._funding_seen.get(symbol), ledger.funding_quote
             if differed or seen == ledger.funding_quote:
                 day, asset = self._counts[symbol].day, context.rules.quote_asset
-                self._questions.ask(
-                    _FUNDING, symbol, lambda: self._gateway.funding_since(symbol, start_ms_of(day), asset)
-                )
-        funding: Decimal | None = self._questions.answer(_FUNDING, symbol)
-        if funding is None or self._funding_seen[symbol] != ledger.funding_quote:
+                self._questions.ask(_FUNDING, symbol, lambda: self._funding_of(symbol, day, asset))
+        found: tuple[Decimal, float] | None = self._questions.answer(_FUNDING, symbol)
+        if found is None or self._funding_seen[symbol] != ledger.funding_quote:
             return
+        funding, early_s = found
         count = self._counts[symbol]
         missing = funding - count.sums(ledger).funding_quote
         before = self._funding_missing.pop(symbol, _ZERO)
         if not missing:
-            self._end_turn(symbol)
+            if turn is not None and early_s > 0:
+                self._is_done("funding", context, early_s)
+            else:
+                self._end_turn(symbol)
             return
         self._funding_missing[symbol] = missing
         self._is_done("funding", context, self.FUNDING_AGAIN_S)
@@ -494,6 +500,11 @@ class DayKeeper:
             self._end_turn(symbol)
         else:
             self._look_for_cash()
+
+    async def _funding_of(self, symbol: str, day: int, asset: str) -> tuple[Decimal, float]:
+        """Return the day's funding, and how much too early it was asked for to have that of 00:00 UTC."""
+        early_s = self.FUNDING_AGAIN_S - (self._server_ms() - start_ms_of(day)) / 1000
+        return await self._gateway.funding_since(symbol, start_ms_of(day), asset), early_s
 
     def _refresh_rates(self, context: SymbolContext) -> None:
         """Learn the prices of other assets in which fees were paid, BNB for example."""

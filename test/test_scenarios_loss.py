@@ -734,6 +734,33 @@ def test_day_that_begins_late_counts_the_funding_since_midnight_once(
     in_a_world(tmp_path, story, events=events, epoch_ms=MIDNIGHT_MS - 40_000)
 
 
+def test_day_that_begins_late_waits_for_a_record_of_funding_that_lags(tmp_path: Path) -> None:
+    """25 paid at 00:00:05, of a limit of 20, and not on record before 00:00:40: they halt, and no quote is sent."""
+    events = tmp_path / "events.yaml"
+    events.write_text("[{at_s: 40, event: funding, rate: 0.02, due_in_s: 5}]", encoding="utf-8")
+
+    async def story(world: World) -> None:
+        async def lag(sent: Sent) -> HttpResponse | None:
+            lacks = sent.path.endswith("/income") and world.clock.time_ms() < MIDNIGHT_MS + 40_000
+            return json_reply(200, []) if lacks else None
+
+        world.start(**LIMIT)
+        await world.until_quoting()
+        take(world)
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS - 8000, 40)
+        unreadable_position(world)
+        world.tamper = lag
+        await world.until(lambda: world.clock.time_ms() > MIDNIGHT_MS + 8000, 30)
+        assert world.engine.contexts[0].ledger.funding_quote < -20
+        placed = world.count("orders")
+        world.lose = lambda _method, _path: ""
+        await world.until(lambda: is_halted(world), 130)
+        assert world.count("orders") == placed + 1  # the one that closes
+        assert await world.end() is ExitCode.HALTED
+
+    in_a_world(tmp_path, story, events=events, epoch_ms=MIDNIGHT_MS - 40_000)
+
+
 def test_funding_that_was_read_before_a_late_day_is_counted_counts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -851,7 +878,7 @@ def test_day_that_begins_late_waits_for_a_list_that_lags(tmp_path: Path) -> None
             "today's result is not known yet: what was made since 00:00 UTC is asked for",
         )
         assert day_file(world).read(day_of(world.clock.time_ms())).day < day_of(MIDNIGHT_MS)
-        await world.until_quoting(20)
+        await world.until_quoting(40)  # the funding is not believed before 00:01
         assert world.engine.contexts[0].day.whole_quote == lost - lost_today(world) < 0
         assert not world.state.strategy_paused
         assert await world.end() is ExitCode.STOPPED
