@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from core.day_keeper import DAY_IS_LATE
 from core.gate import STOPPING
 from core.posture import Posture
 from sim.account_payloads import available
@@ -25,6 +26,11 @@ Nobody asks for a look at the account sooner than an operator comes; others are 
 for 20 s; a refusal is over with what it was for; a move counts for as long as it is in the window, and a market that
 stood still, or was told of late, shows only afterwards how far it has moved meanwhile.
 """
+
+
+_DAY_MS = 86_400_000
+_LATE_DAY_MS = 480_000
+"""A day that began in a storm may be known a minute after the end of that, which is the round's at the latest."""
 
 
 class Liveness:
@@ -98,6 +104,8 @@ class Liveness:
             return self._facts.now_s < self._facts.silent_until_s
         if "-2019" in cause:
             return self._is_margin_short()
+        if DAY_IS_LATE in cause:
+            return self._facts.world.clock.time_ms() % _DAY_MS < _LATE_DAY_MS
         if "are known" in cause:
             return self._facts.nemesis.fired_at_exchange("wipe-account") > 0
         return any(
