@@ -217,11 +217,14 @@ class ClaimRules:
             )
 
     def inv_13_refused_orders_do_not_rest(self, event: OrderEvent) -> None:
-        """INV-13: an order that is held for refused does not rest, without exception.
+        """INV-13: an order that is held for refused does not rest.
 
-        Whatever is no proof of a refusal leaves the outcome open.
+        Whatever is no proof of a refusal leaves the outcome open. Only where the network brings requests twice,
+        and some are refused for no reason, the second may be taken behind the back of the first: of that the account
+        stream tells.
         """
-        if event.client_id in self._facts.instrument.by_client:
+        is_by_chance = self._facts.struck(0.0, "twice") and self._facts.struck(0.0, "error")
+        if event.client_id in self._facts.instrument.by_client and not is_by_chance:
             self._facts.violated(
                 "INV-13", f"{event.client_id} is held for refused ({event.details}), and rests"
             )
