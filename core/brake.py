@@ -26,7 +26,9 @@ OF_ALL_QUOTES = frozenset(
 )
 """Refusals of whatever would open, for the account or the symbol: where one of them has passed, all have."""
 
-BESIDE_OTHERS = frozenset({-2018, -2019, -2025, -2027})
+MAX_OPEN_ORDERS = -2025
+"""Refusal of one order too many: each counts, also one that reduces."""
+BESIDE_OTHERS = frozenset({-2018, -2019, MAX_OPEN_ORDERS, -2027})
 """Refusals for want of room beside what rests (margin, number of orders, position): an order that is taken while no
 other one rests does not tell that they have passed."""
 MOST_A_MINUTE = 5
@@ -55,8 +57,8 @@ class RefusalBrake:
     The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it; slots
     that are held for what holds all quotes go on like that, in turns, however few they are. One that is accepted
     releases all slots that were refused with the same code, or with any that speaks of all quotes; one that reduces
-    what is held, only those of its side, unless that code speaks of all quotes: what reduces needs no margin. One that
-    is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once: it
+    what is held, only those of its side, unless that code speaks of all quotes or of their number: what reduces needs no
+    margin. One that is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once: it
     may be that what opens is refused, and what reduces is not.
 
     Where there is room for some of the quotes, which of them are refused depends on what rests before them. So one that
@@ -130,7 +132,7 @@ class RefusalBrake:
             return self._hurry()
         if not was_held and not is_of_all:
             return False
-        sides = {slot[0]} if reduces else set(Side)
+        sides = {slot[0]} if reduces and was.code != MAX_OPEN_ORDERS else set(Side)
         released = [
             other
             for other, each in self._by_slot.items()

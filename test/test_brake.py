@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from core.brake import (
+    MAX_OPEN_ORDERS,
     MOST_A_MINUTE,
     POST_ONLY_WOULD_TAKE,
     PROBE_EVERY_S,
@@ -149,6 +150,17 @@ def test_order_that_reduces_releases_its_own_side_alone() -> None:
         brake.refused(slot, code, 0)
     assert brake.accepted((Side.BUY, 3), 0, reduces=True)
     assert brake.allows((Side.SELL, 3), 1)
+
+
+def test_order_that_reduces_tells_that_there_is_room_for_more_of_them_on_both_sides() -> None:
+    """Each counts for how many may be open, whatever it does to the position."""
+    brake = RefusalBrake()
+    slots = [(Side.BUY, 3), (Side.SELL, 3)]
+    for slot in slots * STRIKES:
+        brake.refused(slot, MAX_OPEN_ORDERS, 0)
+    assert not any(brake.allows(slot, 1) for slot in slots)
+    assert brake.accepted((Side.SELL, 3), 0, reduces=True)
+    assert brake.allows((Side.BUY, 3), 1)
 
 
 def test_end_of_a_refusal_of_the_whole_account_releases_all_that_such_refusals_held() -> None:
