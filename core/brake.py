@@ -57,9 +57,9 @@ class RefusalBrake:
     The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it; slots
     that are held for what holds all quotes go on like that, in turns, however few they are. One that is accepted
     releases all slots that were refused with the same code, or with any that speaks of all quotes; one that reduces
-    what is held, only those of its side, unless that code speaks of all quotes or of their number: what reduces needs no
-    margin. One that is accepted where nothing was refused lets those that were held for all quotes be tried at once, but only once: it
-    may be that what opens is refused, and what reduces is not.
+    what is held, only those of its side, unless that code speaks of all quotes or of their number: what reduces needs
+    no margin. One that is accepted where nothing was refused lets those that were held for all quotes be tried at once,
+    but only once: it may be that what opens is refused, and what reduces is not.
 
     Where there is room for some of the quotes, which of them are refused depends on what rests before them. So one that
     is accepted alone forgives no refusal for want of room that does not hold its slot back yet; and what is released
