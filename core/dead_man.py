@@ -28,6 +28,7 @@ class DeadManSwitch:
     """
 
     RETRY_S = 1.0
+    AFTER_LAPSE_S = 0.01
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class DeadManSwitch:
         self._fed_at_progress: dict[str, int] = {}
         self._ack_ns: dict[str, int] = {}
         self._failing: dict[str, type[ExchangeError]] = {}
+        self._lapses: dict[str, asyncio.TimerHandle] = {}
+        """What looks again when the window is over, even while an answer is waited for."""
         self.is_anothers: Callable[[], bool] = lambda: False
         """Tells whether another instance trades on this account; whoever knows puts it here."""
         for context in contexts:
@@ -57,9 +60,13 @@ class DeadManSwitch:
 
     async def run(self) -> None:
         """Refresh the exchange's countdown of each symbol while its control loop makes progress, and only then."""
-        while True:
-            fed = [await self._feed_one(context) for context in self._contexts]
-            await asyncio.sleep(self._safety.dead_man_refresh_s if all(fed) else self.RETRY_S)
+        try:
+            while True:
+                fed = [await self._feed_one(context) for context in self._contexts]
+                await asyncio.sleep(self._safety.dead_man_refresh_s if all(fed) else self.RETRY_S)
+        finally:
+            for lapse in self._lapses.values():
+                lapse.cancel()
 
     def _is_left_alone(self, context: SymbolContext) -> bool:
         return self.is_anothers() and not context.orders.living()
@@ -91,9 +98,18 @@ class DeadManSwitch:
             self._on_lapse("the dead-man switch had lapsed")
         self._ack_ns[context.symbol] = context.state.dead_man_ack_ns = sent_ns
         context.state.dead_man_until_ns = sent_ns + int(self._safety.dead_man_window_s * 1e9)
+        self._judge_at_lapse(context)
         if context.gate.open(GATE_KEY):
             self._tell(context, "armed")
         return True
+
+    def _judge_at_lapse(self, context: SymbolContext) -> None:
+        if (before := self._lapses.get(context.symbol)) is not None:
+            before.cancel()
+        left_s = (context.state.dead_man_until_ns - self._clock.monotonic_ns()) / 1e9
+        self._lapses[context.symbol] = asyncio.get_running_loop().call_later(
+            left_s + self.AFTER_LAPSE_S, self._judge, context
+        )
 
     def _has_lapsed(self, context: SymbolContext, now_ns: int) -> bool:
         ack_ns = self._ack_ns.get(context.symbol)

@@ -11,7 +11,7 @@ import pytest
 
 from core.exit_code import ExitCode
 from core.logger import LoggerWorker
-from test.daemon import REPLACING, Sent, World, in_a_world, json_reply
+from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
 from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse
 
@@ -57,6 +57,29 @@ def test_dead_man_switch_cancels_what_our_own_cancels_do_not(tmp_path: Path, why
         for _ in range(900):
             assert world.forgotten(rests_s) == []
             await asyncio.sleep(0.1)
+
+    in_a_world(tmp_path, story)
+
+
+def test_gate_closes_when_the_dead_man_window_is_over_while_an_answer_is_waited_for(tmp_path: Path) -> None:
+    """The exchange counts from the last sign of life; the one under way may never have reached it."""
+
+    async def story(world: World) -> None:
+        async def mute(sent: Sent) -> HttpResponse | None:
+            return await sent.hang() if sent.path == "/fapi/v1/countdownCancelAll" else None
+
+        world.start(safety={"request_timeout_s": 14})
+        await world.until_quoting()
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        world.tamper = mute
+        await world.until(lambda: world.clock.monotonic_ns() > context.state.dead_man_until_ns, 20.1)
+        await asyncio.sleep(0.1)
+        assert "dead-man switch has lapsed" in context.gate.reasons
+        await world.watch(10, orders=0)
+        world.tamper = untouched
+        await world.until_quoting(30)
+        assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
 

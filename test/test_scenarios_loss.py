@@ -239,7 +239,7 @@ def test_position_is_checked_while_the_price_of_bnb_is_asked_for(tmp_path: Path)
         fees = world.exchange._venue.account.fees
         fees.burns_bnb, fees.bnb = True, Decimal(10)
         world.tamper = answer
-        world.start(**LIMIT, safety={"request_timeout_s": 30})
+        world.start(**LIMIT, safety={"request_timeout_s": 14})
         await world.until_quoting()
         take(world, "BUY")
         take(world, "SELL")
