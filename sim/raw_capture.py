@@ -140,13 +140,17 @@ class _SymbolReading:
         return self._reader.funding(payload, with_time=False)
 
     def depth(self) -> Iterator[DepthChange]:
-        """Snapshots and the changes that follow them without a gap."""
+        """Snapshots and the changes that follow them without a gap, from one file to the next as well."""
+        book = _DepthChain(self._symbol, self._reader)
         for file in self._files:
+            book.turn_over()
             # A snapshot does not say of which symbol it is, so it must be the only one in the file.
             if file.symbols == {self._symbol}:
-                book = _DepthChain(self._symbol, self._reader)
                 parts = self._parsed(file, "depth", book.take, b'"lastUpdateId"')
                 yield from chain.from_iterable(parts)
+            if book.is_turned_over:
+                for quote in islice(self._parsed(file, "bookTicker", self._reader.quote), 1):
+                    yield from book.end(quote.time_ms)
 
     def _parsed(
         self, file: Capture, kind: str, parse: Callable[[Payload], E], other: bytes | None = None
@@ -175,15 +179,35 @@ class _DepthChain:
         self._reader = reader
         self._waiting: deque[Payload] = deque(maxlen=_WAITING_DIFFS)
         self._last_id: int | None = None
+        self.is_turned_over = False
+        """Whether nothing has come of the present file yet."""
+
+    def turn_over(self) -> None:
+        """The next payload will be the first of another file: a diff that goes on with the book, or a new beginning."""
+        self._waiting.clear()
+        self.is_turned_over = True
+
+    def end(self, time_ms: int) -> list[DepthChange]:
+        """Nothing is known of the book any more; that is returned, if anything was."""
+        last_id, self._last_id = self._last_id, None
+        return [] if last_id is None else [self._forgotten(time_ms, last_id)]
 
     def take(self, payload: Payload) -> list[DepthChange]:
         """What the payload changes is returned; before a snapshot, and from a gap to the next one, nothing."""
+        is_first, self.is_turned_over = self.is_turned_over, False
         if "lastUpdateId" in payload:
-            return self._begin(payload)
+            return self._begin_anew(payload) if is_first else self._begin(payload)
         if self._last_id is None:
             self._waiting.append(payload)
             return []
         return self._follow(payload)
+
+    def _begin_anew(self, reply: Payload) -> list[DepthChange]:
+        """The book of the file before ends, unless it has come further than the snapshot already."""
+        last_id = self._last_id
+        if last_id is not None and int(reply["lastUpdateId"]) < last_id:
+            return []
+        return [*self.end(int(reply["T"])), *self._begin(reply)]
 
     def _begin(self, reply: Payload) -> list[DepthChange]:
         snapshot = self._reader.snapshot(reply)
@@ -208,9 +232,12 @@ class _DepthChain:
         if before_id != last_id and not first_id <= last_id <= change.last_id:
             self._last_id = None
             self._waiting.append(payload)
-            return [DepthChange(change.time_ms, self._symbol, change.last_id, (), (), snapshot=True)]
+            return [self._forgotten(change.time_ms, change.last_id)]
         self._last_id = change.last_id
         return [change]
+
+    def _forgotten(self, time_ms: int, last_id: int) -> DepthChange:
+        return DepthChange(time_ms, self._symbol, last_id, (), (), snapshot=True)
 
 
 def _capture_paths(path: Path) -> list[Path]:

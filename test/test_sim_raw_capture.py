@@ -183,6 +183,30 @@ def test_snapshot_that_the_diffs_do_not_reach_is_not_used(tmp_path: Path) -> Non
     assert [type(event) for event in played(replay(path))] == [BookTicker]
 
 
+NEXT_FILES: list[tuple[list[dict[str, Any]], list[tuple[int, bool, int]]]] = [
+    ([diff(2_000, (13, 15, 12), ("63990.00", "2"))], [(15, False, 1)]),
+    ([diff(2_000, (12, 15, 11), ("63990.00", "2"))], [(15, False, 1)]),
+    (
+        [diff(2_000, (14, 15, 13), ("63990.00", "2")), snapshot(2_000, 15)],
+        [(15, True, 0), (15, True, 3), (15, False, 1)],
+    ),
+    ([snapshot(2_000, 20), diff(2_100, (19, 21, 18))], [(12, True, 0), (20, True, 3), (21, False, 0)]),
+    ([snapshot(900, 11), diff(2_100, (13, 14, 12))], [(14, False, 0)]),
+    ([quote(2_100, 16)], [(12, True, 0)]),
+]
+
+
+@pytest.mark.parametrize(("payloads", "changes"), NEXT_FILES)
+def test_book_goes_on_in_the_next_file_if_its_first_diff_fits_and_ends_there_otherwise(
+    tmp_path: Path, payloads: list[dict[str, Any]], changes: list[tuple[int, bool, int]]
+) -> None:
+    """A gap between two files is one like any other: nothing behind the touch stays as it was for ever."""
+    capture(tmp_path, [quote(1_000, 10), snapshot(1_000, 10), diff(1_100, (11, 12, 10))], "a.jsonl")
+    capture(tmp_path, [quote(1_900, 13), *payloads], "b.jsonl")
+    depth = [event for event in played(replay(tmp_path)) if isinstance(event, DepthChange)]
+    assert [(each.last_id, each.snapshot, len(each.bids)) for each in depth[2:]] == changes
+
+
 def test_funding_rate_comes_from_the_captured_mark_prices(tmp_path: Path) -> None:
     """`r` of markPriceUpdate; the funding time `T` belongs to the recorded day and is not used."""
     mark = {"e": "markPriceUpdate", "E": 1_200, "s": "BTCUSDT", "p": "64000", "T": 9_999, "r": "0.00002754"}
