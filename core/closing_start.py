@@ -13,7 +13,7 @@ from decimal import Decimal
 from core.gateway import Gateway
 from core.halt import Halt, HaltLatch
 from core.model import SymbolRules
-from core.preflight import keys_check, live_check
+from core.preflight import closing_check, keys_check
 from core.settings import Settings
 from core.start import Start
 from core.systemd import more_time
@@ -46,7 +46,7 @@ async def prepare_to_close(start: Start) -> Prepared:
     Raises StartRefused where there are no keys, or real trading is not confirmed.
     """
     for check in (
-        live_check(start.settings, confirmed=start.confirmed),
+        closing_check(start.settings, confirmed=start.confirmed),
         keys_check(start.settings, has_keys=start.has_keys),
     ):
         if not check.passed:

@@ -26,7 +26,7 @@ from core.journal import KEEP_DAYS, JournalFile
 from core.journal_worker import JournalWorker
 from core.live_order import settled_ns as settled_ns_of
 from core.model import SymbolRules
-from core.preflight import keys_check, live_check
+from core.preflight import closing_check, keys_check
 from core.settings import QuoteSettings, Settings
 from core.wiring import Wiring
 from utils.errors import ExchangeError, StartRefused
@@ -120,7 +120,7 @@ class FlattenCommand:
         """
         settings, wiring = self._settings, self._wiring
         for check in (
-            live_check(settings, confirmed=wiring.live_confirmed),
+            closing_check(settings, confirmed=wiring.live_confirmed),
             keys_check(settings, has_keys=wiring.has_keys),
         ):
             if not check.passed:

@@ -323,23 +323,35 @@ def account_check(modes: AccountModes) -> list[Check]:
     return [trading, mode, assets]
 
 
-def live_check(settings: Settings, *, confirmed: bool) -> Check:
-    """Return whether real trading was confirmed three times over: environment, command line, and capital."""
-    name = "live confirmation"
+LIVE_CHECK = "live confirmation"
+
+
+def closing_check(settings: Settings, *, confirmed: bool) -> Check:
+    """Return whether environment and command line agree on real money: all that is asked of what only closes."""
     if settings.environment is not Environment.LIVE:
-        return Check(name, "not needed")
+        return Check(LIVE_CHECK, "not needed")
     if not confirmed:
         return Check(
-            name, "EXCHANGE_ENV=live without --live", "add --live to the command line to trade real money"
+            LIVE_CHECK,
+            "EXCHANGE_ENV=live without --live",
+            "add --live to the command line to trade real money",
         )
+    return Check(LIVE_CHECK, "given")
+
+
+def live_check(settings: Settings, *, confirmed: bool) -> Check:
+    """Return whether real trading was confirmed three times over: environment, command line, and capital."""
+    check = closing_check(settings, confirmed=confirmed)
+    if settings.environment is not Environment.LIVE or not check.passed:
+        return check
     allowed, capital = settings.live_max_capital_quote, settings.risk.capital_quote
     if allowed < capital:
         return Check(
-            name,
+            LIVE_CHECK,
             f"live.max_capital_usdt is {allowed:f}, initial_capital is {capital:f}",
             "set live.max_capital_usdt in config.yaml to at least initial_capital to trade real money",
         )
-    return Check(name, f"up to {allowed:f} of real money")
+    return Check(LIVE_CHECK, f"up to {allowed:f} of real money")
 
 
 # --- asking the exchange --------------------------------------------------------------------------------------

@@ -206,11 +206,10 @@ def test_flatten_that_cannot_verify_says_so(stage: Stage) -> None:
     [
         ((), "flatten: nothing was done: live confirmation: EXCHANGE_ENV=live without --live; add --live"),
         (("--live",), "flatten: not confirmed; type the symbol on a terminal, or add --yes"),
-        (("--live", "--yes"), "flatten: nothing was done: live confirmation: live.max_capital_usdt is 0"),
     ],
-    ids=["without --live", "without --yes", "without capital"],
+    ids=["without --live", "without --yes"],
 )
-def test_flatten_with_real_money_asks_for_every_confirmation(
+def test_flatten_with_real_money_asks_to_be_confirmed(
     stage: Stage, arguments: tuple[str, ...], says: str
 ) -> None:
     """Exit code 2, and no request leaves."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,15 +12,17 @@ from core.exit_code import ExitCode
 from core.flatten_command import FlattenCommand, Report
 from core.halt import Halt, HaltLatch
 from core.instance_lock import InstanceLock
+from core.settings import Settings
 from core.state import SharedState
 from core.wiring import Wiring
 from sim.transport import InMemoryHttp, InMemoryWs
 from test.daemon import KEY, SECRET, Sent, TamperedHttp, World, in_a_world, read_only_locks, untouched
 from utils.errors import NotSent, StartRefused
 from utils.http import BinanceRest, HttpResponse
+from utils.venue import Environment
 
 
-async def flatten(world: World) -> Report:
+async def flatten(world: World, settings: Settings | None = None, *, live_confirmed: bool = False) -> Report:
     """Run the command on the world's account and state directory."""
     http = TamperedHttp(InMemoryHttp(world.link), lambda sent: world.tamper(sent))
     wiring = Wiring(
@@ -33,9 +36,9 @@ async def flatten(world: World) -> Report:
         account="paper-test",
         is_shared=True,
         has_keys=True,
-        live_confirmed=False,
+        live_confirmed=live_confirmed,
     )
-    [report] = await FlattenCommand(world.settings(), wiring).run()
+    [report] = await FlattenCommand(settings or world.settings(), wiring).run()
     return report
 
 
@@ -94,6 +97,23 @@ def test_close_that_never_succeeds_ends_and_says_what_is_in_the_way(tmp_path: Pa
         assert "-4400" in position
         world.tamper = untouched
         report = await flatten(world)
+        assert report.result.is_done
+        assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
+def test_command_with_real_money_asks_for_no_capital(tmp_path: Path) -> None:
+    """The cap is for what opens positions: with 0 as shipped a position is closed, and without --live nothing is."""
+
+    async def story(world: World) -> None:
+        settings = replace(world.settings(), environment=Environment.LIVE)
+        assert settings.live_max_capital_quote == 0
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.010")
+        with pytest.raises(StartRefused, match="EXCHANGE_ENV=live without --live"):
+            await flatten(world, settings)
+        assert world.position() == Decimal("0.010")
+        report = await flatten(world, settings, live_confirmed=True)
         assert report.result.is_done
         assert world.position() == 0
 

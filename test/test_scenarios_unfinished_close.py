@@ -1,18 +1,24 @@
 """A close outlives the process that began it: killed or stopped, the next start ends it; in virtual time."""
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.closing_start import prepare_to_close
 from core.exit_code import ExitCode
+from core.gateway import Gateway
 from core.halt import Halt, HaltLatch
-from test.daemon import Sent, World, in_a_world, json_reply, read_only_locks
-from utils.errors import NotSent
-from utils.http import HttpResponse
+from core.start import Start
+from sim.transport import InMemoryHttp
+from test.daemon import KEY, SECRET, Sent, World, in_a_world, json_reply, read_only_locks
+from utils.errors import NotSent, StartRefused
+from utils.http import BinanceRest, HttpResponse
 from utils.machine import Machine
+from utils.venue import Environment
 
 OVER_THE_LIMIT = "0.043"
 CALM: dict[str, Any] = {"risk": {"max_daily_loss": 0, "max_price_change": 0}}
@@ -369,6 +375,34 @@ def test_clock_that_goes_wrong_during_a_close_is_measured_again(tmp_path: Path) 
         async with asyncio.timeout(20):
             assert await restarted is ExitCode.HALTED
         assert world.position() == 0
+
+    in_a_world(tmp_path, story)
+
+
+def test_close_of_real_money_is_finished_whatever_the_cap_on_capital(tmp_path: Path) -> None:
+    """The cap is for what opens positions; without --live a start of such a close is refused as ever."""
+
+    async def story(world: World) -> None:
+        settings = replace(world.settings(), environment=Environment.LIVE)
+        assert settings.live_max_capital_quote == 0
+        rest = BinanceRest(
+            InMemoryHttp(world.link), world.clock, api_key=KEY, api_secret=SECRET, timeout_s=1.0
+        )
+        start = Start(
+            settings=settings,
+            gateway=Gateway(rest, world.clock),
+            wallet=None,
+            clock=world.clock,
+            has_keys=True,
+            confirmed=True,
+            machine=None,
+            notify=world.notify,
+            on_wait=world.waits.append,
+        )
+        prepared = await prepare_to_close(start)
+        assert set(prepared.rules) == {world.symbol}
+        with pytest.raises(StartRefused, match="EXCHANGE_ENV=live without --live"):
+            await prepare_to_close(replace(start, confirmed=False))
 
     in_a_world(tmp_path, story)
 
