@@ -119,6 +119,7 @@ def _halt(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     def lay(instrument: Instrument) -> Undo:
         def show(held: Sequence[str]) -> None:
             instrument.regime.enter(held[-1])
+            _forget_depth(instrument)
 
         return stage.layers.lay(
             ("status", instrument.symbol), value=rule.values["status"], own=TRADING, show=show
@@ -131,10 +132,16 @@ def _unlist(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     def lay(instrument: Instrument) -> Undo:
         def show(held: Sequence[bool]) -> None:
             instrument.regime.list_it(is_listed=held[-1])
+            _forget_depth(instrument)
 
         return stage.layers.lay(("listing", instrument.symbol), value=False, own=True, show=show)
 
     return together([lay(each) for each in stage.instruments(rule)])
+
+
+def _forget_depth(instrument: Instrument) -> None:
+    """Let nothing be known of the levels behind the touch, because changes of them are not heard."""
+    instrument.matcher.on_depth((), (), snapshot=True)
 
 
 def _thin(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:

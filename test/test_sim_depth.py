@@ -226,6 +226,20 @@ def test_recorded_levels_are_shown_where_the_market_has_them() -> None:
     assert (heard[-1]["U"], heard[-1]["u"], heard[-1]["pu"]) == (44, 44, 40)
 
 
+@pytest.mark.parametrize("fault", ["halt", "symbol-missing"])
+def test_levels_whose_changes_were_not_heard_are_forgotten(fault: str) -> None:
+    """The market's book goes on while a symbol does not trade; what it was before is no level to stand behind."""
+    rig = Rig()
+    depth_change(rig, 40, {499_990: 70, 499_900: 5}, whole=True)
+    rig.send("POST", "/sim/fault", f"fault={fault}&for_s=2")
+    depth_change(rig, 44, {499_990: 0})
+    rig.wait(2_000)
+    depth_change(rig, 48, {499_900: 6})
+    rig.quote("50000.00", "50000.10", "8")
+    bids = dict(snapshot(rig, 1000)["bids"])
+    assert (bids["49999.90"], bids["49999.00"], bids["49990.00"]) == ("10.000", "10.000", "0.006")
+
+
 def test_modelled_levels_follow_the_usual_size_of_the_touch() -> None:
     """Behind the touch the size is settled at whole seconds, and only when the usual one is half as much again."""
     rig = Rig()
