@@ -215,13 +215,13 @@ class OrderManager:
             await self.reset(context)
         elif schedule.refresh_is_due(now_ns) and not self._requote(context, now_ns):
             standing = self._standing(context)
-            is_patient = schedule.is_patient(now_ns)
-            band = await self._refreshers[context.symbol].refresh(is_patient=is_patient)
+            refresher = self._refreshers[context.symbol]
+            band = await refresher.refresh(lambda: schedule.is_patient(self._clock.monotonic_ns()))
             schedule.refreshed(
                 now_ns,
                 band,
                 self._clock.monotonic_ns(),
-                is_patient=is_patient,
+                is_patient=refresher.is_patient,
                 mid_half_ticks=context.state.quoted_mid_half_ticks,
             )
             if standing != self._standing(context):

@@ -36,6 +36,11 @@ def _nobody(_band: QuietBand) -> None:
     """Nobody waits for the end: a refresh will look at the orders anew."""
 
 
+def _impatient() -> bool:
+    """No patience is left."""
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class _Requote:
     """Amendments that left together at once, until each has an answer or patience is over."""
@@ -68,7 +73,9 @@ class Refresher:
         self._manage = manage
         self._brake = RefusalBrake()
         self._told: tuple[str, ...] = ()
-        self._is_patient = False
+        self.is_patient = False
+        """Whether orders that are off their targets by a move of the price alone could stay so, at the last look."""
+        self._patience: Callable[[], bool] = _impatient
         self._requote: _Requote | None = None
 
     @property
@@ -89,7 +96,7 @@ class Refresher:
         context, book = self._context, self._context.state.book
         if book is None or not self._may_requote() or not context.lock.take():
             return False
-        self._is_patient = is_patient
+        self.is_patient = is_patient
         try:
             plan = self._plan(book)
             changes = plan.only_amends()
@@ -141,15 +148,15 @@ class Refresher:
         self._context.lock.release()
         requote.on_end(self._band(requote.book))
 
-    async def refresh(self, *, is_patient: bool = False) -> QuietBand:
+    async def refresh(self, patience: Callable[[], bool]) -> QuietBand:
         """Bring the exchange from the orders that rest to those that are wanted now; return until which mid that holds.
 
-        With patience left, an order that is off its target only by a move of the price is left where it is.
+        While ``patience`` is left, an order that is off its target only by a move of the price is left where it is.
         Nothing is sent on a book that is stale, and nothing placed in a slot whose old order may still rest.
         """
         context = self._context
         async with context.lock:
-            self._is_patient = is_patient
+            self._patience, self.is_patient = patience, patience()
             plan = self._plan(context.state.book)
             if plan.cancels:
                 self._note(plan.decisions)
@@ -179,13 +186,41 @@ class Refresher:
         amends = execution.askable(context, plan.amends)[:room]
         places = places if room is None else places[: room - len(amends)]
         goes_alone = not context.orders.living() and (len(places) == 1 or not context.stream_is_proven)
-        _, placed = await asyncio.gather(execution.amend(context, amends, book), self._place(places, book))
+        placing = asyncio.ensure_future(self._place(places, book))
+        try:
+            await execution.amend(context, amends, book)
+            book = await self._follow_until(placing, book)
+        finally:  # broken off, what is on its way leaves its orders in doubt
+            if not placing.done():
+                placing.cancel()
+                await asyncio.wait({placing})
+        placed = placing.result()
         self._count(book, amends, places)
         was_held = room is not None and self._execution.timestamps.room(now_ns) is None
         has_released = self._learn(placed, first_was_alone=goes_alone)
         if (has_released or was_held) and context.gate.is_open and context.state.book is not None:
             return await self._bring(self._plan(context.state.book), context.state.book)
         return self._band(book)
+
+    async def _follow_until(self, placing: asyncio.Future[list[LiveOrder]], book: BookTop) -> BookTop:
+        """Return when the new orders have their answers; while those take long, the others follow the price.
+
+        What is returned is the book that the orders have followed last.
+        """
+        context, execution = self._context, self._execution
+        while not (await asyncio.wait({placing}, timeout=PATIENCE_S))[0]:
+            newest = context.state.book
+            if newest is None or not context.gate.is_open:
+                continue
+            self.is_patient = self._patience()
+            plan = self._plan(newest)
+            room = execution.timestamps.room(self._clock.monotonic_ns())
+            if amends := execution.askable(context, plan.amends)[:room]:
+                book = newest
+                self._note(plan.decisions)
+                await execution.amend(context, amends, book)
+                self._count(book, amends, ())
+        return book
 
     def _count(
         self, book: BookTop, amends: Sequence[tuple[LiveOrder, Quote, str]], places: Sequence[Quote]
@@ -232,7 +267,7 @@ class Refresher:
 
     def _bounds(self, book: BookTop) -> Bounds:
         return Bounds.at(
-            book.mid_half_ticks, self._context.quoting, self._manage, is_patient=self._is_patient
+            book.mid_half_ticks, self._context.quoting, self._manage, is_patient=self.is_patient
         )
 
     def _band(self, book: BookTop) -> QuietBand:

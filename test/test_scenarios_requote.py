@@ -16,7 +16,7 @@ from utils.errors import RateLimited
 from utils.http import HttpResponse
 from utils.signing import Signer
 
-from .daemon import Sent, World, in_a_world, json_reply
+from .daemon import Sent, World, in_a_world, json_reply, untouched
 
 AT_ONCE = {
     "refresh_config": {"orderbook_refresh_interval": 60, "min_requote_interval_ms": 0},
@@ -408,3 +408,33 @@ def test_cancel_that_is_refused_keeps_no_other_quote_from_following_the_price(
         await world.until(lambda: len(world.ours()) == 5, 12, "buy 3 is out")
 
     in_a_still_world(tmp_path, story, strategy={"max_spread": 0.005})
+
+
+def test_new_order_without_an_answer_does_not_keep_the_others_from_following_the_price(tmp_path: Path) -> None:
+    """It has none for three seconds; the others are where they belong after little more than one."""
+
+    async def story(world: World, watch: Watch) -> None:
+        hanging: list[Sent] = []
+
+        async def hang(sent: Sent) -> HttpResponse | None:
+            if sent.is_order():
+                hanging.append(sent)
+                await sent.hang()
+            return None
+
+        world.tamper = hang
+        gone = world.ours()[0]
+        await world.other_client(
+            "DELETE", "/fapi/v1/order", symbol=world.symbol, origClientOrderId=gone.client_order_id
+        )
+        await world.until(lambda: bool(hanging), 6, "a new order without an answer")
+        world.control("POST", "/sim/market", symbol=world.symbol, move_bps="5")
+        moved_s = world.now_s
+        await world.until(lambda: len(watch.done) >= 5, 1.5, "five orders that follow")
+        assert world.now_s < moved_s + hanging[0].timeout_s - 1
+        world.tamper = untouched
+        await world.until_quoting(10)
+
+    in_a_still_world(
+        tmp_path, story, refresh_config={**AT_ONCE["refresh_config"], "orderbook_refresh_interval": 5}
+    )
