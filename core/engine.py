@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -56,6 +57,28 @@ def latches_of(settings: Settings, account: str) -> dict[str, HaltLatch]:
     return {symbol: HaltLatch(settings.state_directory, account, symbol) for symbol in settings.symbols}
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The files that the runs of one process write to, one after the other; ``metrics`` is None if none are wanted.
+
+    Each is opened once, and marked as written to for as long as the process lives: one for each run would stay open,
+    and a day that is over would be taken for one that somebody writes to.
+    """
+
+    journal: JournalFile
+    metrics: MetricsFile | None
+
+
+def records_of(settings: Settings, account: str) -> Records:
+    """Return the files of this account that nobody has written to yet."""
+    logs = settings.logs
+    metrics = MetricsFile(
+        logs.directory, settings.instance_id, settings.environment.value, logs.max_metrics_mb
+    )
+    journal = JournalFile(settings.state_directory, account, KEEP_DAYS)
+    return Records(journal, metrics if logs.log_to_csv else None)
+
+
 class Engine:
     """One run after a successful preflight: the parts, put together, and their orderly end."""
 
@@ -74,6 +97,7 @@ class Engine:
         prepared: Prepared,
         stop: StopRequest,
         *,
+        records: Records,
         closes: Sequence[Halt],
         after_crash: bool,
         boot: int,
@@ -146,7 +170,7 @@ class Engine:
             give_way=lambda reason: stop.want(reason, failed=True),
         )
         self.execution.is_strangers = self.foreign.is_strangers
-        self._build_workers(wiring, prepared.wallet_quote)
+        self._build_workers(wiring, records, prepared.wallet_quote)
 
     def _watch_of_the_loop(self, wiring: Wiring) -> LoopWatch:
         """Return what has the gate's last word; whom it tells of what it finds is put together later."""
@@ -174,11 +198,11 @@ class Engine:
         turns = self.risk.checks if self._is_finishing_close else self.orders.alive
         return [turns[context.symbol] for context in self.contexts]
 
-    def _build_workers(self, wiring: Wiring, wallet_quote: Decimal | None) -> None:
+    def _build_workers(self, wiring: Wiring, records: Records, wallet_quote: Decimal | None) -> None:
         """Put the workers together; each is handed those before it."""
         governor = ConnectionGovernor()
         streams = GovernedTransport(wiring.streams, governor, wiring.clock)
-        self._build_records(wiring, wallet_quote)
+        self._build_records(wiring, records, wallet_quote)
         self.order_socket = self._order_socket(wiring, governor)
         self.resources = self._resource_watch(wiring)
         self.start_proof = self._start_proof(wiring)
@@ -194,7 +218,7 @@ class Engine:
             self.metrics.net_pnl_quote,
         )
 
-    def _build_records(self, wiring: Wiring, wallet_quote: Decimal | None) -> None:
+    def _build_records(self, wiring: Wiring, records: Records, wallet_quote: Decimal | None) -> None:
         """Put together what writes down what happens."""
         settings = self._settings
         self.metrics = LoggerWorker(
@@ -202,7 +226,7 @@ class Engine:
             self._gateway,
             self.bus,
             wiring.clock,
-            self._metrics_file(),
+            records.metrics,
             wiring.run_blocking,
             amend_queue=self.execution.amend_queue,
             limit_quote=settings.risk.position_limit_quote,
@@ -211,7 +235,7 @@ class Engine:
         self.journal = JournalWorker(
             self.contexts,
             wiring.clock,
-            JournalFile(settings.state_directory, wiring.account, KEEP_DAYS),
+            records.journal,
             wiring.run_blocking,
             self.gate,
             self.bus,
@@ -322,15 +346,6 @@ class Engine:
             return None
         transport = GovernedTransport(wiring.order_api, governor, wiring.clock)
         return OrderSocket(wiring.rest, self._gateway.lanes, transport, self.bus, wiring.clock, wiring.rng)
-
-    def _metrics_file(self) -> MetricsFile | None:
-        logs = self._settings.logs
-        if not logs.log_to_csv:
-            return None
-        settings = self._settings
-        return MetricsFile(
-            logs.directory, settings.instance_id, settings.environment.value, logs.max_metrics_mb
-        )
 
     @property
     def workers(self) -> tuple[Worker, ...]:

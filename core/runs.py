@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from core.boot_number import next_boot
 from core.closing_start import Prepared, prepare_to_close, unfinished
-from core.engine import Engine, latches_of
+from core.engine import Engine, latches_of, records_of
 from core.exit_code import ExitCode
 from core.gateway import Gateway
 from core.instance_lock import InstanceLock
@@ -117,6 +117,7 @@ async def _run_with(
     prepared = await unless_stopped(stop, preparing)
     if prepared is None:
         return None
+    records = records_of(settings, wiring.account)
     while True:
         boot = next_boot(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
@@ -124,7 +125,11 @@ async def _run_with(
         )
         _mark_begun(locks, at_any_cost=bool(closes))
         engine = Engine(
-            settings, wiring, gateway, prepared, stop, closes=closes, after_crash=after_crash, boot=boot
+            *(settings, wiring, gateway, prepared, stop),
+            records=records,
+            closes=closes,
+            after_crash=after_crash,
+            boot=boot,
         )
         if on_engine is not None:
             on_engine(engine)

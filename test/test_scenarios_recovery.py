@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from core.append_file import is_being_written
 from core.crash_count import CrashCount
 from core.exit_code import ExitCode
 from core.instance_lock import InstanceLock
@@ -533,6 +534,30 @@ def test_full_disk_ends_no_run_with_two_that_begins_anew_with_a_position(
 
     in_a_world(tmp_path, story)
     assert len([line for line in caplog.messages if "NOT WATCHED" in line]) == (2 if Decimal(held) else 0)
+
+
+def test_run_that_begins_anew_leaves_no_file_of_the_one_before_open(tmp_path: Path) -> None:
+    """Else a day that is over would look written to, and not be removed, for as long as the process lives."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        first = world.engine
+        assert first is not None
+        await asyncio.sleep(15 - world.now_s)
+        first._begin_anew("the exchange changed tick or step")
+        await world.until(lambda: world.engine is not first, 15, "another run")
+        await world.until_quoting()
+        second = world.engine
+        assert second is not None
+        assert await world.end() is ExitCode.STOPPED
+        paths = [*(world.folder / "logs").glob("*.csv"), *(world.folder / "state").glob("*.jsonl")]
+        assert [is_being_written(path) for path in paths] == [True, True]
+        second.metrics._file.close()
+        second.journal._file.close()
+        assert not any(is_being_written(path) for path in paths)
+
+    in_a_world(tmp_path, story)
 
 
 def test_symbol_without_room_for_its_mark_leaves_the_kept_position_of_another_one_said(
