@@ -48,6 +48,8 @@ class Decision(Struct, frozen=True):
     reason: str
     order: LiveOrder | None = None
     quote: Quote | None = None
+    is_company: bool = False
+    """An amendment that only goes along with others: the order could have been kept."""
 
 
 class Plan(Struct, frozen=True):
@@ -57,13 +59,10 @@ class Plan(Struct, frozen=True):
 
     def only_amends(self) -> list[tuple[LiveOrder, Quote, str]] | None:
         """Return the orders to be amended as ``amends`` does, None if any is to be cancelled or placed, too."""
-        amends = []
         for one in self.decisions:
-            if one.move is Move.AMEND and one.order is not None and one.quote is not None:
-                amends.append((one.order, one.quote, one.reason))
-            elif one.move is Move.CANCEL or one.move is Move.PLACE:
+            if one.move is Move.CANCEL or one.move is Move.PLACE:
                 return None
-        return amends
+        return self.amends
 
     @property
     def cancels(self) -> list[LiveOrder]:
@@ -72,17 +71,30 @@ class Plan(Struct, frozen=True):
 
     @property
     def amends(self) -> list[tuple[LiveOrder, Quote, str]]:
-        """Return the orders to be amended, what each is to become, and why."""
+        """Return the orders to be amended, what each is to become, and why: farthest from its target first.
+
+        A queue that has no room for all takes the first; in any fixed order it would be the same ones each time.
+        """
+        amends = [one for one in self.decisions if one.move is Move.AMEND]
+        if len(amends) > 1:
+            amends.sort(key=_urgency)
         return [
             (one.order, one.quote, one.reason)
-            for one in self.decisions
-            if one.move is Move.AMEND and one.order is not None and one.quote is not None
+            for one in amends
+            if one.order is not None and one.quote is not None
         ]
 
     @property
     def places(self) -> list[Quote]:
         """Return the quotes to be placed, each in a slot in which no order may rest."""
         return [one.quote for one in self.decisions if one.move is Move.PLACE and one.quote is not None]
+
+
+def _urgency(amend: Decision) -> tuple[bool, int]:
+    """Return what amendments are sorted by: those that go along only are last, the farthest is first of each kind."""
+    order, quote = amend.order, amend.quote
+    deviation = abs(order.price_ticks - quote.price_ticks) if order is not None and quote is not None else 0
+    return amend.is_company, -deviation
 
 
 def plan_replace(desired: Iterable[Quote], living: Sequence[LiveOrder]) -> Plan:
@@ -199,7 +211,7 @@ def _take_along(decision: Decision, bounds: Bounds) -> Decision:
         return decision
     if 2 * abs(order.price_ticks - quote.price_ticks) <= bounds.keep_ticks:
         return decision
-    return Decision(Move.AMEND, f"{decision.reason}, with others", order, quote)
+    return Decision(Move.AMEND, f"{decision.reason}, with others", order, quote, is_company=True)
 
 
 def _bps(ticks: int, bounds: Bounds) -> str:

@@ -197,6 +197,28 @@ def test_orders_close_to_the_threshold_go_along_with_one_beyond() -> None:
     assert moves(alone) == [Move.KEEP]
 
 
+def test_order_that_is_farthest_from_its_target_is_amended_first() -> None:
+    """Those that only go along are last, whatever their distance; all else stays in its order."""
+    deviations = (30, 60, 90, 500, 90)
+    orders = [resting(TARGET + ticks, level=level) for level, ticks in enumerate(deviations, 1)]
+    orders[0].executed_lots = 2
+    plan = plan_amend([wanted(level=level) for level in range(1, 6)], orders, BOUNDS)
+    assert [order.level for order, _, _ in plan.amends] == [4, 3, 5, 1, 2]
+    assert plan.only_amends() == plan.amends
+
+
+def test_no_order_is_left_behind_where_one_fewer_than_all_go_each_time() -> None:
+    """The market goes on and on, and a queue takes five of six orders: it is not always the same one that waits."""
+    slots_of_all = [(side, level) for level in (1, 2, 3) for side in Side]
+    orders = [resting(TARGET, level=level, side=side) for side, level in slots_of_all]
+    far_off = Bounds.at(MID, replace(AMENDING, min_spread=Decimal("-1"), max_spread=Decimal(1)), MANAGE)
+    for moved in range(50, 2_000, 50):
+        quotes = [wanted(TARGET + moved, level=level, side=side) for side, level in slots_of_all]
+        for order, quote, _ in plan_amend(quotes, orders, far_off).amends[:5]:
+            order.price_ticks = quote.price_ticks
+        assert max(TARGET + moved - order.price_ticks for order in orders) <= 100
+
+
 def test_replace_mode_takes_everything_out_and_places_in_free_slots() -> None:
     """Order by order, whatever their prices."""
     plan = plan_replace([wanted(), wanted(level=2)], [resting()])
