@@ -10,7 +10,9 @@ disadvantage wherever the recording leaves a choice:
   fills nothing.
 - Size that vanishes from our level without a trade is taken to have stood behind us (``Thinning.FROM_BEHIND``);
   what is ahead is only capped by what is still shown. ``Thinning.PROPORTIONAL`` spreads it evenly instead.
-- A trade through our price, or an opposite touch at or through it, fills us fully, at our price, as maker.
+- A trade through our price, or an opposite touch that comes to it or through it, fills us fully, at our price, as
+  maker. One that stood there when the order came to rest is what that has taken: the market does not know, and
+  still shows it.
 - A taker walks the touch and then the levels that the market has shown; beyond those, or without depth, modelled ones:
   every further tick shows the size that the touch usually has (``BookSide.usual_lots``, settled once a second by
   ``sim.depth``; until then what it has now). What it has taken stays taken until the next quote.
@@ -232,14 +234,20 @@ class BookSide:
         if self.seen_to_ticks is not None and self.toward * ticks < self.toward * self.touch_ticks:
             self.shown_lots[ticks] = lots
 
-    def requote(self, was_ticks: int, was_lots: int, opposite_ticks: int, opposite_lots: int) -> list[Fill]:
-        """Follow the new touch (already set): queues thin, and orders that the opposite touch reaches are filled."""
+    def requote(
+        self, was_ticks: int, was_lots: int, opposite: "BookSide", met_ticks: int | None
+    ) -> list[Fill]:
+        """Follow the new touches (already set): queues thin, and orders that the opposite one comes to are filled.
+
+        ``met_ticks`` is where the opposite touch was, None if there was none: what it reached there is there already.
+        """
         toward, touch = self.toward, self.toward * self.touch_ticks
-        reach = toward * opposite_ticks
+        reach = toward * opposite.touch_ticks
+        comes = opposite.shown and (met_ticks is None or reach < toward * met_ticks)
         fills: list[Fill] = []
         for order in self.orders:
             score = toward * order.price_ticks
-            if opposite_lots and score >= reach:
+            if comes and score >= reach:
                 fills.append(Fill(order.order_id, order.lots, order.price_ticks, maker=True))
                 order.lots = 0
             elif score > touch:
@@ -452,8 +460,8 @@ class Matcher:
         ):
             bids.traded_lots = asks.traded_lots = 0
             return ()
-        fills = bids.requote(was[0], was[1], ask_ticks, ask_lots)
-        return fills + asks.requote(was[2], was[3], bid_ticks, bid_lots)
+        fills = bids.requote(was[0], was[1], asks, was[2] if was[3] else None)
+        return fills + asks.requote(was[2], was[3], bids, was[0] if was[1] else None)
 
     def on_depth(self, bids: Levels, asks: Levels, *, snapshot: bool) -> None:
         """Take what levels beyond the touch show: a change, or with ``snapshot`` all that is known."""

@@ -90,6 +90,18 @@ def test_opposite_touch_at_or_through_our_price_fills_us(ask: int) -> None:
     assert matcher.bids.orders == []
 
 
+@pytest.mark.parametrize(
+    ("asks", "filled"), [([101, 101, 102], 0), ([101, 100], 5), ([101, 104, 103, 101], 5)]
+)
+def test_rest_of_an_order_is_filled_by_no_touch_that_it_has_taken(asks: list[int], filled: int) -> None:
+    """The market does not know that its ask is gone, and shows it again; one that comes there anew fills."""
+    matcher = book()
+    matcher.take(1, 101, 45, is_buy=True, stp=StpMode.EXPIRE_MAKER)
+    matcher.rest(1, 101, 5, is_buy=True)
+    fills = [fill for ask in asks for fill in matcher.on_quote(ask - 2, 50, ask, 90)]
+    assert sum(fill.lots for fill in fills) == filled
+
+
 def test_opposite_bid_through_our_ask_fills_it() -> None:
     """The same on the other side."""
     matcher = book()

@@ -72,6 +72,19 @@ def test_limit_order_takes_and_rests_with_what_is_left() -> None:
     assert [event["e"] for event in heard[1:]] == ["TRADE_LITE", "ORDER_TRADE_UPDATE", "ACCOUNT_UPDATE"]
 
 
+@pytest.mark.parametrize("is_amended", [False, True])
+def test_rest_of_a_taker_waits_for_more_than_what_it_has_taken(is_amended: bool) -> None:
+    """The next quote shows the ten coins again: they are gone; the two that are left are filled by an ask below."""
+    rig = Rig(wallet="1000000")
+    rig.place("BUY", "49999" if is_amended else "50000.1", "12", "GTC", newClientOrderId="q1")
+    if is_amended:
+        rig.amend("q1", "BUY", "50000.1", "12")
+    rig.quote("50000.00", "50000.10")
+    assert rig.order("q1")["executedQty"] == "10.000"
+    rig.quote("49999.90", "50000.00")
+    assert rig.order("q1")["executedQty"] == "12.000"
+
+
 def test_immediate_order_expires_with_its_rest() -> None:
     """IOC: what does not fill at once ends as EXPIRED with reason 2 (facts 4.1, 7.2)."""
     rig = Rig()
