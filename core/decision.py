@@ -199,9 +199,15 @@ def _decide(order: LiveOrder, quote: Quote | None, bounds: Bounds) -> Decision:
 def _size_is_off(order: LiveOrder, quote: Quote) -> bool:
     """Tell whether the open size is worth losing the queue place for: less than half of it is left, or it is too big.
 
-    One lot more than wanted is not too big: the wanted size is rounded down at another price than the order's own.
+    One lot more than wanted is not too big, nor are as many more as the same money buys at the order's own price.
     """
-    return 2 * order.remaining_lots < quote.lots or order.remaining_lots > quote.lots + 1
+    if 2 * order.remaining_lots < quote.lots:
+        return True
+    # What both are worth at most, in ticks times lots, is below (wanted lots + 1) x the target: the wanted lots are
+    # that money over the target, rounded down. So an order of no more money is never above it at its own price; one
+    # above the target is measured at the target, where it may have the one lot.
+    lower_ticks = min(order.price_ticks, quote.price_ticks)
+    return order.remaining_lots * lower_ticks > (quote.lots + 1) * quote.price_ticks
 
 
 def _take_along(decision: Decision, bounds: Bounds) -> Decision:

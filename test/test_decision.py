@@ -173,6 +173,27 @@ def test_open_size_is_topped_up_only_when_most_of_it_is_gone(executed: int, lots
     assert decide(order, wanted(lots=10))[0] is move
 
 
+def test_tick_of_a_coin_with_small_lots_is_no_matter_of_size() -> None:
+    """250 USDT at 0.0005 in lots of 1 are 500,000; a tick of 1e-7 up they are 100 fewer, and nothing is too big."""
+    order, coin = resting(5_000, lots=500_000), Bounds.at(10_010, AMENDING, MANAGE)
+    assert decide(order, wanted(5_001, lots=499_900), coin) == (Move.KEEP, "2.00 bps away")
+    half = decide(order, wanted(5_001, lots=250_000), coin)
+    assert half == (Move.AMEND, "500000 of 250000 lots left")
+
+
+@given(
+    size_units=st.integers(2 * 10**6, 10**12), price_ticks=st.integers(100, 10**6), ticks=st.integers(-40, 40)
+)
+def test_size_of_another_price_is_not_off(size_units: int, price_ticks: int, ticks: int) -> None:
+    """What the same money is worth at the order's own price is what it should be there, in whatever lots."""
+    lots, own_ticks = size_units // price_ticks, price_ticks + ticks
+    order = resting(own_ticks, lots=size_units // own_ticks)
+    everything = replace(AMENDING, min_spread=Decimal(-9), max_spread=Decimal(9))
+    patient = Bounds(2 * price_ticks, everything, keep_ticks=1, amend_ticks=100, is_patient=True)
+    _, reason = decide(order, wanted(price_ticks, lots=lots), patient)
+    assert "lots left" not in reason
+
+
 def test_order_that_refuses_amendments_is_replaced() -> None:
     """By its filters, for example: trying again would give the same answer."""
     order = resting(TARGET + 120)
