@@ -7,7 +7,7 @@ the mid price:
 - ``|price - target|`` up to ``modify_threshold`` (and always one tick, unless the threshold is 0): keep. Beyond, keep
   while there is patience left: a deviation is followed once it has lasted, the sooner the larger it is
   (``core.patience``), so that a flicker of the mid costs neither a request nor a place in the queue;
-- up to ``max_modify_deviation``: amend; beyond: cancel, and place anew once it is gone.
+- up to ``max_modify_deviation`` (and always one tick): amend; beyond: cancel, and place anew once it is gone.
 
 An amended order goes to the end of the queue at its new price, so an order that is near enough is left alone even if
 its target has moved a little. Once one order has to be amended, others that are beyond half of the threshold go with
@@ -161,12 +161,13 @@ class Bounds(Struct, frozen=True):
         """Return the bounds that hold at this mid price."""
         numerator, denominator = managing.threshold_ratio
         keep_ticks = numerator * mid_half_ticks // (2 * denominator)
+        keep_ticks = max(keep_ticks, 1) if numerator else 0
         most, of_most = managing.deviation_ratio
         return cls(
             mid_half_ticks,
             quoting,
-            keep_ticks=max(keep_ticks, 1) if numerator else 0,
-            amend_ticks=most * mid_half_ticks // (2 * of_most),
+            keep_ticks,
+            amend_ticks=max(most * mid_half_ticks // (2 * of_most), keep_ticks, 1),
             is_patient=is_patient,
         )
 

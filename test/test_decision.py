@@ -85,6 +85,15 @@ def test_one_tick_is_near_enough_unless_the_threshold_is_0() -> None:
     assert decide(resting(998), wanted(999), exact)[0] is Move.AMEND
 
 
+def test_one_tick_is_never_too_far_to_be_kept_or_amended() -> None:
+    """Where max_modify_deviation is less than a tick, a replacement would lose the slot for a flip of the target."""
+    near = replace(MANAGE, max_modify_deviation=Decimal("0.0005"))
+    assert decide(resting(998), wanted(999), Bounds.at(2_000, AMENDING, near))[0] is Move.KEEP
+    exact = Bounds.at(2_000, AMENDING, replace(near, modify_threshold=Decimal(0)))
+    assert decide(resting(998), wanted(999), exact)[0] is Move.AMEND
+    assert decide(resting(997), wanted(999), exact)[0] is Move.CANCEL
+
+
 @pytest.mark.parametrize(
     ("deviation_ticks", "move"), [(81, Move.KEEP), (8_000, Move.KEEP), (8_001, Move.CANCEL)]
 )
