@@ -6,7 +6,9 @@ kill; what a power cut has left of a member is cut off when the file is opened a
 Source: data.binance.vision (bookTicker, aggTrades); Market streams (bookTicker, aggTrade).
 """
 
+import errno
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -130,7 +132,10 @@ def _append(path: Path, rows: list[str]) -> None:
     member = gzip.compress(("\n".join(rows) + "\n").encode("ascii"), mtime=0)
     try:
         with path.open("ab", buffering=0) as file:
-            file.write(member)
+            size = file.seek(0, os.SEEK_END)
+            if file.write(member) < len(member):
+                file.truncate(size)  # nothing that is appended behind half a member could be read
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise MarketError(
             f"{path} cannot be written ({error.strerror}): free space or use another folder."

@@ -24,6 +24,7 @@ from sim.rules import MAINNET
 from sim.stream_reader import StreamReader
 
 from .conftest import ROOT
+from .test_metrics_file import full_disk
 from .test_sim_cli import get, running
 from .test_sim_recording import played
 
@@ -142,6 +143,19 @@ def test_half_written_end_is_cut_off_when_the_file_is_gone_on_with(tmp_path: Pat
         replayed(tmp_path, MIDNIGHT_MS)
     recorded(tmp_path, [quote(7, 12)])
     assert [event.time_ms - MIDNIGHT_MS for event in replayed(tmp_path, MIDNIGHT_MS)] == [0, 7]
+
+
+def test_disk_with_room_for_half_of_the_rows_gets_none_of_them(tmp_path: Path) -> None:
+    """It takes what fits and says so by a number alone; what is appended behind half a member cannot be read."""
+    files = recorded(tmp_path, [quote(0, 10), trade(5, 5)], flush_after=1)
+    files.put(quote(7, 12))
+    size = (tmp_path / "BTCUSDT-bookTicker-2024-07-19.csv.gz").stat().st_size
+    full = r"cannot be written \(No space left on device\): free space or use another folder"
+    with full_disk(size + 20), pytest.raises(MarketError, match=full):
+        files.flush()
+    assert [event.time_ms - MIDNIGHT_MS for event in replayed(tmp_path, MIDNIGHT_MS)] == [0, 5]
+    files.flush()
+    assert [event.time_ms - MIDNIGHT_MS for event in replayed(tmp_path, MIDNIGHT_MS)] == [0, 5, 7]
 
 
 def test_file_that_is_no_gzip_is_left_alone(tmp_path: Path) -> None:
