@@ -61,7 +61,8 @@ class SymbolState:
     """Age of the book at the moment the last quote that was decided on it was sent."""
 
     def begin_anew(self) -> None:
-        """Forget what was counted in ticks and lots of rules that are no more."""
+        """Forget what was counted in ticks and lots of rules that are no more, and what a price was while they held."""
+        self.mark_price = Decimal(0)
         self.book, self.book_proven_ns, self.analysis = None, 0, None
         self.quoted_mid_half_ticks = self.reset_due_ns = 0
 

@@ -12,8 +12,9 @@ from core.events import BookEvent, ConnectionEvent, ConnectionKind, Fact
 from core.exit_code import ExitCode
 from sim.fault_file import parse_script
 from sim.streams import StreamOptions
-from test.daemon import SlowConnection, World, in_a_world
+from test.daemon import Sent, SlowConnection, World, in_a_world, json_reply, untouched
 from utils import ws
+from utils.http import HttpResponse
 from utils.ws import WsConnection, WsTransport
 
 
@@ -240,6 +241,37 @@ def test_nothing_is_quoted_while_the_mark_price_is_not_to_be_had(tmp_path: Path)
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
+
+
+def test_run_that_begins_anew_quotes_on_no_mark_price_of_the_run_before(tmp_path: Path) -> None:
+    """The tick has changed, and so may have what a price means: nothing goes out before the exchange tells of it."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        first = world.engine
+        assert first is not None
+
+        async def busy(sent: Sent) -> HttpResponse | None:
+            is_asked = sent.path == "/fapi/v1/premiumIndex" and world.engine is not first
+            return (
+                json_reply(503, {"code": -1008, "msg": "Server is currently overloaded."})
+                if is_asked
+                else None
+            )
+
+        world.control("POST", "/sim/silence", stream="markPrice", seconds=300)
+        world.tamper = busy
+        first._begin_anew("the exchange changed tick or step")
+        await world.until(lambda: world.engine is not first, 20, "another run")
+        await asyncio.sleep(8)
+        assert world.ours() == []
+        assert world.state.mark_price == 0
+        world.tamper = untouched
+        await world.until_quoting(15)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=5)
 
 
 @pytest.mark.parametrize("lag_s", [5, 30])
