@@ -320,11 +320,12 @@ def _move(stage: VenueStage, rule: Rule, now_ms: int) -> None:
 
 def _set_funding(stage: VenueStage, rule: Rule, now_ms: int) -> Undo:
     def lay(instrument: Instrument) -> Undo:
-        def show(held: Sequence[Decimal]) -> None:
-            instrument.funding.rate = held[-1]
+        def show(held: Sequence[Decimal | None]) -> None:
+            instrument.funding.imposed_rate = held[-1]
 
-        own = instrument.funding.rate
-        return stage.layers.lay(("funding", instrument.symbol), value=rule.values["rate"], own=own, show=show)
+        return stage.layers.lay(
+            ("funding", instrument.symbol), value=rule.values["rate"], own=None, show=show
+        )
 
     return together([lay(each) for each in stage.instruments(rule)])
 

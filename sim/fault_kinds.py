@@ -518,7 +518,7 @@ _ALL = (
     _kind(
         "funding-rate",
         _TIME,
-        "The next funding is at this rate.",
+        "Funding is at this rate while it lasts, whatever the market names.",
         "POS-13 VEN-10",
         rate=amount(signed=True),
     ),

@@ -20,13 +20,20 @@ _SHORTEST_INTERVAL_MS = 3_600_000
 class Funding:
     """The rate in force, and the time of the next payment in epoch milliseconds."""
 
-    __slots__ = ("_own_rate", "_waiting", "next_ms", "rate")
+    __slots__ = ("_named_rate", "_own_rate", "_waiting", "imposed_rate", "next_ms")
 
     def __init__(self, rate: Decimal, now_ms: int) -> None:
         self._own_rate = rate
         self._waiting: FundingTerms | None = None
-        self.rate = rate
+        self._named_rate = rate
+        self.imposed_rate: Decimal | None = None
+        """What is in force whatever the market names, None for nothing."""
         self.next_ms = next_funding_ms(now_ms)
+
+    @property
+    def rate(self) -> Decimal:
+        """The rate at which the next payment is due, a fraction that longs pay if it is positive."""
+        return self._named_rate if self.imposed_rate is None else self.imposed_rate
 
     def change(self, terms: FundingTerms) -> None:
         """The terms are in force, or wait for a payment that is due before; a time that has passed already is none."""
@@ -34,7 +41,7 @@ class Funding:
             self._waiting = terms
             return
         self._waiting = None
-        self.rate = self._own_rate if terms.rate is None else terms.rate
+        self._named_rate = self._own_rate if terms.rate is None else terms.rate
         if terms.next_ms is not None and terms.next_ms > terms.time_ms:
             self.next_ms = terms.next_ms
 

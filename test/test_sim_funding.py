@@ -76,3 +76,19 @@ def test_position_pays_the_rate_that_the_market_named() -> None:
     assert paid == Decimal("-150.00015")
     rig.wait(7_000)
     assert Decimal(rig.record()["fundingTotal"]) == paid
+
+
+def test_rate_of_a_fault_stands_above_what_the_market_names() -> None:
+    """A market of mark prices names one every second; when the fault ends, the newest of them is in force."""
+    rig = Rig()
+    rates = []
+    rig.send("POST", "/sim/fault", "fault=funding-rate&rate=0.005&for_s=3")
+    for number in range(5):
+        rate = Decimal(number) / 10_000
+        rig.market.events.append(FundingTerms(rig.now_ms + 1, "BTCUSDT", rate))
+        rig.wait(1_000)
+        rates.append(rig.call("GET", "/fapi/v1/premiumIndex", symbol="BTCUSDT").body["lastFundingRate"])
+    assert [Decimal(rate) for rate in rates] == [
+        *[Decimal("0.005")] * 2,
+        *(Decimal(number) / 10_000 for number in (2, 3, 4)),
+    ]
