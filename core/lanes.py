@@ -197,8 +197,8 @@ class Lanes:
             self.budget.forget_doubted()
 
     async def _wait(self, lane: Lane, cost: Cost, patience_s: float, objection: Objection) -> Passage:
-        began_ms = self._now_ms()
-        needed_ms = self._wait_ms(lane, cost, began_ms)
+        began_ns = self._steady_ns()
+        needed_ms = self._wait_ms(lane, cost, self._now_ms())
         if needed_ms > patience_s * 1000:
             self.counts.dropped += 1
             raise NotSent(f"the request limits leave no room for {needed_ms / 1000:.1f} s")
@@ -216,7 +216,8 @@ class Lanes:
             self._waiting -= 1
             if waiting in self._queues[lane]:
                 self._queues[lane].remove(waiting)
-            self.counts.longest_wait_ms = max(self.counts.longest_wait_ms, self._now_ms() - began_ms)
+            waited_ms = round((self._steady_ns() - began_ns) / 1e6)
+            self.counts.longest_wait_ms = max(self.counts.longest_wait_ms, waited_ms)
         return passage
 
     async def _passed(self, waiting: _Waiting, patience_s: float) -> Passage:

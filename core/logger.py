@@ -165,7 +165,7 @@ class LoggerWorker:
             **known,
             "transfers": transfers,
             "other_income": other,
-            **metrics.usage_values(self._gateway.rest.usage),
+            **metrics.usage_values(self._gateway.rest.usage, self._gateway.rest.server_clock.time_ms()),
             **metrics.lane_values(self._gateway.lanes),
             **metrics.amend_values(self._amend_queue),
             "metrics_queue": self._rows_waiting,

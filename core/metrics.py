@@ -31,7 +31,7 @@ from core.events import (
     RiskKind,
 )
 from core.lanes import Lanes
-from core.rate_budget import Lane
+from core.rate_budget import MINUTE_MS, TEN_SECONDS_MS, Lane
 from utils.http import RequestUsage
 
 COLUMNS = (
@@ -272,23 +272,34 @@ def unit_of(unit: str, base_asset: str, quote_asset: str) -> str:
     return {BASE: base_asset.lower(), QUOTE: quote_asset.lower()}.get(unit, unit)
 
 
-def usage_values(usage: RequestUsage) -> dict[str, Decimal | float]:
-    """Return the account metrics that the REST client knows."""
+_CANCELS = frozenset(("DELETE /fapi/v1/order", "DELETE /fapi/v1/batchOrders"))
+_WINDOWS_MS = {
+    "used_weight_1m": MINUTE_MS,
+    "order_count_10s": TEN_SECONDS_MS,
+    "order_count_1m": MINUTE_MS,
+}
+"""How long the windows are in which the exchange counts."""
+
+
+def usage_values(usage: RequestUsage, now_ms: int) -> dict[str, Decimal | float]:
+    """Return the account metrics that the REST client knows; ``now_ms`` is the exchange's time."""
     trips = usage.round_trips_ms
     return {
         "request_round_trip": usage.last_round_trip_ms,
         "order_round_trip": trips.get("POST /fapi/v1/order", 0.0),
-        "cancel_round_trip": trips.get(
-            "DELETE /fapi/v1/batchOrders", trips.get("DELETE /fapi/v1/order", 0.0)
-        ),
+        "cancel_round_trip": next((trips[each] for each in reversed(trips) if each in _CANCELS), 0.0),
         "requests_sent": usage.sent,
         "requests_refused": usage.refused,
         "requests_unknown": usage.unknown,
         "requests_by_socket": usage.by_shortcut,
-        "used_weight_1m": usage.used_weight_1m,
-        "order_count_10s": usage.order_count_10s,
-        "order_count_1m": usage.order_count_1m,
+        **{name: _count_of_present(usage, name, now_ms) for name in _WINDOWS_MS},
     }
+
+
+def _count_of_present(usage: RequestUsage, name: str, now_ms: int) -> int:
+    """Return what the exchange has last said of the present window; 0 where that was of one that is over."""
+    length_ms, said_ms = _WINDOWS_MS[name], usage.counted_ms.get(name, 0)
+    return getattr(usage, name) if said_ms // length_ms == now_ms // length_ms else 0
 
 
 _SENT_IN = {lane: f"requests_{lane.name.lower()}" for lane in Lane}

@@ -391,6 +391,9 @@ async def test_headers_tell_of_limits_used_and_minus_one_is_no_number() -> None:
         await rest.call("GET", "/x")
     usage = rest.usage
     assert (usage.used_weight_1m, usage.order_count_10s, usage.order_count_1m, usage.sent) == (40, 3, 12, 3)
+    assert usage.counted_ms == dict.fromkeys(
+        ("used_weight_1m", "order_count_10s", "order_count_1m"), rest.server_clock.time_ms()
+    )
 
 
 async def test_headers_of_a_refusal_count_too() -> None:
@@ -411,15 +414,17 @@ async def test_reply_that_leaves_the_outcome_open_counts_as_unknown() -> None:
 
 
 async def test_round_trips_are_measured_by_endpoint() -> None:
-    """The last of each."""
+    """The last of each, the newest last."""
     clock = HandClock()
-    tape = Tape(reply(), reply(), clock=clock, takes_ms=5)
+    tape = Tape(reply(), reply(), reply(), clock=clock, takes_ms=5)
     rest = rest_on(tape, clock)
     await rest.call("GET", "/a")
     tape.takes_ms = 7
     await rest.call("POST", "/a")
-    assert rest.usage.round_trips_ms == {"GET /a": 5.0, "POST /a": 7.0}
+    assert list(rest.usage.round_trips_ms.items()) == [("GET /a", 5.0), ("POST /a", 7.0)]
     assert rest.usage.last_round_trip_ms == 7.0
+    await rest.call("GET", "/a")
+    assert list(rest.usage.round_trips_ms.items()) == [("POST /a", 7.0), ("GET /a", 7.0)]
 
 
 async def test_unknown_outcomes_of_the_network_are_counted() -> None:

@@ -276,6 +276,25 @@ def test_a_hold_is_as_long_as_it_was_whatever_becomes_of_the_exchange_s_clock(
     run_virtual(main, epoch_ms=NEAR_THE_END)
 
 
+def test_longest_wait_is_as_long_as_it_was_whatever_becomes_of_the_exchange_s_clock() -> None:
+    """An hour that the clock is set forward by while a request waits is no wait, and would be told for ever."""
+
+    async def main(clock: VirtualClock) -> None:
+        steps = [0]
+        lanes = Lanes(
+            RateBudget(Sizes(100, 100, 100)), lambda: clock.time_ms() + steps[-1], clock.monotonic_ns
+        )
+        lanes.budget.try_take(Lane.CANCEL, FULL, NEAR_THE_END)
+        entering = asyncio.ensure_future(noted(lanes, Lane.QUERY, "query", []))
+        await asyncio.sleep(0.1)
+        steps.append(3_600_000)
+        lanes.clock_changed()
+        await entering
+        assert 100 <= lanes.counts.longest_wait_ms <= 300
+
+    run_virtual(main, epoch_ms=NEAR_THE_END)
+
+
 def test_the_gate_tells_what_it_has_done_under_its_own_names() -> None:
     """Sent by lane, used by limit, waited and dropped."""
 

@@ -171,7 +171,7 @@ def test_every_value_is_a_number_in_plain_digits() -> None:
     """No exponent, no True, no NaN."""
     rows = [
         *rows_of(holding()),
-        *account_series("USDT").rows(usage_values(RequestUsage(last_round_trip_ms=1e-7))),
+        *account_series("USDT").rows(usage_values(RequestUsage(last_round_trip_ms=1e-7), 0)),
     ]
     for row in rows:
         assert re.fullmatch(r"-?\d+(\.\d+)?", row.value), row
@@ -358,10 +358,11 @@ def test_use_of_the_limits_is_told_under_its_own_names() -> None:
         used_weight_1m=40,
         order_count_10s=6,
         order_count_1m=36,
+        counted_ms=dict.fromkeys(("used_weight_1m", "order_count_10s", "order_count_1m"), 120_000),
         last_round_trip_ms=1.5,
         round_trips_ms={"POST /fapi/v1/order": 2.5, "DELETE /fapi/v1/batchOrders": 3.5},
     )
-    found = usage_values(usage)
+    found = usage_values(usage, 120_000)
     assert set(found) <= set(ACCOUNT_METRICS)
     assert (found["requests_sent"], found["requests_refused"], found["requests_unknown"]) == (9, 2, 1)
     assert (found["order_round_trip"], found["cancel_round_trip"], found["request_round_trip"]) == (
@@ -370,7 +371,29 @@ def test_use_of_the_limits_is_told_under_its_own_names() -> None:
         1.5,
     )
     assert (found["used_weight_1m"], found["order_count_10s"], found["order_count_1m"]) == (40, 6, 36)
-    assert usage_values(RequestUsage())["order_round_trip"] == 0
+    assert usage_values(RequestUsage(), 0)["order_round_trip"] == 0
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "told"),
+    [(119_999, (40, 6, 36)), (120_000, (0, 0, 0)), (3_600_000, (0, 0, 0)), (109_999, (40, 0, 36))],
+)
+def test_count_of_a_window_that_is_over_is_told_no_more(now_ms: int, told: tuple[int, int, int]) -> None:
+    """Said at 110 s, of the 10 s and of the minute that end at 120 s; or the clock was wrong then."""
+    names = ("used_weight_1m", "order_count_10s", "order_count_1m")
+    usage = RequestUsage(
+        **dict(zip(names, (40, 6, 36), strict=True)), counted_ms=dict.fromkeys(names, 110_000)
+    )
+    values = usage_values(usage, now_ms)
+    assert tuple(values[name] for name in names) == told
+
+
+def test_last_cancel_is_the_one_whose_round_trip_is_told() -> None:
+    """Whether it was of one order or of several."""
+    one, several = "DELETE /fapi/v1/order", "DELETE /fapi/v1/batchOrders"
+    for last, other in ((one, several), (several, one)):
+        usage = RequestUsage(round_trips_ms={other: 7.0, last: 3.0, "GET /fapi/v1/depth": 1.0})
+        assert usage_values(usage, 0)["cancel_round_trip"] == 3.0
 
 
 # --- events -------------------------------------------------------------------------------------------------

@@ -262,9 +262,11 @@ class RequestUsage:
     used_weight_1m: int = 0
     order_count_10s: int = 0
     order_count_1m: int = 0
+    counted_ms: dict[str, int] = field(default_factory=dict)
+    """When the exchange said each of these three, by its own clock: they are of windows that end."""
     last_round_trip_ms: float = 0.0
     round_trips_ms: dict[str, float] = field(default_factory=dict)
-    """Last round trip by method and path; bounded, because paths are a fixed set."""
+    """Last round trip by method and path, the newest last; bounded, because paths are a fixed set."""
 
 
 _USAGE_HEADERS = {
@@ -522,11 +524,14 @@ class BinanceRest:
 
     def _note_reply(self, method: str, path: str, round_trip_ms: float, response: HttpResponse) -> None:
         self.usage.last_round_trip_ms = round_trip_ms
-        self.usage.round_trips_ms[f"{method} {path}"] = round_trip_ms
+        trips, endpoint = self.usage.round_trips_ms, f"{method} {path}"
+        trips.pop(endpoint, None)
+        trips[endpoint] = round_trip_ms
         for header, name in _USAGE_HEADERS.items():
             text = response.headers.get(header, "")
             if text.isdigit():  # order endpoints send -1 for the weight: not a number to believe
                 setattr(self.usage, name, int(text))
+                self.usage.counted_ms[name] = self.server_clock.time_ms()
 
     def _note_limit(self, limited: RateLimited) -> None:
         """Send nothing until the limit has passed, unless it is on orders only; a late reply shortens none."""
