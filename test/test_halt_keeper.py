@@ -122,3 +122,22 @@ def test_resume_is_refused_until_the_close_is_finished(
         assert not halts_text(settings)
 
     in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("paper_url", ["http://127.0.0.1:9", ""])
+def test_halt_file_that_stands_is_told_without_a_daemon(tmp_path: Path, paper_url: str) -> None:
+    """A start would end with 4 because of it, on an exchange of its own, too."""
+
+    async def story(world: World) -> None:
+        settings = replace(world.settings(), paper_url=paper_url)
+        assert not halts_text(settings)
+        settings.state_directory.mkdir(exist_ok=True)
+        file = settings.state_directory / "HALT"
+        file.touch()
+        assert halts_text(settings) == [
+            f"there is a file {file}; a start ends with 4 until `python main.py resume`"
+        ]
+        assert resume(settings, accept_loss=False) is ExitCode.STOPPED
+        assert not halts_text(settings)
+
+    in_a_world(tmp_path, story)
