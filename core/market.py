@@ -47,6 +47,8 @@ class MarketDataWorker:
     name = "market data"
     BOOK_STREAM = "book"
     WATCH_EVERY_S = 0.2
+    COMPARE_PAUSE_S = 1.0
+    """Between two questions about the book while the gate is closed for it: an outage may be long."""
     MARK_SILENT_AFTER_S = 10.0
     """After so long without a mark price the stream gets a new connection, and the exchange is asked for it."""
     MARK_PAUSE_S = 3.0
@@ -427,12 +429,14 @@ class MarketDataWorker:
         """Ask the exchange for its book; it proves ours fresh, or shows that the stream is silent."""
         context = market.context
         try:
+            if context.state.mark_price == 0:
+                await self._ask_mark_price(market)
+            if not self._may_compare(market):
+                return
             timeout_s = self._max_age_ns / 2e9
             theirs = await self._gateway.book_top(
                 context.rules, attempts=1, timeout_s=timeout_s, max_age_ms=self._max_age_ns // 1_000_000
             )
-            if context.state.mark_price == 0:
-                await self._ask_mark_price(market)
         except ExchangeError as error:
             log.debug("%s: could not compare the book: %s", context.symbol, error)
             return
@@ -449,3 +453,11 @@ class MarketDataWorker:
             market.is_overdue = has_moved_on(market.first_asked, theirs)
             if not market.is_overdue:
                 self._heard_ns = self._clock.monotonic_ns()
+
+    def _may_compare(self, market: SymbolMarket) -> bool:
+        """Tell whether the exchange may be asked for its book now: not while no answer could open the gate."""
+        now_ns = self._clock.monotonic_ns()
+        if not self.books.is_up or (GATE_KEY in market.objections and now_ns < market.compare_due_ns):
+            return False
+        market.compare_due_ns = now_ns + int(self.COMPARE_PAUSE_S * 1e9)
+        return True

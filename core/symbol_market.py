@@ -20,6 +20,7 @@ class SymbolMarket:
         "_prices",
         "analysis",
         "burst",
+        "compare_due_ns",
         "context",
         "first_asked",
         "is_new_connection",
@@ -62,6 +63,8 @@ class SymbolMarket:
         """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
         self.is_overdue = False
         """Whether, of what the stream must deliver, the present connection should have brought something already."""
+        self.compare_due_ns = 0
+        """Monotonic time from which on the book is compared again while the gate is closed for it."""
         self.sane_from_half_ticks: int = 0
         self.sane_to_half_ticks: float = float("inf")
         """The mids that can be true beside the mark price; any until that is known."""

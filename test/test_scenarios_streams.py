@@ -205,6 +205,49 @@ def asked_for_the_mark(world: World) -> int:
     return asked
 
 
+def asked_for_the_book(world: World) -> int:
+    """Return how often the book was asked for."""
+    asked: int = world.record()["requests"].get("GET /fapi/v1/depth", 0)
+    return asked
+
+
+def test_book_is_not_asked_for_while_its_stream_is_down(tmp_path: Path) -> None:
+    """No answer could open the gate then; once the stream is up again, one does, though the market stands still."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.strike("refuse-handshakes", route="public", for_s=60)
+        world.strike("close-sockets", route="public")
+        await asyncio.sleep(10)
+        assert world.ours() == []
+        asked = asked_for_the_book(world)
+        await asyncio.sleep(45)
+        assert asked_for_the_book(world) == asked
+        await world.until_quoting(15)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.001)
+
+
+def test_book_is_asked_for_once_a_second_while_nothing_is_quoted_for_it(tmp_path: Path) -> None:
+    """A stream that brings nothing while the market moves: the answers open no gate, and their weight is needed."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        world.control("POST", "/sim/silence", stream="bookTicker", seconds=40)
+        await asyncio.sleep(8)
+        assert world.ours() == []
+        asked = asked_for_the_book(world)
+        await asyncio.sleep(30)
+        assert 20 <= asked_for_the_book(world) - asked <= 31
+        await world.until_quoting(15)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=20)
+
+
 def closed_reasons(world: World) -> str:
     """Return why nothing is quoted."""
     assert world.engine is not None
