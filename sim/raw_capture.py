@@ -25,7 +25,7 @@ from sim.rules import SymbolRules
 from sim.stream_reader import BAD_PAYLOAD, Payload, SingleTrade, StreamReader, aggregated
 
 _ENDINGS = (".jsonl", ".jsonl.gz")
-# Which streams a file holds is told by so many of its first lines.
+# Which streams a file holds is told by so many of its first lines, except for trades, which may be rare.
 _HEAD_LINES = 5_000
 # Diffs that are kept until a snapshot comes: more than a minute of them.
 _WAITING_DIFFS = 10_000
@@ -117,11 +117,17 @@ class _SymbolReading:
     def trades(self) -> Iterator[Trade]:
         """Trades on the book, from aggTrade where a file has it."""
         for file in self._files:
-            if file.has(self._symbol, "aggTrade"):
+            if self._has_aggregates(file):
                 trades = self._parsed(file, "aggTrade", self._reader.trade)
                 yield from (trade for trade in trades if trade is not None)
             else:
                 yield from aggregated(self._symbol, self._singles(file))
+
+    def _has_aggregates(self, file: Capture) -> bool:
+        """Whether there is aggTrade is told; where the first lines have no trade at all, by those after them."""
+        if file.has(self._symbol, "aggTrade") or file.has(self._symbol, "trade"):
+            return file.has(self._symbol, "aggTrade")
+        return any(True for _ in self._numbered(file, self._needles("aggTrade")))
 
     def _singles(self, file: Capture) -> Iterator[SingleTrade]:
         singles = self._parsed(file, "trade", self._reader.single)
@@ -131,6 +137,8 @@ class _SymbolReading:
         """Changes of the funding rate. The recorded times are past, so the exchange keeps its own."""
         rate = None
         for file in self._files:
+            if not file.has(self._symbol, "markPrice"):
+                continue
             for terms in self._parsed(file, "markPrice", self._rate):
                 if terms.rate != rate:
                     rate = terms.rate
@@ -145,7 +153,7 @@ class _SymbolReading:
         for file in self._files:
             book.turn_over()
             # A snapshot does not say of which symbol it is, so it must be the only one in the file.
-            if file.symbols == {self._symbol}:
+            if file.symbols == {self._symbol} and file.has(self._symbol, "depth"):
                 parts = self._parsed(file, "depth", book.take, b'"lastUpdateId"')
                 yield from chain.from_iterable(parts)
             if book.is_turned_over:
@@ -155,20 +163,26 @@ class _SymbolReading:
     def _parsed(
         self, file: Capture, kind: str, parse: Callable[[Payload], E], other: bytes | None = None
     ) -> Iterator[E]:
-        if not file.has(self._symbol, kind):
-            return
-        needles = [f'"{self._symbol.lower()}@{kind}{end}'.encode() for end in ('"', "@")]
+        needles = self._needles(kind)
         if other is not None:
             needles.append(other)
-        for number, line in enumerate(_lines(file.path), 1):
-            if not any(needle in line for needle in needles):
-                continue
+        for number, line in self._numbered(file, needles):
             try:
                 message = _message(line)
                 event = parse(message["data"] if "stream" in message else message)
             except BAD_PAYLOAD as error:
                 raise MarketError(f"{file.path.name}:{number}: {_reason(error)}.") from error
             yield event
+
+    def _needles(self, kind: str) -> list[bytes]:
+        """What is only in lines of such a stream of the symbol."""
+        return [f'"{self._symbol.lower()}@{kind}{end}'.encode() for end in ('"', "@")]
+
+    def _numbered(self, file: Capture, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+        """The lines that hold one of the needles, with their numbers."""
+        for number, line in enumerate(_lines(file.path), 1):
+            if any(needle in line for needle in needles):
+                yield number, line
 
 
 class _DepthChain:

@@ -133,6 +133,23 @@ def test_aggregate_trades_are_taken_as_they_are(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("has_aggregates", [False, True])
+def test_first_trade_may_come_late_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_aggregates: bool
+) -> None:
+    """What a file begins with says which of its streams are busy, and not which there are."""
+    monkeypatch.setattr("sim.raw_capture._HEAD_LINES", 2)
+    late = [trade(1_500, 70, "64000.00", "0.300")]
+    if has_aggregates:
+        late.append({**late[0], "e": "aggTrade", "a": 5, "f": 70, "l": 70, "nq": "0.250"})
+    played_trades = [
+        (event.trade_id, event.lots)
+        for event in played(replay(capture(tmp_path, [quote(1_000, 10), quote(1_100, 11), *late])))
+        if isinstance(event, Trade)
+    ]
+    assert played_trades == [(5, 250) if has_aggregates else (70, 300)]
+
+
 def test_trade_of_the_insurance_fund_fills_nobody_and_is_not_printed(tmp_path: Path) -> None:
     """2 % off the market and marked `X`: aggTrade leaves liquidation-fund and ADL trades out (Market streams)."""
     path = capture(
