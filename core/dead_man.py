@@ -121,7 +121,7 @@ class DeadManSwitch:
         return None if ack_ns is None else (self._clock.monotonic_ns() - ack_ns) / 1e9
 
     def _judge(self, context: SymbolContext) -> None:
-        if not self._has_lapsed(context, self._clock.monotonic_ns()):
+        if self._is_left_alone(context) or not self._has_lapsed(context, self._clock.monotonic_ns()):
             return
         if context.gate.close(GATE_KEY, "dead-man switch has lapsed"):
             log.error(
