@@ -266,9 +266,7 @@ class Refresher:
         return plan_amend(wanted, living, self._bounds(book))
 
     def _bounds(self, book: BookTop) -> Bounds:
-        return Bounds.at(
-            book.mid_half_ticks, self._context.quoting, self._manage, is_patient=self.is_patient
-        )
+        return Bounds.at(book.mid_half_ticks, self._context.quoting, self._manage, is_patient=self.is_patient)
 
     def _band(self, book: BookTop) -> QuietBand:
         context = self._context

@@ -410,7 +410,9 @@ def test_cancel_that_is_refused_keeps_no_other_quote_from_following_the_price(
     in_a_still_world(tmp_path, story, strategy={"max_spread": 0.005})
 
 
-def test_new_order_without_an_answer_does_not_keep_the_others_from_following_the_price(tmp_path: Path) -> None:
+def test_new_order_without_an_answer_does_not_keep_the_others_from_following_the_price(
+    tmp_path: Path,
+) -> None:
     """It has none for three seconds; the others are where they belong after little more than one."""
 
     async def story(world: World, watch: Watch) -> None:
