@@ -3,6 +3,7 @@
 Source: facts section 3.4; Binance's pages "Account Information V2/V3", "Futures Account Balance V3".
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from sim import payloads
@@ -74,17 +75,26 @@ def totals(venue: Venue) -> dict[str, str]:
 
 
 def account_body(venue: Venue, asset: str) -> Json:
-    """Return totals and assets, as both versions of GET account show them."""
+    """Return totals and assets (BNB once there has been some), as both versions of GET account show them."""
     figures, free = totals(venue), plain(available(venue))
     rest = {"availableBalance": free, "maxWithdrawAmount": free}
-    quote = {
+    assets = [_asset(venue, asset, figures, free)]
+    if venue.options.fees.bnb:
+        bnb = plain(venue.account.fees.bnb)
+        held = dict.fromkeys(("WalletBalance", "MarginBalance", "CrossWalletBalance"), bnb)
+        assets.append(_asset(venue, BNB, {**dict.fromkeys(figures, plain(ZERO)), **held}, bnb))
+    return {**{f"total{name}": value for name, value in figures.items()}, **rest, "assets": assets}
+
+
+def _asset(venue: Venue, asset: str, figures: Mapping[str, str], free: str) -> Json:
+    return {
         "asset": asset,
         **{name[0].lower() + name[1:]: value for name, value in figures.items()},
-        **rest,
+        "availableBalance": free,
+        "maxWithdrawAmount": free,
         "marginAvailable": True,
         "updateTime": updated_ms(venue),
     }
-    return {**{f"total{name}": value for name, value in figures.items()}, **rest, "assets": [quote]}
 
 
 def modes(venue: Venue) -> Json:

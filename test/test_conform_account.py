@@ -362,6 +362,14 @@ def test_fees_paid_in_bnb_are_a_tenth_less() -> None:
     assert (row["incomeType"], row["asset"], Decimal(row["income"])) == ("COMMISSION", "BNB", -paid)
     wallet = {row["asset"]: row["balance"] for row in rig.call("GET", f"{V3}/balance").body}
     assert (wallet["USDT"], Decimal(wallet["BNB"])) == ("100000.00000000", 1 - paid)
+    for version in (V2, V3):
+        quote, bnb = rig.call("GET", f"{version}/account").body["assets"]
+        assert types_of(bnb) == types_of(quote)
+        assert (bnb["asset"], Decimal(bnb["walletBalance"]), Decimal(bnb["initialMargin"])) == (
+            "BNB",
+            1 - paid,
+            0,
+        )
     trade = next(
         event["o"] for event in heard if event["e"] == "ORDER_TRADE_UPDATE" and event["o"]["x"] == "TRADE"
     )
