@@ -271,9 +271,10 @@ def _transfer(stage: VenueStage, rule: Rule, now_ms: int) -> None:
 def _set_leverage(stage: VenueStage, rule: Rule, now_ms: int) -> None:
     venue, wanted = stage.venue, rule.values["leverage"]
     for instrument in stage.instruments(rule):
-        venue.account.leverages[instrument.symbol] = min(wanted, instrument.rules.max_leverage)
+        leverage = min(wanted, instrument.rules.max_leverage)
+        venue.account.leverages[instrument.symbol] = leverage
         if venue.user.is_heard:
-            event = payloads.leverage_event(instrument.symbol, wanted, now_ms)
+            event = payloads.leverage_event(instrument.symbol, leverage, now_ms)
             venue.user.publish("ACCOUNT_CONFIG_UPDATE", payloads.encode(event), now_ms)
 
 

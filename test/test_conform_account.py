@@ -122,6 +122,17 @@ def test_totals_of_both_versions_agree() -> None:
 # Settings
 
 
+def test_leverage_that_somebody_else_sets_is_told_as_it_is() -> None:
+    """ACCOUNT_CONFIG_UPDATE and GET symbolConfig speak of one account, also where a symbol does not go so far."""
+    rig = Rig("BTCUSDT", "SOLUSDT", quoted=False)
+    heard = rig.listen_to_user()
+    rig.send("POST", "/sim/fault", "fault=leverage&leverage=125")
+    rig.wait(1)
+    told = {event["ac"]["s"]: event["ac"]["l"] for event in heard}
+    rows = rig.call("GET", f"{V1}/symbolConfig").body
+    assert told == {row["symbol"]: row["leverage"] for row in rows} == {"BTCUSDT": 125, "SOLUSDT": 100}
+
+
 def test_account_configuration_has_the_documented_fields() -> None:
     """The cheap replacement of the two 30-weight questions (facts 3.4)."""
     reply = Rig(options=Options(fees=FeeOptions(tier=3))).call("GET", f"{V1}/accountConfig")
