@@ -200,10 +200,12 @@ class OrderEndpoints:
         return payloads.order_reply(order, instrument.rules)
 
     def _batch(self, params: Params) -> list[Params]:
+        """Return the orders of a batch, each within the receive window of them all."""
         items = params.json_list("batchOrders")
         if not 0 < len(items) <= _MAX_BATCH:
             raise refusal(-4082)
-        return [params_of_object(item) for item in items]
+        window = {name: params.text(name) for name in ("timestamp", "recvWindow") if name in params}
+        return [Params({**params_of_object(item).as_texts(), **window}) for item in items]
 
     def _each(
         self, method: str, handle: Callable[[Params, int], str], batch: Iterable[Params], now_ms: int

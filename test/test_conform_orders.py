@@ -526,9 +526,24 @@ def test_reduce_only_has_no_place_in_hedge_mode(code: int) -> None:
 # Batches
 
 
-def batch(rig: Rig, method: str, items: list[dict[str, str]]) -> Reply:
+def batch(rig: Rig, method: str, items: list[dict[str, str]], **more: object) -> Reply:
     """Send a batch."""
-    return rig.call(method, "/fapi/v1/batchOrders", batchOrders=json.dumps(items, separators=(",", ":")))
+    orders = json.dumps(items, separators=(",", ":"))
+    return rig.call(method, "/fapi/v1/batchOrders", batchOrders=orders, **more)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_slow_way_to_the_engine_costs_a_batch_the_window(method: str) -> None:
+    """Its orders have no timestamp of their own: that of the request counts for each (facts 2, 9)."""
+    rig = Rig(options=Options(engine_ms=200))
+    rig.place("BUY", "49000", "0.010", newClientOrderId="q1")
+    row = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.010", "price": "49100"}
+    if method == "POST":
+        row |= {"type": "LIMIT", "timeInForce": "GTX"}
+    else:
+        row |= {"origClientOrderId": "q1"}
+    assert [each["code"] for each in batch(rig, method, [row, row], recvWindow=199).body] == [-5028, -5028]
+    assert batch(rig, method, [row], recvWindow=200).body[0]["status"] == "NEW"
 
 
 def test_batch_of_amendments_answers_in_request_order() -> None:
