@@ -17,7 +17,7 @@ from core.market_streams import MarketStreams
 from core.model import BookTop
 from core.settings import MarketDataSettings
 from core.state import SymbolState
-from core.symbol_market import SymbolMarket, has_moved_on
+from core.symbol_market import SymbolMarket, has_moved_on, has_same_best
 from core.trade_feed import TradeFeed
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -258,13 +258,11 @@ class MarketDataWorker:
             self._note_old(market.context, book, known)
             return
         mid_half_ticks = book.bid_ticks + book.ask_ticks
-        if not book.is_sane:
-            market.context.gate.close(GATE_KEY, "the book is crossed or empty")
+        if objection := market.objection(book):
+            market.refused = book
+            market.context.gate.close(GATE_KEY, objection)
             return
-        if not market.sane_from_half_ticks <= mid_half_ticks <= market.sane_to_half_ticks:
-            market.context.gate.close(GATE_KEY, "the book is too far from the mark price to be true")
-            return
-        state.book = book
+        state.book, market.refused = book, None
         if is_late:
             self._digest_soon(market)
             market.undigested_late.append(book)
@@ -414,7 +412,8 @@ class MarketDataWorker:
 
     def _stale(self, market: SymbolMarket, age_ns: int, now_ns: int) -> None:
         context = market.context
-        if context.gate.close(GATE_KEY, "market data is stale"):
+        # closed already for what the stream has brought, which says more
+        if market.refused is None and context.gate.close(GATE_KEY, "market data is stale"):
             details = f"no proof of the book for {age_ns / 1e9:.1f} s"
             log.warning("%s: market data is stale: %s", context.symbol, details)
             self._bus.publish(ConnectionEvent("book", ConnectionKind.STALE, details, context.symbol))
@@ -443,7 +442,9 @@ class MarketDataWorker:
         if not self.books.is_up:
             return
         self._end_burst()  # what the socket has brought came before this, and what it brings from now on after it
-        ours = context.state.book
+        if self._is_void(market, theirs):
+            return
+        ours = market.refused or context.state.book
         if ours is not None and not market.is_new_connection and has_moved_on(ours, theirs):
             market.must_deliver = market.is_overdue = True
         elif not market.must_deliver:
@@ -453,6 +454,21 @@ class MarketDataWorker:
             market.is_overdue = has_moved_on(market.first_asked, theirs)
             if not market.is_overdue:
                 self._heard_ns = self._clock.monotonic_ns()
+
+    def _is_void(self, market: SymbolMarket, theirs: BookTop) -> bool:
+        """Tell whether an answer proves nothing: it cannot be true, or the stream has brought a later one that cannot.
+
+        The stream is not to blame for either. What it has brought, it need not bring again.
+        """
+        known, refused = market.state.book, market.refused
+        is_outdated = False
+        if refused is not None and theirs.update_id <= refused.update_id:
+            self._heard_ns = self._clock.monotonic_ns()
+            is_outdated = not has_same_best(refused, theirs)
+        objection = market.objection(theirs)
+        if objection and (known is None or theirs.update_id >= known.update_id):
+            market.context.gate.close(GATE_KEY, objection)
+        return is_outdated or bool(objection)
 
     def _may_compare(self, market: SymbolMarket) -> bool:
         """Tell whether the exchange may be asked for its book now: not while no answer could open the gate."""

@@ -31,6 +31,7 @@ class SymbolMarket:
         "must_deliver",
         "objections",
         "reader",
+        "refused",
         "sane_from_half_ticks",
         "sane_to_half_ticks",
         "state",
@@ -63,6 +64,8 @@ class SymbolMarket:
         """What the exchange's book was when it was first asked for on a connection that has brought nothing yet."""
         self.is_overdue = False
         """Whether, of what the stream must deliver, the present connection should have brought something already."""
+        self.refused: BookTop | None = None
+        """What the present connection has brought last, if it was not taken because it cannot be true."""
         self.compare_due_ns = 0
         """Monotonic time from which on the book is compared again while the gate is closed for it."""
         self.sane_from_half_ticks: int = 0
@@ -78,6 +81,15 @@ class SymbolMarket:
         self.is_new_connection = True
         self.first_asked = None
         self.is_overdue = False
+        self.refused = None
+
+    def objection(self, book: BookTop) -> str:
+        """Return why a book cannot be true, or an empty string."""
+        if not book.is_sane:
+            return "the book is crossed or empty"
+        if not self.sane_from_half_ticks <= book.bid_ticks + book.ask_ticks <= self.sane_to_half_ticks:
+            return "the book is too far from the mark price to be true"
+        return ""
 
     def digest(self) -> list[BookTop]:
         """Work out what follows from the books that wait for it, and return them."""
@@ -115,7 +127,14 @@ class SymbolMarket:
 
 def has_moved_on(ours: BookTop, theirs: BookTop) -> bool:
     """Tell whether the exchange's book is a later and a different one than ours."""
-    return theirs.update_id > ours.update_id and (
-        (ours.bid_ticks, ours.bid_lots, ours.ask_ticks, ours.ask_lots)
-        != (theirs.bid_ticks, theirs.bid_lots, theirs.ask_ticks, theirs.ask_lots)
+    return theirs.update_id > ours.update_id and not has_same_best(ours, theirs)
+
+
+def has_same_best(ours: BookTop, theirs: BookTop) -> bool:
+    """Tell whether two books have the same best bid and ask, and as much there."""
+    return (ours.bid_ticks, ours.bid_lots, ours.ask_ticks, ours.ask_lots) == (
+        theirs.bid_ticks,
+        theirs.bid_lots,
+        theirs.ask_ticks,
+        theirs.ask_lots,
     )

@@ -154,6 +154,87 @@ def test_book_far_from_the_mark_price_is_not_quoted_on(tmp_path: Path) -> None:
     in_a_world(tmp_path, story, faults=faults)
 
 
+@pytest.mark.parametrize("events_per_s", [20, 1])
+def test_stream_is_not_blamed_for_a_book_too_far_from_the_mark_price(
+    tmp_path: Path, events_per_s: float
+) -> None:
+    """It brings what is refused, and the exchange says the same; in again on the connection that was there."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        books = connections_of_the_book(world)
+        world.strike("mark-offset", bps=1500, for_s=60)
+        await world.until(lambda: "too far from the mark price" in closed_reasons(world), 40, "a refusal")
+        await asyncio.sleep(40)
+        assert world.ours() == []
+        await world.until_quoting(90)
+        assert books == []
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=events_per_s)
+
+
+def test_stream_is_not_blamed_for_a_book_with_one_side(tmp_path: Path) -> None:
+    """Told by both ways for most of a minute; a stream that is silent besides is found out as ever."""
+
+    async def story(world: World) -> None:
+        async def one_sided(sent: Sent) -> HttpResponse | None:
+            if not sent.path.endswith("/depth"):
+                return None
+            whole = json.loads((await sent.deliver()).body)
+            return json_reply(200, {**whole, "bids": []})
+
+        world.start()
+        await world.until_quoting()
+        books = connections_of_the_book(world)
+        world.tamper = one_sided
+        world.strike("corrupt-prices", stream="bookTicker", to="zero", for_s=40)
+        await asyncio.sleep(35)
+        assert world.ours() == []
+        assert closed_reasons(world) == "the book is crossed or empty"
+        await asyncio.sleep(5)
+        world.tamper = untouched
+        await world.until_quoting(15)
+        assert books == []
+        world.control("POST", "/sim/silence", stream="bookTicker", seconds=20)
+        await asyncio.sleep(15)
+        assert books
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=20)
+
+
+def test_stream_is_not_blamed_for_what_it_has_brought_and_was_not_believed(tmp_path: Path) -> None:
+    """Its own book is later than the one of the answer; that one is not quoted on either."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        books = connections_of_the_book(world)
+        known = world.state.of("BTCUSDT").book
+        assert known is not None
+        assert world.engine is not None
+
+        async def later(sent: Sent) -> HttpResponse | None:
+            if not sent.path.endswith("/depth"):
+                return None
+            whole = json.loads((await sent.deliver()).body)
+            bids = [[price, "7.777"] for price, _ in whole["bids"]]
+            return json_reply(200, {**whole, "lastUpdateId": known.update_id + 5, "bids": bids})
+
+        world.tamper = later
+        crossed = {"u": known.update_id + 9, "E": world.clock.time_ms(), "T": 1, "s": "BTCUSDT"}
+        crossed |= {"b": "64000.1", "B": "1", "a": "64000.0", "A": "1"}
+        world.engine.market._on_book(json.dumps({"stream": "x", "data": crossed}))
+        await asyncio.sleep(40)
+        assert books == []
+        assert world.ours() == []
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.001)
+
+
 def test_new_connection_is_not_given_up_while_the_market_has_nothing_to_say(tmp_path: Path) -> None:
     """After one that kept silent it is the next change of the book that opens the gate, however long that takes.
 
