@@ -583,6 +583,9 @@ def classify(method: str, path: str, response: HttpResponse, body: Any, now_ms: 
         )
     if status >= 500 or status == 408 or status < 400 or code in _UNKNOWN_CODES:
         return OutcomeUnknown(f"{method} {path}: HTTP {status} {message}".rstrip())
+    if status == 400 and not code and method != "GET":
+        # every refusal of the exchange's own has a code, and that of a copy (-4116) says that the first was taken
+        return OutcomeUnknown(f"{method} {path}: HTTP 400 without a code")
     if code in _CLOCK_CODES:
         return ClockSkew(code, message, status)
     if code in _AUTH_CODES or status == 401:
