@@ -9,6 +9,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 from msgspec import structs
@@ -204,7 +205,7 @@ def _place_foreign(stage: VenueStage, rule: Rule, now_ms: int) -> None:
         return
     away = 1 - values["away_bps"] / _BPS if values["side"] is Side.BUY else 1 + values["away_bps"] / _BPS
     spec = OrderSpec(
-        client_order_id=f"{values['new_client_id']}-{now_ms}-{len(instrument.open)}"[:36],
+        client_order_id=_free_client_id(instrument, values["new_client_id"], now_ms),
         side=values["side"],
         type=OrderType.LIMIT,
         time_in_force=TimeInForce.GTC,
@@ -213,6 +214,13 @@ def _place_foreign(stage: VenueStage, rule: Rule, now_ms: int) -> None:
         reduce_only=values["reduce_only"],
     )
     stage.venue.desk.place(instrument, spec, now_ms)
+
+
+def _free_client_id(instrument: Instrument, prefix: str, now_ms: int) -> str:
+    """Return an id that no open order has, however many faults strike within one millisecond."""
+    tails = (f"-{now_ms}-{number}" for number in count(len(instrument.open)))
+    ids = (prefix[: 36 - len(tail)] + tail for tail in tails)
+    return next(each for each in ids if each not in instrument.by_client)
 
 
 def _fill_foreign(stage: VenueStage, rule: Rule, now_ms: int) -> None:

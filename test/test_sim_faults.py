@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sim.fault_kinds import KINDS
 from sim.fault_rules import FaultError
 from utils.errors import Disconnected, NotSent, OutcomeUnknown
 
+from .daemon import World, in_a_world
 from .fault_client import BID, BOOK, ORDER, SYMBOL, Client, with_faults
 
 Story = Callable[[Client], Awaitable[None]]
@@ -995,3 +997,23 @@ def test_storm_is_the_same_to_the_last_byte_with_the_same_seed() -> None:
     """In memory a scenario can be repeated: replies, payloads and their times."""
     assert _trace(5) == _trace(5)
     assert _trace(5) != _trace(6)
+
+
+def test_orders_of_others_within_one_millisecond_have_ids_of_their_own(tmp_path: Path) -> None:
+    """Also where one of them has gone meanwhile, or the name that they are to begin with is as long as an id."""
+
+    async def story(world: World) -> None:
+        instrument = world.exchange._venue.instruments[world.symbol]
+        world.start()
+        await world.until_quoting()
+        for prefix in ("web_x", "x" * 36):
+            for side in ("BUY", "SELL"):
+                world.strike("foreign-order", side=side, away_bps=200, quantity=0.01, new_client_id=prefix)
+            gone, _ = (order for order in world.open_orders() if order.client_order_id.startswith(prefix[:9]))
+            instrument.drop(gone)
+            world.strike("foreign-order", side="BUY", away_bps=200, quantity=0.01, new_client_id=prefix)
+            assert len(instrument.by_client) == len(instrument.open)
+        assert all(len(each) <= 36 for each in instrument.by_client)
+        await world.end()
+
+    in_a_world(tmp_path, story)
