@@ -466,8 +466,10 @@ class MarketDataWorker:
             self._heard_ns = self._clock.monotonic_ns()
             is_outdated = not has_same_best(refused, theirs)
         objection = market.objection(theirs)
-        if objection and (known is None or theirs.update_id >= known.update_id):
-            market.context.gate.close(GATE_KEY, objection)
+        if objection:
+            self._heard_ns = self._clock.monotonic_ns()
+            if known is None or theirs.update_id >= known.update_id:
+                market.context.gate.close(GATE_KEY, objection)
         return is_outdated or bool(objection)
 
     def _may_compare(self, market: SymbolMarket) -> bool:
