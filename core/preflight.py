@@ -17,7 +17,7 @@ from core.gateway import ExchangeInfo, Gateway, KeyRights
 from core.model import BookTop, Quote, Side, SymbolRules
 from core.resource_watch import LEAST_FREE_MB, LOW_FREE_MB
 from core.rules_change import TRADING
-from core.settings import QuoteSettings, RiskSettings, Settings
+from core.settings import QuoteSettings, RiskSettings, SafetySettings, Settings
 from core.strategy import level_price_ticks, level_quote, price_objection, size_objection
 from utils.errors import (
     AuthFailed,
@@ -323,6 +323,23 @@ def account_check(modes: AccountModes) -> list[Check]:
     return [trading, mode, assets]
 
 
+def dead_man_check(safety: SafetySettings) -> Check:
+    """Return whether a sign of life that gets no answer leaves time for another one within the dead-man window."""
+    refresh_s, timeout_s, window_s = (
+        safety.dead_man_refresh_s,
+        safety.request_timeout_s,
+        safety.dead_man_window_s,
+    )
+    found = f"a sign of life each {refresh_s:g} s, {timeout_s:g} s for its answer, a window of {window_s:g} s"
+    if refresh_s + timeout_s < window_s:
+        return Check("dead-man switch", found)
+    return Check(
+        "dead-man switch",
+        found,
+        "make safety.request_timeout_s or safety.dead_man_refresh_s shorter, or safety.dead_man_window_s longer",
+    )
+
+
 LIVE_CHECK = "live confirmation"
 
 
@@ -403,6 +420,7 @@ async def preflight(
     Raises ExchangeError only for what is neither a refusal of the account nor of the configuration.
     """
     checks = [live_check(settings, confirmed=confirmed), keys_check(settings, has_keys=has_keys)]
+    checks.append(dead_man_check(settings.safety))
     if machine is not None:
         checks.append(disk_check(machine, settings.folders))
     facts: dict[str, SymbolFacts] = {}

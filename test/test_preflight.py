@@ -21,6 +21,7 @@ from core.preflight import (
     SymbolFacts,
     account_check,
     apply_leverage,
+    dead_man_check,
     feasibility,
     live_check,
     margin_check,
@@ -333,6 +334,15 @@ def test_order_rate_may_use_seven_tenths_of_either_limit(
     check = rate(levels, interval_s, symbols=symbols)
     assert check.passed is passes
     assert passes or "refresh_config.orderbook_refresh_interval longer" in check.remedy
+
+
+@pytest.mark.parametrize(("timeout_s", "passes"), [(14, True), (15, False)])
+def test_sign_of_life_without_an_answer_leaves_time_for_another(timeout_s: float, passes: bool) -> None:
+    """Else each one that is lost has the exchange cancel the quotes."""
+    check = dead_man_check(replace(settings().safety, request_timeout_s=timeout_s))
+    assert check.passed is passes
+    assert check.found == f"a sign of life each 5 s, {timeout_s} s for its answer, a window of 20 s"
+    assert passes or "make safety.request_timeout_s" in check.remedy
 
 
 # --- account and confirmation -------------------------------------------------------------------------------

@@ -37,12 +37,6 @@ def check_together(config: Config) -> None:
             f"safety.dead_man_refresh_s ({safety.dead_man_refresh_s}) must be at most a third of "
             f"safety.dead_man_window_s ({safety.dead_man_window_s}): lower the first or raise the second."
         )
-    if safety.dead_man_refresh_s + safety.request_timeout_s >= safety.dead_man_window_s:
-        raise ConfigLoaderError(
-            f"safety.dead_man_refresh_s ({safety.dead_man_refresh_s}) and safety.request_timeout_s"
-            f" ({safety.request_timeout_s}) must together be below safety.dead_man_window_s"
-            f" ({safety.dead_man_window_s}): lower one of the first two or raise the last."
-        )
     if paper.market == "recording" and not paper.recording:
         raise ConfigLoaderError(
             "paper.recording must name the folder of a recording while paper.market is recording: "
