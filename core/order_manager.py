@@ -221,7 +221,7 @@ class OrderManager:
                 now_ns,
                 band,
                 self._clock.monotonic_ns(),
-                is_patient=refresher.is_patient,
+                is_patient=refresher.was_patient,
                 mid_half_ticks=context.state.quoted_mid_half_ticks,
             )
             if standing != self._standing(context):

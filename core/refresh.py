@@ -74,7 +74,9 @@ class Refresher:
         self._brake = RefusalBrake()
         self._told: tuple[str, ...] = ()
         self.is_patient = False
-        """Whether orders that are off their targets by a move of the price alone could stay so, at the last look."""
+        """Whether orders that are off their targets by a move of the price alone may stay so, at the last look."""
+        self.was_patient = False
+        """Whether they might in all of the last refresh, looks that changed nothing not counted."""
         self._patience: Callable[[], bool] = _impatient
         self._requote: _Requote | None = None
 
@@ -156,7 +158,8 @@ class Refresher:
         """
         context = self._context
         async with context.lock:
-            self._patience, self.is_patient = patience, patience()
+            self._patience = patience
+            self.is_patient = self.was_patient = patience()
             plan = self._plan(context.state.book)
             if plan.cancels:
                 self._note(plan.decisions)
@@ -210,17 +213,30 @@ class Refresher:
         context, execution = self._context, self._execution
         while not (await asyncio.wait({placing}, timeout=PATIENCE_S))[0]:
             newest = context.state.book
-            if newest is None or not context.gate.is_open:
+            if newest is None or not context.gate.is_open or context.settings.refresh_mode == "replace":
                 continue
+            if execution.timestamps.room(self._clock.monotonic_ns()) is not None:
+                continue  # the order on its way is the one that asks
             self.is_patient = self._patience()
-            plan = self._plan(newest)
-            room = execution.timestamps.room(self._clock.monotonic_ns())
-            if amends := execution.askable(context, plan.amends)[:room]:
+            if await self._follow(self._plan(newest), newest):
                 book = newest
-                self._note(plan.decisions)
-                await execution.amend(context, amends, book)
-                self._count(book, amends, ())
+                self.was_patient &= self.is_patient
         return book
+
+    async def _follow(self, plan: Plan, book: BookTop) -> bool:
+        """Amend and cancel, and place nothing; return whether anything was to be done."""
+        context, execution = self._context, self._execution
+        amends = execution.askable(context, plan.amends)
+        if not (amends or plan.cancels):
+            return False
+        self._note(plan.decisions)
+        try:
+            await execution.cancel(context, plan.cancels)
+        except ExchangeError as error:
+            log.warning("%s: orders could not be cancelled yet: %s", context.symbol, error)
+        await execution.amend(context, amends, book)
+        self._count(book, amends, ())
+        return True
 
     def _count(
         self, book: BookTop, amends: Sequence[tuple[LiveOrder, Quote, str]], places: Sequence[Quote]
