@@ -189,14 +189,10 @@ class Refresher:
         amends = execution.askable(context, plan.amends)[:room]
         places = places if room is None else places[: room - len(amends)]
         goes_alone = not context.orders.living() and (len(places) == 1 or not context.stream_is_proven)
-        placing = asyncio.ensure_future(self._place(places, book))
-        try:
+        async with asyncio.TaskGroup() as group:  # broken off, what is on its way leaves its orders in doubt
+            placing = group.create_task(self._place(places, book))
             await execution.amend(context, amends, book)
             book = await self._follow_until(placing, book)
-        finally:  # broken off, what is on its way leaves its orders in doubt
-            if not placing.done():
-                placing.cancel()
-                await asyncio.wait({placing})
         placed = placing.result()
         self._count(book, amends, places)
         was_held = room is not None and self._execution.timestamps.room(now_ns) is None
