@@ -10,9 +10,11 @@ import hmac
 import importlib
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 from bench.quiet_venue import AWAY_TICKS, KEY, QUANTITY, SECRET, SYMBOL
+from commands.busy_poll import never_asleep
 
 BOOK_STREAM = f"{SYMBOL.lower()}@bookTicker"
 _CCXT_SYMBOL = "BTC/USDT:USDT"
@@ -125,23 +127,33 @@ async def by_python_binance(origin: str, order_id: str) -> None:
 
 CLIENTS: dict[str, Callable[[str, str], Awaitable[None]]] = {
     "floor": floor,
+    "busy floor": floor,
     "ccxt": by_ccxt,
     "python-binance": by_python_binance,
 }
-NEEDS = {"floor": ("picows", "uvloop"), "ccxt": ("ccxt",), "python-binance": ("binance",), "daemon": ()}
+_FLOOR_NEEDS = ("picows", "uvloop")
+NEEDS = {
+    "floor": _FLOOR_NEEDS,
+    "busy floor": _FLOOR_NEEDS,
+    "ccxt": ("ccxt",),
+    "python-binance": ("binance",),
+    "daemon": (),
+    "busy daemon": (),
+}
 """What has to be installed for each, beside what the daemon needs."""
 
 
 def run(kind: str, origin: str, order_id: str) -> None:
     """A client works until it is ended."""
-    if kind == "floor":
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(floor(origin, order_id))
-        return
 
     async def work() -> None:
-        await CLIENTS[kind](origin, order_id)
+        with never_asleep() if kind == "busy floor" else nullcontext():
+            await CLIENTS[kind](origin, order_id)
 
-    asyncio.run(work())
+    loop_factory = None
+    if CLIENTS[kind] is floor:
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(work())

@@ -25,13 +25,18 @@ LEVELS = 3
 """A side, as shipped."""
 
 
-def follower_config(levels: int) -> dict[str, Any]:
+def follower_config(levels: int, *, busy_poll: bool = False) -> dict[str, Any]:
     """Return the keys in which a daemon that follows each tick differs from the shipped configuration."""
     return {
         "order_config": {"levels": levels},
         "refresh_config": {"on_move": True, "min_requote_interval_ms": 0},
         "order_management": {"patience_bps_s": 0, "max_pending_modifications": 100},
-        "execution": {"modify_worker_count": 16, "modify_rate_limit": 100, "order_transport": "ws"},
+        "execution": {
+            "modify_worker_count": 16,
+            "modify_rate_limit": 100,
+            "order_transport": "ws",
+            "busy_poll": busy_poll,
+        },
     }
 
 
@@ -182,6 +187,7 @@ def quote_many(folder: Path, symbols: int) -> int:
 
 DAEMONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "daemon": lambda given: follow(given.folder),
+    "busy daemon": lambda given: follow(given.folder),
     "shipped daemon": lambda given: endure(given.folder),
     "daemon of many": lambda given: quote_many(given.folder, given.symbols),
 }

@@ -38,6 +38,7 @@ _ANSWER_WITHIN_S = 1.0
 _HAS_CORE = len(os.sched_getaffinity(0)) > 1
 """Whether there is a core to spin on beside that of the clients."""
 _IDLE_S = 0.0002
+_BUSY_IDLE_S = 0.003
 _MOST_LOOKS = 100
 _SPINS = 100
 """While it spins, the venue looks at the clock seldom: at every fifth of a millisecond, about."""
@@ -280,11 +281,14 @@ class QuietVenue:
         request = Request(method, f"/fapi/v1/{path}", query, {"x-mbx-apikey": KEY}, "")
         return json.loads(self.exchange.handle(request, self._clock.time_ms()).body)
 
-    def closed_loop(self, pid: int, ticks: int, orders: int, least_s: float) -> Readings:
+    def closed_loop(
+        self, pid: int, ticks: int, orders: int, least_s: float, *, sleeps: bool = True
+    ) -> Readings:
         """Send so many ticks, each once the client has nothing left to do about the one before.
 
         That is when all the orders that it was to cause have been answered, and the client has used no processor time
-        for a while; and not sooner than ``least_s`` after it.
+        for a while; and not sooner than ``least_s`` after it. Of one that never ``sleeps`` the latter cannot be
+        seen: it gets as much time as others need at most.
         """
         found, began_ns = Readings(ticks=ticks), cpu_ns(pid)
         for _ in range(ticks):
@@ -295,7 +299,10 @@ class QuietVenue:
             else:
                 found.first_ns.append(self._orders[0] - sent_ns)
                 found.last_ns.append(self._orders[orders - 1] - sent_ns)
-            self._settle(pid)
+            if sleeps:
+                self._settle(pid)
+            else:
+                self.serve(lambda: False, _BUSY_IDLE_S)
             self.serve(lambda: False, least_s - (time.perf_counter_ns() - sent_ns) / 1e9)
         found.cpu_ns = cpu_ns(pid) - began_ns
         return found

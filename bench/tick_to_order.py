@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # run as a file; its own folder has a `requests` that is not the library
 
 from bench.clients import NEEDS
-from bench.daemons import AMENDS_PER_SECOND, follower_config, prepare
+from bench.daemons import AMENDS_PER_SECOND, DAEMONS, follower_config, prepare
 from bench.machine import machine, pin, quantile
 from bench.one_client import CORES, client
 from bench.quiet_venue import QuietVenue, Readings
 
-STACKS = ("floor", "python-binance", "ccxt", "daemon")
+STACKS = ("floor", "busy floor", "python-binance", "ccxt", "daemon", "busy daemon")
+"""A busy one never sleeps: it asks its sockets again and again (``execution.busy_poll``)."""
 PER_SECOND = 200
 LEVELS = 3
 REMEDY = "pip install -r requirements-bench.lock"
@@ -54,14 +55,14 @@ def missing(stack: str) -> list[str]:
 
 def measured(stack: str, effort: Effort, folder: Path) -> dict[str, Any]:
     """Return what a stack does in the closed loop and paced."""
-    venue, is_daemon = QuietVenue(), stack == "daemon"
+    venue, is_daemon, sleeps = QuietVenue(), stack in DAEMONS, not stack.startswith("busy ")
     orders, least_s = (2, 2 / AMENDS_PER_SECOND) if is_daemon else (1, 0.0)
     if is_daemon:
-        prepare(folder, venue.origin, follower_config(levels=1))
+        prepare(folder, venue.origin, follower_config(levels=1, busy_poll=not sleeps))
     try:
         with client(stack, venue, folder, orders) as pid:
-            venue.closed_loop(pid, effort.warm_up, orders, least_s)
-            closed = venue.closed_loop(pid, effort.closed, orders, least_s)
+            venue.closed_loop(pid, effort.warm_up, orders, least_s, sleeps=sleeps)
+            closed = venue.closed_loop(pid, effort.closed, orders, least_s, sleeps=sleeps)
             venue.serve(lambda: False, 1.0)
             paced = venue.paced(pid, effort.paced, orders, PER_SECOND)
     finally:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from commands.busy_poll import Awake, awake_if
 from commands.loops import new_event_loop
 from commands.signals import signals_go_to
 from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
@@ -66,13 +67,13 @@ async def _run_until_stopped(
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     if account_of(settings) == EMBEDDED_ACCOUNT:
         begin_embedded_account(settings)
-    with signals_go_to(stop.ask, switch):
+    with signals_go_to(stop.ask, switch), awake_if(is_asked=settings.execution.busy_poll) as awake:
         async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:
             _keep_for_good()
             with _service_manager() as notify:
                 restarts = restarts_of(settings, notify)
                 wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
-                return await _run_in_sight(settings, wiring, stop)
+                return await _run_in_sight(settings, wiring, stop, awake)
 
 
 def begin_embedded_account(settings: Settings) -> None:
@@ -93,7 +94,7 @@ def begin_embedded_account(settings: Settings) -> None:
         path_of(settings.state_directory, EMBEDDED_ACCOUNT, symbol).unlink(missing_ok=True)
 
 
-async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -> int:
+async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest, awake: Awake) -> int:
     """Run the engine beside its status socket."""
     board = StatusBoard(settings, wiring.account, wiring.clock, build_of(PROJECT_ROOT))
     path = status_path(settings.state_directory, wiring.account, settings.symbols)
@@ -102,6 +103,7 @@ async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest) -
         def show(engine: Engine) -> None:
             _keep_for_good()
             board.follow(engine)
+            awake.rehearse = engine.orders.rehearse
             door.open()
 
         def show_wait(reason: str) -> None:

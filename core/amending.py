@@ -155,6 +155,13 @@ class Amending:
         wishes = [_Wish(self, context, *change, book, exposure) for change in changes]
         return self._queue.amend_now(context, wishes, on_end)
 
+    def rehearsed(
+        self, context: SymbolContext, change: tuple[LiveOrder, Quote, str], book: BookTop
+    ) -> Amend | None:
+        """Return what an amendment would ask for if it left now, None if it is objected to; it is not begun."""
+        wish = _Wish(self, context, *change, book, exposure_of(context))
+        return None if wish.objection() else Amend(wish.order, *wish.new)
+
     def objection_to(self, wish: "_Wish") -> str:
         """Return why the order is not to be amended like this; empty if it is."""
         order = wish.order

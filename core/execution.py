@@ -232,6 +232,13 @@ class ExecutionEngine:
         """
         return self._amending.amend_now(context, changes, book, on_end)
 
+    def rehearse_amend(
+        self, context: SymbolContext, change: tuple[LiveOrder, Quote, str], book: BookTop
+    ) -> None:
+        """Object to an amendment, and sign it, without sending it; nothing is changed."""
+        if (amend := self._amending.rehearsed(context, change, book)) is not None:
+            self._gateway.rehearse_amend(context.rules, amend)
+
     def _amend_objection(
         self,
         context: SymbolContext,

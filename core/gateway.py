@@ -529,6 +529,10 @@ class Gateway:
 
         return self.rest.start("PUT", "/fapi/v1/order", lambda: _amend_params(rules, begin()), ended)
 
+    def rehearse_amend(self, rules: SymbolRules, amend: Amend) -> None:
+        """Sign an amendment that is not sent."""
+        self.rest.signed_for_socket(_amend_params(rules, amend))
+
     async def _amend_batch(
         self,
         changes: Sequence[dict[str, str | int]],

@@ -152,6 +152,14 @@ class OrderManager:
         on_end = partial(self._requoted, context, now_ns, is_patient, standing)
         return self._refreshers[context.symbol].requote(on_end, is_patient=is_patient)
 
+    def rehearse(self) -> None:
+        """Go the way of a move of the price up to where something would be sent; nothing is changed.
+
+        For whoever has time between two messages.
+        """
+        for refresher in self._refreshers.values():
+            refresher.rehearse()
+
     def _requoted(
         self,
         context: SymbolContext,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec import structs
+
 from core.amend_queue import PATIENCE_S
 from core.brake import RefusalBrake
 from core.context import SymbolContext
@@ -124,6 +126,21 @@ class Refresher:
         if requote.answered == sent:
             self._end_requote(requote)
         return requote.is_all
+
+    def rehearse(self) -> None:
+        """Go the way of a requote, up to its first signature, as if the price had moved; nothing is changed or told.
+
+        What that way needs is in the caches of the core afterwards, for the move that is to come.
+        """
+        context, book = self._context, self._context.state.book
+        if book is None or self._requote is not None or not self._may_requote():
+            return
+        step_ticks = 1 + int(self._manage.modify_threshold * book.mid_half_ticks)  # twice what is tolerated
+        moved = structs.replace(
+            book, bid_ticks=book.bid_ticks + step_ticks, ask_ticks=book.ask_ticks + step_ticks
+        )
+        if changes := self._plan(moved, rehearses=True).only_amends():
+            self._execution.rehearse_amend(context, changes[0], moved)
 
     def _may_requote(self) -> bool:
         """Tell whether amendments can be sent now without asking for anything else first."""
@@ -266,25 +283,26 @@ class Refresher:
         others = [quote for quote in quotes if quote is not first]
         return placed + await self._execution.place(context, others, book)
 
-    def _plan(self, book: BookTop | None) -> Plan:
-        """Return what is to be done on this book; without one, nothing is wanted."""
+    def _plan(self, book: BookTop | None, *, rehearses: bool = False) -> Plan:
+        """Return what is to be done on this book; without one, nothing is wanted. A rehearsal is told to nobody."""
         context = self._context
         living = context.orders.living()
         if book is None:
             return plan_replace((), living)
-        wanted = self._wanted(book)
+        wanted = self._wanted(book, tells=not rehearses)
         if context.settings.refresh_mode == "replace":
             return plan_replace(wanted, living)
-        return plan_amend(wanted, living, self._bounds(book))
+        is_patient = self.is_patient and not rehearses
+        return plan_amend(wanted, living, self._bounds(book, is_patient=is_patient))
 
-    def _bounds(self, book: BookTop) -> Bounds:
-        return Bounds.at(book.mid_half_ticks, self._context.quoting, self._manage, is_patient=self.is_patient)
+    def _bounds(self, book: BookTop, *, is_patient: bool) -> Bounds:
+        return Bounds.at(book.mid_half_ticks, self._context.quoting, self._manage, is_patient=is_patient)
 
     def _band(self, book: BookTop) -> QuietBand:
         context = self._context
         if context.settings.refresh_mode == "replace":
             return UNTIL_THE_INTERVAL
-        return quiet_band(context.orders.living(), self._bounds(book))
+        return quiet_band(context.orders.living(), self._bounds(book, is_patient=self.is_patient))
 
     def _note(self, decisions: Sequence[Decision]) -> None:
         """Leave with each order why it is treated as it is."""
@@ -292,12 +310,12 @@ class Refresher:
             if one.order is not None:
                 one.order.decision = f"{one.move}: {one.reason}"
 
-    def _wanted(self, book: BookTop) -> list[Quote]:
+    def _wanted(self, book: BookTop, *, tells: bool) -> list[Quote]:
         """Return the quotes to have now: what strategy wants, less what risk takes away."""
         context = self._context
         desired = desired_quotes(book, context.state.mark_price, context.rules, context.quoting)
         trimmed = allowed(context, desired.quotes)
-        if context.settings.refresh_mode == "amend" or not context.orders.living():
+        if tells and (context.settings.refresh_mode == "amend" or not context.orders.living()):
             self._tell(desired.left_out, trimmed)  # else it is what rests that leaves no room
         return list(trimmed.kept)
 

@@ -71,6 +71,8 @@ class ExecutionSettings:
     modify_worker_count: int
     modify_rate_limit: float
     order_transport: str
+    busy_poll: bool = False
+    """Whether the event loop never sleeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +243,7 @@ def _execution(config: Config) -> ExecutionSettings:
         modify_worker_count=execution.modify_worker_count,
         modify_rate_limit=float(execution.modify_rate_limit),
         order_transport=execution.order_transport,
+        busy_poll=execution.busy_poll,
     )
 
 

@@ -115,6 +115,7 @@ class ExecutionConfig(Section):
     modify_worker_count: int = integer(2, 1, 16)
     modify_rate_limit: float = positive(10, 100, " amend requests a second")
     order_transport: str = choice("ws", "rest", "ws")
+    busy_poll: bool = switch(default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
