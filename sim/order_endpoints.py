@@ -188,7 +188,7 @@ class OrderEndpoints:
 
     def _check_engine_window(self, params: Params, now_ms: int) -> None:
         """Return if the request reaches the matching engine within recvWindow; raises -5028."""
-        arrival_ms = now_ms + self._venue.options.engine_ms
+        arrival_ms = now_ms + self._venue.skew_ms + self._venue.options.engine_ms
         window_ms = params.integer_or("recvWindow", DEFAULT_WINDOW_MS)
         if arrival_ms - params.integer_or("timestamp", arrival_ms) > window_ms:
             raise refusal(-5028)

@@ -90,8 +90,8 @@ class Client:
         await asyncio.sleep((self._started_ms - self.clock.time_ms()) / 1000 + seconds)
 
     async def call(self, method: str, path: str, timeout_s: float = 3, **params: object) -> Reply:
-        """Return the reply to a signed request."""
-        query = urlencode({**params, "timestamp": self.clock.time_ms()})
+        """Return the reply to a signed request, stamped with the present time unless it brings a stamp."""
+        query = urlencode({"timestamp": self.clock.time_ms(), **params})
         return await self.send(method, path, f"{query}&signature={sign(SECRET, query)}", timeout_s)
 
     async def send(self, method: str, path: str, query: str = "", timeout_s: float = 3) -> Reply:

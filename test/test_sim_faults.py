@@ -1,6 +1,7 @@
 """Every kind of fault has its effect on a client that talks to the exchange in memory."""
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -769,6 +770,23 @@ async def _clock_skew(client: Client) -> None:
     assert (await client.send("GET", "/fapi/v1/time")).body["serverTime"] == client.clock.time_ms() + 20_000
     await client.until(4.5)
     assert (await client.place("a")).status == 200
+
+
+@pytest.mark.parametrize("offset_ms", [-20_000, 20_000])
+def test_skewed_clock_is_that_of_the_engine_too(offset_ms: int) -> None:
+    """A client that stamps by /time is on time at the door and at the engine, one order or a batch of them."""
+
+    async def told(client: Client) -> None:
+        await client.until(1.5)
+        order = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTX", "quantity": "0.010"}
+        server_ms = (await client.send("GET", "/fapi/v1/time")).body["serverTime"]
+        reply = await client.call("POST", ORDER, **order, price="49900", timestamp=server_ms)
+        assert reply.status == 200
+        row = json.dumps([{**order, "price": "49901"}], separators=(",", ":"))
+        reply = await client.call("POST", "/fapi/v1/batchOrders", batchOrders=row, timestamp=server_ms)
+        assert reply.body[0]["status"] == "NEW"
+
+    with_faults(f"  - {{fault: clock-skew, at_s: 1, for_s: 3, offset_ms: {offset_ms}}}\n", told)
 
 
 @case("move-market", "at_s: 1, bps: -100")
