@@ -12,7 +12,7 @@ disadvantage wherever the recording leaves a choice:
   what is ahead is only capped by what is still shown. ``Thinning.PROPORTIONAL`` spreads it evenly instead.
 - A trade through our price, or an opposite touch that comes to it or through it, fills us fully, at our price, as
   maker. One that stood there when the order came to rest is what that has taken: the market does not know, and
-  still shows it.
+  still shows it, and trades it with others.
 - A taker walks the touch and then the levels that the market has shown; beyond those, or without depth, modelled ones:
   every further tick shows the size that the touch usually has (``BookSide.usual_lots``, settled once a second by
   ``sim.depth``; until then what it has now). What it has taken stays taken until the next quote.
@@ -470,11 +470,16 @@ class Matcher:
 
     def on_trade(self, price_ticks: int, lots: int, *, buyer_is_maker: bool) -> Sequence[Fill]:
         """Let the market trade; return the fills that this causes to us."""
+        bids, asks = self.bids, self.asks
         fills: Sequence[Fill] = ()
-        if price_ticks <= self.bids.best_ticks:
-            fills = self.bids.trade(price_ticks, lots, hits=buyer_is_maker)
-        if price_ticks >= self.asks.best_ticks:
-            fills = [*fills, *self.asks.trade(price_ticks, lots, hits=not buyer_is_maker)]
+        if price_ticks <= bids.best_ticks and (
+            buyer_is_maker or not asks.shown or price_ticks < asks.touch_ticks
+        ):
+            fills = bids.trade(price_ticks, lots, hits=buyer_is_maker)
+        if price_ticks >= asks.best_ticks and (
+            not buyer_is_maker or not bids.shown or price_ticks > bids.touch_ticks
+        ):
+            fills = [*fills, *asks.trade(price_ticks, lots, hits=not buyer_is_maker)]
         return fills
 
     def would_take(self, price_ticks: int, *, is_buy: bool) -> bool:

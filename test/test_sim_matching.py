@@ -102,6 +102,20 @@ def test_rest_of_an_order_is_filled_by_no_touch_that_it_has_taken(asks: list[int
     assert sum(fill.lots for fill in fills) == filled
 
 
+@pytest.mark.parametrize("is_buy", [True, False])
+def test_rest_of_an_order_is_filled_by_no_print_of_what_it_has_taken(is_buy: bool) -> None:
+    """Other takers meet in the recording what ours has taken; a print before that touch fills, whoever came for it."""
+    matcher = book(*((99, 10, 100, 10) if is_buy else (101, 10, 102, 10)))
+    limit = 101 if is_buy else 100
+    touch, nearer = (100, 99) if is_buy else (101, 102)
+    matcher.take(1, limit, 20, is_buy=is_buy, stp=StpMode.EXPIRE_MAKER)
+    for order_id in (1, 2):
+        matcher.rest(order_id, limit, 5, is_buy=is_buy)
+        assert not matcher.on_trade(touch, 1, buyer_is_maker=not is_buy)
+        fills = matcher.on_trade(nearer, 1, buyer_is_maker=is_buy if order_id == 1 else not is_buy)
+        assert list(fills) == [Fill(order_id, 5, limit, maker=True)]
+
+
 def test_opposite_bid_through_our_ask_fills_it() -> None:
     """The same on the other side."""
     matcher = book()
