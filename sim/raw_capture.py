@@ -19,6 +19,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
+from msgspec import structs
+
 from sim.market import BookTicker, DepthChange, FundingTerms, MarketError, MarketEvent, Trade
 from sim.public_files import in_order
 from sim.rules import SymbolRules
@@ -94,10 +96,8 @@ def read_captures(
     streams: list[Iterator[MarketEvent]] = []
     for symbol, files in captures.items():
         reading = _SymbolReading(symbol, files, rules[symbol])
-        streams += [
-            in_order(each)
-            for each in (reading.funding(), reading.trades(), reading.quotes(), reading.depth())
-        ]
+        streams += [in_order(each) for each in (reading.funding(), reading.trades(), reading.quotes())]
+        streams.append(reading.depth())
     return heapq.merge(*streams, key=attrgetter("time_ms"))
 
 
@@ -186,13 +186,17 @@ class _SymbolReading:
 
 
 class _DepthChain:
-    """Turns snapshots and diffs into changes, as a client keeps a local book."""
+    """Turns snapshots and diffs into changes, as a client keeps a local book.
+
+    A change whose time goes back counts from that of the one before: the book is wrong without it.
+    """
 
     def __init__(self, symbol: str, reader: StreamReader) -> None:
         self._symbol = symbol
         self._reader = reader
         self._waiting: deque[Payload] = deque(maxlen=_WAITING_DIFFS)
         self._last_id: int | None = None
+        self._latest_ms = 0
         self.is_turned_over = False
         """Whether nothing has come of the present file yet."""
 
@@ -208,6 +212,13 @@ class _DepthChain:
 
     def take(self, payload: Payload) -> list[DepthChange]:
         """What the payload changes is returned; before a snapshot, and from a gap to the next one, nothing."""
+        return [self._in_time(change) for change in self._changes(payload)]
+
+    def _in_time(self, change: DepthChange) -> DepthChange:
+        self._latest_ms = max(self._latest_ms, change.time_ms)
+        return structs.replace(change, time_ms=self._latest_ms)
+
+    def _changes(self, payload: Payload) -> list[DepthChange]:
         is_first, self.is_turned_over = self.is_turned_over, False
         if "lastUpdateId" in payload:
             return self._begin_anew(payload) if is_first else self._begin(payload)

@@ -224,6 +224,29 @@ def test_book_goes_on_in_the_next_file_if_its_first_diff_fits_and_ends_there_oth
     assert [(each.last_id, each.snapshot, len(each.bids)) for each in depth[2:]] == changes
 
 
+def depth_of(folder: Path, *files: Sequence[dict[str, Any]]) -> list[tuple[int, int, bool, int]]:
+    """Time, last id, whether it is a snapshot, and bids of the depth in a folder of such files."""
+    for number, payloads in enumerate(files):
+        capture(folder, payloads, f"{number}.jsonl")
+    return [
+        (each.time_ms - START_MS + 1_000, each.last_id, each.snapshot, len(each.bids))
+        for each in played(replay(folder))
+        if isinstance(each, DepthChange)
+    ]
+
+
+def test_snapshot_that_is_older_than_the_diff_before_it_heals_the_book(tmp_path: Path) -> None:
+    """It counts from the time of the change before: without it the diffs would follow on nothing."""
+    first = [quote(1_000, 10), snapshot(1_000, 10), diff(1_100, (11, 12, 10))]
+    second = [quote(1_900, 13), diff(2_000, (14, 17, 13)), snapshot(1_950, 15), diff(1_980, (18, 19, 17))]
+    assert depth_of(tmp_path, first, second)[2:] == [
+        (2_000, 17, True, 0),
+        (2_000, 15, True, 3),
+        (2_000, 17, False, 0),
+        (2_000, 19, False, 0),
+    ]
+
+
 def test_funding_rate_comes_from_the_captured_mark_prices(tmp_path: Path) -> None:
     """`r` of markPriceUpdate; the funding time `T` belongs to the recorded day and is not used."""
     mark = {"e": "markPriceUpdate", "E": 1_200, "s": "BTCUSDT", "p": "64000", "T": 9_999, "r": "0.00002754"}
