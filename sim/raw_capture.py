@@ -208,7 +208,7 @@ class _DepthChain:
     def end(self, time_ms: int) -> list[DepthChange]:
         """Nothing is known of the book any more; that is returned, if anything was."""
         last_id, self._last_id = self._last_id, None
-        return [] if last_id is None else [self._forgotten(time_ms, last_id)]
+        return [] if last_id is None else [self._in_time(self._forgotten(time_ms, last_id))]
 
     def take(self, payload: Payload) -> list[DepthChange]:
         """What the payload changes is returned; before a snapshot, and from a gap to the next one, nothing."""

@@ -247,6 +247,17 @@ def test_snapshot_that_is_older_than_the_diff_before_it_heals_the_book(tmp_path:
     ]
 
 
+def test_file_without_depth_ends_the_book_also_if_it_begins_before_the_last_change(tmp_path: Path) -> None:
+    """The end counts from the time of that change, and is before the snapshot of the file after."""
+    first = [quote(1_000, 10), snapshot(1_000, 10), diff(2_000, (11, 12, 10))]
+    third = [quote(1_950, 15), snapshot(1_960, 15), diff(2_100, (16, 17, 15))]
+    assert depth_of(tmp_path, first, [quote(1_900, 13)], third)[2:] == [
+        (2_000, 12, True, 0),
+        (2_000, 15, True, 3),
+        (2_100, 17, False, 0),
+    ]
+
+
 def test_funding_rate_comes_from_the_captured_mark_prices(tmp_path: Path) -> None:
     """`r` of markPriceUpdate; the funding time `T` belongs to the recorded day and is not used."""
     mark = {"e": "markPriceUpdate", "E": 1_200, "s": "BTCUSDT", "p": "64000", "T": 9_999, "r": "0.00002754"}
