@@ -221,18 +221,23 @@ class _DepthChain:
     def _changes(self, payload: Payload) -> list[DepthChange]:
         is_first, self.is_turned_over = self.is_turned_over, False
         if "lastUpdateId" in payload:
-            return self._begin_anew(payload) if is_first else self._begin(payload)
+            is_other = self._is_of_another_book(int(payload["lastUpdateId"]), int(payload["T"]))
+            return self._begin_anew(payload) if is_first or is_other else self._begin(payload)
         if self._last_id is None:
             self._waiting.append(payload)
             return []
         return self._follow(payload)
 
+    def _is_of_another_book(self, last_id: int, time_ms: int) -> bool:
+        """Whether an id is lower at a later time, which those of one book never are."""
+        return last_id < (self._last_id or 0) and time_ms > self._latest_ms
+
     def _begin_anew(self, reply: Payload) -> list[DepthChange]:
-        """The book of the file before ends, unless it has come further than the snapshot already."""
-        last_id = self._last_id
-        if last_id is not None and int(reply["lastUpdateId"]) < last_id:
+        """The book of before ends, unless it has come further than the snapshot already."""
+        reply_id, time_ms = int(reply["lastUpdateId"]), int(reply["T"])
+        if reply_id < (self._last_id or 0) and not self._is_of_another_book(reply_id, time_ms):
             return []
-        return [*self.end(int(reply["T"])), *self._begin(reply)]
+        return [*self.end(time_ms), *self._begin(reply)]
 
     def _begin(self, reply: Payload) -> list[DepthChange]:
         snapshot = self._reader.snapshot(reply)
@@ -252,7 +257,7 @@ class _DepthChain:
     def _follow(self, payload: Payload) -> list[DepthChange]:
         change = self._reader.depth(payload)
         first_id, before_id, last_id = int(payload["U"]), int(payload["pu"]), self._last_id or 0
-        if change.last_id < last_id:
+        if change.last_id < last_id and not self._is_of_another_book(change.last_id, change.time_ms):
             return []
         if before_id != last_id and not first_id <= last_id <= change.last_id:
             self._last_id = None

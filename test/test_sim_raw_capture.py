@@ -258,6 +258,31 @@ def test_file_without_depth_ends_the_book_also_if_it_begins_before_the_last_chan
     ]
 
 
+OTHER_IDS: list[tuple[list[dict[str, Any]], list[tuple[int, int, bool, int]]]] = [
+    (
+        [snapshot(2_000, 5), diff(2_100, (6, 7, 5))],
+        [(2_000, 12, True, 0), (2_000, 5, True, 3), (2_100, 7, False, 0)],
+    ),
+    (
+        [diff(2_000, (4, 5, 3)), diff(2_100, (6, 7, 5)), snapshot(2_050, 6)],
+        [(2_000, 5, True, 0), (2_050, 6, True, 3), (2_100, 7, False, 0)],
+    ),
+    (
+        [diff(1_000, (4, 5, 3)), snapshot(2_050, 6), diff(2_100, (7, 8, 6))],
+        [(2_050, 12, True, 0), (2_050, 6, True, 3), (2_100, 8, False, 0)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("payloads", "changes"), OTHER_IDS)
+def test_ids_that_begin_lower_at_a_later_time_are_those_of_another_book(
+    tmp_path: Path, payloads: list[dict[str, Any]], changes: list[tuple[int, int, bool, int]]
+) -> None:
+    """A testnet begins anew, another host counts for itself: what was known ends, and the next snapshot is taken."""
+    first = [quote(1_000, 10), snapshot(1_000, 10), diff(1_100, (11, 12, 10))]
+    assert depth_of(tmp_path, first, [quote(1_900, 3), *payloads])[2:] == changes
+
+
 def test_funding_rate_comes_from_the_captured_mark_prices(tmp_path: Path) -> None:
     """`r` of markPriceUpdate; the funding time `T` belongs to the recorded day and is not used."""
     mark = {"e": "markPriceUpdate", "E": 1_200, "s": "BTCUSDT", "p": "64000", "T": 9_999, "r": "0.00002754"}
