@@ -324,7 +324,7 @@ def account_check(modes: AccountModes) -> list[Check]:
 
 
 def dead_man_check(safety: SafetySettings) -> Check:
-    """Return whether a sign of life that gets no answer leaves time for another one within the dead-man window."""
+    """Return whether a sign of life that gets no answer is given up before the dead-man window is over."""
     refresh_s, timeout_s, window_s = (
         safety.dead_man_refresh_s,
         safety.request_timeout_s,

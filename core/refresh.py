@@ -209,21 +209,28 @@ class Refresher:
         async with asyncio.TaskGroup() as group:  # broken off, what is on its way leaves its orders in doubt
             placing = group.create_task(self._place(places, book))
             await execution.amend(context, amends, book)
-            book = await self._follow_until(placing, book)
+            book, has_cancelled = await self._follow_until(placing, book)
         placed = placing.result()
         self._count(book, amends, places)
         was_held = room is not None and self._execution.timestamps.room(now_ns) is None
         has_released = self._learn(placed, first_was_alone=goes_alone)
-        if (has_released or was_held) and context.gate.is_open and context.state.book is not None:
+        if (
+            (has_released or was_held or has_cancelled)
+            and context.gate.is_open
+            and context.state.book is not None
+        ):
             return await self._bring(self._plan(context.state.book), context.state.book)
         return self._band(book)
 
-    async def _follow_until(self, placing: asyncio.Future[list[LiveOrder]], book: BookTop) -> BookTop:
+    async def _follow_until(
+        self, placing: asyncio.Future[list[LiveOrder]], book: BookTop
+    ) -> tuple[BookTop, bool]:
         """Return when the new orders have their answers; while those take long, the others follow the price.
 
-        What is returned is the book that the orders have followed last.
+        What is returned is the book that the orders have followed last, and whether some have gone that are wanted.
         """
         context, execution = self._context, self._execution
+        has_cancelled = False
         while not (await asyncio.wait({placing}, timeout=PATIENCE_S))[0]:
             newest = context.state.book
             if newest is None or not context.gate.is_open or context.settings.refresh_mode == "replace":
@@ -231,25 +238,29 @@ class Refresher:
             if execution.timestamps.room(self._clock.monotonic_ns()) is not None:
                 continue  # the order on its way is the one that asks
             self.is_patient = self._patience()
-            if await self._follow(self._plan(newest), newest):
+            plan = self._plan(newest)
+            if await self._follow(plan, newest):
                 book = newest
                 self.was_patient &= self.is_patient
-        return book
+                has_cancelled |= bool(plan.cancels)
+        return book, has_cancelled
 
     async def _follow(self, plan: Plan, book: BookTop) -> bool:
-        """Amend and cancel, and place nothing; return whether anything was to be done."""
+        """Amend and cancel at once, and place nothing; return whether anything was to be done."""
         context, execution = self._context, self._execution
         amends = execution.askable(context, plan.amends)
         if not (amends or plan.cancels):
             return False
         self._note(plan.decisions)
-        try:
-            await execution.cancel(context, plan.cancels)
-        except ExchangeError as error:
-            log.warning("%s: orders could not be cancelled yet: %s", context.symbol, error)
-        await execution.amend(context, amends, book)
+        await asyncio.gather(execution.amend(context, amends, book), self._try_to_cancel(plan.cancels))
         self._count(book, amends, ())
         return True
+
+    async def _try_to_cancel(self, orders: Sequence[LiveOrder]) -> None:
+        try:
+            await self._execution.cancel(self._context, orders)
+        except ExchangeError as error:
+            log.warning("%s: orders could not be cancelled yet: %s", self._context.symbol, error)
 
     def _count(
         self, book: BookTop, amends: Sequence[tuple[LiveOrder, Quote, str]], places: Sequence[Quote]

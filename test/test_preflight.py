@@ -337,8 +337,10 @@ def test_order_rate_may_use_seven_tenths_of_either_limit(
 
 
 @pytest.mark.parametrize(("timeout_s", "passes"), [(14, True), (15, False)])
-def test_sign_of_life_without_an_answer_leaves_time_for_another(timeout_s: float, passes: bool) -> None:
-    """Else each one that is lost has the exchange cancel the quotes."""
+def test_sign_of_life_without_an_answer_is_given_up_before_the_window_is_over(
+    timeout_s: float, passes: bool
+) -> None:
+    """Else the next one could not even be sent in time."""
     check = dead_man_check(replace(settings().safety, request_timeout_s=timeout_s))
     assert check.passed is passes
     assert check.found == f"a sign of life each 5 s, {timeout_s} s for its answer, a window of 20 s"
