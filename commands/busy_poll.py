@@ -5,53 +5,62 @@ import contextvars
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 log = logging.getLogger("quant_pmm")
 
-REHEARSE_EACH = 100
-"""Turns of the loop in which nothing happened, from one rehearsal to the next: some 0.3 ms."""
-
-
-class Awake:
-    """What a loop that never sleeps does between its messages.
-
-    ``rehearse`` is called now and then: it goes the way that the next message will have to go, and changes nothing.
-    """
-
-    def __init__(self) -> None:
-        self.rehearse: Callable[[], None] = _nothing
-        self._turns = 0
-
-    def turn(self) -> None:
-        """Rehearse if it is time; a rehearsal that fails is the last one."""
-        self._turns += 1
-        if self._turns < REHEARSE_EACH:
-            return
-        self._turns = 0
-        try:
-            self.rehearse()
-        except Exception:  # it is for nothing but speed
-            log.exception("rehearsing the next move failed; it is left off")
-            self.rehearse = _nothing
+REST = 8
+"""For so many times as long as a rehearsal has taken there is no other one, so that few messages come during one."""
+LEAST_REST_NS = 100_000
 
 
 def _nothing() -> None:
     """Nobody has anything to rehearse."""
 
 
+class Awake:
+    """What keeps the loop from sleeping, once there is something to be awake for.
+
+    ``rehearse`` is called now and then: it goes the way that the next message will have to go, and changes nothing.
+    """
+
+    def __init__(self, held: ExitStack | None, monotonic_ns: Callable[[], int]) -> None:
+        self._held = held
+        self._now_ns = monotonic_ns
+        self._rehearse: Callable[[], None] = _nothing
+        self._due_ns = 0
+        self._is_on = False
+
+    def begin(self, rehearse: Callable[[], None]) -> None:
+        """Have the loop never sleep from now on, if that was asked for, and rehearse this in between."""
+        self._rehearse = rehearse
+        if self._held is not None and not self._is_on:
+            self._is_on = True
+            log.info("execution.busy_poll: a core of this machine is busy from now on")
+            self._held.enter_context(never_asleep(self.turn))
+
+    def turn(self) -> None:
+        """Rehearse if it is time; a rehearsal that fails is the last one."""
+        began_ns = self._now_ns()
+        if began_ns < self._due_ns:
+            return
+        try:
+            self._rehearse()
+        except Exception:  # it is for nothing but speed
+            log.exception("rehearsing the next move failed; it is left off")
+            self._rehearse = _nothing
+        ended_ns = self._now_ns()
+        self._due_ns = ended_ns + max(REST * (ended_ns - began_ns), LEAST_REST_NS)
+
+
 @contextmanager
-def awake_if(*, is_asked: bool) -> Iterator[Awake]:
-    """Have the running loop never sleep, if that is asked for and a core is left to others."""
-    awake = Awake()
+def awake_if(*, is_asked: bool, monotonic_ns: Callable[[], int]) -> Iterator[Awake]:
+    """Give what keeps the running loop awake within the block, if that is asked for and a core is left to others."""
     if is_asked and (os.cpu_count() or 1) < 2:
         log.warning("execution.busy_poll needs two cores, and this machine has one: it is left off")
-    elif is_asked:
-        log.info("execution.busy_poll: a core of this machine is busy from now on")
-        with never_asleep(awake.turn):
-            yield awake
-        return
-    yield awake
+        is_asked = False
+    with ExitStack() as held:
+        yield Awake(held if is_asked else None, monotonic_ns)
 
 
 @contextmanager

@@ -67,7 +67,8 @@ async def _run_until_stopped(
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     if account_of(settings) == EMBEDDED_ACCOUNT:
         begin_embedded_account(settings)
-    with signals_go_to(stop.ask, switch), awake_if(is_asked=settings.execution.busy_poll) as awake:
+    busy_poll, monotonic_ns = settings.execution.busy_poll, SystemClock().monotonic_ns
+    with signals_go_to(stop.ask, switch), awake_if(is_asked=busy_poll, monotonic_ns=monotonic_ns) as awake:
         async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:
             _keep_for_good()
             with _service_manager() as notify:
@@ -103,7 +104,7 @@ async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest, a
         def show(engine: Engine) -> None:
             _keep_for_good()
             board.follow(engine)
-            awake.rehearse = engine.orders.rehearse
+            awake.begin(engine.orders.rehearse)
             door.open()
 
         def show_wait(reason: str) -> None:

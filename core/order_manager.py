@@ -65,6 +65,7 @@ class OrderManager:
         self._schedules = {context.symbol: Schedule(context.settings, manage) for context in contexts}
         self._is_running = False
         self._looking: set[str] = set()
+        self._rehearsed = 0
         self._faults: dict[str, Exception] = {}
         self._unkept: set[str] = set()
         """Symbols whose quotes a run that failed has left; they are pulled before anything else is done with them."""
@@ -153,12 +154,12 @@ class OrderManager:
         return self._refreshers[context.symbol].requote(on_end, is_patient=is_patient)
 
     def rehearse(self) -> None:
-        """Go the way of a move of the price up to where something would be sent; nothing is changed.
+        """Go the way of a move of the price up to where something would be sent, of one symbol after the other.
 
-        For whoever has time between two messages.
+        Nothing is changed. For whoever has time between two messages.
         """
-        for refresher in self._refreshers.values():
-            refresher.rehearse()
+        self._rehearsed = (self._rehearsed + 1) % len(self._contexts)
+        self._refreshers[self._contexts[self._rehearsed].symbol].rehearse()
 
     def _requoted(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.busy_poll import REHEARSE_EACH, Awake, awake_if, never_asleep
+from commands.busy_poll import LEAST_REST_NS, REST, Awake, awake_if, never_asleep
 from commands.loops import new_event_loop
 from core.context import SymbolContext
 from core.gateway import Amend, Gateway
@@ -132,12 +132,32 @@ def test_rehearsal_that_fails_is_the_last_one(caplog: pytest.LogCaptureFixture) 
         calls += 1
         raise LookupError("a book that is no book")
 
-    awake = Awake()
-    awake.rehearse = fails
-    for _ in range(3 * REHEARSE_EACH):
+    times = iter(range(0, 10**9, LEAST_REST_NS))
+    awake = Awake(None, times.__next__)
+    awake.begin(fails)
+    for _ in range(20):
         awake.turn()
     assert calls == 1
     assert "it is left off" in caplog.text
+
+
+@pytest.mark.parametrize("takes_ns", [10_000, 1_000_000])
+def test_rehearsals_leave_most_of_the_time_to_messages(takes_ns: int) -> None:
+    """However long one takes, with fifty levels for example; a message that comes during one has to wait."""
+    now_ns, calls = 0, 0
+
+    def takes_long() -> None:
+        nonlocal now_ns, calls
+        now_ns += takes_ns
+        calls += 1
+
+    awake = Awake(None, lambda: now_ns)
+    awake.begin(takes_long)
+    for _ in range(100_000):
+        awake.turn()
+        now_ns += 3_000
+    assert calls > 10
+    assert calls * takes_ns <= now_ns / REST
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13])
@@ -170,6 +190,6 @@ def test_machine_with_one_core_keeps_it_for_others_too(
 ) -> None:
     """A loop that never slept would take half of the time of whatever else runs there."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    with awake_if(is_asked=True):
-        pass
+    with awake_if(is_asked=True, monotonic_ns=time.monotonic_ns) as awake:
+        awake.begin(lambda: None)  # outside of a loop: it would fail if it did anything
     assert "it is left off" in caplog.text
