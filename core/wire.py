@@ -332,7 +332,7 @@ class NumberTable:
         decimals, digits = self._decimals, whole + part
         if decimals is None or not (digits.isascii() and digits.isdecimal()) or part[decimals:].strip("0"):
             return self._convert(Decimal(text))
-        return int(whole + part[:decimals].ljust(decimals, "0"))
+        return int(f"0{whole}{part[:decimals].ljust(decimals, '0')}")
 
 
 class BookReader:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core import wire
@@ -327,6 +327,7 @@ def test_sizes_from_before_a_change_of_the_step_are_rounded_up() -> None:
     )
 
 
+@example(".0", "1")
 @given(
     st.one_of(
         st.from_regex(r"[0-9]{0,6}\.?[0-9]{0,5}", fullmatch=True),
