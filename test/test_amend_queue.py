@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.amend_queue import PATIENCE_S, AmendQueue, Rate
@@ -243,6 +243,12 @@ def test_without_batches_amendments_leave_one_by_one_while_the_rate_allows() -> 
 
 
 @settings(max_examples=60)
+@example(
+    steps=[("amend", {0}, 0), ("amend", set(range(6)), 0), ("cut", set(), 1), ("amend", {0, 1, 2, 3}, 0)],
+    workers=1,
+    max_pending=1,
+    singly=False,
+)
 @given(
     steps=st.lists(
         st.tuples(
@@ -280,6 +286,7 @@ def test_every_wish_has_exactly_one_end(
         async with asyncio.timeout(30):
             await asyncio.gather(*amending)
         assert desk.queue.waiting == 0
+        await asyncio.sleep(10)  # what is under way when patience is over goes on until its own time is
         wishes = sum(len(which) for what, which, _ in steps if what == "amend")
         assert_each_wish_ended_once(desk, wishes)
 
