@@ -94,9 +94,8 @@ class DeadManSwitch:
                 log.warning("%s: the dead-man switch could not be refreshed: %s", context.symbol, error)
             return False
         self._failing.pop(context.symbol, None)
-        if self._has_lapsed(
-            context, self._clock.monotonic_ns()
-        ):  # when it reached the exchange, nobody knows
+        # by now, and not by when it was sent: when it reached the exchange, nobody knows
+        if self._has_lapsed(context, self._clock.monotonic_ns()):
             self._on_lapse("the dead-man switch had lapsed")
         self._ack_ns[context.symbol] = context.state.dead_man_ack_ns = sent_ns
         context.state.dead_man_until_ns = sent_ns + int(self._safety.dead_man_window_s * 1e9)
