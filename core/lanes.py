@@ -192,9 +192,15 @@ class Lanes:
         return max(self.budget.wait_ms(lane, cost, now_ms), self._held_ms(lane, cost))
 
     def _look_at_time(self) -> None:
-        """Go no more by counts of a time that was in doubt, once it is not."""
+        """Go no more by counts of a time that was in doubt, once it is not, nor by those before the end of a hold.
+
+        The exchange says for how long its window is full. By a clock that is wrong here it might seem to be full for
+        longer, and nothing could be asked that tells the time.
+        """
         if self.budget.is_doubted and self._time_is_known():
             self.budget.forget_doubted()
+        if self._hold.has_begun and self._hold.ends(self._steady_ns() // 1_000_000):
+            self.budget.weight.begin_anew()
 
     async def _wait(self, lane: Lane, cost: Cost, patience_s: float, objection: Objection) -> Passage:
         began_ns = self._steady_ns()

@@ -150,6 +150,10 @@ class Window:
         self._used = self._said + self._under_way
         self._doubted = None
 
+    def begin_anew(self) -> None:
+        """Count from nothing: by the exchange's word the window is over that was full, whatever the time is."""
+        self._used, self._said, self._doubted = self._under_way, 0, None
+
     def forget_doubted(self) -> None:
         """The exchange's time is known: what was counted while it was not may be of any window."""
         self._doubted = None

@@ -29,8 +29,15 @@ class RateHold:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there ever was a hold; where there was none, nobody need ask for the time."""
+        """Whether there was a hold of which nobody has seen the end; without one, nobody need ask for the time."""
         return self._until_ms is not None or self._orders_until_ms is not None
+
+    def ends(self, now_ms: int) -> bool:
+        """Return whether a hold on everything is over since this was asked last."""
+        if self._until_ms is None or now_ms < self._until_ms:
+            return False
+        self._until_ms = None
+        return True
 
     def left_ms(self, lane: Lane, cost: Cost, now_ms: int) -> int:
         """Return for how many ms a request of this lane and cost is held back; 0 if it is not.

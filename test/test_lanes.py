@@ -276,6 +276,24 @@ def test_a_hold_is_as_long_as_it_was_whatever_becomes_of_the_exchange_s_clock(
     run_virtual(main, epoch_ms=NEAR_THE_END)
 
 
+def test_window_is_full_for_as_long_as_the_exchange_says_whatever_time_it_is_taken_to_be() -> None:
+    """By a clock that is 30 s behind the minute had only begun: for so long not even the time could be asked for."""
+
+    async def main(clock: VirtualClock) -> None:
+        lanes = Lanes(RateBudget(Sizes(100, 100, 100)), lambda: clock.time_ms() - 30_000, clock.monotonic_ns)
+        with await lanes.take(Lane.CANCEL, FULL, 1.0, no_objection):
+            pass
+        lanes.limited(RateLimited(TOO_MANY_REQUESTS, "no", 429, retry_after_s=2.0, banned=False))
+        await dropped(lanes.enter("GET", "/fapi/v1/time", {}, 1.0, no_objection))
+        assert lanes.no_room_s() > 30.0
+        await asyncio.sleep(2.0)
+        assert lanes.no_room_s() == 0.0
+        with await lanes.enter("GET", "/fapi/v1/time", {}, 1.0, no_objection):
+            pass
+
+    run_virtual(main, epoch_ms=NEAR_THE_END)
+
+
 def test_longest_wait_is_as_long_as_it_was_whatever_becomes_of_the_exchange_s_clock() -> None:
     """An hour that the clock is set forward by while a request waits is no wait, and would be told for ever."""
 

@@ -36,3 +36,12 @@ def test_a_shorter_hold_does_not_end_a_longer_one(orders_only: bool) -> None:
     hold.begin(60_000, NOW, orders_only=orders_only)
     hold.begin(1000, NOW + 10, orders_only=orders_only)
     assert hold.left_ms(Lane.PLACE, ORDER, NOW + 5000) == 55_000
+
+
+def test_end_of_a_hold_on_everything_is_told_once() -> None:
+    """One on orders only says nothing of anything else."""
+    hold = RateHold()
+    hold.begin(7000, NOW, orders_only=True)
+    assert not hold.ends(NOW + 8000)
+    hold.begin(7000, NOW, orders_only=False)
+    assert [hold.ends(NOW + after_ms) for after_ms in (6999, 7000, 7001)] == [False, True, False]
