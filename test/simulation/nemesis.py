@@ -8,6 +8,7 @@ import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from sim.fault_file import parse_fault
@@ -17,7 +18,7 @@ from test.daemon import KEY, Sent, World
 from test.simulation.kinds import AIMED, DAEMON, MARKET
 from test.simulation.operating import Operator
 from test.simulation.plan import Plan, TimedFault
-from utils.errors import ExchangeError
+from utils.errors import ExchangeError, NotSent
 from utils.http import HttpResponse
 
 _NS = 1_000_000_000
@@ -222,7 +223,8 @@ class Nemesis:
             and harm.kind == "twice"
             and (sent.is_order() or sent.method in ("PUT", "DELETE"))
         ):
-            reply = self._rng.choice([reply, await sent.deliver()])
+            with suppress(NotSent):  # a copy that finds no connection is none, and nobody hears of it
+                reply = self._rng.choice([reply, await sent.deliver()])
         if latency_s:
             await asyncio.sleep(latency_s)
         return reply
