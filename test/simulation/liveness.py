@@ -85,6 +85,13 @@ class Liveness:
         """Return the first named cause of a pause that is the case, empty if there is none."""
         return next((cause for cause in self.causes() if self._is_true(cause)), "")
 
+    def may_not_ask(self) -> bool:
+        """Tell whether the exchange answers no question: it said so, or another program has used up the minute."""
+        facts = self._facts
+        least = (1 - SHARES["question"]) * facts.world.exchange._venue.limits.sizes.weight_per_minute
+        is_used_up = facts.struck(61.0, "used-weight") and facts.weight_left <= least
+        return facts.now_s < facts.silent_until_s or is_used_up
+
     def _has_nothing_to_reduce(self) -> bool:
         """Tell whether only quotes that reduce are allowed, and less is held than an order."""
         context = self._facts.context

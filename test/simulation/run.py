@@ -215,9 +215,14 @@ class Run:
         self._note(f"{'quotes are back' if is_back else 'no quotes yet'} after {took_s:.1f} s{lack}")
 
     async def _agree(self) -> None:
-        """Wait until the books equal the exchange's; a trade or an amendment may be on its way at any moment."""
+        """Wait until the books equal the exchange's; a trade or an amendment may be on its way at any moment.
+
+        What the account stream has not told can only be asked for: the time begins when the exchange answers.
+        """
         began_s = self._world.now_s
         while differences := self._oracle.differences():
+            if self._liveness.may_not_ask():
+                began_s = self._world.now_s
             if self._world.now_s - began_s > AGREES_WITHIN_S:
                 rule, _, what = differences[0].partition(" ")
                 self._violated(rule, what)
