@@ -30,19 +30,37 @@ def resume(settings: Settings, *, accept_loss: bool) -> int:
         for symbol in unclosed:
             show(_refusal(symbol, is_at_it=is_held(settings.state_directory, account, symbol)))
         return ExitCode.REFUSED
+    try:
+        _clear(settings, account, accept_loss=accept_loss)
+    except OSError as error:
+        show(
+            f"{', '.join(settings.symbols)}: not resumed: {settings.state_directory} cannot be written to"
+            f" ({error.strerror}); make room on its disk, or run this as its owner"
+        )
+        return ExitCode.FAULT
+    return ExitCode.STOPPED
+
+
+def _clear(settings: Settings, account: str, *, accept_loss: bool) -> None:
+    """Clear what halts, and say what that was. Raises OSError.
+
+    First comes what a full disk does not take, so that everything stands then that stood.
+    """
+    about_loss = {
+        symbol: _about_todays_loss(settings, account, symbol, accept=accept_loss)
+        for symbol in settings.symbols
+    }
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
     if switch.remove_file():  # before the latches: a daemon that sees them cleared may quote
         print(f"{switch.path} removed")
     crash_count_of(settings).clear()
     for symbol in settings.symbols:
-        about_loss = _about_todays_loss(settings, account, symbol, accept=accept_loss)
         latch = HaltLatch(settings.state_directory, account, symbol)
         halt = latch.read()
         latch.clear()
         show(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
-        if about_loss:
-            print(f"{symbol}: {about_loss}")
-    return ExitCode.STOPPED
+        if about_loss[symbol]:
+            print(f"{symbol}: {about_loss[symbol]}")
 
 
 def _waits_to_be_closed(settings: Settings, account: str, symbol: str) -> bool:

@@ -34,7 +34,7 @@ from core.systemd import Notify, notify_socket, to_nobody
 from core.wiring import Wiring
 from utils.clock import SystemClock
 from utils.config_loader import PROJECT_ROOT, Config
-from utils.errors import ExchangeError, StartRefused
+from utils.errors import DiskRefused, ExchangeError, StartRefused
 
 log = logging.getLogger("quant_pmm")
 
@@ -81,7 +81,7 @@ def begin_embedded_account(settings: Settings) -> None:
     """Have neither halt nor day stand on the embedded exchange, whose account is new with each process.
 
     They stay while another daemon has an embedded exchange of its own in the same folder: cleared, its halt would end.
-    Which journal it writes is not in the names: one of a clock that was ahead has a later day.
+    Which journal it writes is not in the names: one of a clock that was ahead has a later day. Raises DiskRefused.
     """
     journals = journal_paths(settings.state_directory, EMBEDDED_ACCOUNT)
     if any(is_being_written(path) for path in journals):
@@ -89,10 +89,13 @@ def begin_embedded_account(settings: Settings) -> None:
             "another daemon on an embedded exchange runs in %s: its halt counts", settings.state_directory
         )
         return
-    for symbol in settings.symbols:
-        HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
-        DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
-        path_of(settings.state_directory, EMBEDDED_ACCOUNT, symbol).unlink(missing_ok=True)
+    try:
+        for symbol in settings.symbols:
+            HaltLatch(settings.state_directory, EMBEDDED_ACCOUNT, symbol).clear()
+            DayFile(settings.state_directory, EMBEDDED_ACCOUNT, symbol).remove()
+            path_of(settings.state_directory, EMBEDDED_ACCOUNT, symbol).unlink(missing_ok=True)
+    except OSError as error:
+        raise DiskRefused.of(settings.state_directory, error) from error
 
 
 async def _run_in_sight(settings: Settings, wiring: Wiring, stop: StopRequest, awake: Awake) -> int:

@@ -5,17 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from commands.resume import resume
 from commands.run import begin_embedded_account
 from commands.wiring import EMBEDDED_ACCOUNT
 from core.append_file import AppendFile
+from core.day_file import DayFile
+from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
-from core.settings import settings_from
+from core.settings import Settings, settings_from
 from utils.config_loader import get_config
+from utils.errors import DiskRefused
 
 
 def latch(directory: Path, account: str = "paper", symbol: str = "BTCUSDT") -> HaltLatch:
     """A latch as every start makes it."""
     return HaltLatch(directory, account, symbol)
+
+
+def settings_in(folder: Path) -> Settings:
+    """The settings of a daemon on an embedded exchange that has its state here."""
+    (folder / "config.yaml").write_text(f"state_directory: {folder}\n", encoding="utf-8")
+    (folder / ".env").touch()
+    return settings_from(get_config(folder / ".env", folder / "config.yaml"))
 
 
 def test_no_halt_stands_where_none_was_engaged(tmp_path: Path) -> None:
@@ -106,9 +117,7 @@ def test_disk_that_takes_nothing_is_an_error_and_leaves_the_old_halt(tmp_path: P
 
 def test_halt_of_an_embedded_daemon_that_runs_stands_whatever_day_its_journal_has(tmp_path: Path) -> None:
     """The clock was weeks ahead for a moment: a later journal, which nobody writes, stays beside today's."""
-    (tmp_path / "config.yaml").write_text(f"state_directory: {tmp_path}\n", encoding="utf-8")
-    (tmp_path / ".env").touch()
-    settings = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
+    settings = settings_in(tmp_path)
     [symbol] = settings.symbols
     halt = latch(settings.state_directory, EMBEDDED_ACCOUNT, symbol)
     halt.engage("asked for", 5)
@@ -120,3 +129,33 @@ def test_halt_of_an_embedded_daemon_that_runs_stands_whatever_day_its_journal_ha
     journal.close()
     begin_embedded_account(settings)
     assert halt.read() is None
+
+
+def test_state_that_cannot_be_cleared_refuses_the_start_on_the_embedded_exchange(tmp_path: Path) -> None:
+    """It may be another user's: one sentence that names the folder, and no traceback."""
+    settings = settings_in(tmp_path)
+    [symbol] = settings.symbols
+    latch(tmp_path, EMBEDDED_ACCOUNT, symbol).path.mkdir()
+    with pytest.raises(DiskRefused, match=f"{tmp_path} cannot be written to"):
+        begin_embedded_account(settings)
+
+
+@pytest.mark.parametrize("accept_loss", [False, True])
+def test_resume_that_the_disk_does_not_allow_says_so_and_leaves_what_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, accept_loss: bool
+) -> None:
+    """A folder of another user, or a full disk, on which files can be removed and none be written."""
+    settings = settings_in(tmp_path)
+    [symbol] = settings.symbols
+    halt, file = latch(tmp_path, EMBEDDED_ACCOUNT, symbol), tmp_path / "HALT"
+    if accept_loss:
+        halt.engage("asked for", 5)
+        file.touch()
+        DayFile(tmp_path, EMBEDDED_ACCOUNT, symbol).accepted_path.with_suffix(".tmp").symlink_to("/dev/full")
+    else:
+        file.mkdir()
+    assert resume(settings, accept_loss=accept_loss) is ExitCode.FAULT
+    said = capsys.readouterr().out
+    assert said.startswith(f"{symbol}: not resumed: {tmp_path} cannot be written to (")
+    assert file.exists()
+    assert (halt.read() is not None) is accept_loss
