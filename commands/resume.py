@@ -58,7 +58,8 @@ def _clear(settings: Settings, account: str, *, accept_loss: bool) -> None:
         latch = HaltLatch(settings.state_directory, account, symbol)
         halt = latch.read()
         latch.clear()
-        show(f"{symbol}: halt cleared ({halt.reason})" if halt else f"{symbol}: no halt stands on {account}")
+        none = f"no halt stands on {account} in {settings.state_directory}"
+        show(f"{symbol}: {f'halt cleared ({halt.reason})' if halt else none}")
         if about_loss[symbol]:
             print(f"{symbol}: {about_loss[symbol]}")
 

@@ -20,7 +20,7 @@ def status(settings: Settings, *, as_object: bool) -> int:
     except NoStatus as reason:
         is_there = any(is_held(settings.state_directory, account, symbol) for symbol in settings.symbols)
         text = "a daemon is there, but does not tell: it is starting, ending or stuck" if is_there else reason
-        print(f"status: {text} ({account}, {', '.join(settings.symbols)})")
+        print(f"status: {text} ({account}, {', '.join(settings.symbols)}, in {settings.state_directory})")
         for line in halts_text(settings):
             show(f"status: {line}")
         return ExitCode.FAULT

@@ -160,8 +160,10 @@ def read_status(path: Path, within_s: float = 3.0) -> dict[str, Any]:
             text = _all_of(client)
     except TimeoutError:
         raise NoStatus(f"a daemon does not answer within {within_s:g} s: it is stopped or stuck") from None
-    except OSError:
+    except (FileNotFoundError, ConnectionRefusedError):
         raise NoStatus("no daemon is running") from None
+    except OSError as error:
+        raise NoStatus(f"whether a daemon is running cannot be asked ({error.strerror})") from None
     try:
         status = json.loads(text)
     except ValueError:

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from commands.resume import resume
+from commands.status import status
+from core.settings import settings_from
 from core.status_socket import NoStatus, StatusSocket, read_status
+from utils.config_loader import get_config
 
 GOOD = {"symbols": {}}
 LARGE = {"symbols": {}, "padding": "x" * 900_000}
@@ -118,3 +122,35 @@ def test_daemon_that_is_stuck_is_told_from_none(tmp_path: Path) -> None:
         with pytest.raises(NoStatus, match="stopped or stuck"):
             read_status(path, 0.2)
         assert time.monotonic() - began_s < 2
+
+
+def test_socket_that_does_not_let_anybody_in_is_told_from_none(tmp_path: Path) -> None:
+    """Its backlog is full, or it may not be opened: a daemon may well be there."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen(0)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first:
+            first.connect(str(path))
+            with pytest.raises(NoStatus, match=r"cannot be asked \(Resource temporarily unavailable\)"):
+                read_status(path)
+    with pytest.raises(NoStatus, match="no daemon is running"):
+        read_status(path)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(NoStatus, match="cannot be asked"):
+        read_status(path)
+
+
+def test_status_and_resume_name_the_folder_in_which_they_found_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever left ``--config`` out asks about another one than they mean."""
+    (tmp_path / "config.yaml").write_text(f"state_directory: {tmp_path}\n", encoding="utf-8")
+    (tmp_path / ".env").touch()
+    settings = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
+    status(settings, as_object=False)
+    resume(settings, accept_loss=False)
+    told, cleared = capsys.readouterr().out.splitlines()
+    assert told == f"status: no daemon is running (paper-embedded, BTCUSDT, in {tmp_path})"
+    assert cleared == f"BTCUSDT: no halt stands on paper-embedded in {tmp_path}"
