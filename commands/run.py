@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from commands.busy_poll import Awake, awake_if
 from commands.loops import new_event_loop
@@ -17,7 +18,7 @@ from commands.wiring import EMBEDDED_ACCOUNT, account_of, wired
 from core.append_file import is_being_written
 from core.crash_count import CrashCount
 from core.day_file import DayFile
-from core.engine import Engine
+from core.engine import Engine, latches_of
 from core.exit_code import ExitCode
 from core.halt import HaltLatch
 from core.journal import journal_paths
@@ -65,16 +66,31 @@ async def _run_until_stopped(
             parsed.duration, stop.want, f"{parsed.duration:g} s have passed"
         )
     switch = KillSwitch(settings.state_directory, SystemClock().monotonic_ns)
+    switch.on_throw = lambda: log.error(  # until an engine follows it
+        "HALT: %s; no quote leaves until `python main.py resume`", switch.reason()
+    )
     if account_of(settings) == EMBEDDED_ACCOUNT:
         begin_embedded_account(settings)
     busy_poll, monotonic_ns = settings.execution.busy_poll, SystemClock().monotonic_ns
-    with signals_go_to(stop.ask, switch), awake_if(is_asked=busy_poll, monotonic_ns=monotonic_ns) as awake:
+    with (
+        signals_go_to(stop.ask, switch, partial(note_halt, settings)),
+        awake_if(is_asked=busy_poll, monotonic_ns=monotonic_ns) as awake,
+    ):
         async with wired(settings, config, state, live_confirmed=parsed.live) as wiring:
             _keep_for_good()
             with _service_manager() as notify:
                 restarts = restarts_of(settings, notify)
                 wiring = replace(wiring, kill_switch=switch, notify=notify, restarts=restarts)
                 return await _run_in_sight(settings, wiring, stop, awake)
+
+
+def note_halt(settings: Settings, reason: str) -> None:
+    """Have a halt stand on disk for each symbol, so that it outlives this process, however soon that is killed."""
+    for symbol, latch in latches_of(settings, account_of(settings)).items():
+        try:
+            latch.engage_first(reason, SystemClock().time_ms())
+        except OSError as error:
+            log.critical("%s: the halt (%s) could not be written: %s", symbol, reason, error.strerror)
 
 
 def begin_embedded_account(settings: Settings) -> None:

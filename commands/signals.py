@@ -1,8 +1,9 @@
 """Signals to the process: to stop, and to halt. Imports next to nothing, because ``main.py`` needs it first of all."""
 
+import _thread
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, Protocol
 
@@ -56,13 +57,20 @@ def _break_off(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _forget(_reason: str) -> None:
+    """Note nothing."""
+
+
 @contextmanager
-def signals_go_to(ask: Callable[[str], None], switch: Switch | None = None) -> Iterator[None]:
+def signals_go_to(
+    ask: Callable[[str], None], switch: Switch | None = None, note: Callable[[str], None] = _forget
+) -> Iterator[None]:
     """Have ``ask`` called on the event loop for each signal to stop, the first untold one included.
 
-    The signal to halt throws the switch itself, whatever the event loop is doing; the rest follows on the loop. The
-    loop's own handlers would not do: closing the loop puts the system's back, which kill a daemon that has stopped
-    well on its last few lines.
+    The signal to halt throws the switch itself, whatever the event loop is doing, and has ``note`` called with the
+    reason in a thread of its own: the loop may never turn again, and a disk that hangs must not hold it up. The rest
+    follows on the loop. The loop's own handlers would not do: closing the loop puts the system's back, which kill a
+    daemon that has stopped well on its last few lines.
     """
     import asyncio  # not before the early signals are kept
 
@@ -80,6 +88,9 @@ def signals_go_to(ask: Callable[[str], None], switch: Switch | None = None) -> I
         elif switch is not None:
             switch.throw(name)
             loop.call_soon_threadsafe(lambda: switch.on_throw())
+            with suppress(RuntimeError):  # no thread can be had
+                # not threading's: its lock may be held by what the signal has interrupted
+                _thread.start_new_thread(note, (name,))
 
     before = {number: signal.signal(number, tell) for number in (*STOP_SIGNALS, HALT_SIGNAL)}
     for numbers in (STOP_SIGNALS, (HALT_SIGNAL,)):

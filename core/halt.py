@@ -1,5 +1,7 @@
 """A halt is a latch on disk: it survives every restart, and only an operator clears it."""
 
+import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -51,6 +53,20 @@ class HaltLatch:
     def engage(self, reason: str, now_ms: int, *, is_closing: bool = False) -> None:
         """Have the halt stand on disk, whole or not at all. Raises OSError if the disk does not take it."""
         self._write(Halt(self._symbol, redact(reason), now_ms, is_closing))
+
+    def engage_first(self, reason: str, now_ms: int) -> None:
+        """Have the halt stand unless one does already, which stays as it is. Raises OSError likewise.
+
+        Any thread may call it at any moment: others may be about to engage one whose close is not finished, or be here.
+        """
+        whole = self.path.with_name(f"{self.path.stem}-asked-{threading.get_native_id()}.json")
+        write_whole(whole, msgspec.json.encode(Halt(self._symbol, redact(reason), now_ms)))
+        try:
+            os.link(whole, self.path)
+        except FileExistsError:
+            pass
+        finally:
+            whole.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Note that what was to be closed is closed, if a halt stands at all. Raises OSError likewise."""

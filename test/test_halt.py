@@ -1,17 +1,24 @@
 """A halt outlives the process, and a file that cannot be trusted is a halt."""
 
+import asyncio
 import os
+import signal
+import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from commands.resume import resume
-from commands.run import begin_embedded_account
+from commands.run import begin_embedded_account, note_halt
+from commands.signals import signals_go_to
 from commands.wiring import EMBEDDED_ACCOUNT
 from core.append_file import AppendFile
 from core.day_file import DayFile
 from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
+from core.kill_switch import KillSwitch
 from core.settings import Settings, settings_from
 from utils.config_loader import get_config
 from utils.errors import DiskRefused
@@ -61,6 +68,48 @@ def test_newer_halt_replaces_the_older(tmp_path: Path) -> None:
     latch(tmp_path).engage("second", 6)
     assert latch(tmp_path).read() == Halt("BTCUSDT", "second", 6)
     assert os.listdir(tmp_path) == ["halt-paper-BTCUSDT.json"]
+
+
+def test_halt_that_is_asked_for_does_not_replace_one(tmp_path: Path) -> None:
+    """That one may be of a position that is to be closed; nothing else is left in the folder."""
+    latch(tmp_path / "state").engage_first("asked for", 5)
+    assert latch(tmp_path / "state").read() == Halt("BTCUSDT", "asked for", 5)
+    latch(tmp_path / "state").engage("over the limit", 6, is_closing=True)
+    latch(tmp_path / "state").engage_first("asked for", 7)
+    assert latch(tmp_path / "state").read() == Halt("BTCUSDT", "over the limit", 6, is_closing=True)
+    assert os.listdir(tmp_path / "state") == ["halt-paper-BTCUSDT.json"]
+
+
+def test_signal_to_halt_is_on_disk_though_the_event_loop_never_turns_again(tmp_path: Path) -> None:
+    """The process may hang, and be killed for it; the next one knows."""
+    settings = settings_in(tmp_path)
+    halt = latch(tmp_path, EMBEDDED_ACCOUNT, *settings.symbols)
+
+    async def hang() -> None:
+        switch = KillSwitch(tmp_path, time.monotonic_ns)
+        with signals_go_to(lambda _: None, switch, partial(note_halt, settings)):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            give_up_s = time.monotonic() + 5
+            while halt.read() is None and time.monotonic() < give_up_s:
+                time.sleep(0.005)  # noqa: ASYNC251 - nothing turns the loop
+            assert switch.reason() == "SIGUSR1 received"
+
+    asyncio.run(hang())
+    standing = halt.read()
+    assert standing is not None
+    assert (standing.reason, standing.is_closing) == ("SIGUSR1 received", False)
+
+
+def test_signal_to_halt_that_the_disk_does_not_take_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stands in memory all the same."""
+    settings = settings_in(tmp_path)
+    [symbol] = settings.symbols
+    name = f"halt-{EMBEDDED_ACCOUNT}-{symbol}-asked-{threading.get_native_id()}"
+    (tmp_path / f"{name}.tmp").symlink_to("/dev/full")
+    note_halt(settings, "asked for")
+    assert f"{symbol}: the halt (asked for) could not be written: No space left on device" in caplog.text
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b'{"symbol":"BTCUSDT"}', b"\xff\xfe"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.crash_count import CrashCount
 from test.process import Stage, eventually
 
 pytestmark = pytest.mark.no_cover
@@ -39,6 +40,27 @@ def test_signal_and_file_halt_until_resume(tmp_path: Path) -> None:
         file.touch()
         eventually(lambda: not exchange.open_orders(), OUT_WITHIN_S, "the quotes stayed")
         assert daemon.end(signal.SIGTERM) == 4
+
+
+def test_signal_to_halt_before_a_run_begins_outlives_the_process(tmp_path: Path) -> None:
+    """It comes in the wait after bad ends; then the process is killed, and the next start ends with 4."""
+    with Stage(tmp_path) as stage:
+        exchange = stage.exchange()
+        folder = stage.folder(exchange)
+        account = "paper-" + exchange.url.removeprefix("http://").replace(":", "-")
+        ends = CrashCount(folder.state, account, ["BTCUSDT"])
+        for _ in range(3):
+            ends.end_badly(int(time.time() * 1000))
+        waiting = stage.daemon(folder)
+        eventually(lambda: "waiting for 5 s before this one begins" in waiting.err, 10, "it did not wait")
+        waiting.send(signal.SIGUSR1)
+        eventually(lambda: "HALT: SIGUSR1 received" in waiting.err, OUT_WITHIN_S, "nothing was said")
+        halt = folder.state / f"halt-{account}-BTCUSDT.json"
+        eventually(halt.exists, OUT_WITHIN_S, "no halt stands on disk")
+        waiting.kill()
+        ends.clear()
+        assert stage.daemon(folder).wait(30) == 4
+        assert exchange.open_orders() == []
 
 
 def test_stopped_and_continued_process_quotes_again_in_order(tmp_path: Path) -> None:
