@@ -1,17 +1,21 @@
 """A file that only grows, by whole batches of lines: a killed process leaves no half of one. Blocking."""
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
 from core.file_locks import is_locked
+
+log = logging.getLogger(__name__)
 
 
 class AppendFile:
     """One file at a time, opened when it is first written to.
 
     A batch is written by one call; what a full disk took only in part is taken back. A torn last line that an earlier
-    crash has left is cut off on opening.
+    crash has left is cut off on opening. Where somebody has removed the file, or given it another name, a new one is
+    begun: what goes to a file without a name is lost, and takes up space all the same.
     """
 
     def __init__(self) -> None:
@@ -22,6 +26,9 @@ class AppendFile:
     def open(self, path: Path) -> bool:
         """Have this file open; return whether it is empty. Raises OSError if the disk does not allow it."""
         is_open = self._descriptor >= 0 and (path is self._path or path == self._path)
+        if is_open and not self._is_at(path):
+            log.warning("%s was removed or renamed; a new one is begun", path)
+            is_open = False
         if not is_open:
             self.close()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +43,13 @@ class AppendFile:
         elif not self._is_marked:  # somebody looked just when it was opened
             self._is_marked = _mark_open(self._descriptor)
         return os.fstat(self._descriptor).st_size == 0
+
+    def _is_at(self, path: Path) -> bool:
+        """Tell whether the open file is the one of this name."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
 
     def write_whole(self, data: bytes, what: str) -> None:
         """Have all of the data in the open file, or none of it. Raises OSError, naming ``what`` found no space."""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.append_file import AppendFile
+from core.append_file import AppendFile, is_being_written
 from core.metrics import COLUMNS, Row
 from core.metrics_file import HEADER, Batch, Lines, MetricsFile, csv_line
 from utils.redaction import Redactor
@@ -222,6 +222,29 @@ def test_nothing_to_write_makes_no_file(tmp_path: Path) -> None:
     file.close()
     file.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("aside", ["", "metrics-20261121.csv.old"])
+def test_file_that_somebody_removes_or_renames_is_begun_anew(
+    tmp_path: Path, aside: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a header; no row goes to a file that nobody can find, and none of its space is held."""
+    file = metrics_file(tmp_path)
+    append(file, [(NOON, [row()])])
+    path = tmp_path / "metrics-20261121.csv"
+    if aside:
+        path.rename(tmp_path / aside)
+    else:
+        path.unlink()
+    append(file, [(NOON, [row()])])
+    append(file, [(NOON, [row()])])
+    assert text_of(tmp_path) == HEADER + 2 * LINE
+    assert not aside or (tmp_path / aside).read_text("utf-8") == HEADER + LINE
+    assert caplog.text.count("metrics-20261121.csv was removed or renamed; a new one is begun") == 1
+    assert is_being_written(path)
+    held = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert [name for name in held if name.startswith(str(tmp_path))] == [str(path)]
+    file.close()
 
 
 # --- full disk ----------------------------------------------------------------------------------------------
