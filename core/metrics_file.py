@@ -1,10 +1,11 @@
 """The metrics CSV: rows made into lines, and one file a local day, with a header once and whole lines only."""
 
 import csv
+import errno
 import io
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -13,6 +14,7 @@ from pathlib import Path
 from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
 from core.metrics_store import remove_oldest
+from utils.machine import THIS_MACHINE
 from utils.redaction import redact
 
 REDACT_FROM = 6
@@ -88,16 +90,29 @@ class MetricsFile:
 
     ``append`` and ``close`` block, and are not for the event loop; the others are for it, and for it alone. Whole lines
     only, whatever happens: see ``AppendFile``. ``max_mb`` is how much all days together may hold, 0 for no bound: when
-    a file is begun, and now and then, the oldest are removed (``core.metrics_store``).
+    a file is begun, and now and then, the oldest are removed (``core.metrics_store``). ``free_mb`` tells what is free
+    on the disk of a folder.
     """
 
     LOOK_EVERY_BYTES = 50_000_000
+    LEFT_MB = 50
+    """The last of a disk is left to the journal and the state: without those nothing is traded."""
 
-    def __init__(self, directory: Path, instance_id: str, environment: str, max_mb: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        instance_id: str,
+        environment: str,
+        max_mb: int = 0,
+        free_mb: Callable[[Path], float] = THIS_MACHINE.free_mb,
+    ) -> None:
         self._directory = directory
         self._instance_id = instance_id
         self._environment = environment
         self._max_mb = max_mb
+        self._free_mb = free_mb
+        self._full = Path()
+        """The file that had no room, and for which old ones were looked for."""
         self._tidied = Path()
         self._since_tidied = 0
         self._file = AppendFile()
@@ -129,23 +144,46 @@ class MetricsFile:
             self._masked.clear()
 
     def append(self, lines: Sequence[Lines]) -> None:
-        """Write these lines, in their order. Raises OSError if the disk does not take them."""
+        """Write these lines, in their order. Raises OSError if the disk does not take them, or is all but full."""
         with self._lock:
+            if lines:
+                self._leave_the_last(self._path_on(lines[-1].day))
             for day, of_day in groupby(lines, key=attrgetter("day")):
                 self._append_to(day, "".join(each.text for each in of_day))
 
-    def _append_to(self, day: str, text: str) -> None:
+    def _leave_the_last(self, path: Path) -> None:
+        """Raise OSError where this file would take the last of its disk, and no old one makes room for it."""
+        if self._free_mb(self._directory) >= self.LEFT_MB:
+            self._full = Path()
+            return
+        if path != self._full:  # not each second
+            self._full = path
+            self._tidy(path)
+            if self._free_mb(self._directory) >= self.LEFT_MB:
+                return
+        raise OSError(
+            errno.ENOSPC, f"less than {self.LEFT_MB} MB are free, which are left to the journal of orders"
+        )
+
+    def _tidy(self, path: Path) -> None:
+        self._tidied, self._since_tidied = path, 0
+        remove_oldest(self._directory, self._max_mb, path, self._free_mb)
+
+    def _path_on(self, day: str) -> Path:
+        """Return the file of a local day, given as YYYY-MM-DD; it is the same object while the day lasts."""
         if day != self._present[0]:
             self._present = day, self.path(day.replace("-", ""))
-        path = self._present[1]
+        return self._present[1]
+
+    def _append_to(self, day: str, text: str) -> None:
+        path = self._path_on(day)
         if self._file.open(path):
             text = HEADER + text
         data = text.encode()
         self._file.write_whole(data, "metrics")
         self._since_tidied += len(data)
         if path != self._tidied or self._since_tidied >= self.LOOK_EVERY_BYTES:
-            self._tidied, self._since_tidied = path, 0
-            remove_oldest(self._directory, self._max_mb, path)
+            self._tidy(path)
 
     def _text(self, batches: Sequence[Batch]) -> str:
         parts: list[str] = []

@@ -494,7 +494,10 @@ def disk_check(machine: Machine, folders: Iterable[Path]) -> Check:
             )
         found.append(f"{left_mb:.0f} MB free for {folder.name}")
         if left_mb < LEAST_FREE_MB:
-            text = f"make room: at least {LEAST_FREE_MB} MB are needed, {LOW_FREE_MB} MB are comfortable"
+            text = (
+                f"make room: at least {LEAST_FREE_MB} MB are needed, and with less than {LOW_FREE_MB} MB there is an"
+                " alarm; a day of metrics takes some 800 MB"
+            )
             return Check(DISK, f"{left_mb:.0f} MB free for {folder}", text)
     return Check(DISK, ", ".join(found))
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 LEAST_FREE_MB = 5
 """With less no daemon starts: its journal and its state could not be written."""
 LOW_FREE_MB = 200
-"""Below this there is an alarm; a day of metrics and logs may need as much."""
+"""Below this there is an alarm, and finished days of metrics are removed; those of six hours take as much."""
 
 
 class ResourceWatch:

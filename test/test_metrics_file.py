@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import metrics_store
 from core.append_file import AppendFile, is_being_written
 from core.metrics import COLUMNS, Row
 from core.metrics_file import HEADER, Batch, Lines, MetricsFile, csv_line
@@ -386,6 +387,44 @@ def test_nothing_is_removed_without_a_bound(tmp_path: Path) -> None:
     old = stored(tmp_path, "20200101", 3_000_000)
     append(MetricsFile(tmp_path, "mm1", "paper", 0), [(NOON, [row()])])
     assert old.exists()
+
+
+def test_finished_days_go_while_the_disk_is_nearly_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oldest first, and no more than is missing; though all together are within their bound."""
+    monkeypatch.setattr(metrics_store, "LOW_FREE_MB", 2)
+    days = [stored(tmp_path, f"202611{day}", 400_000) for day in (16, 17, 18, 19)]
+    file = MetricsFile(tmp_path, "mm1", "paper", 5000, lambda _: 1.3)
+    monkeypatch.setattr(file, "LEFT_MB", 1)
+    append(file, [(NOON, [row()])])
+    assert [path.exists() for path in days] == [False, False, True, True]
+    assert "metrics-20261117.csv (0 MB) was removed: less than 2 MB were free on its disk" in caplog.text
+    file.close()
+
+
+@pytest.mark.parametrize("is_one_old", [True, False])
+def test_last_of_the_disk_is_left_to_the_journal(tmp_path: Path, *, is_one_old: bool) -> None:
+    """Rows are refused like by a full disk, unless a finished day can be removed; they come when there is room."""
+    free_mb, old = 49.0, tmp_path / "metrics-20261101.csv"
+    if is_one_old:
+        stored(tmp_path, "20261101", 3_000_000)
+
+    def left_mb(_: Path) -> float:
+        return free_mb + 3 * (is_one_old and not old.exists())
+
+    file = MetricsFile(tmp_path, "mm1", "paper", 5000, left_mb)
+    if is_one_old:
+        append(file, [(NOON, [row()])])
+    else:
+        for _ in range(2):
+            with pytest.raises(OSError, match="less than 50 MB are free"):
+                append(file, [(NOON, [row()])])
+        assert list(tmp_path.iterdir()) == []
+        free_mb = 50.0
+        append(file, [(NOON, [row()])])
+    assert text_of(tmp_path) == HEADER + LINE
+    file.close()
 
 
 # --- kill ---------------------------------------------------------------------------------------------------
