@@ -7,7 +7,6 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 lock=$1
 venv=$root/.venv
-pip="$venv/bin/python -m pip"
 
 say() { printf '%s\n' "$*" >&2; }
 refuse() { say "$*"; exit 1; }
@@ -66,7 +65,7 @@ is_usable || make_venv
 stamp=$venv/installed-$lock
 if [ "$(pins "$lock")" != "$(cat "$stamp" 2>/dev/null)" ]; then
     say "Installing $lock into .venv."
-    $pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r "$root/$lock" ||
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r "$root/$lock" ||
         refuse "Installing $lock failed: see pip's message above, and check the network."
     pins "$lock" >"$stamp"
     cp "$root/requirements.lock" "$venv/installed-requirements.lock"  # part of whichever was asked for

@@ -238,6 +238,41 @@ def test_environment_refuses_what_is_no_new_python(python: str) -> None:
     assert result.stderr.endswith(f"{python} is not Python 3.11 or newer: set PYTHON to one that is.\n")
 
 
+STANDS_FOR_PYTHON = """#!/bin/sh
+case "$1 $2" in
+    "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip") echo "$*" ;;
+esac
+"""
+
+
+def test_environment_is_made_in_a_folder_with_a_blank_in_its_name(tmp_path: Path) -> None:
+    """Nothing on the way falls apart into words; the second time nothing is to be done."""
+    root = tmp_path / "a folder"
+    (root / "deploy").mkdir(parents=True)
+    script = root / "deploy" / "environment.sh"
+    script.write_text((ROOT / "deploy" / "environment.sh").read_text())
+    (root / "requirements.lock").write_text("nothing\n")
+    python = root / "my python"
+    python.write_text(STANDS_FOR_PYTHON)
+    python.chmod(0o700)
+
+    def made() -> str:
+        return subprocess.run(
+            ["sh", script, "requirements.lock"],
+            env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert made().splitlines() == [
+        "-m pip install -q --disable-pip-version-check --require-hashes --only-binary :all:"
+        f" -r {root}/requirements.lock"
+    ]
+    assert made() == ""
+
+
 def test_tools_see_every_part_of_the_program() -> None:
     """Strict types, coverage and tests are switched on for all of it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
