@@ -153,6 +153,13 @@ def _terminal_handler() -> logging.Handler:
             style = "bold cyan" if record.name == STATUS_LOG else ""
             return Text(message, style="bold red" if record.levelno >= logging.ERROR else style)
 
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name of logging
+            super().handleError(record)
+            # a console keeps what it could not write, and makes all of it again for each further line
+            self.console.quiet = True
+            self.console.print()
+            self.console.quiet = False
+
     return TerminalHandler(
         console=Console(stderr=True),
         show_path=False,

@@ -20,6 +20,8 @@ from core.log_setup import Logs, guard_last_words
 from core.status import STATUS_LOG
 from utils.redaction import redactor
 
+from .process import eventually
+
 KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
 LISTEN_KEY = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
@@ -302,3 +304,36 @@ def test_terminal_shows_colours_without_secrets_and_the_file_stays_plain(
     assert KEY[:30] not in seen
     assert "\x1b" not in written(tmp_path)
     assert "bad key ***" in written(tmp_path)
+
+
+class Terminal(io.StringIO):
+    """One that takes nothing while it is gone."""
+
+    is_gone = True
+
+    def isatty(self) -> bool:
+        """Tell that it is one."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take the text."""
+        if self.is_gone:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def test_lines_that_a_terminal_did_not_take_are_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They neither pile up nor are made again for each further line; the file has them all."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with logs(tmp_path):
+        for number in range(3):
+            log.warning("missed %d", number)
+        eventually(lambda: "missed 2" in written(tmp_path), 5)
+        terminal.is_gone = False
+        log.warning("back again")
+    assert "back again" in terminal.getvalue()
+    assert "missed" not in terminal.getvalue()
+    assert written(tmp_path).count("missed") == 3
