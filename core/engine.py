@@ -109,6 +109,8 @@ class Engine:
         self._changed = asyncio.Event()
         self.begins_anew = False
         """Whether the run has ended because it has to begin anew, and not because somebody has asked it to stop."""
+        self.has_begun = False
+        """Whether it came as far as holding its positions to their limits: one that finds a halt ends before that."""
         self.is_close_noted = True
         """Whether a close that this run leaves unfinished, if it does, stands on disk for the next one."""
         self._clock = wiring.clock
@@ -393,6 +395,7 @@ class Engine:
             self._take_up_closes()
         elif self._halt_stands():
             return await self._end(ExitCode.HALTED, [])
+        self.has_begun = True
         supervisor = Supervisor(
             self._settings.safety.restart_budget,
             self._settings.safety.restart_window_s,

@@ -123,6 +123,7 @@ async def _run_with(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
             at_any_cost=bool(closes),
         )
+        was_kept = any(lock.kept for lock in locks)
         _mark_begun(locks, at_any_cost=bool(closes))
         engine = Engine(
             *(settings, wiring, gateway, prepared, stop),
@@ -136,9 +137,11 @@ async def _run_with(
         code = await engine.run()
         is_clean = code is not ExitCode.NOT_VERIFIED and engine.is_close_noted
         follows = engine.begins_anew and code is ExitCode.STOPPED
+        is_kept = follows or (was_kept and not engine.has_begun)
         if is_clean:
-            _leave(locks, _kept_by(engine) if follows else {})
+            _leave(locks, _kept_by(engine) if is_kept else {})
         if not follows:
+            _say_not_watched(locks)
             return code
         prepared = await unless_stopped(stop, _prepare(start))
         if prepared is None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from core import runs
 from core.append_file import is_being_written
 from core.crash_count import CrashCount
 from core.exit_code import ExitCode
+from core.halt import HaltLatch
 from core.instance_lock import InstanceLock
 from core.rate_budget import Cost, Lane
 from core.restarts import Restarts
@@ -534,6 +536,45 @@ def test_full_disk_ends_no_run_with_two_that_begins_anew_with_a_position(
 
     in_a_world(tmp_path, story)
     assert len([line for line in caplog.messages if "NOT WATCHED" in line]) == (2 if Decimal(held) else 0)
+
+
+@pytest.mark.parametrize("held", ["0.013", "0"])
+def test_position_that_no_run_watches_because_a_halt_came_between_two_is_said_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """By each start that the halt ends, until one can begin, or the position is gone."""
+
+    async def story(world: World) -> None:
+        running = world.start()
+        await world.until_quoting()
+        first = world.engine
+        assert first is not None
+        if Decimal(held):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=held)
+        await asyncio.sleep(15 - world.now_s)
+        halt, real = world.folder / "state" / "HALT", runs.next_boot
+
+        def halted_meanwhile(*arguments: Any, **named: Any) -> int:
+            halt.touch()
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(runs, "next_boot", halted_meanwhile)
+        first._begin_anew("the exchange changed tick or step")
+        assert await running is ExitCode.HALTED
+        assert await world.start() is ExitCode.HALTED
+        monkeypatch.undo()
+        halt.unlink()
+        HaltLatch(world.folder / "state", "paper-test", world.symbol).clear()
+        world.start()
+        await world.until_quoting()
+        assert await world.end() is ExitCode.STOPPED
+        assert world.position() == Decimal(held)
+        assert (world.folder / "state" / "lock-paper-test-BTCUSDT").read_bytes() == b""
+
+    in_a_world(tmp_path, story)
+    told = [line for line in caplog.messages if "NOT WATCHED" in line]
+    assert len(told) == (2 if Decimal(held) else 0)
+    assert all("a position of 0.013 BTC is kept" in line for line in told)
 
 
 def test_run_that_begins_anew_leaves_no_file_of_the_one_before_open(tmp_path: Path) -> None:
