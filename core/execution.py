@@ -310,7 +310,8 @@ class ExecutionEngine:
 
         A batch goes by REST alone, a single cancel by the order socket while that is up. Where the one fails and there
         is the other, each order is cancelled by that: it does no harm to cancel an order twice. ``by_rest`` is None for
-        the first way, and for the second, after which there is none, whether it is REST.
+        the first way, and for the second, after which there is none, whether it is REST. Where there are two
+        ways, each is tried once while the exchange is too busy.
         """
         is_batch, is_first = len(orders) > 1, by_rest is None
         has_socket = is_first and self._gateway.can_cancel_singly()
@@ -318,15 +319,21 @@ class ExecutionEngine:
         way = context.symbol, is_batch, by_rest
         try:
             results = await self._gateway.cancel(
-                context.rules, orders, patience_s, avoids_socket=by_rest is True
+                *(context.rules, orders, patience_s),
+                avoids_socket=by_rest is True,
+                attempts=1 if has_socket or not is_first else 3,
             )
-        except (NotSent, OutcomeUnknown) as error:
+        except (NotSent, OutcomeUnknown, Overloaded) as error:
             goes_on = is_first and self._gateway.can_cancel_singly() if is_batch else has_socket
+            is_busy = isinstance(error, Overloaded)
+            if is_busy and not goes_on:
+                raise
             if way not in self._unheard_cancels:  # once for as long as it goes on
                 self._unheard_cancels.add(way)
                 other = "each goes by the order socket" if is_batch else "it goes by REST"
+                how = "was not taken" if is_busy else "got no answer"
                 what = other if goes_on else "orders count as resting"
-                log.warning("%s: a cancel got no answer (%s); %s", context.symbol, error, what)
+                log.warning("%s: a cancel %s (%s); %s", context.symbol, how, error, what)
             if goes_on:
                 singly = [[each] for each in orders]
                 failures = await self._cancel_batches(

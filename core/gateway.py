@@ -161,11 +161,13 @@ class Gateway:
         params: dict[str, str | int],
         timeout_s: float | None = None,
         on_signing: Callable[[], None] = unnoted,
+        attempts: int = 3,
     ) -> Any:
         """Send what makes us safe, again if it was not executed because the exchange was busy."""
         return await with_retries(
             lambda: self.rest.call(method, path, params, Security.SIGNED, timeout_s, on_signing=on_signing),
             after=NOT_EXECUTED,
+            attempts=attempts,
         )
 
     # --- market -----------------------------------------------------------------------------------------------
@@ -587,19 +589,22 @@ class Gateway:
         timeout_s: float | None = None,
         *,
         avoids_socket: bool = False,
+        attempts: int = 3,
     ) -> list[OrderReport | Refused]:
         """Cancel up to ten orders by client id; return, in their order, what the exchange says of each.
 
-        A single one goes by the way that is not REST if there is one, unless it ``avoids_socket``.
+        A single one goes by the way that is not REST if there is one, unless it ``avoids_socket``. ``attempts`` is how
+        often it is sent at most while the exchange is too busy.
         """
         if len(orders) == 1 and not avoids_socket and self.can_cancel_singly():
-            return [await self._cancel_one(rules, orders[0], timeout_s)]
+            return [await self._cancel_one(rules, orders[0], timeout_s, attempts)]
         client_ids = [order.client_id for order in orders]
         reply = await self._insist(
             "DELETE",
             "/fapi/v1/batchOrders",
             {"symbol": rules.symbol, "origClientOrderIdList": msgspec.json.encode(client_ids).decode()},
             timeout_s,
+            attempts=attempts,
         )
         if not isinstance(reply, list) or len(reply) != len(client_ids):
             raise OutcomeUnknown("the reply to a batch of cancels does not match the batch")
@@ -611,12 +616,12 @@ class Gateway:
         return results
 
     async def _cancel_one(
-        self, rules: SymbolRules, order: LiveOrder, timeout_s: float | None
+        self, rules: SymbolRules, order: LiveOrder, timeout_s: float | None, attempts: int
     ) -> OrderReport | Refused:
         """Cancel an order by itself; a refusal that is about more than the order is raised."""
         params: dict[str, str | int] = {"symbol": rules.symbol, "origClientOrderId": order.client_id}
         try:
-            reply = await self._insist("DELETE", "/fapi/v1/order", params, timeout_s)
+            reply = await self._insist("DELETE", "/fapi/v1/order", params, timeout_s, attempts=attempts)
         except Refused as refusal:
             if type(refusal) is Refused:
                 return refusal

@@ -101,9 +101,18 @@ def test_stale_book_pulls_the_quotes_in_time_although_the_question_about_it_hang
     in_a_world(tmp_path, story)
 
 
+async def _rest_is_busy(sent: Sent) -> HttpResponse | None:
+    """Have REST answer all that does not go by the order socket with "busy"."""
+    is_by_socket = sent.path == "/fapi/v1/order"
+    return None if is_by_socket else json_reply(503, {"code": 0, "msg": "Service Unavailable."})
+
+
+@pytest.mark.parametrize("how", ["mute", "busy"])
 @pytest.mark.parametrize("why", ["silent book", "breach", "stop"])
-def test_quotes_go_out_by_the_order_socket_while_rest_does_not_answer(tmp_path: Path, why: str) -> None:
-    """A batch of cancels goes by REST alone; where that is out of reach, each order is cancelled by the socket."""
+def test_quotes_go_out_by_the_order_socket_while_rest_does_not_answer(
+    tmp_path: Path, why: str, how: str
+) -> None:
+    """A batch of cancels goes by REST alone; where that does nothing, each order is cancelled by the socket."""
 
     async def story(world: World) -> None:
         world.order_transport = "ws"
@@ -111,7 +120,10 @@ def test_quotes_go_out_by_the_order_socket_while_rest_does_not_answer(tmp_path: 
         await world.until_quoting()
         assert world.engine is not None
         [context] = world.engine.contexts
-        world.lose = lambda _method, path: "" if path == "/fapi/v1/order" else "request"
+        if how == "busy":
+            world.tamper = _rest_is_busy
+        else:
+            world.lose = lambda _method, path: "" if path == "/fapi/v1/order" else "request"
         if why == "silent book":
             world.control("POST", "/sim/silence", stream="bookTicker", seconds=60)
         elif why == "breach":
@@ -125,12 +137,18 @@ def test_quotes_go_out_by_the_order_socket_while_rest_does_not_answer(tmp_path: 
     in_a_world(tmp_path, story)
 
 
-@pytest.mark.parametrize("lost", ["request", "reply"])
+async def _socket_is_busy(sent: Sent) -> HttpResponse | None:
+    """Have the order socket answer each cancel with "busy"."""
+    is_cancel = sent.method == "DELETE" and sent.path == "/fapi/v1/order"
+    return json_reply(503, {"code": -1008, "msg": "Server is currently overloaded."}) if is_cancel else None
+
+
+@pytest.mark.parametrize("lost", ["request", "reply", "nothing, it is busy"])
 @pytest.mark.parametrize("why", ["pause", "stop", "stop after an amendment"])
 def test_single_quote_goes_out_by_rest_while_the_order_socket_does_not_answer(
     tmp_path: Path, why: str, lost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One order lives, its cancel goes by the socket; where that is mute, the order is cancelled by REST.
+    """One order lives, its cancel goes by the socket; where that is mute or busy, the order is cancelled by REST.
 
     That finds nothing if the answer alone was lost, and the order has ended all the same.
     """
@@ -142,7 +160,10 @@ def test_single_quote_goes_out_by_rest_while_the_order_socket_does_not_answer(
         world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.029")
         await world.until_quoting(orders=1)
         await asyncio.sleep(1)
-        world.lose = lambda _method, path: lost if path == "/fapi/v1/order" else ""
+        if lost.startswith("nothing"):
+            world.tamper = _socket_is_busy
+        else:
+            world.lose = lambda _method, path: lost if path == "/fapi/v1/order" else ""
         if why == "pause":
             world.state.strategy_paused = True
         elif why == "stop after an amendment":
