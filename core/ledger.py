@@ -45,20 +45,30 @@ class Ledger:
         self.unexplained_since_ms = 0
         """The exchange's time of the first of it."""
         self._opened_after = self._opened_after_ms = 0
-        self._position_as_of_ms = 0
+        self._opened_as_of_ms = self._position_as_of_ms = 0
         self._early: list[Fill] = []
         self._seen: OrderedDict[int, int] = OrderedDict()
         """The time in ms of each trade that is counted, by its id."""
 
+    def can_open(self, position: Position, last_trade_id: int, last_trade_ms: int, now_ms: int) -> bool:
+        """Tell whether these readings may be of one moment; ``now_ms`` is the exchange's.
+
+        They are not where the list lacks a trade that a stream told of, or the position is older than the last one.
+        """
+        is_short = any(fill.trade_id > last_trade_id for fill in self._early)
+        return not is_short and not self._is_behind(position, last_trade_ms, now_ms)
+
     def open(self, position: Position, last_trade_id: int, last_trade_ms: int = 0) -> list[Fill]:
         """Begin with the exchange's position; trades up to ``last_trade_id`` are in it already.
 
-        ``last_trade_ms`` is the exchange's time of that trade, 0 if it is not known. Return the fills that came before
-        this and are not in it, to be applied now.
+        So are those up to its own time, which a list of trades that lagged did not have. ``last_trade_ms`` is the
+        exchange's time of the last trade, 0 if it is not known. Return the fills that came before this, to be applied
+        now.
         """
         self.position_quantity, self.entry_price = position.quantity, position.entry_price
         self.checkpoint_id = self._opened_after = last_trade_id
         self._opened_after_ms = last_trade_ms
+        self._opened_as_of_ms = self._position_as_of_ms = position.update_ms
         self.is_open = True
         early, self._early = self._early, []
         return early
@@ -108,7 +118,7 @@ class Ledger:
         change = fill.side.sign * fill.quantity
         if fill.time_ms > self._position_as_of_ms:
             self._move_position(change, fill.price)
-        else:
+        elif fill.time_ms > self._opened_as_of_ms:
             self.unexplained_quantity -= change
         self.realized_pnl_quote += fill.realized_pnl_quote
         self.fees[fill.commission_asset] = self.fees.get(fill.commission_asset, _ZERO) + fill.commission
@@ -124,9 +134,11 @@ class Ledger:
 
     def outdates(self, position: Position, now_ms: int) -> bool:
         """Tell whether a reading of the position is older than a fill in these books; ``now_ms`` is the exchange's."""
+        return self.is_open and self._is_behind(position, self.last_fill_ms, now_ms)
+
+    def _is_behind(self, position: Position, trade_ms: int, now_ms: int) -> bool:
         at_most_ms = self.LAGS_AT_MOST_MS if position.update_ms else self.UNDATED_LAGS_AT_MOST_MS
-        is_older = self.is_open and position.update_ms < self.last_fill_ms
-        return is_older and now_ms - self.last_fill_ms < at_most_ms
+        return position.update_ms < trade_ms and now_ms - trade_ms < at_most_ms
 
     def has_summed(self, trade_id: int, time_ms: int) -> bool:
         """Tell whether the trade of this id and this time is part of the figures that began at zero."""

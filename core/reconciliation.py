@@ -5,6 +5,7 @@ One path for cold start, crash and reconnect.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Reconciler:
     MOST_ORDERS = 100
     """Whose orders traded while no daemon ran is asked of so many at most, the latest first."""
     MOST_SHORT_LISTS = 5
+    MOST_TORN_READINGS = 5
+    """So often the books are not opened at most: somebody else may trade all the time."""
     LOOKUP_LAG_MS = 10_000
     """The order of a trade that is younger may not be found yet."""
     MOST_LOOKUPS = 10
@@ -100,6 +103,7 @@ class Reconciler:
         self._readings: dict[str, _Reading] = {}
         """Looks back that are not done yet, by symbol."""
         self._short_lists = 0
+        self._torn_readings: Counter[str] = Counter()
         self._lookups: dict[tuple[str, int], int] = {}
         """How often orders were asked about that are not found yet."""
 
@@ -149,7 +153,10 @@ class Reconciler:
         return verified
 
     async def _open_ledger(self, context: SymbolContext) -> None:
-        """Begin the books with a position and a last trade that belong together: none came between the readings."""
+        """Begin the books with a position and a last trade that belong together: none came between the readings.
+
+        Raises OutcomeUnknown where one of them lags behind the other: no trade would ever explain the difference.
+        """
         self._opened_ms[context.symbol] = self._server_ms()
         for _ in range(self.OPENING_ATTEMPTS):
             before = await self._gateway.last_trade(context.symbol)
@@ -158,6 +165,10 @@ class Reconciler:
                 break
         else:
             raise Refused(0, "the account trades too busily elsewhere to read its position")
+        if not context.ledger.can_open(position, *before, self._server_ms()):
+            self._torn_readings[context.symbol] += 1
+            if self._torn_readings[context.symbol] <= self.MOST_TORN_READINGS:
+                raise OutcomeUnknown("the position and the list of trades are not of the same moment yet")
         early = context.ledger.open(position, *before)
         context.orders.count_all()  # what orders of an earlier run have traded is in the position
         self._note_position(context, position)

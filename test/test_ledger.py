@@ -136,6 +136,47 @@ def test_trades_that_the_opening_position_holds_are_not_counted_again() -> None:
     assert books.checkpoint_id == 50
 
 
+def test_trades_up_to_the_time_of_the_opening_position_are_in_it_also_if_their_list_lagged() -> None:
+    """They are summed, and neither move the position nor explain anything; later ones do, before and after."""
+    books = Ledger()
+    position = replace(FLAT, quantity=Decimal(1), entry_price=Decimal(100), update_ms=AS_OF_MS)
+    books.open(position, 50, AS_OF_MS - 60_000)
+    assert books.apply(replace(fill(51, Side.BUY, "0.5"), time_ms=AS_OF_MS))
+    assert (books.position_quantity, books.entry_price) == (1, 100)
+    assert (books.bought_quantity, books.unexplained_quantity) == (Decimal("0.5"), 0)
+    assert books.apply(replace(fill(52, Side.SELL, "0.2"), time_ms=AS_OF_MS + 1))
+    assert books.position_quantity == Decimal("0.8")
+
+
+@pytest.mark.parametrize(
+    ("position_ms", "last_trade_ms", "may_open"),
+    [
+        (0, 0, True),
+        (5000, 5000, True),
+        (9000, 5000, True),
+        (4999, 5000, False),
+        (0, 12_000, False),
+        (0, 11_999, True),
+        (1, 4999, True),
+    ],
+)
+def test_position_older_than_the_last_trade_is_no_beginning_for_a_while(
+    position_ms: int, last_trade_ms: int, may_open: bool
+) -> None:
+    """3 s if nothing says of which time it is, 10 s otherwise; now is 14.999 s."""
+    position = replace(FLAT, update_ms=position_ms)
+    assert Ledger().can_open(position, 50, last_trade_ms, 14_999) is may_open
+
+
+def test_list_that_lacks_a_trade_of_which_the_stream_told_is_no_beginning() -> None:
+    """What is kept until the books are opened has to be in the list, in whatever order it came."""
+    books = Ledger()
+    assert not books.apply(fill(52))
+    assert not books.apply(fill(51))
+    assert not books.can_open(FLAT, 51, 0, 0)
+    assert books.can_open(FLAT, 52, 0, 0)
+
+
 def test_ids_that_an_exchange_gives_anew_are_other_trades() -> None:
     """Known by a later time; what is told of the old ones again counts no more, whichever channel tells of it."""
     books = Ledger()

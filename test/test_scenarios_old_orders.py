@@ -120,3 +120,80 @@ def test_orders_of_an_earlier_run_are_cancelled_whatever_tick_and_step_are_by_no
         assert audit.problems == []
 
     in_a_world(tmp_path, story)
+
+
+TRADES, POSITION = "/fapi/v1/userTrades", "/fapi/v3/positionRisk"
+
+
+class Torn:
+    """A trade of an old order while a new run begins, of which one reading knows nothing for ``lag_s``."""
+
+    def __init__(self, world: World, path: str, lag_s: float, *, at_cancel: bool) -> None:
+        self._world, self._path, self._lag_s, self._at_cancel = world, path, lag_s, at_cancel
+        self._order = world.ours()[0]
+        self._position: HttpResponse | None = None
+        self._traded_ms = 0
+
+    async def begin(self) -> None:
+        """Keep what the position is now; the trade comes after it."""
+        position = await self._world.other_client("GET", POSITION, symbol=self._world.symbol)
+        self._position = json_reply(200, position)
+        self._world.tamper = self._tamper
+
+    def trade(self) -> None:
+        """Have a lot of the order trade."""
+        if not self._traded_ms:
+            self._traded_ms = self._world.clock.time_ms()
+            fill_resting(self._world, self._order, 1)
+
+    async def _tamper(self, sent: Sent) -> HttpResponse | None:
+        if self._at_cancel and sent.method == "DELETE":
+            self.trade()
+        age_s = (self._world.clock.time_ms() - self._traded_ms) / 1000
+        if sent.path != self._path or not self._traded_ms or age_s > self._lag_s:
+            return None
+        if self._path == POSITION:
+            return self._position
+        trades = json.loads((await sent.deliver()).body)
+        return json_reply(200, [trade for trade in trades if trade["time"] < self._traded_ms])
+
+
+@pytest.mark.parametrize("at_cancel", [False, True], ids=["before the account stream", "told of by it"])
+@pytest.mark.parametrize("is_held", [False, True], ids=["flat", "held"])
+@pytest.mark.parametrize(
+    ("path", "lag_s", "within_s"),
+    [(TRADES, 8, 15), (TRADES, 45, 30), (POSITION, 2.8, 8)],
+    ids=["list", "list for long", "position"],
+)
+def test_books_do_not_begin_with_a_position_and_trades_of_two_moments(
+    tmp_path: Path, path: str, lag_s: float, within_s: float, is_held: bool, at_cancel: bool
+) -> None:
+    """An old order trades at the restart, and one reading is behind: no part of the position is unexplained.
+
+    That is waited out, but not for ever.
+    """
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        if is_held:
+            world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.004")
+        await asyncio.sleep(5)
+        old = {order.client_order_id for order in world.ours()}
+        torn = Torn(world, path, lag_s, at_cancel=at_cancel)
+        await torn.begin()
+        await world.vanish()
+        if not at_cancel:
+            torn.trade()
+        world.start()
+        await world.until(lambda: old.isdisjoint(each.client_order_id for each in world.ours()), 6)
+        await world.until_quoting(within_s)
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        for _ in range(300):
+            assert context.ledger.position_quantity == world.position() != 0
+            await asyncio.sleep(0.1)
+        assert await world.end() is ExitCode.STOPPED
+        assert "position_adopted" not in world.events("risk_event")
+
+    in_a_world(tmp_path, story)
