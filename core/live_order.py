@@ -82,6 +82,8 @@ class LiveOrder:
     """What of those trades is beyond these lots."""
     adopted_lots: int = 0
     """Those of them that were taken for counted with a position of the exchange's: their trades may come yet."""
+    adopted_until_ms: int = 0
+    """The exchange's time of the latest report then: a later trade is none of those."""
     update_ms: int = 0
     """The exchange's time of the latest report."""
     amends: int = 0
@@ -222,6 +224,7 @@ class EndedOrder(NamedTuple):
     lots: int
     executed: tuple[int, Decimal]
     adopted_lots: int
+    adopted_until_ms: int
     update_ms: int
 
     @classmethod
@@ -238,6 +241,7 @@ class EndedOrder(NamedTuple):
             order.lots,
             order.executed,
             order.adopted_lots,
+            order.adopted_until_ms,
             order.update_ms,
         )
 
@@ -248,7 +252,7 @@ class EndedOrder(NamedTuple):
         order.order_id, order.update_ms = self.order_id, self.update_ms
         order.executed_lots, order.executed_rest = self.executed
         order.count_all()
-        order.adopted_lots = self.adopted_lots
+        order.adopted_lots, order.adopted_until_ms = self.adopted_lots, self.adopted_until_ms
         order.accepted_ns, order.echoed = int(order.order_id > 0), True
         return order
 

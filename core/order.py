@@ -365,15 +365,18 @@ class LiveOrders:
 
     # --- trades -----------------------------------------------------------------------------------------------
 
-    def count(self, order: LiveOrder, lots: int, now_ns: int, rest: Decimal = _NOTHING) -> None:
+    def count(
+        self, order: LiveOrder, lots: int, now_ns: int, rest: Decimal = _NOTHING, time_ms: int = 0
+    ) -> None:
         """Note that trades of so many lots more of this order are in the ledger.
 
-        ``rest`` is what all its trades come to beyond whole lots.
+        ``rest`` is what all its trades come to beyond whole lots, ``time_ms`` the exchange's time of this one: only one
+        from before what is executed was taken for counted can be a part of that.
         """
         self._move(order, Trigger.TRADED)
         order.counted_lots += lots
         order.counted_rest = rest
-        known = min(max(order.counted_lots - order.executed_lots, 0), order.adopted_lots)
+        known = min(lots, order.adopted_lots) if time_ms <= order.adopted_until_ms else 0
         order.adopted_lots -= known
         order.counted_lots -= known
         _execute(order, order.counted_lots, order.counted_rest)
@@ -408,6 +411,7 @@ class LiveOrders:
     def _take_for_counted(self, order: LiveOrder) -> None:
         """Take what is executed of an order for counted; one of its trades that comes all the same is no other one."""
         order.adopted_lots += order.uncounted_lots
+        order.adopted_until_ms = order.update_ms
         order.count_all()
         self._uncounted.pop(order.client_id, None)
 

@@ -56,7 +56,7 @@ class FillBook:
         order = self._order_of(context, fill)
         if order is not None:
             lots, rest = context.rules.whole_lots(fill.quantity + order.counted_rest)
-            context.orders.count(order, lots, self._clock.monotonic_ns(), rest)
+            context.orders.count(order, lots, self._clock.monotonic_ns(), rest, fill.time_ms)
         self._say(context, fill, order)
         self._bus.publish(FillEvent(fill, order.level if order is not None else 0))
         if order is None and not is_ours(fill.client_id) and not fill.client_id.startswith(FORCED_PREFIXES):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from decimal import Decimal
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -244,7 +245,7 @@ def test_trade_after_an_adopted_one_is_counted_by_itself() -> None:
     orders.count_all()
     orders.apply(order, report(executed_lots=5), 40)
     assert orders.uncounted_lots() == 2
-    orders.count(order, 2, 50)
+    orders.count(order, 2, 50, time_ms=report().update_ms + 1)
     assert (order.executed_lots, order.counted_lots, orders.uncounted_lots()) == (5, 5, 0)
 
 
@@ -577,7 +578,7 @@ def test_what_an_order_of_an_earlier_run_has_traded_is_waited_for_in_no_case() -
     assert (order.executed_lots, orders.uncounted_lots(), orders.uncounted_since_ns()) == (4, 0, None)
     orders.apply(order, replace(old, executed_lots=6), 20)
     assert (orders.uncounted_lots(), orders.uncounted_since_ns()) == (2, 20)
-    orders.count(order, 2, 30)
+    orders.count(order, 2, 30, time_ms=old.update_ms + 1)
     assert (order.executed_lots, order.counted_lots, orders.uncounted_since_ns()) == (6, 6, None)
 
 
@@ -588,6 +589,38 @@ def test_trade_of_an_order_of_an_earlier_run_that_was_missing_is_executed_once()
     order = orders.adopt(old, 9)
     orders.count(order, 4, 30)
     assert (order.executed_lots, order.counted_lots, orders.uncounted_since_ns()) == (4, 4, None)
+
+
+@pytest.mark.parametrize(
+    "what_comes",
+    [*permutations(["old trade", "new trade", "report"]), *permutations(["new trade", "report"])],
+)
+@pytest.mark.parametrize("forgets", [False, True])
+def test_trades_before_and_after_an_order_was_taken_up_are_told_apart_whatever_comes_first(
+    what_comes: tuple[str, ...], forgets: bool
+) -> None:
+    """Four lots were executed when it was found, three are since: nothing is missing at the end.
+
+    The old trade does not come where it was counted as that of an order that nobody knew.
+    """
+    orders = LiveOrders()
+    old = report(client_id="qpmm-old", status=OrderStatus.PARTIALLY_FILLED, executed_lots=4)
+    later = replace(old, status=OrderStatus.CANCELLED, executed_lots=7, update_ms=old.update_ms + 1)
+    orders.adopt(old, 9)
+    order: LiveOrder | None = None
+    for what in what_comes:
+        order = orders.find("qpmm-old")
+        assert order is not None
+        if what == "report":
+            orders.apply(order, later, 20)
+        else:
+            lots, at = (4, old) if what == "old trade" else (3, later)
+            orders.count(order, lots, 20, time_ms=at.update_ms)
+        if forgets:
+            orders.forget_ended(30, 0)
+    assert order is not None
+    assert (order.executed_lots, order.counted_lots) == (7, 7)
+    assert orders.uncounted_since_ns() is None
 
 
 def test_known_order_is_not_taken_up_a_second_time() -> None:

@@ -25,7 +25,7 @@ from core.user_stream import FillBook, UserEvents
 from utils.clock import SystemClock
 from utils.http import BinanceRest, HttpResponse
 
-from .examples import BTC, context, fill, quote
+from .examples import BTC, context, fill, quote, report
 from .test_wire import TRADE_EVENT
 
 OURS = "qpmm-mm1-1-1"
@@ -331,6 +331,17 @@ def test_fill_before_the_books_are_open_is_kept_for_them() -> None:
     bench.receive(trade())
     assert [fact for fact in bench.facts if isinstance(fact, FillEvent)] == []
     assert [one.trade_id for one in symbol.ledger.open(Position.flat("BTCUSDT"), 0)] == [4567]
+
+
+def test_trade_of_an_order_that_was_taken_up_counts_by_its_time() -> None:
+    """The list of trades tells of it before any report says that more is executed: nothing is missing afterwards."""
+    bench = Bench()
+    old = report(client_id="qpmm-old", status=OrderStatus.PARTIALLY_FILLED, executed_lots=5)
+    order = bench.btc.orders.adopt(old, 9)
+    assert bench.fills.count(bench.btc, fill(client_id="qpmm-old", time_ms=old.update_ms + 7))
+    bench.btc.orders.apply(order, replace(old, executed_lots=8, update_ms=old.update_ms + 9), 20)
+    assert (order.executed_lots, order.counted_lots) == (8, 8)
+    assert bench.btc.orders.uncounted_since_ns() is None
 
 
 def test_order_with_our_prefix_that_is_not_known_is_asked_about() -> None:
