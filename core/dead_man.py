@@ -17,6 +17,17 @@ from utils.errors import ExchangeError
 log = logging.getLogger(__name__)
 
 GATE_KEY = "dead man"
+AHEAD_MS = 1000
+"""By so much the timestamp of a request may be ahead of the exchange's clock."""
+
+
+def last_moments_ns(window_s: float, recv_window_ms: int) -> int:
+    """Return for how long before the end of its window nothing may leave that could come to rest after it.
+
+    At most a third of the window: signs of life are sent three times in it or more often, so that this is reached only
+    when they fail.
+    """
+    return min((recv_window_ms + AHEAD_MS) * 1_000_000, int(window_s * 1e9) // 3)
 
 
 class DeadManSwitch:
@@ -48,6 +59,7 @@ class DeadManSwitch:
         self._safety = safety
         self._progress = progress
         self._on_lapse = on_lapse
+        self._last_moments_ns = last_moments_ns(safety.dead_man_window_s, gateway.rest.recv_window_ms)
         self._fed_at_progress: dict[str, int] = {}
         self._ack_ns: dict[str, int] = {}
         self._failing: dict[str, type[ExchangeError]] = {}
@@ -99,6 +111,7 @@ class DeadManSwitch:
             self._on_lapse("the dead-man switch had lapsed")
         self._ack_ns[context.symbol] = context.state.dead_man_ack_ns = sent_ns
         context.state.dead_man_until_ns = sent_ns + int(self._safety.dead_man_window_s * 1e9)
+        context.state.dead_man_sends_until_ns = context.state.dead_man_until_ns - self._last_moments_ns
         self._judge_at_lapse(context)
         if context.gate.open(GATE_KEY):
             self._tell(context, "armed")

@@ -161,6 +161,8 @@ class ExecutionEngine:
         now_ns = self._clock.monotonic_ns()
         if now_ns - context.state.book_proven_ns > self._max_book_age_ns:
             return "the book is stale"
+        if now_ns > context.state.dead_man_sends_until_ns:
+            return "the dead-man switch is about to lapse"
         if now_ns < self._place_again_ns:
             return "the exchange takes no more orders for now"
         if self.timestamps.room(now_ns) == 0:

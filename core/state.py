@@ -57,6 +57,8 @@ class SymbolState:
     """Monotonic time of the sending that the exchange acknowledged last as a sign of life, 0 before the first."""
     dead_man_until_ns: int = 0
     """Monotonic time up to which the exchange's countdown runs at least, 0 while it does not run."""
+    dead_man_sends_until_ns: int = 2**63 - 1
+    """Monotonic time up to which a quote may leave: one that leaves later may come to rest after the countdown."""
     tick_to_order_ms: float = 0.0
     """Age of the book at the moment the last quote that was decided on it was sent."""
 

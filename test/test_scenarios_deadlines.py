@@ -5,13 +5,14 @@ import json
 import logging
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from core.exit_code import ExitCode
 from core.logger import LoggerWorker
-from test.daemon import REPLACING, Sent, World, in_a_world, json_reply, untouched
+from test.daemon import MODES, REPLACING, Sent, World, in_a_world, json_reply, untouched
 from utils.errors import OutcomeUnknown
 from utils.http import HttpResponse
 
@@ -57,6 +58,62 @@ def test_dead_man_switch_cancels_what_our_own_cancels_do_not(tmp_path: Path, why
         for _ in range(900):
             assert world.forgotten(rests_s) == []
             await asyncio.sleep(0.1)
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize(("window_s", "last_s"), [(20, 3), (5, 1.6)])
+@pytest.mark.parametrize("mode", MODES)
+def test_no_quote_leaves_that_could_come_to_rest_after_the_dead_man_window(
+    tmp_path: Path, mode: str, window_s: float, last_s: float
+) -> None:
+    """It may be delayed on its way for as long as the exchange takes it; what rests already is cancelled in time.
+
+    Signs of life that arrive keep that moment away, also slow ones.
+    """
+    sent: list[Sent] = []
+
+    async def story(world: World) -> None:
+        async def note(each: Sent) -> HttpResponse | None:
+            if each.is_order() or each.method == "PUT":
+                sent.append(each)
+            if each.path == "/fapi/v1/countdownCancelAll":
+                await asyncio.sleep(0.7)
+            return None
+
+        async def mute(each: Sent) -> HttpResponse | None:
+            return await each.hang() if each.path == "/fapi/v1/countdownCancelAll" else await note(each)
+
+        world.start(
+            refresh_config={"refresh_mode": mode, "orderbook_refresh_interval": 1},
+            order_management={"patience_bps_s": 0},
+            safety={
+                "dead_man_window_s": window_s,
+                "dead_man_refresh_s": window_s / 3 - 0.1,
+                "request_timeout_s": 1,
+            },
+        )
+        await world.until_quoting()
+        assert world.engine is not None
+        [context] = world.engine.contexts
+        world.tamper = note
+        state, moves_bps = context.state, cycle((5, -5))
+        for _ in range(int(10 * window_s)):
+            assert world.clock.monotonic_ns() < state.dead_man_sends_until_ns
+            world.strike("move-market", bps=next(moves_bps))
+            await asyncio.sleep(0.3)
+        assert len(sent) > 10 * window_s
+        world.tamper = mute
+        while (left_s := (state.dead_man_until_ns - world.clock.monotonic_ns()) / 1e9) > 0:
+            sent.clear()
+            world.strike("move-market", bps=next(moves_bps))
+            await asyncio.sleep(min(0.3, left_s))
+            assert left_s > last_s or sent == []
+        await asyncio.sleep(0.1)
+        assert "dead-man switch has lapsed" in context.gate.reasons
+        world.tamper = untouched
+        await world.until_quoting(30)
+        assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
 
