@@ -358,7 +358,7 @@ class MarketDataWorker:
         while True:
             now_ns = self._clock.monotonic_ns()
             age_ns = now_ns - state.book_proven_ns
-            if age_ns > self._max_age_ns and state.book is not None:
+            if age_ns > self._max_age_ns:
                 self._stale(market, age_ns, now_ns)
             if state.book is None or age_ns > self._max_age_ns // 2:
                 await self._compare(market)
@@ -411,9 +411,11 @@ class MarketDataWorker:
             self._bus.publish(ConnectionEvent(MARK_KEY, ConnectionKind.STALE, text, market.symbol))
 
     def _stale(self, market: SymbolMarket, age_ns: int, now_ns: int) -> None:
+        """The gate of a book that nothing proves is closed, and a silent stream gets a new connection."""
         context = market.context
-        # closed already for what the stream has brought, which says more
-        if market.refused is None and context.gate.close(GATE_KEY, "market data is stale"):
+        # closed already while none is known, or for what the stream has brought: either says more
+        is_told = context.state.book is None or market.refused is not None
+        if not is_told and context.gate.close(GATE_KEY, "market data is stale"):
             details = f"no proof of the book for {age_ns / 1e9:.1f} s"
             log.warning("%s: market data is stale: %s", context.symbol, details)
             self._bus.publish(ConnectionEvent("book", ConnectionKind.STALE, details, context.symbol))

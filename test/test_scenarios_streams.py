@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.engine import Engine
 from core.events import BookEvent, ConnectionEvent, ConnectionKind, Fact
 from core.exit_code import ExitCode
 from sim.fault_file import parse_script
@@ -175,16 +176,18 @@ def test_stream_is_not_blamed_for_a_book_too_far_from_the_mark_price(
     in_a_world(tmp_path, story, events_per_s=events_per_s)
 
 
+async def one_sided(sent: Sent) -> HttpResponse | None:
+    """Leave the bids out of what the exchange answers about its book."""
+    if not sent.path.endswith("/depth"):
+        return None
+    whole = json.loads((await sent.deliver()).body)
+    return json_reply(200, {**whole, "bids": []})
+
+
 def test_stream_is_not_blamed_for_a_book_with_one_side(tmp_path: Path) -> None:
     """Told by both ways for most of a minute; a stream that is silent besides is found out as ever."""
 
     async def story(world: World) -> None:
-        async def one_sided(sent: Sent) -> HttpResponse | None:
-            if not sent.path.endswith("/depth"):
-                return None
-            whole = json.loads((await sent.deliver()).body)
-            return json_reply(200, {**whole, "bids": []})
-
         world.start()
         await world.until_quoting()
         books = connections_of_the_book(world)
@@ -200,6 +203,51 @@ def test_stream_is_not_blamed_for_a_book_with_one_side(tmp_path: Path) -> None:
         world.control("POST", "/sim/silence", stream="bookTicker", seconds=20)
         await asyncio.sleep(15)
         assert books
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=20)
+
+
+def test_connection_that_brings_one_book_with_one_side_and_no_more_is_replaced(tmp_path: Path) -> None:
+    """Also at a start, where no other book is known: in as soon as the exchange has a whole one."""
+
+    async def story(world: World) -> None:
+        def begins(_engine: Engine) -> None:
+            world.tamper = one_sided
+
+        world.strike("corrupt-prices", stream="bookTicker", to="zero", for_s=10)
+        world.start(watch=begins)
+        await world.until(lambda: world.engine is not None, 5, "a start")
+        assert world.engine is not None
+        [market] = world.engine.market._markets.values()
+        await world.until(lambda: market.refused is not None, 5, "a refusal")
+        books = connections_of_the_book(world)
+        world.late_s = lambda message: 1e6 if "bookTicker" in message and not books else 0.0
+        await asyncio.sleep(12 - world.now_s)
+        assert market.state.book is None
+        world.tamper = untouched
+        await world.until_quoting(8)
+        assert len(books) == 1
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=20)
+
+
+def test_connection_that_brings_nothing_from_the_start_on_is_replaced(tmp_path: Path) -> None:
+    """While the exchange does not answer about its book either: after half a minute, as later on."""
+
+    async def story(world: World) -> None:
+        books: list[float] = []
+
+        def begins(_engine: Engine) -> None:
+            world.strike("error", path="/fapi/v1/depth", reply="internal-503", for_s=120)
+
+        world.late_s = lambda message: 1e6 if "bookTicker" in message and not books else 0.0
+        world.start(watch=begins)
+        await asyncio.sleep(5)
+        books = connections_of_the_book(world)
+        await world.until_quoting(40)
+        assert len(books) == 1
         assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story, events_per_s=20)
