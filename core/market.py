@@ -17,7 +17,7 @@ from core.market_streams import MarketStreams
 from core.model import BookTop
 from core.settings import MarketDataSettings
 from core.state import SymbolState
-from core.symbol_market import SymbolMarket, has_moved_on, has_same_best
+from core.symbol_market import SymbolMarket, has_begun_anew, has_moved_on, has_same_best
 from core.trade_feed import TradeFeed
 from utils.clock import Clock
 from utils.errors import ExchangeError
@@ -308,7 +308,7 @@ class MarketDataWorker:
 
     def _note_old(self, context: SymbolContext, book: BookTop, known: BookTop) -> None:
         """Tell an old book, which is left out, from a count that began anew: its id is lower, its time is not."""
-        if not book.update_id or book.exchange_ms <= known.exchange_ms or not self.books.is_up:
+        if not has_begun_anew(known, book) or not self.books.is_up:
             return
         details = f"update ids began to count anew: {known.update_id} -> {book.update_id}"
         log.warning("%s: %s", context.symbol, details)
@@ -464,7 +464,8 @@ class MarketDataWorker:
         """
         known, refused = market.state.book, market.refused
         is_outdated = False
-        if refused is not None and theirs.update_id <= refused.update_id:
+        is_later = refused is None or theirs.update_id > refused.update_id or has_begun_anew(refused, theirs)
+        if refused is not None and not is_later:
             self._heard_ns = self._clock.monotonic_ns()
             is_outdated = not has_same_best(refused, theirs)
         objection = market.objection(theirs)

@@ -130,6 +130,11 @@ def has_moved_on(ours: BookTop, theirs: BookTop) -> bool:
     return theirs.update_id > ours.update_id and not has_same_best(ours, theirs)
 
 
+def has_begun_anew(ours: BookTop, theirs: BookTop) -> bool:
+    """Tell whether the exchange began to count anew between two books: the id is lower, the time is later."""
+    return 0 < theirs.update_id < ours.update_id and theirs.exchange_ms > ours.exchange_ms
+
+
 def has_same_best(ours: BookTop, theirs: BookTop) -> bool:
     """Tell whether two books have the same best bid and ask, and as much there."""
     return (ours.bid_ticks, ours.bid_lots, ours.ask_ticks, ours.ask_lots) == (

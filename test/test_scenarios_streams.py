@@ -272,13 +272,47 @@ def test_stream_is_not_blamed_for_what_it_has_brought_and_was_not_believed(tmp_p
             return json_reply(200, {**whole, "lastUpdateId": known.update_id + 5, "bids": bids})
 
         world.tamper = later
-        crossed = {"u": known.update_id + 9, "E": world.clock.time_ms(), "T": 1, "s": "BTCUSDT"}
-        crossed |= {"b": "64000.1", "B": "1", "a": "64000.0", "A": "1"}
-        world.engine.market._on_book(json.dumps({"stream": "x", "data": crossed}))
+        bring_crossed_book(world, known.update_id + 9)
         await asyncio.sleep(40)
         assert books == []
         assert world.ours() == []
         assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story, events_per_s=0.001)
+
+
+def bring_crossed_book(world: World, update_id: int) -> None:
+    """Have the stream bring a book of this moment that cannot be true."""
+    assert world.engine is not None
+    now_ms = world.clock.time_ms()
+    crossed = {"u": update_id, "E": now_ms, "T": now_ms, "s": "BTCUSDT"}
+    crossed |= {"b": "64000.1", "B": "1", "a": "64000.0", "A": "1"}
+    world.engine.market._on_book(json.dumps({"stream": "x", "data": crossed}))
+
+
+def test_update_ids_that_begin_anew_after_a_book_that_was_not_believed_are_noticed(tmp_path: Path) -> None:
+    """By the time of the answer: a stream that has brought nothing since is replaced, and quoting goes on."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        books = connections_of_the_book(world)
+        known = world.state.of("BTCUSDT").book
+        assert known is not None
+
+        async def anew(sent: Sent) -> HttpResponse | None:
+            if not sent.path.endswith("/depth"):
+                return None
+            whole = json.loads((await sent.deliver()).body)
+            return json_reply(200, {**whole, "lastUpdateId": 5, "T": world.clock.time_ms()})
+
+        bring_crossed_book(world, known.update_id + 9)
+        await world.until(lambda: not world.ours(), 3, "quotes that are out")
+        world.tamper = anew
+        await world.until_quoting(10)
+        assert len(books) == 1
+        assert await world.end() is ExitCode.STOPPED
+        assert "began to count anew" in " ".join(row["details"] for row in world.rows())
 
     in_a_world(tmp_path, story, events_per_s=0.001)
 
