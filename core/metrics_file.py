@@ -158,6 +158,7 @@ class MetricsFile:
             return
         if path != self._full:  # not each second
             self._full = path
+            self._file.close()  # else the day that has ended would count as being written still
             self._tidy(path)
             if self._free_mb(self._directory) >= self.LEFT_MB:
                 return

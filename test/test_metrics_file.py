@@ -427,6 +427,22 @@ def test_last_of_the_disk_is_left_to_the_journal(tmp_path: Path, *, is_one_old: 
     file.close()
 
 
+def test_day_that_has_ended_makes_room_although_this_process_has_written_it(tmp_path: Path) -> None:
+    """The disk was full when it ended: nobody had let go of it, and it would have stayed, and no other begun."""
+    free_mb = 100.0
+    file = MetricsFile(tmp_path, "mm1", "paper", 5000, lambda _: free_mb)
+    append(file, [(NOON, [row()])])
+    [ended] = tmp_path.iterdir()
+    free_mb = 49.0
+    with pytest.raises(OSError, match="less than 50 MB are free"):
+        append(file, [(NOON, [row()])])
+    assert ended.exists()
+    with pytest.raises(OSError, match="less than 50 MB are free"):
+        append(file, [(NOON.replace("-21T", "-22T"), [row()])])
+    assert not ended.exists()
+    file.close()
+
+
 # --- kill ---------------------------------------------------------------------------------------------------
 
 WRITER = """
