@@ -152,6 +152,8 @@ class ExecutionEngine:
         order.sent_ns = self._clock.monotonic_ns()
 
     def _objection(self, context: SymbolContext, quote: Quote, book: BookTop) -> str:
+        if self._clock.monotonic_ns() > context.state.dead_man_sends_until_ns:
+            return "the dead-man switch is about to lapse"
         return self._closed(context) or last_objection(context, quote, book)
 
     def _closed(self, context: SymbolContext) -> str:
@@ -161,8 +163,6 @@ class ExecutionEngine:
         now_ns = self._clock.monotonic_ns()
         if now_ns - context.state.book_proven_ns > self._max_book_age_ns:
             return "the book is stale"
-        if now_ns > context.state.dead_man_sends_until_ns:
-            return "the dead-man switch is about to lapse"
         if now_ns < self._place_again_ns:
             return "the exchange takes no more orders for now"
         if self.timestamps.room(now_ns) == 0:

@@ -58,7 +58,7 @@ class SymbolState:
     dead_man_until_ns: int = 0
     """Monotonic time up to which the exchange's countdown runs at least, 0 while it does not run."""
     dead_man_sends_until_ns: int = 2**63 - 1
-    """Monotonic time up to which a quote may leave: one that leaves later may come to rest after the countdown."""
+    """Monotonic time up to which a new quote may leave: a later one might come to rest after the countdown."""
     tick_to_order_ms: float = 0.0
     """Age of the book at the moment the last quote that was decided on it was sent."""
 
