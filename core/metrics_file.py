@@ -14,7 +14,7 @@ from pathlib import Path
 from core.append_file import AppendFile
 from core.metrics import COLUMNS, Row
 from core.metrics_store import remove_oldest
-from utils.machine import THIS_MACHINE
+from utils.machine import THIS_MACHINE, disk_mb
 from utils.redaction import redact
 
 REDACT_FROM = 6
@@ -91,12 +91,14 @@ class MetricsFile:
     ``append`` and ``close`` block, and are not for the event loop; the others are for it, and for it alone. Whole lines
     only, whatever happens: see ``AppendFile``. ``max_mb`` is how much all days together may hold, 0 for no bound: when
     a file is begun, and now and then, the oldest are removed (``core.metrics_store``). ``free_mb`` tells what is free
-    on the disk of a folder.
+    on the disk of a folder, ``disk_mb`` how large that is.
     """
 
     LOOK_EVERY_BYTES = 50_000_000
     LEFT_MB = 50
     """The last of a disk is left to the journal and the state: without those nothing is traded."""
+    LEFT_SHARE = 0.05
+    """Of a small disk it is no more than that share."""
 
     def __init__(
         self,
@@ -105,12 +107,14 @@ class MetricsFile:
         environment: str,
         max_mb: int = 0,
         free_mb: Callable[[Path], float] = THIS_MACHINE.free_mb,
+        disk_mb: Callable[[Path], float] = disk_mb,
     ) -> None:
         self._directory = directory
         self._instance_id = instance_id
         self._environment = environment
         self._max_mb = max_mb
         self._free_mb = free_mb
+        self._disk_mb = disk_mb
         self._full = Path()
         """The file that had no room, and for which old ones were looked for."""
         self._tidied = Path()
@@ -153,18 +157,20 @@ class MetricsFile:
 
     def _leave_the_last(self, path: Path) -> None:
         """Raise OSError where this file would take the last of its disk, and no old one makes room for it."""
-        if self._free_mb(self._directory) >= self.LEFT_MB:
+        if self._has_room():
             self._full = Path()
             return
         if path != self._full:  # not each second
             self._full = path
             self._file.close()  # else the day that has ended would count as being written still
             self._tidy(path)
-            if self._free_mb(self._directory) >= self.LEFT_MB:
+            if self._has_room():
                 return
-        raise OSError(
-            errno.ENOSPC, f"less than {self.LEFT_MB} MB are free, which are left to the journal of orders"
-        )
+        raise OSError(errno.ENOSPC, "the last of the disk is left to the journal of orders")
+
+    def _has_room(self) -> bool:
+        free_mb = self._free_mb(self._directory)
+        return free_mb >= self.LEFT_MB or free_mb >= self.LEFT_SHARE * self._disk_mb(self._directory)
 
     def _tidy(self, path: Path) -> None:
         self._tidied, self._since_tidied = path, 0

@@ -418,12 +418,23 @@ def test_last_of_the_disk_is_left_to_the_journal(tmp_path: Path, *, is_one_old: 
         append(file, [(NOON, [row()])])
     else:
         for _ in range(2):
-            with pytest.raises(OSError, match="less than 50 MB are free"):
+            with pytest.raises(OSError, match="last of the disk is left"):
                 append(file, [(NOON, [row()])])
         assert list(tmp_path.iterdir()) == []
         free_mb = 50.0
         append(file, [(NOON, [row()])])
     assert text_of(tmp_path) == HEADER + LINE
+    file.close()
+
+
+def test_small_disk_takes_rows_up_to_its_last_twentieth(tmp_path: Path) -> None:
+    """On one of eight megabytes there never were 50 to leave, and no row would ever have been written."""
+    free_mb = 0.4
+    file = MetricsFile(tmp_path, "mm1", "paper", 5000, lambda _: free_mb, lambda _: 8.0)
+    append(file, [(NOON, [row()])])
+    free_mb = 0.39
+    with pytest.raises(OSError, match="last of the disk is left"):
+        append(file, [(NOON, [row()])])
     file.close()
 
 
@@ -434,10 +445,10 @@ def test_day_that_has_ended_makes_room_although_this_process_has_written_it(tmp_
     append(file, [(NOON, [row()])])
     [ended] = tmp_path.iterdir()
     free_mb = 49.0
-    with pytest.raises(OSError, match="less than 50 MB are free"):
+    with pytest.raises(OSError, match="last of the disk is left"):
         append(file, [(NOON, [row()])])
     assert ended.exists()
-    with pytest.raises(OSError, match="less than 50 MB are free"):
+    with pytest.raises(OSError, match="last of the disk is left"):
         append(file, [(NOON.replace("-21T", "-22T"), [row()])])
     assert not ended.exists()
     file.close()

@@ -30,10 +30,20 @@ def resident_mb() -> float:
 
 def free_mb(folder: Path) -> float:
     """Return how much may still be written to the disk of this folder, or of the one that it would be made in."""
+    found = _disk_of(folder)
+    return found.f_bavail * found.f_frsize / MIB
+
+
+def disk_mb(folder: Path) -> float:
+    """Return how large that disk is."""
+    found = _disk_of(folder)
+    return found.f_blocks * found.f_frsize / MIB
+
+
+def _disk_of(folder: Path) -> os.statvfs_result:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize / MIB
+    return os.statvfs(folder)
 
 
 THIS_MACHINE = Machine(resident_mb, free_mb)
