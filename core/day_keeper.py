@@ -75,6 +75,8 @@ class DayKeeper:
     ACCEPTED_EVERY_S = 2.0
     """So soon what an operator has accepted counts, whether a halt stands or not."""
     OPEN_AGAIN_S = 1.0
+    LOOK_AGAIN_S = 60.0
+    """So long after a day was opened its trades are read once more: the list may have hidden what nobody here knew."""
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
     TURN_WITHIN_S = 5.0
@@ -120,6 +122,7 @@ class DayKeeper:
         self._accepted_here: set[str] = set()
         """Whose result was accepted in this run, as it was known then."""
         self._turns: dict[str, _Turn] = {}
+        self._to_look_again: set[str] = set()
         self._trades = {context.symbol: DayTrades() for context in contexts}
         self._open_again_s = self.OPEN_AGAIN_S
         self._questions = Questions()
@@ -244,6 +247,8 @@ class DayKeeper:
         if is_read:
             self._unread.discard(symbol)
         self._funding_seen[symbol] = ledger.funding_quote
+        self._to_look_again.add(symbol)
+        self._is_done("look again", context, self.LOOK_AGAIN_S)
         self._take_rates(await self._prices(self._foreign_assets(context), context.rules.quote_asset))
         self._measure(context, mark_price)
         await self.take_acceptance(context, mark_price)
@@ -344,6 +349,7 @@ class DayKeeper:
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
         self._trades[context.symbol].begin_anew()
         self._questions.forget(context.symbol)
+        self._to_look_again.discard(context.symbol)
         self._funding_missing.pop(context.symbol, None)
         self._complained.clear()
         self._look_back(context, today, mark_price)
@@ -425,6 +431,7 @@ class DayKeeper:
         symbol, trades = context.symbol, self._trades[context.symbol]
         known = trades.lacking
         if known is None:
+            await self._look_again(context, mark_price)
             return
         fills: list[Fill] | None = self._questions.answer(_TRADES, symbol)
         if fills is None or len(fills) < known.trades:
@@ -438,6 +445,24 @@ class DayKeeper:
         self._tell(
             context, f"of today so far, with {found_quote:+.2f} of trades that the exchange lists again"
         )
+
+    async def _look_again(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Count the day's trades anew, once, if the list has more of them some time after the day was opened."""
+        symbol, day = context.symbol, self._counts[context.symbol].day
+        if symbol not in self._to_look_again:
+            return
+        fills: list[Fill] | None = self._questions.answer(_TRADES, symbol)
+        if fills is None:
+            if self._is_due("look again", context, self.OPEN_AGAIN_AT_MOST_S):
+                self._questions.ask(_TRADES, symbol, lambda: self._fills_of(context, day))
+            return
+        if self._trades[symbol].lacks(context.ledger, fills):
+            began_with = await self._unrealized_at_start(context, fills, day, mark_price, None)
+            found_quote = self._recount(context, fills, began_with, mark_price, accepted_before_ms=0)
+            self._tell(
+                context, f"of today so far, with {found_quote:+.2f} of trades that were not listed at first"
+            )
+        self._to_look_again.discard(symbol)
 
     def _recount(
         self,

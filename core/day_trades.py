@@ -61,6 +61,10 @@ class DayTrades:
             return Sums.of_fills(fills, _ZERO), Sums.of_ledger(ledger)
         return Sums.of_fills(before, _ZERO), Sums()
 
+    def lacks(self, ledger: Ledger, fills: Sequence[Fill]) -> bool:
+        """Tell whether these trades of the day are more than those that count already."""
+        return sum(not ledger.has_summed(fill.trade_id, fill.time_ms) for fill in fills) > self._before
+
     def counted_since(self, ledger: Ledger) -> list[Fill]:
         """Return those that the ledger has counted since the last call: they are its own from now on."""
         counted, open_yet = list[Fill](), list[Fill]()

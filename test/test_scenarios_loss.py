@@ -504,6 +504,38 @@ def test_list_of_trades_that_is_empty_at_a_start_lets_no_loss_be_forgotten(tmp_p
 
 
 @pytest.mark.parametrize("is_accepted", [False, True])
+def test_loss_that_nobody_knew_of_and_the_list_hid_at_a_start_counts_soon(
+    tmp_path: Path, *, is_accepted: bool
+) -> None:
+    """A run that was killed in its first minute has left no record of it. What is accepted meanwhile is all of it."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await world.watch(2)
+        await asyncio.sleep(15)
+        assert await world.end() is ExitCode.STOPPED
+        day_file(world).remove()
+        lost, now_ms = lost_today(world), world.clock.time_ms()
+        world.strike("hide-trades", for_s=20)
+        world.start(**LIMIT)
+        await world.until_quoting(20)
+        context = world.engine.contexts[0]
+        assert context.day.whole_quote == 0
+        if is_accepted:
+            day_file(world).accept(day_of(now_ms), Decimal(0), now_ms)
+        await world.until(lambda: context.day.whole_quote == -lost, 70)
+        assert context.day.quote == (0 if is_accepted else -lost)
+        await lose(world, Decimal(33 if is_accepted else 21))
+        await world.until(lambda: is_halted(world), 5)
+        assert await world.end() is ExitCode.HALTED
+        assert f"with -{lost:.2f} of trades that were not listed at first" in " ".join(days_told(world))
+
+    in_a_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
 def test_loss_that_the_list_of_trades_hides_for_long_counts_once_it_is_listed_again(
     tmp_path: Path, is_accepted: bool
 ) -> None:
