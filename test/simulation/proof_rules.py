@@ -62,6 +62,7 @@ class ProofRules:
         self._gone: dict[str, float] = {}
         self._asked: dict[str, float] = {}
         self._refusals: dict[int, deque[float]] = {}
+        self._unheard_refusals: dict[tuple[str, str], int] = {}
         self._feeding = self._fed_at = -1
         self._closed_s: float | None = None
         self._cancelled_s = -1e9
@@ -116,21 +117,31 @@ class ProofRules:
             self._probe = "taken" if code in (REDUCE_ONLY_REJECTED, REDUCE_ONLY_COVERED) else f"code {code}"
         if code in _KEY_CODES:
             self._key_refused_s = self._facts.now_s
+        if self._unheard_refusals.pop((sent.method, _order_of(sent.query)), None) == code:
+            self._refused(sent.method, code)
 
     def answered(self, request: Request, response: Response) -> None:
-        """Note a refusal by the exchange itself, which says something of account or symbol."""
+        """Note a refusal of a quote by the exchange itself, of which the daemon may hear."""
         if request.path in _ORDER_PATHS and request.method == "DELETE":
             self.inv_26_gone_orders_are_asked_about(request, response)
         if (
             request.path not in _ORDER_PATHS
             or request.method not in ("POST", "PUT")
             or response.status != 400
+            or "reduceOnly=true" in request.query
         ):
             return
-        code, regime = _code_of(response.body), self._facts.instrument.regime
-        if "reduceOnly=true" in request.query:
-            return
-        if code not in _PASSING and request.method == "POST":
+        self._unheard_refusals[request.method, _order_of(request.query)] = _code_of(response.body)
+        if len(self._unheard_refusals) > _KEPT:
+            del self._unheard_refusals[next(iter(self._unheard_refusals))]
+
+    def _refused(self, method: str, code: int) -> None:
+        """Note a refusal of which the daemon hears, and which says something of account or symbol.
+
+        One whose answer is lost or damaged teaches nothing: all it shows is that there is no such order.
+        """
+        regime = self._facts.instrument.regime
+        if code not in _PASSING and method == "POST":
             self.inv_26_refusals_grow_seldom(code)
         if regime.status != TRADING:
             self._told.setdefault("status", (self._facts.now_s, regime.status))
@@ -380,6 +391,11 @@ def _is_position(reply: HttpResponse) -> bool:
     """Tell whether an answer tells of the position; an empty list is one, too."""
     body = reply.body.strip()
     return reply.status == 200 and body.endswith(b"]") and (b'"positionAmt"' in body or body == b"[]")
+
+
+def _order_of(query: str) -> str:
+    """Return the client id of the order that a request is about."""
+    return query.partition("lientOrderId=")[2].partition("&")[0]
 
 
 def _code_of(body: bytes) -> int:
