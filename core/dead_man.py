@@ -89,8 +89,8 @@ class DeadManSwitch:
             return True
         progress = self._progress(context.symbol)
         fed = progress != self._fed_at_progress.get(context.symbol) and await self._arm(context)
-        if fed:
-            self._fed_at_progress[context.symbol] = progress
+        if fed:  # which may have had to wait: what was done until it left is not to feed once more
+            self._fed_at_progress[context.symbol] = self._progress(context.symbol)
         self._judge(context)
         return fed
 

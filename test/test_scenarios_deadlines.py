@@ -37,6 +37,43 @@ async def _breach(world: World) -> None:
 # --- the dead-man switch ------------------------------------------------------------------------------------
 
 
+def test_what_was_done_while_a_sign_of_life_waited_to_leave_does_not_feed_a_second_one(
+    tmp_path: Path,
+) -> None:
+    """A loop that stands still before a late sign of life leaves has that one counted from it, and no other."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        context, orders = world.engine.contexts[0], world.engine.orders
+        fed_s: list[float] = []
+        is_late = True
+
+        async def tamper(sent: Sent) -> None:
+            nonlocal is_late
+            if sent.path != "/fapi/v1/countdownCancelAll":
+                return
+            if is_late:
+                is_late = False
+                orders._wakes[world.symbol].set()
+                await asyncio.sleep(0.2)
+                await context.lock.acquire()
+                orders._look_at_once(context)
+                await asyncio.sleep(0.2)
+            fed_s.append(world.now_s)
+
+        world.tamper = tamper
+        before = orders.progress[world.symbol]
+        await world.until(lambda: bool(fed_s), 10)
+        assert orders.progress[world.symbol] > before
+        await asyncio.sleep(12)
+        assert len(fed_s) == 1
+        context.lock.release()
+        await world.until(lambda: len(fed_s) > 1, 10)
+
+    in_a_world(tmp_path, story)
+
+
 @pytest.mark.parametrize("why", ["silent book", "refresh", "reset"])
 def test_dead_man_switch_cancels_what_our_own_cancels_do_not(tmp_path: Path, why: str) -> None:
     """While cancels go unheard nobody feeds it, so that nothing rests for longer than its window and a few seconds.
