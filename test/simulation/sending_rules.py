@@ -218,7 +218,7 @@ class SendingRules:
         if code in _TIMESTAMPS:
             self.inv_29_timestamps_are_repaired(sent)
         if self._unheard:
-            cause = _cause(sent.method, sent.path, sent.query, "", code)
+            cause = self._cause(sent.method, sent.path, sent.query, "", code)
             if self._unheard.pop(cause, 0):
                 self.inv_26_refused_requests_are_not_repeated(sent, cause)
         now_s = self._facts.now_s
@@ -250,14 +250,25 @@ class SendingRules:
         elif request.method in ("POST", "PUT") and code in _FILTERS:
             self.inv_07_filters_are_kept(request, response, code)
         if request.method != "GET" and response.status == 400 and code not in _TIMESTAMPS | {_TAKEN_ALREADY}:
-            self._unheard[_cause(request.method, request.path, request.query, request.body, code)] += 1
+            self._unheard[self._cause(request.method, request.path, request.query, request.body, code)] += 1
 
     def _forgive(self, request: Request) -> None:
         """Have refusals count no more of a request that was accepted now, and not only because nothing else rests."""
         if len(self._facts.world.ours()) > 1:
-            taken = _cause(request.method, request.path, request.query, request.body, 0)
-            for cause in [each for each in self._refused if each[:2] + each[3:] == taken[:2] + taken[3:]]:
+            taken = self._cause(request.method, request.path, request.query, request.body, 0)
+            same = [each for each in self._refused if each[:2] + each[3:-1] == taken[:2] + taken[3:-1]]
+            for cause in same:
                 del self._refused[cause]
+
+    def _cause(self, method: str, path: str, query: str, body: str, code: int) -> tuple[Any, ...]:
+        """Return what makes a refused request the same as one before.
+
+        The last of it is the level of a new quote: another one that has come to want the same price does not repeat it.
+        """
+        params, context = Params.of_request(query, body), self._facts.context
+        order = context.orders.find(params.text_or("newClientOrderId", "")) if context is not None else None
+        level = order.level if order is not None else 0
+        return (method, path, code, *(params.text_or(name, "") for name in _INTENT), level)
 
     def inv_07_filters_are_kept(self, request: Request, response: Response, code: int) -> None:
         """INV-07: no order is refused for tick, step, band or size, unless rules or prices have just changed.
@@ -298,7 +309,8 @@ class SendingRules:
         """INV-26: a request that was refused definitively three times is not sent more than once a minute, unchanged.
 
         Only what the exchange itself has refused counts, and only if the daemon hears of it. That it has an order of
-        this id already is no refusal: a request has arrived twice, and its order was accepted. A cancel has to be tried
+        this id already is no refusal: a request has arrived twice, and its order was accepted. Each level may ask three
+        times, also for a price at which another one was refused before the market moved. A cancel has to be tried
         until nothing rests, the dead-man switch until it is armed, a closing order until the position is flat, whatever
         the answer: for those 100 a minute are the bound on attempts. One that was taken beside others in between begins
         anew. What is refused for all quotes passes for all at once, and one of them asks about it every 9 s: where only
@@ -329,12 +341,6 @@ _INTENT = (
     "batchOrders",
     "origClientOrderIdList",
 )
-
-
-def _cause(method: str, path: str, query: str, body: str, code: int) -> tuple[Any, ...]:
-    """Return what makes a refused request the same as one before."""
-    params = Params.of_request(query, body)
-    return (method, path, code, *(params.text_or(name, "") for name in _INTENT))
 
 
 def _code_of(body: bytes) -> int:
