@@ -25,7 +25,7 @@ test:
 
 storm:
 	@sh deploy/environment.sh requirements-dev.lock
-	.venv/bin/python -m test.simulation --minutes 2 --hours 0.25 --events-per-second 5 --jobs 2 $(ARGS)
+	.venv/bin/python -m test.simulation --minutes 2.5 --hours 0.25 --events-per-second 5 --jobs 2 $(ARGS)
 
 demo:
 	@sh deploy/environment.sh requirements-demo.lock
