@@ -77,6 +77,8 @@ class DayKeeper:
     OPEN_AGAIN_S = 1.0
     LOOK_AGAIN_S = 60.0
     """So long after a day was opened its trades are read once more: the list may have hidden what nobody here knew."""
+    LOOKS_AGAIN = 30
+    """So often, where each time a trade has come between the reading and its use."""
     OPEN_AGAIN_AT_MOST_S = 10.0
     """What opening a day asks for costs weight, so that a refusal is not met with the next question at once."""
     TURN_WITHIN_S = 5.0
@@ -122,7 +124,8 @@ class DayKeeper:
         self._accepted_here: set[str] = set()
         """Whose result was accepted in this run, as it was known then."""
         self._turns: dict[str, _Turn] = {}
-        self._to_look_again: set[str] = set()
+        self._to_look_again: dict[str, int] = {}
+        """By symbol, how often the list may still be of another moment than the books."""
         self._trades = {context.symbol: DayTrades() for context in contexts}
         self._open_again_s = self.OPEN_AGAIN_S
         self._questions = Questions()
@@ -247,7 +250,7 @@ class DayKeeper:
         if is_read:
             self._unread.discard(symbol)
         self._funding_seen[symbol] = ledger.funding_quote
-        self._to_look_again.add(symbol)
+        self._to_look_again[symbol] = self.LOOKS_AGAIN
         self._is_done("look again", context, self.LOOK_AGAIN_S)
         self._take_rates(await self._prices(self._foreign_assets(context), context.rules.quote_asset))
         self._measure(context, mark_price)
@@ -349,7 +352,7 @@ class DayKeeper:
         self._counts[context.symbol] = count.next(context.ledger, mark_price, today)
         self._trades[context.symbol].begin_anew()
         self._questions.forget(context.symbol)
-        self._to_look_again.discard(context.symbol)
+        self._to_look_again.pop(context.symbol, None)
         self._funding_missing.pop(context.symbol, None)
         self._complained.clear()
         self._look_back(context, today, mark_price)
@@ -431,7 +434,7 @@ class DayKeeper:
         symbol, trades = context.symbol, self._trades[context.symbol]
         known = trades.lacking
         if known is None:
-            await self._look_again(context, mark_price)
+            self._look_again(context, mark_price)
             return
         fills: list[Fill] | None = self._questions.answer(_TRADES, symbol)
         if fills is None or len(fills) < known.trades:
@@ -446,23 +449,39 @@ class DayKeeper:
             context, f"of today so far, with {found_quote:+.2f} of trades that the exchange lists again"
         )
 
-    async def _look_again(self, context: SymbolContext, mark_price: Decimal) -> None:
-        """Count the day's trades anew, once, if the list has more of them some time after the day was opened."""
-        symbol, day = context.symbol, self._counts[context.symbol].day
+    def _look_again(self, context: SymbolContext, mark_price: Decimal) -> None:
+        """Count the day's trades anew, once, if the list has more of them some time after the day was opened.
+
+        One that lacks a trade of our books, as one came after it was read, tells nothing of the position with which the
+        day began: it is asked for again, up to so often.
+        """
+        symbol, ledger, count = context.symbol, context.ledger, self._counts[context.symbol]
         if symbol not in self._to_look_again:
             return
-        fills: list[Fill] | None = self._questions.answer(_TRADES, symbol)
-        if fills is None:
+        found: tuple[list[Fill], Decimal | None] | None = self._questions.answer(_BEGINNING, symbol)
+        if found is not None and not self._trades[symbol].are_all(ledger, found[0], count.day):
+            self._to_look_again[symbol] -= 1
+            if ledger.ids_began_anew or not self._to_look_again[symbol]:
+                del self._to_look_again[symbol]
+                return
+            found = None
+        if found is None:
             if self._is_due("look again", context, self.OPEN_AGAIN_AT_MOST_S):
-                self._questions.ask(_TRADES, symbol, lambda: self._fills_of(context, day))
+                self._questions.ask(_BEGINNING, symbol, lambda: self._beginning(context, count.day))
             return
-        if self._trades[symbol].lacks(context.ledger, fills):
-            began_with = await self._unrealized_at_start(context, fills, day, mark_price, None)
-            found_quote = self._recount(context, fills, began_with, mark_price, accepted_before_ms=0)
-            self._tell(
-                context, f"of today so far, with {found_quote:+.2f} of trades that were not listed at first"
+        del self._to_look_again[symbol]
+        fills, price = found
+        if not self._trades[symbol].lacks(ledger, fills):
+            return
+        began_with = count.unrealized_at_start_quote
+        if price is not None or not quantity_at_start(ledger.position_quantity, fills):
+            began_with = unrealized_at_start(
+                ledger.position_quantity, ledger.entry_price, fills, price or _ZERO
             )
-        self._to_look_again.discard(symbol)
+        found_quote = self._recount(context, fills, began_with, mark_price, accepted_before_ms=0)
+        self._tell(
+            context, f"of today so far, with {found_quote:+.2f} of trades that were not listed at first"
+        )
 
     def _recount(
         self,

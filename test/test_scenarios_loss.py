@@ -12,7 +12,7 @@ import pytest
 from core.cash import CashEntry
 from core.cash_keeper import CashKeeper
 from core.context import SymbolContext
-from core.daily_loss import day_of
+from core.daily_loss import day_of, start_ms_of
 from core.day_file import DayFile
 from core.day_keeper import DayKeeper
 from core.exit_code import ExitCode
@@ -531,6 +531,45 @@ def test_loss_that_nobody_knew_of_and_the_list_hid_at_a_start_counts_soon(
         await world.until(lambda: is_halted(world), 5)
         assert await world.end() is ExitCode.HALTED
         assert f"with -{lost:.2f} of trades that were not listed at first" in " ".join(days_told(world))
+
+    in_a_world(tmp_path, story)
+
+
+def test_trade_that_comes_while_the_list_is_read_once_more_changes_nothing_of_how_the_day_began(
+    tmp_path: Path,
+) -> None:
+    """The position with it, and the list without it, would make it one that was held at 00:00 UTC."""
+
+    async def story(world: World) -> None:
+        world.start(**LIMIT)
+        await world.until_quoting()
+        await lose(world, Decimal(12))
+        await asyncio.sleep(15)
+        assert await world.end() is ExitCode.STOPPED
+        day_file(world).remove()
+        world.strike("hide-trades", for_s=20)
+        world.start(**LIMIT)
+        await world.until_quoting(20)
+        context, looks = world.engine.contexts[0], 0
+        day_ms = start_ms_of(day_of(world.clock.time_ms()))
+
+        async def tamper(sent: Sent) -> HttpResponse | None:
+            nonlocal looks
+            if sent.path != "/fapi/v1/userTrades" or f"startTime={day_ms}&" not in sent.query:
+                return None
+            reply = await sent.deliver()
+            if not looks:
+                looks += 1
+                take(world, "BUY")
+            return reply
+
+        await asyncio.sleep(40)
+        world.tamper = tamper
+        await world.until(lambda: looks == 1, 30)
+        await asyncio.sleep(3)
+        take(world, "SELL")
+        await world.until(lambda: context.day.whole_quote == -lost_today(world), 30)
+        assert await world.end() is ExitCode.STOPPED
 
     in_a_world(tmp_path, story)
 
