@@ -117,11 +117,11 @@ class InstanceLock:
         except OSError as error:
             log.error("that a position is watched again could not be noted: %s", error.strerror)
 
-    def leave_kept(self, position: str) -> None:
-        """Note that no order was left at the exchange, but this position, which the next run is to watch."""
+    def leave_kept(self, position: str, *, is_clean: bool = True) -> None:
+        """Note that this position was left at the exchange, for the next run to watch, and whether nothing else was."""
         self.kept = position
         try:
-            os.pwrite(self._descriptor, _KEPT, 0)
+            os.pwrite(self._descriptor, _KEPT if is_clean else _RUNNING_KEPT, 0)
         except OSError as error:
             log.error("that this run has kept a position could not be noted: %s", error.strerror)
 

@@ -123,7 +123,6 @@ async def _run_with(
             *(settings.state_directory, wiring.account, symbols, wiring.clock.time_ms()),
             at_any_cost=bool(closes),
         )
-        was_kept = any(lock.kept for lock in locks)
         _mark_begun(locks, at_any_cost=bool(closes))
         engine = Engine(
             *(settings, wiring, gateway, prepared, stop),
@@ -137,16 +136,18 @@ async def _run_with(
         code = await engine.run()
         is_clean = code is not ExitCode.NOT_VERIFIED and engine.is_close_noted
         follows = engine.begins_anew and code is ExitCode.STOPPED
-        is_kept = follows or (was_kept and not engine.has_begun)
-        if is_clean:
-            _leave(locks, _kept_by(engine) if is_kept else {})
+        is_halted_between = code is ExitCode.HALTED and engine.begins_anew
+        _leave(
+            locks,
+            _kept_by(engine) if follows or is_halted_between or not engine.has_begun else {},
+            is_clean=is_clean,
+        )
         if not follows:
             _say_not_watched(locks)
             return code
         prepared = await unless_stopped(stop, _prepare(start))
         if prepared is None:
-            if is_clean:
-                _leave(locks, {})
+            _leave(locks, {}, is_clean=is_clean)
             return code
         after_crash = False
         for symbol in settings.symbols:
@@ -162,20 +163,22 @@ def _mark_begun(locks: Sequence[InstanceLock], *, at_any_cost: bool) -> None:
 
 
 def _kept_by(ended: Engine) -> dict[str, str]:
-    """Return in words what position of which symbol a run has kept."""
+    """Return in words what position of which symbol a run has kept, or may have."""
     return {
-        context.symbol: f"a position of {position_text(context)} {context.rules.base_asset}"
+        context.symbol: f"an unknown position of {context.symbol}"
+        if context.told_position is None
+        else f"a position of {position_text(context)} {context.rules.base_asset}"
         for context in ended.contexts
         if context.told_position != 0
     }
 
 
-def _leave(locks: Sequence[InstanceLock], kept: Mapping[str, str]) -> None:
-    """Note that no order was left at the exchange, and which positions wait for the next run."""
+def _leave(locks: Sequence[InstanceLock], kept: Mapping[str, str], *, is_clean: bool) -> None:
+    """Note whether no order was left at the exchange, and which positions wait for the next run."""
     for lock in locks:
         if lock.symbol in kept:
-            lock.leave_kept(kept[lock.symbol])
-        else:
+            lock.leave_kept(kept[lock.symbol], is_clean=is_clean)
+        elif is_clean:
             lock.leave_clean()
 
 

@@ -16,6 +16,7 @@ from core import runs
 from core.append_file import is_being_written
 from core.crash_count import CrashCount
 from core.exit_code import ExitCode
+from core.gate import STOPPING
 from core.halt import HaltLatch
 from core.instance_lock import InstanceLock
 from core.rate_budget import Cost, Lane
@@ -539,8 +540,9 @@ def test_full_disk_ends_no_run_with_two_that_begins_anew_with_a_position(
 
 
 @pytest.mark.parametrize("held", ["0.013", "0"])
+@pytest.mark.parametrize("when", ["while the first one ends", "before the second one begins"])
 def test_position_that_no_run_watches_because_a_halt_came_between_two_is_said_aloud(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, held: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, when: str, held: str
 ) -> None:
     """By each start that the halt ends, until one can begin, or the position is gone."""
 
@@ -558,12 +560,16 @@ def test_position_that_no_run_watches_because_a_halt_came_between_two_is_said_al
             halt.touch()
             return real(*arguments, **named)
 
-        monkeypatch.setattr(runs, "next_boot", halted_meanwhile)
+        if when == "before the second one begins":
+            monkeypatch.setattr(runs, "next_boot", halted_meanwhile)
         first._begin_anew("the exchange changed tick or step")
+        if when == "while the first one ends":
+            await world.until(lambda: STOPPING in first.gate.closed_by, 5)
+            first._switch.throw("a signal")
         assert await running is ExitCode.HALTED
         assert await world.start() is ExitCode.HALTED
         monkeypatch.undo()
-        halt.unlink()
+        halt.unlink(missing_ok=True)
         HaltLatch(world.folder / "state", "paper-test", world.symbol).clear()
         world.start()
         await world.until_quoting()
@@ -575,6 +581,34 @@ def test_position_that_no_run_watches_because_a_halt_came_between_two_is_said_al
     told = [line for line in caplog.messages if "NOT WATCHED" in line]
     assert len(told) == (2 if Decimal(held) else 0)
     assert all("a position of 0.013 BTC is kept" in line for line in told)
+
+
+@pytest.mark.parametrize("held", ["0.013", "0"])
+@pytest.mark.parametrize("can_verify", [True, False], ids=["verified", "not verified"])
+def test_start_that_a_halt_ends_says_that_nobody_watches_the_position(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, held: str, *, can_verify: bool
+) -> None:
+    """The run that was halted watched it for as long as it lived: killed, it has left nobody who does."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until_quoting()
+        if Decimal(held):
+            world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity=held)
+        await asyncio.sleep(1)
+        (world.folder / "state" / "HALT").touch()
+        await world.until(lambda: world.state.strategy_paused and not world.ours(), 5)
+        await world.vanish()
+        if not can_verify:
+            world.lose = lambda method, path: "request" if path.endswith("/openOrders") else ""
+        assert await world.start() is (ExitCode.HALTED if can_verify else ExitCode.NOT_VERIFIED)
+        mark = (world.folder / "state" / "lock-paper-test-BTCUSDT").read_bytes()
+        assert mark == (b"runkept\n" if not can_verify else b"kept   \n" if Decimal(held) else b"")
+
+    in_a_world(tmp_path, story)
+    told = [line for line in caplog.messages if "NOT WATCHED" in line]
+    what = "a position of 0.013 BTC" if can_verify else "an unknown position of BTCUSDT"
+    assert [f"{what} is kept" in line for line in told] == [True] * (Decimal(held) != 0 or not can_verify)
 
 
 def test_run_that_begins_anew_leaves_no_file_of_the_one_before_open(tmp_path: Path) -> None:
