@@ -18,7 +18,10 @@ from utils.venue import Environment
 def flatten(settings: Settings, config: Config, parsed: argparse.Namespace) -> int:
     """Close what is open, after a confirmation where it is real; return the exit code."""
     if account_of(settings) == EMBEDDED_ACCOUNT:
-        print("flatten: the embedded exchange ends with its daemon, so there is nothing to flatten")
+        print(
+            "flatten: the embedded exchange ends with its daemon, so there is nothing to flatten; EXCHANGE_ENV is"
+            f" {settings.environment} (environment file: {config.env_path or 'none'})"
+        )
         return ExitCode.STOPPED
     if (
         settings.environment is Environment.LIVE

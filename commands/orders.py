@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import sys
 
 from commands.printing import show
@@ -29,7 +30,8 @@ def orders(settings: Settings, config: Config, parsed: argparse.Namespace) -> in
     except KeyboardInterrupt:
         audit = None
     except OSError as error:
-        print(f"orders: the journal in {settings.state_directory} cannot be read ({error.strerror})")
+        reason = f"the journal in {settings.state_directory} cannot be read ({error.strerror})"
+        print(json.dumps({"reason": reason}) if parsed.json else f"orders: {reason}")
         return ExitCode.FAULT
     if audit is None:
         print("orders: broken off", file=sys.stderr)

@@ -20,9 +20,13 @@ def status(settings: Settings, *, as_object: bool) -> int:
     except NoStatus as reason:
         is_there = any(is_held(settings.state_directory, account, symbol) for symbol in settings.symbols)
         text = "a daemon is there, but does not tell: it is starting, ending or stuck" if is_there else reason
-        print(f"status: {text} ({account}, {', '.join(settings.symbols)}, in {settings.state_directory})")
-        for line in halts_text(settings):
-            show(f"status: {line}")
+        why = f"{text} ({account}, {', '.join(settings.symbols)}, in {settings.state_directory})"
+        halts = halts_text(settings)
+        if as_object:
+            show(json.dumps({"running": is_there, "reason": why, "halts": halts}, indent=2))
+        else:
+            for line in (why, *halts):
+                show(f"status: {line}")
         return ExitCode.FAULT
     for line in [json.dumps(told, indent=2)] if as_object else as_text(told):
         show(line)

@@ -82,6 +82,10 @@ def test_flatten_and_status_of_a_daemon_that_runs_and_is_killed(stage: Stage) ->
     code, said = command(stage, folder, "status")
     assert code == 1
     assert said.startswith("status: no daemon is running (paper-127.0.0.1-")
+    code, said = command(stage, folder, "status", "--json")
+    told = json.loads(said)
+    assert (code, told["running"], told["halts"]) == (1, False, [])
+    assert told["reason"].startswith("no daemon is running (paper-127.0.0.1-")
 
     code, said = command(stage, folder, "flatten")
     assert code == 0, said
@@ -185,10 +189,12 @@ def test_gate_that_is_closed_is_shown_with_its_reason_and_since_when(stage: Stag
 
 
 def test_flatten_on_the_embedded_exchange_has_nothing_to_do(stage: Stage) -> None:
-    """One sentence, exit code 0."""
-    assert command(stage, stage.folder(), "flatten") == (
+    """One sentence, which names the environment, as somebody may have meant another one; exit code 0."""
+    folder = stage.folder()
+    assert command(stage, folder, "flatten") == (
         0,
-        "flatten: the embedded exchange ends with its daemon, so there is nothing to flatten\n",
+        "flatten: the embedded exchange ends with its daemon, so there is nothing to flatten; EXCHANGE_ENV is paper"
+        f" (environment file: {folder.path / '.env'})\n",
     )
 
 
