@@ -18,7 +18,7 @@ from core.settings import settings_from
 from core.shutdown import StopRequest
 from core.systemd import to_nobody
 from sim.virtual_time import VirtualClock, run_virtual
-from utils.config_loader import get_config
+from utils.config_loader import ConfigLoaderError, get_config
 from utils.errors import NotSent, StartRefused
 
 NOW_MS = 1_790_000_000_000
@@ -36,6 +36,18 @@ def test_third_bad_end_waits_and_each_more_waits_twice_as_long() -> None:
     assert wait_s(Ends([NOW_MS - WINDOW_MS] * 10), NOW_MS) == 0
     assert wait_s(Ends([NOW_MS] * 2, [NOW_MS]), NOW_MS) == 5
     assert crashes(Ends([NOW_MS - WINDOW_MS, NOW_MS], [NOW_MS]), NOW_MS) == 1
+
+
+def test_most_bad_ends_that_can_be_allowed_come_within_the_hour(tmp_path: Path) -> None:
+    """Where each run takes a minute to fail, and waits as it has to; of more the first would be forgotten by then."""
+    now_ms, ends = NOW_MS, Ends()
+    for _ in range(15):
+        now_ms += int(wait_s(ends, now_ms) * 1000) + 60_000
+        ends.crashed.append(now_ms)
+    assert crashes(ends, now_ms) == 15
+    (tmp_path / "config.yaml").write_text("safety: {max_crashes_per_hour: 16}\n")
+    with pytest.raises(ConfigLoaderError, match="max_crashes_per_hour"):
+        get_config(tmp_path / ".env", tmp_path / "config.yaml")
 
 
 @given(times=st.lists(st.integers(0, 2**53), max_size=50), now_ms=st.integers(0, 2**53))

@@ -168,7 +168,7 @@ class SafetyConfig(Section):
     position_drift_buffer_percent: float = number(2, 0, 50, " percent")
     max_loop_lag_ms: int = integer(1000, 50, 60_000, " milliseconds")
     max_memory_mb: int = integer(0, 0, 1_000_000, " MB")
-    max_crashes_per_hour: int = integer(10, 0, 1000)
+    max_crashes_per_hour: int = integer(10, 0, 15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
