@@ -89,11 +89,20 @@ SYMBOL_METRICS: dict[str, tuple[str, str]] = {
     "orders_rejected": ("count", "orders refused or not sent since the start"),
     "quoting": ("bool", "1 while quotes may be sent, 0 with the reasons in details"),
     "paused": ("bool", "1 while the strategy is paused"),
-    "day_result": (QUOTE, "result since 00:00 UTC that counts against risk.max_daily_loss"),
+    "day_result": (
+        QUOTE,
+        "result since 00:00 UTC that counts against risk.max_daily_loss; no row while unknown",
+    ),
     "posture": ("step", "0 normal, 1 widen, 2 one side, 3 pull, 4 flatten, 5 halt; why in details"),
-    "price_change": ("bps", "highest less lowest mid within risk.price_change_window_s"),
+    "price_change": (
+        "bps",
+        "highest less lowest mid within risk.price_change_window_s; 0 without a limit of it",
+    ),
     "dead_man_armed": ("bool", "1 while the exchange's countdown runs that cancels our orders without us"),
-    "dead_man_age": ("ms", "time since the sign of life that the exchange acknowledged last"),
+    "dead_man_age": (
+        "ms",
+        "time since the sign of life that the exchange acknowledged last; 0 before the first one",
+    ),
     "tick_to_order": ("ms", "age of the book at the moment the last quote decided on it was sent"),
     "microprice": (QUOTE, "middle between best bid and ask, each weighted by the size on the other side"),
     "touch_imbalance": (
@@ -142,7 +151,7 @@ ACCOUNT_METRICS: dict[str, tuple[str, str]] = {
         QUOTE,
         "what else moved the wallet since the start: rebates, other symbols, and what nothing explains",
     ),
-    "request_round_trip": ("ms", "round trip of the last REST request"),
+    "request_round_trip": ("ms", "round trip of the last request, by REST or the WebSocket API"),
     "order_round_trip": ("ms", "round trip of the last order placement"),
     "cancel_round_trip": ("ms", "round trip of the last cancel"),
     "requests_sent": ("count", "requests since the start"),

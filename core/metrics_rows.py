@@ -235,7 +235,7 @@ def _order_values(context: SymbolContext, counters: Counters) -> Values:
         "orders_rejected": counters.of(symbol, OrderKind.REJECTED),
         "quoting": context.gate.is_open,
         "paused": context.state.strategy_paused,
-        "day_result": context.day.quote if context.day is not None else Decimal(0),
+        **({"day_result": context.day.quote} if context.day is not None else {}),
         "posture": context.posture.value,
         "price_change": context.prices.change_bps,
     }

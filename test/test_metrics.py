@@ -11,6 +11,7 @@ import pytest
 
 from core.analysis import MarketAnalysis
 from core.context import SymbolContext
+from core.daily_loss import DayResult
 from core.events import (
     ConnectionEvent,
     ConnectionKind,
@@ -144,8 +145,23 @@ def test_document_has_no_other_table() -> None:
 
 def test_symbol_has_a_row_for_each_of_its_metrics() -> None:
     """Each once, beside those of its orders."""
-    names = [row.name for row in rows_of(holding()) if row.name not in QUOTE_METRICS]
+    symbol = holding()
+    symbol.day = DayResult(Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+    names = [row.name for row in rows_of(symbol) if row.name not in QUOTE_METRICS]
     assert sorted(names) == sorted(SYMBOL_METRICS)
+
+
+def test_day_has_a_row_only_while_its_result_is_known() -> None:
+    """Not known is not 0; it comes and goes, and says its words each time."""
+    symbol = context()
+    rows = SymbolRows(symbol)
+    found = []
+    for result in (None, None, -3, -3, -4, None, None, -4):
+        symbol.day = None if result is None else DayResult(Decimal(result), *[Decimal(0)] * 3)
+        told = [row for row in rows.of_second(Counters({}), LIMIT, NOW_NS) if row.name == "day_result"]
+        assert [row.details for row in told] == ([symbol.day.text] if symbol.day is not None else [])
+        found.append([Decimal(row.value) for row in told])
+    assert found == [[], [], [-3], [-3], [-4], [], [], [-4]]
 
 
 def test_units_are_the_assets_of_the_symbol() -> None:
