@@ -50,11 +50,20 @@ class ResourceWatch:
 
     async def run(self) -> None:
         """Look every ten seconds until cancelled."""
+        self._say_if_memory_cannot_be_bounded()
         while True:
             await asyncio.sleep(self.EVERY_S)
             self._look_at_memory()
             for folder in self._folders:
                 await self._look_at_disk(folder)
+
+    def _say_if_memory_cannot_be_bounded(self) -> None:
+        if self._max_memory_mb and not self._machine.memory_mb():
+            log.warning(
+                "safety.max_memory_mb of %d does nothing: this system does not say how much memory is held, as Linux"
+                " does",
+                self._max_memory_mb,
+            )
 
     def _look_at_memory(self) -> None:
         held_mb = self._machine.memory_mb()

@@ -437,6 +437,24 @@ def test_memory_over_its_bound_ends_the_daemon_in_order_with_a_fault(tmp_path: P
     in_a_world(tmp_path, story)
 
 
+@pytest.mark.parametrize(("most", "held", "is_said"), [(500, 0.0, True), (0, 0.0, False), (500, 90.0, False)])
+def test_bound_on_memory_that_the_system_does_not_tell_of_is_said_to_do_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, most: int, held: float, is_said: bool
+) -> None:
+    """Once at the start; not without a bound, and not where it holds."""
+
+    async def story(world: World) -> None:
+        world.machine = Machine(lambda: held, lambda _folder: 1000.0)
+        world.start(safety={"max_memory_mb": most})
+        await world.until_quoting()
+        await asyncio.sleep(60)
+        assert await world.end() is ExitCode.STOPPED
+
+    in_a_world(tmp_path, story)
+    told = [line for line in caplog.messages if "safety.max_memory_mb of 500 does nothing" in line]
+    assert len(told) == (1 if is_said else 0)
+
+
 def test_disk_without_room_refuses_the_start_and_alarms_while_running(tmp_path: Path) -> None:
     """5 MB for a start, 200 MB for peace; said once, and once when there is room again."""
 
