@@ -463,6 +463,8 @@ class DayKeeper:
             self._to_look_again[symbol] -= 1
             if ledger.ids_began_anew or not self._to_look_again[symbol]:
                 del self._to_look_again[symbol]
+                text = "%s: the list of today's trades lacks some of ours; what it hid at the start does not count"
+                log.warning(text, symbol)
                 return
             found = None
         if found is None:
