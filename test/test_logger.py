@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.amend_queue import AmendQueue
+from core.daily_loss import DayResult
 from core.events import ConnectionEvent, ConnectionKind, EngineEvent, EngineKind, EventBus
 from core.gateway import Gateway
 from core.logger import LoggerWorker
@@ -49,6 +50,7 @@ class Bench:
         flat = Position("BTCUSDT", Decimal(0), MARK, MARK, Decimal(0), 0)
         self.symbol.state.exchange_position = flat
         self.symbol.ledger.open(flat, 0)
+        self.symbol.day = DayResult(*[Decimal(0)] * 4)
         gateway = Gateway(BinanceRest(NoNetwork(), clock), clock)
         self.worker = LoggerWorker(
             [self.symbol],
