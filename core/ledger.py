@@ -46,6 +46,7 @@ class Ledger:
         """The exchange's time of the first of it."""
         self._opened_after = self._opened_after_ms = 0
         self._opened_as_of_ms = self._position_as_of_ms = 0
+        self._doubted_until_ms, self._doubted_quantity = 0, _ZERO
         self._early: list[Fill] = []
         self._seen: OrderedDict[int, int] = OrderedDict()
         """The time in ms of each trade that is counted, by its id."""
@@ -58,17 +59,21 @@ class Ledger:
         is_short = any(fill.trade_id > last_trade_id for fill in self._early)
         return not is_short and not self._is_behind(position, last_trade_ms, now_ms)
 
-    def open(self, position: Position, last_trade_id: int, last_trade_ms: int = 0) -> list[Fill]:
+    def open(
+        self, position: Position, last_trade_id: int, last_trade_ms: int = 0, read_by_ms: int = 0
+    ) -> list[Fill]:
         """Begin with the exchange's position; trades up to ``last_trade_id`` are in it already.
 
         So are those up to its own time, which a list of trades that lagged did not have. ``last_trade_ms`` is the
-        exchange's time of the last trade, 0 if it is not known. Return the fills that came before this, to be applied
-        now.
+        exchange's time of the last trade, 0 if it is not known. A position that bears no time was read by
+        ``read_by_ms``: whether it holds a trade of before then that is told of later is in doubt (``takes_back``).
+        Return the fills that came before this, to be applied now.
         """
         self.position_quantity, self.entry_price = position.quantity, position.entry_price
         self.checkpoint_id = self._opened_after = last_trade_id
         self._opened_after_ms = last_trade_ms
         self._opened_as_of_ms = self._position_as_of_ms = position.update_ms
+        self._doubted_until_ms = 0 if position.update_ms else read_by_ms
         self.is_open = True
         early, self._early = self._early, []
         return early
@@ -83,6 +88,17 @@ class Ledger:
         """Return the exchange's time of that trade, 0 if there was none."""
         return self._opened_after_ms
 
+    def takes_back(self, position: Position) -> bool:
+        """Tell whether the exchange's position shows that the one of the opening held the trades in doubt already.
+
+        Then they move it no longer; what else they add up to stays.
+        """
+        if not self._doubted_quantity or position.quantity != self.position_quantity - self._doubted_quantity:
+            return False
+        self.position_quantity, self.entry_price = position.quantity, position.entry_price
+        self._doubted_quantity = _ZERO
+        return True
+
     def adopt(self, position: Position, as_of_ms: int) -> None:
         """Take the exchange's position for ours, after a difference that no trade explained.
 
@@ -95,11 +111,13 @@ class Ledger:
         self.entry_price = position.entry_price
         self._position_as_of_ms = as_of_ms
 
-    def agree_on_entry(self, position: Position, tick_size: Decimal) -> None:
-        """Take the exchange's entry price of the same position where ours is another by a tick or more.
+    def agree(self, position: Position, tick_size: Decimal) -> None:
+        """Note that the exchange's position is ours; take its entry price where ours is another by a tick or more.
 
-        Trades that one channel told of late were counted in another order than they were made.
+        Trades that one channel told of late were counted in another order than they were made. Those of which it was
+        in doubt whether the opening held them did move it.
         """
+        self._doubted_quantity = _ZERO
         is_present = position.update_ms >= self.last_fill_ms
         is_same = position.quantity == self.position_quantity != 0
         if is_present and is_same and abs(position.entry_price - self.entry_price) >= tick_size:
@@ -118,6 +136,7 @@ class Ledger:
         change = fill.side.sign * fill.quantity
         if fill.time_ms > self._position_as_of_ms:
             self._move_position(change, fill.price)
+            self._doubted_quantity += change if fill.time_ms <= self._doubted_until_ms else _ZERO
         elif fill.time_ms > self._opened_as_of_ms:
             self.unexplained_quantity -= change
         self.realized_pnl_quote += fill.realized_pnl_quote

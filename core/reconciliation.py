@@ -169,7 +169,7 @@ class Reconciler:
             self._torn_readings[context.symbol] += 1
             if self._torn_readings[context.symbol] <= self.MOST_TORN_READINGS:
                 raise OutcomeUnknown("the position and the list of trades are not of the same moment yet")
-        early = context.ledger.open(position, *before)
+        early = context.ledger.open(position, *before, self._server_ms() + self.READ_LAG_MS)
         context.orders.count_all()  # what orders of an earlier run have traded is in the position
         self._note_position(context, position)
         for fill in early:
@@ -304,6 +304,11 @@ class Reconciler:
     def _adopt_position(self, context: SymbolContext, position: Position, as_of_ms: int) -> None:
         ours = context.ledger.position_quantity
         if position.quantity == ours:
+            return
+        if context.ledger.takes_back(position):
+            log.warning(
+                "%s: the position held trades already that were listed after it was read", context.symbol
+            )
             return
         text = (
             f"the exchange says {position.quantity}, our trades made {ours}, no trade explains the difference"
