@@ -43,6 +43,8 @@ class _Strikes:
     was_hurried: bool = False
     was_of_all: bool = False
     """Some refusal of these spoke of all quotes, the last one perhaps of something else."""
+    was_of_another: bool = False
+    """While it held the slot back, a refusal gave another reason than those before it."""
     lately_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_A_MINUTE))
     """When it was refused for want of room, whatever of it was forgiven since."""
 
@@ -55,7 +57,8 @@ class RefusalBrake:
     """After three refusals in a row with the same code a slot is tried once a minute only.
 
     The first such try comes 9 s after the third refusal, or 9 s after that of a slot that was braked before it; slots
-    that are held for what holds all quotes go on like that, in turns, however few they are. One that is accepted
+    that are held for what holds all quotes go on like that, in turns, however few they are. Where such a try is refused
+    for another reason, nothing says that this one lasts: the next comes after 9 s, too, once. One that is accepted
     releases all slots that were refused with the same code, or with any that speaks of all quotes; one that reduces
     what is held, only those of its side, unless that code speaks of all quotes or of their number: what reduces needs
     no margin. One that is accepted where nothing was refused lets those that were held for all quotes be tried at once,
@@ -78,6 +81,7 @@ class RefusalBrake:
             lately_ns = strikes.lately_ns if strikes is not None else deque(maxlen=MOST_A_MINUTE)
             strikes = self._by_slot[slot] = _Strikes(code, lately_ns=lately_ns)
         is_other = code not in (strikes.code, UNREADABLE)
+        is_first_other = is_other and strikes.code != UNREADABLE and not strikes.was_of_another
         if code != UNREADABLE:  # which tells of no other reason than the one before
             strikes.code = code  # where it grips, another answer is a refusal more
         strikes.was_of_all |= code in OF_ALL_QUOTES
@@ -87,7 +91,8 @@ class RefusalBrake:
             if strikes.not_before_ns() > now_ns:
                 strikes.count = max(strikes.count, STRIKES)
         if strikes.count >= STRIKES:
-            in_turn = is_other and strikes.was_of_all  # it may have been no more than a damaged request
+            in_turn = is_first_other or (is_other and strikes.was_of_all)  # perhaps only a damaged request
+            strikes.was_of_another |= is_first_other
             next_ns = self._next_probe_ns(strikes, now_ns, in_turn=in_turn)
             strikes.probe_ns = max(next_ns, strikes.not_before_ns())
         return before < STRIKES <= strikes.count

@@ -255,6 +255,17 @@ def test_another_code_begins_a_new_count() -> None:
     assert brake.allows(SLOT, 1)
 
 
+def test_braked_slot_waits_no_minute_for_the_first_refusal_of_another_kind() -> None:
+    """Two short reasons, one after the other; a third one is believed, or the first one again."""
+    brake = gripped()
+    brake.refused(SLOT, -4014, APART_NS)
+    assert not brake.allows(SLOT, 2 * APART_NS - 1)
+    assert brake.allows(SLOT, 2 * APART_NS)
+    brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, 2 * APART_NS)
+    assert not brake.allows(SLOT, 2 * APART_NS + PROBE_NS - 1)
+    assert brake.allows(SLOT, 2 * APART_NS + PROBE_NS)
+
+
 def test_brake_that_grips_counts_another_code_as_one_refusal_more() -> None:
     """An answer that could not be read, and then one that could: nothing has been accepted in between."""
     brake = RefusalBrake()
