@@ -1,10 +1,12 @@
 """``python main.py resume``: the operator clears a halt, and accepts a loss if told to."""
 
 import logging
+import sys
 from threading import Event
 
 from commands.printing import show
 from commands.run import crash_count_of
+from commands.signals import signals_break_off
 from commands.wiring import EMBEDDED_ACCOUNT, account_of
 from core.daily_loss import day_of
 from core.day_file import DamagedDay, DayFile, DayRecord
@@ -26,7 +28,13 @@ def resume(settings: Settings, *, accept_loss: bool) -> int:
     Nothing is cleared while a position waits to be closed: quoting would go on over a limit.
     """
     account = account_of(settings)
-    if unclosed := [symbol for symbol in settings.symbols if _waits_to_be_closed(settings, account, symbol)]:
+    try:
+        with signals_break_off():
+            unclosed = [each for each in settings.symbols if _waits_to_be_closed(settings, account, each)]
+    except KeyboardInterrupt:
+        print("resume: broken off, nothing was cleared", file=sys.stderr)
+        return ExitCode.FAULT
+    if unclosed:
         for symbol in unclosed:
             show(_refusal(symbol, is_at_it=is_held(settings.state_directory, account, symbol)))
         return ExitCode.REFUSED

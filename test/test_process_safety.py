@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from commands.wiring import paper_account
+from core.halt import Halt, HaltLatch
+from core.instance_lock import InstanceLock
 from test.process import Exchange, Folder, Stage, eventually
 
 pytestmark = pytest.mark.no_cover
@@ -228,3 +231,19 @@ def test_metrics_have_a_row_each_second_all_through_the_trouble(trouble: Trouble
 
 def _time(row: dict[str, str]) -> float:
     return datetime.fromisoformat(row["timestamp"]).timestamp()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_resume_that_waits_for_a_close_can_be_broken_off(tmp_path: Path, number: signal.Signals) -> None:
+    """At once, with one line, and the halt stands as it stood."""
+    with Stage(tmp_path) as stage:
+        folder, url = stage.folder(), "http://127.0.0.1:9"
+        (folder.path / ".env").write_text(f"PAPER_URL={url}\n")
+        latch = HaltLatch(folder.state, paper_account(url), "BTCUSDT")
+        latch.engage("position over the limit", 5, is_closing=True)
+        with InstanceLock(folder.state, paper_account(url), "BTCUSDT"):
+            resume = stage.daemon(folder, "resume")
+            time.sleep(2)
+            assert resume.end(number, within_s=5) == 1
+        assert (resume.out, resume.err) == ("", "resume: broken off, nothing was cleared\n")
+        assert latch.read() == Halt("BTCUSDT", "position over the limit", 5, is_closing=True)
