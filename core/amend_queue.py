@@ -41,7 +41,8 @@ def _cannot(
 class Wish(Protocol):
     """What one order is to become. ``begin`` is followed by exactly one ``settle``; else ``forgo`` is called, once.
 
-    ``tell`` comes after ``begin``, not always before ``settle``: what is known of it need not hold up what is sent.
+    ``tell`` comes after ``begin``, in the same turn, not always before ``settle``: what is known of it need not hold up
+    what is sent. Of one that has not begun it does nothing.
     """
 
     @property
@@ -55,7 +56,7 @@ class Wish(Protocol):
         """Note that the request leaves now, and return what it asks for."""
 
     def tell(self) -> None:
-        """Have it be known that it has begun."""
+        """Have it count, and be known, that it has begun."""
 
     def hindrance(self) -> str:
         """Return why it is not to leave although it has begun, if it had to wait after that; empty if it is."""
@@ -194,16 +195,18 @@ class AmendQueue:
         of them one by one, none leaves: in company they need fewer requests, and the last need not wait for a second.
         """
         now_ns = self._clock.monotonic_ns()
-        if not self.goes_at_once or len(wishes) > self._rate.free(now_ns):
+        if self._waiting or len(wishes) > self._rate.free(now_ns):
             return 0
         sent = 0
-        for wish in wishes[: self._room(context)]:
-            if not self._leave_now(context, wish, on_end):
-                break
-            self._rate.take(now_ns)
-            sent += 1
-        for wish in wishes[:sent]:
-            wish.tell()
+        try:
+            for wish in wishes[: self._room(context)]:
+                if not self._leave_now(context, wish, on_end):
+                    break
+                self._rate.take(now_ns)
+                sent += 1
+        finally:  # also after a fault: one that has begun counts
+            for wish in wishes:
+                wish.tell()
         return sent
 
     def _leave_now(self, context: SymbolContext, wish: Wish, on_end: Callable[[], None]) -> bool:
@@ -347,7 +350,9 @@ class AmendQueue:
         try:
             reason = entry.wish.objection()
             if not reason:
-                return entry.wish.begin()
+                amend = entry.wish.begin()
+                entry.wish.tell()  # the objections to the next one count it
+                return amend
         except Exception as error:  # noqa: BLE001  # it belongs to whoever waits
             entry.done.set_exception(error)
         else:
@@ -365,8 +370,6 @@ class AmendQueue:
         self.counts.requests += 1
         self.counts.amends += len(batch)
         leaving = [entry for entry, _ in batch]
-        for entry in leaving:
-            entry.wish.tell()
         context = leaving[0].context
         answers: Sequence[Answer | NotSent]
         try:

@@ -13,7 +13,7 @@ from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, Ord
 from core.gateway import Amend, Answer
 from core.live_order import MAX_AMENDS, LiveOrder
 from core.model import BookTop, OrderReport, Quote
-from core.risk import Exposure, exposure_of
+from core.risk import Exposure
 from utils.clock import Clock
 from utils.errors import NotSent, OutcomeUnknown, Refused
 
@@ -145,21 +145,26 @@ class Amending:
         context: SymbolContext,
         changes: Sequence[tuple[LiveOrder, Quote, str]],
         book: BookTop,
+        exposure: Exposure,
         on_end: Callable[[], None],
     ) -> int:
         """Send at once those amendments that need not wait for anything; return how many, counted from the first.
 
-        ``on_end`` is called after the outcome of each has been noted; what has to be looked up is then in the books.
+        ``exposure`` is that of this moment. ``on_end`` is called after the outcome of each has been noted; what has to
+        be looked up is then in the books.
         """
-        exposure = exposure_of(context)
         wishes = [_Wish(self, context, *change, book, exposure) for change in changes]
         return self._queue.amend_now(context, wishes, on_end)
 
     def rehearsed(
-        self, context: SymbolContext, change: tuple[LiveOrder, Quote, str], book: BookTop
+        self,
+        context: SymbolContext,
+        change: tuple[LiveOrder, Quote, str],
+        book: BookTop,
+        exposure: Exposure,
     ) -> Amend | None:
         """Return what an amendment would ask for if it left now, None if it is objected to; it is not begun."""
-        wish = _Wish(self, context, *change, book, exposure_of(context))
+        wish = _Wish(self, context, *change, book, exposure)
         return None if wish.objection() else Amend(wish.order, *wish.new)
 
     def objection_to(self, wish: "_Wish") -> str:
@@ -180,7 +185,7 @@ class Amending:
         return amendment
 
     def tell(self, context: SymbolContext, amendment: Amendment) -> None:
-        """Have it be known that an amendment has begun."""
+        """Have it count, and be known, that an amendment has begun."""
         context.orders.tell(amendment.order)
         self._publish(OrderModifyEvent, context, amendment, amendment.reason)
 

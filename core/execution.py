@@ -226,19 +226,24 @@ class ExecutionEngine:
         context: SymbolContext,
         changes: Sequence[tuple[LiveOrder, Quote, str]],
         book: BookTop,
+        exposure: Exposure,
         on_end: Callable[[], None],
     ) -> int:
         """Amend like ``amend`` as many of the orders, from the first, as needs no waiting; return how many.
 
-        ``on_end`` is called after the outcome of each of them has been noted.
+        ``exposure`` is that of this moment. ``on_end`` is called after the outcome of each of them has been noted.
         """
-        return self._amending.amend_now(context, changes, book, on_end)
+        return self._amending.amend_now(context, changes, book, exposure, on_end)
 
     def rehearse_amend(
-        self, context: SymbolContext, change: tuple[LiveOrder, Quote, str], book: BookTop
+        self,
+        context: SymbolContext,
+        change: tuple[LiveOrder, Quote, str],
+        book: BookTop,
+        exposure: Exposure,
     ) -> None:
         """Object to an amendment, and sign it, without sending it; nothing is changed."""
-        if (amend := self._amending.rehearsed(context, change, book)) is not None:
+        if (amend := self._amending.rehearsed(context, change, book, exposure)) is not None:
             self._gateway.rehearse_amend(context.rules, amend)
 
     def _amend_objection(

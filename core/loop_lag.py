@@ -49,7 +49,9 @@ class LoopLag:
 
     def objection(self, now_ns: int) -> str:
         """Return why nothing may leave at this moment: a beat is missing, though no task may have noticed yet."""
-        late_ns = self._late_by(now_ns)
+        if self._beat_ns is None:
+            return ""
+        late_ns = now_ns - self._beat_ns - self._every_ns
         return f"the event loop stood still for {late_ns / 1e9:.1f} s" if late_ns > self._bound_ns else ""
 
     def _late_by(self, now_ns: int) -> int:

@@ -120,7 +120,7 @@ class LiveOrders:
         order = LiveOrder(client_id, quote.side, quote.level, quote.price_ticks, quote.lots, now_ns)
         order.decided_mid_half_ticks = decided_mid_half_ticks
         self._living[client_id] = order
-        self._tell(order)
+        self.tell(order)
         return order
 
     def adopt(self, report: OrderReport, now_ns: int) -> LiveOrder:
@@ -162,7 +162,7 @@ class LiveOrders:
         if was_concluded and not order.status.is_terminal:
             order.reason = "believed not to exist, but does"
         self._settle_if_seen(order, report, now_ns)
-        self._tell(order)
+        self.tell(order)
         return before != _facts(order)
 
     @staticmethod
@@ -208,7 +208,7 @@ class LiveOrders:
         before = _facts(order)
         order.price_ticks, order.lots = values
         self._move(order, Trigger.AMEND_SETTLED)
-        self._tell(order)
+        self.tell(order)
         return changed or before != _facts(order)
 
     # --- changes ----------------------------------------------------------------------------------------------
@@ -218,7 +218,8 @@ class LiveOrders:
     ) -> None:
         """Note an amend that is about to be sent: from now on the worse of old and new counts.
 
-        Without ``tells`` those who follow the changes of orders hear of it by ``tell``, which has to be called.
+        Without ``tells`` it counts, and those who follow the changes of orders hear of it, by ``tell``: that has to be
+        called in the same turn.
 
         ``lots`` is the new total, what is executed included. ValueError if a change is under way, or the order is not
         one that can be amended.
@@ -232,14 +233,13 @@ class LiveOrders:
         order.reading = None
         order.echoed = False
         order.change = Change(ChangeKind.AMEND, price_ticks, lots, now_ns)
-        self._count(order)
         if tells:
             self.tell(order)
 
     def end_amend(self, order: LiveOrder) -> None:
         """Note that an amend was refused, changed nothing, or was not sent: what rested before rests still."""
         self._move(order, Trigger.AMEND_REFUSED)
-        self._tell(order)
+        self.tell(order)
 
     def doubt_amend(self, order: LiveOrder, reason: str) -> None:
         """Note that the outcome of an amend is unknown: either the old or the new may rest."""
@@ -247,19 +247,19 @@ class LiveOrders:
         self._move(order, Trigger.AMEND_UNKNOWN)
         if order.state != before:
             order.reason = reason
-        self._tell(order)
+        self.tell(order)
 
     def begin_cancel(self, order: LiveOrder, now_ns: int) -> None:
         """Note a cancel that is about to be sent; it may follow a cancel, an amend, and a placing without answer."""
         if self._move(order, Trigger.CANCEL_SENT, now_ns) and order.change is not None:
             order.change = structs.replace(order.change, sent_ns=now_ns)
         order.cancel_sent_ns = now_ns
-        self._tell(order)
+        self.tell(order)
 
     def end_cancel(self, order: LiveOrder) -> None:
         """Note that a cancel was refused: the order rests, or is gone, as it was before."""
         self._move(order, Trigger.CANCEL_REFUSED)
-        self._tell(order)
+        self.tell(order)
 
     # --- the table --------------------------------------------------------------------------------------------
 
@@ -295,16 +295,9 @@ class LiveOrders:
             self._living[order.client_id] = order
             order.ended_ns = 0
 
-    def _tell(self, order: LiveOrder) -> None:
-        """Count the order as it stands now, and tell whoever follows the changes of orders."""
-        self._count(order)
-        self.tell(order)
-
-    def _count(self, order: LiveOrder) -> None:
-        self.load.note(order, lives=order.client_id in self._living)
-
     def tell(self, order: LiveOrder) -> None:
-        """Tell whoever follows the changes of orders, unless this one stands as it was last told."""
+        """Count the order as it stands now, and tell whoever follows the changes of orders, unless it was told so."""
+        self.load.note(order, lives=order.client_id in self._living)
         now = (order.state, order.price_ticks, order.lots, order.executed)
         if now != order.told:
             order.told = now
@@ -326,7 +319,7 @@ class LiveOrders:
         self._takers[client_id] = order
         while len(self._takers) > self.TAKERS:
             self._takers.popitem(last=False)
-        self._tell(order)
+        self.tell(order)
         return order
 
     def takers(self) -> list[LiveOrder]:
@@ -341,7 +334,7 @@ class LiveOrders:
         order.order_id = report.order_id
         _execute(order, report.executed_lots, report.executed_rest)
         self._move(order, sighting(report.status, is_executed=any(order.executed)))
-        self._tell(order)
+        self.tell(order)
 
     def to_ask(self) -> dict[str, str]:
         """Return, by client id, the orders to be looked up at the exchange, with the reason.
@@ -381,7 +374,7 @@ class LiveOrders:
         order.counted_lots -= known
         _execute(order, order.counted_lots, order.counted_rest)
         self._note_uncounted(order, now_ns)
-        self._tell(order)
+        self.tell(order)
 
     def _note_uncounted(self, order: LiveOrder, now_ns: int) -> None:
         if order.is_uncounted:
@@ -454,7 +447,7 @@ class LiveOrders:
         before = order.status
         if self._move(order, Trigger.PLACE_UNKNOWN) and order.status is not before:
             order.reason = reason
-        self._tell(order)
+        self.tell(order)
 
     def end(self, order: LiveOrder, status: OrderStatus, reason: str = "") -> bool:
         """Note that this order's life has ended, as we conclude; return False if what is known contradicts it.
@@ -464,7 +457,7 @@ class LiveOrders:
         if not self._move(order, _CONCLUSION[status]):
             return False
         order.reason = reason or order.reason
-        self._tell(order)
+        self.tell(order)
         return True
 
     def resting_notional_quote(self, side: Side, rules: SymbolRules) -> Decimal:

@@ -71,7 +71,7 @@ class Counts(Struct, frozen=True):
 class Window:
     """One limit: a counter that starts again at each multiple of its length."""
 
-    __slots__ = ("_doubted", "_said", "_start_ms", "_under_way", "_used", "length_ms", "limit")
+    __slots__ = ("_said", "_start_ms", "_under_way", "_used", "doubted", "length_ms", "limit")
 
     def __init__(self, length_ms: int, limit: int) -> None:
         self.length_ms = length_ms
@@ -80,18 +80,13 @@ class Window:
         self._used = 0
         self._said = 0
         self._under_way = 0
-        self._doubted: int | None = None
-        """The last count of a time that was not known, until it is."""
-
-    @property
-    def is_doubted(self) -> bool:
-        """Whether it goes by a count of which nobody could tell the window."""
-        return self._doubted is not None
+        self.doubted: int | None = None
+        """The last count of a time that was not known, until it is; nobody could tell its window."""
 
     def used(self, now_ms: int) -> int:
         """Return how much of the present window is used, a count of a time that was not known included."""
         self._turn(now_ms)
-        doubted = self._doubted
+        doubted = self.doubted
         return self._used if doubted is None else max(self._used, doubted + self._under_way)
 
     def wait_ms(self, amount: int, percent: int, now_ms: int) -> int:
@@ -103,7 +98,7 @@ class Window:
             return 0
         if now_ms - now_ms % self.length_ms != self._start_ms:
             self._turn(now_ms)
-        used = self._used if self._doubted is None else self.used(now_ms)
+        used = self._used if self.doubted is None else self.used(now_ms)
         if used == 0 or (used + amount) * 100 <= self.limit * percent:
             return 0
         return self._start_ms + self.length_ms - now_ms
@@ -133,7 +128,7 @@ class Window:
         if counted is None or taken_ms < self._start_ms + TURN_MS:
             return
         self._said = counted
-        self._doubted = None if time_is_known else counted
+        self.doubted = None if time_is_known else counted
         if time_is_known:
             self._used = max(self._used, counted + self._under_way)
 
@@ -148,20 +143,20 @@ class Window:
         """Go by the exchange's last count alone: the clock was wrong by which all others were put into windows."""
         self._start_ms = now_ms - now_ms % self.length_ms
         self._used = self._said + self._under_way
-        self._doubted = None
+        self.doubted = None
 
     def begin_anew(self) -> None:
         """Count from nothing: by the exchange's word the window is over that was full, whatever the time is."""
-        self._used, self._said, self._doubted = self._under_way, 0, None
+        self._used, self._said, self.doubted = self._under_way, 0, None
 
     def forget_doubted(self) -> None:
         """The exchange's time is known: what was counted while it was not may be of any window."""
-        self._doubted = None
+        self.doubted = None
 
     def _turn(self, now_ms: int) -> None:
         start_ms = now_ms - now_ms % self.length_ms
         if start_ms != self._start_ms:
-            self._start_ms, self._used, self._said, self._doubted = start_ms, 0, 0, None
+            self._start_ms, self._used, self._said, self.doubted = start_ms, 0, 0, None
 
 
 class RateBudget:
@@ -191,7 +186,11 @@ class RateBudget:
     @property
     def is_doubted(self) -> bool:
         """Whether anything goes by a count of a time that was not known."""
-        return self.weight.is_doubted or self.orders_10s.is_doubted or self.orders_1m.is_doubted
+        return (
+            self.weight.doubted is not None
+            or self.orders_10s.doubted is not None
+            or self.orders_1m.doubted is not None
+        )
 
     def forget_doubted(self) -> None:
         """Go by no such count any more: the time is known."""

@@ -25,7 +25,14 @@ from core.events import EventBus, RiskEvent, RiskKind
 from core.execution import ExecutionEngine
 from core.live_order import LiveOrder
 from core.model import BookTop, OrderStatus, Quote
-from core.risk import Trimmed, allowed, last_objection, position_notional_quote
+from core.risk import (
+    Exposure,
+    Trimmed,
+    allowed,
+    exposure_of,
+    last_objection,
+    position_notional_quote,
+)
 from core.settings import ManageSettings
 from core.strategy import desired_quotes
 from utils.clock import Clock
@@ -102,7 +109,8 @@ class Refresher:
             return False
         self.is_patient = is_patient
         try:
-            plan = self._plan(book)
+            exposure = exposure_of(context)
+            plan = self._plan(book, exposure)
             changes = plan.only_amends()
         except BaseException:
             context.lock.release()
@@ -113,7 +121,9 @@ class Refresher:
         requote = self._requote = _Requote(book, on_end)
         try:
             changes = self._execution.askable(context, changes)
-            sent = self._execution.amend_now(context, changes, book, partial(self._answered, requote))
+            exposure.begin_anew()
+            on_answer = partial(self._answered, requote)
+            sent = self._execution.amend_now(context, changes, book, exposure, on_answer)
         finally:  # a fault ends it as silence does
             loop = asyncio.get_running_loop()
             requote.timer = loop.call_later(PATIENCE_S, self._end_requote, requote)
@@ -139,8 +149,10 @@ class Refresher:
         moved = structs.replace(
             book, bid_ticks=book.bid_ticks + step_ticks, ask_ticks=book.ask_ticks + step_ticks
         )
-        if changes := self._plan(moved, rehearses=True).only_amends():
-            self._execution.rehearse_amend(context, changes[0], moved)
+        exposure = exposure_of(context)
+        if changes := self._plan(moved, exposure, rehearses=True).only_amends():
+            exposure.begin_anew()
+            self._execution.rehearse_amend(context, changes[0], moved, exposure)
 
     def _may_requote(self) -> bool:
         """Tell whether amendments can be sent now without asking for anything else first."""
@@ -294,13 +306,18 @@ class Refresher:
         others = [quote for quote in quotes if quote is not first]
         return placed + await self._execution.place(context, others, book)
 
-    def _plan(self, book: BookTop | None, *, rehearses: bool = False) -> Plan:
-        """Return what is to be done on this book; without one, nothing is wanted. A rehearsal is told to nobody."""
+    def _plan(
+        self, book: BookTop | None, exposure: Exposure | None = None, *, rehearses: bool = False
+    ) -> Plan:
+        """Return what is to be done on this book; without one, nothing is wanted. A rehearsal is told to nobody.
+
+        ``exposure`` is that of this moment, if it is known already.
+        """
         context = self._context
         living = context.orders.living()
         if book is None:
             return plan_replace((), living)
-        wanted = self._wanted(book, tells=not rehearses)
+        wanted = self._wanted(book, exposure, tells=not rehearses)
         if context.settings.refresh_mode == "replace":
             return plan_replace(wanted, living)
         is_patient = self.is_patient and not rehearses
@@ -321,11 +338,11 @@ class Refresher:
             if one.order is not None:
                 one.order.decision = f"{one.move}: {one.reason}"
 
-    def _wanted(self, book: BookTop, *, tells: bool) -> list[Quote]:
+    def _wanted(self, book: BookTop, exposure: Exposure | None, *, tells: bool) -> list[Quote]:
         """Return the quotes to have now: what strategy wants, less what risk takes away."""
         context = self._context
         desired = desired_quotes(book, context.state.mark_price, context.rules, context.quoting)
-        trimmed = allowed(context, desired.quotes)
+        trimmed = allowed(context, desired.quotes, exposure)
         if tells and (context.settings.refresh_mode == "amend" or not context.orders.living()):
             self._tell(desired.left_out, trimmed)  # else it is what rests that leaves no room
         return list(trimmed.kept)

@@ -90,18 +90,22 @@ class Exposure:
         *,
         one_sided: bool = False,
     ) -> None:
-        load = living.load
+        self._load = living.load
         self._one_sided = one_sided
         self._quantity = quantity
         self._price = price
         self._rules = rules
         self._settings = settings
         self._room: dict[Side, int] = {}
+        self._resting = self._load.by_slot
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Only what rests counts from now on, and nothing that was added to it."""
         # What rests and what is added to it, by side; of the slots those that something was added to.
-        self._totals = load.by_side.copy()
-        self._resting = load.by_slot
+        self._totals = self._load.by_side.copy()
         self._in_slots: dict[Slot, Share] = {}
-        self._count = load.count
+        self._count = self._load.count
 
     def _room_of(self, side: Side) -> int:
         """Return the most that all that rests on a side may be worth, in ticks times lots; below 0 for nothing."""
@@ -176,14 +180,15 @@ def exposure_of(context: SymbolContext) -> Exposure:
     )
 
 
-def allowed(context: SymbolContext, quotes: Iterable[Quote]) -> Trimmed:
+def allowed(context: SymbolContext, quotes: Iterable[Quote], exposure: Exposure | None = None) -> Trimmed:
     """Return what limits and posture leave of these quotes.
 
-    While only what reduces is allowed, a quote that would turn the position is cut to what is left of it.
+    While only what reduces is allowed, a quote that would turn the position is cut to what is left of it. ``exposure``
+    is that of this moment, if it is known already; the quotes that are left count in it from then on.
     """
     if context.posture >= Posture.ONE_SIDE:
         quotes = _no_larger_than_the_position(quotes, known_position(context), context.rules)
-    return _trim(quotes, exposure_of(context))
+    return _trim(quotes, exposure or exposure_of(context))
 
 
 def _no_larger_than_the_position(

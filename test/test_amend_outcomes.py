@@ -6,6 +6,7 @@ the market does meanwhile happens between the arrival of the request and the arr
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -458,5 +459,20 @@ def test_late_outcome_of_an_amendment_undoes_no_end(outcome: str) -> None:
         await bench.settle()
         assert bench.order.status is end
         bench.assert_equal()
+
+    play(story)
+
+
+def test_amendments_in_one_request_share_the_room_within_the_limit() -> None:
+    """Two orders are to grow, and there is room for one: what the first may become counts against the second."""
+
+    async def story(bench: Bench) -> None:
+        nearer, farther = await bench.execution.place(
+            bench.context, [Quote(Side.BUY, level, PRICE - level, 2) for level in (1, 2)], bench.book
+        )
+        bench.context.limits = replace(bench.context.limits, max_net_position_ratio=Decimal("0.035"))
+        changes = [(each, Quote(Side.BUY, each.level, PRICE, 4), "test") for each in (nearer, farther)]
+        await bench.execution.amend(bench.context, changes, bench.book)
+        assert (nearer.lots, farther.lots) == (4, 2)
 
     play(story)
