@@ -123,8 +123,11 @@ class Ledger:
         if is_present and is_same and abs(position.entry_price - self.entry_price) >= tick_size:
             self.entry_price = position.entry_price
 
-    def apply(self, fill: Fill) -> bool:
-        """Count a fill; return False if it was counted before, or is kept until the books are opened."""
+    def apply(self, fill: Fill, *, is_of_this_run: bool = False) -> bool:
+        """Count a fill; return False if it was counted before, or is kept until the books are opened.
+
+        ``is_of_this_run`` says that its order was placed after that: the opening cannot have held it.
+        """
         if not self.is_open:
             self._early.append(fill)
             return False
@@ -136,7 +139,8 @@ class Ledger:
         change = fill.side.sign * fill.quantity
         if fill.time_ms > self._position_as_of_ms:
             self._move_position(change, fill.price)
-            self._doubted_quantity += change if fill.time_ms <= self._doubted_until_ms else _ZERO
+            if fill.time_ms <= self._doubted_until_ms and not is_of_this_run:
+                self._doubted_quantity += change
         elif fill.time_ms > self._opened_as_of_ms:
             self.unexplained_quantity -= change
         self.realized_pnl_quote += fill.realized_pnl_quote

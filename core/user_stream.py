@@ -45,7 +45,9 @@ class FillBook:
     def count(self, context: SymbolContext, fill: Fill) -> bool:
         """Add the fill to the ledger and the position; return False if it was there already."""
         before, was_reset = context.ledger.position_quantity, context.ledger.ids_began_anew
-        if not context.ledger.apply(fill):
+        order = self._order_of(context, fill)
+        is_of_this_run = order is not None and order.level > 0  # one that was found has none
+        if not context.ledger.apply(fill, is_of_this_run=is_of_this_run):
             return False
         if context.ledger.ids_began_anew and not was_reset:
             log.error(
@@ -53,7 +55,6 @@ class FillBook:
                 *(context.symbol, fill.trade_id),
             )
         context.state.position = context.ledger.position_quantity
-        order = self._order_of(context, fill)
         if order is not None:
             lots, rest = context.rules.whole_lots(fill.quantity + order.counted_rest)
             context.orders.count(order, lots, self._clock.monotonic_ns(), rest, fill.time_ms)

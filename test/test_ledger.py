@@ -183,6 +183,18 @@ def test_flat_position_may_have_held_trades_that_were_listed_only_later() -> Non
     assert not books.takes_back(FLAT)
 
 
+def test_fill_of_an_order_of_this_run_is_never_taken_back() -> None:
+    """It came after the opening, whatever the clocks say; a late trade beside it is taken back all the same."""
+    books = Ledger()
+    books.open(FLAT, 50, AS_OF_MS - 60_000, AS_OF_MS)
+    assert books.apply(replace(fill(52, Side.SELL, "0.2"), time_ms=AS_OF_MS), is_of_this_run=True)
+    assert not books.takes_back(FLAT)
+    assert books.apply(replace(fill(51, Side.SELL, "0.5"), time_ms=AS_OF_MS - 1))
+    assert not books.takes_back(FLAT)
+    assert books.takes_back(replace(FLAT, quantity=Decimal("-0.2"), entry_price=Decimal(90)))
+    assert books.position_quantity == Decimal("-0.2")
+
+
 @pytest.mark.parametrize("opening_ms", [0, AS_OF_MS - 1])
 def test_trade_is_taken_back_neither_after_an_agreement_nor_from_a_position_that_bears_its_time(
     opening_ms: int,
