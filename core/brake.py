@@ -1,6 +1,7 @@
 """A request that was refused is not sent again and again: the brakes on repeating oneself. Pure."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from core.model import Side
@@ -39,6 +40,9 @@ MOST_A_MINUTE = 5
 class _Strikes:
     code: int
     count: int = 0
+    reason: str = ""
+    refused_ns: int = 0
+    """When that reason was given."""
     probe_ns: int = 0
     was_hurried: bool = False
     was_of_all: bool = False
@@ -72,8 +76,8 @@ class RefusalBrake:
     def __init__(self) -> None:
         self._by_slot: dict[tuple[Side, int], _Strikes] = {}
 
-    def refused(self, slot: tuple[Side, int], code: int, now_ns: int) -> bool:
-        """Note a refusal; return whether the brake has just gripped."""
+    def refused(self, slot: tuple[Side, int], code: int, now_ns: int, reason: str = "") -> bool:
+        """Note a refusal, with the exchange's reason; return whether the brake has just gripped."""
         if code in _PASSING:
             return False
         strikes = self._by_slot.get(slot)
@@ -84,6 +88,8 @@ class RefusalBrake:
         is_first_other = is_other and strikes.code != UNREADABLE and not strikes.was_of_another
         if code != UNREADABLE:  # which tells of no other reason than the one before
             strikes.code = code  # where it grips, another answer is a refusal more
+        if code == strikes.code:
+            strikes.reason, strikes.refused_ns = reason, now_ns
         strikes.was_of_all |= code in OF_ALL_QUOTES
         before, strikes.count = strikes.count, strikes.count + 1
         if code in BESIDE_OTHERS:
@@ -176,15 +182,10 @@ class RefusalBrake:
             return True
         return now_ns >= strikes.probe_ns
 
-    def holds_for(self, slot: tuple[Side, int], code: int) -> bool:
-        """Tell whether the slot is held back, and for refusals with this code."""
-        strikes = self._by_slot.get(slot)
-        return strikes is not None and strikes.count >= STRIKES and strikes.code == code
-
-    @property
-    def grips(self) -> bool:
-        """Tell whether a slot is held back."""
-        return any(each.count >= STRIKES for each in self._by_slot.values())
+    def reason(self, slots: Iterable[tuple[Side, int]]) -> str:
+        """Return why the one of these slots that was refused last is held back, "" if none of them is."""
+        held = [each for slot in slots if (each := self._by_slot.get(slot)) and each.count >= STRIKES]
+        return max(held, key=lambda each: each.refused_ns).reason if held else ""
 
 
 class CrossingBrake:

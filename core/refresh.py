@@ -226,6 +226,7 @@ class Refresher:
         self._count(book, amends, places)
         was_held = room is not None and self._execution.timestamps.room(now_ns) is None
         has_released = self._learn(placed, first_was_alone=goes_alone)
+        context.refusal = self._brake.reason(quote.slot for quote in plan.places)
         if (
             (has_released or was_held or has_cancelled)
             and context.gate.is_open
@@ -383,13 +384,10 @@ class Refresher:
                 )
             else:
                 self._learn_refusal(order, now_ns)
-        if not self._brake.grips:
-            self._context.refusal = ""
         return has_released
 
     def _learn_refusal(self, order: LiveOrder, now_ns: int) -> None:
-        """Note a refusal; the reason that is shown is the last of those for which a slot is held back."""
-        if self._brake.refused(order.slot, order.refused_code, now_ns):
+        if self._brake.refused(order.slot, order.refused_code, now_ns, order.reason):
             log.error(
                 "%s: %s %d was refused again and again (%s); trying seldom from now on",
                 self._context.symbol,
@@ -397,5 +395,3 @@ class Refresher:
                 order.level,
                 order.reason,
             )
-        if self._brake.holds_for(order.slot, order.refused_code):
-            self._context.refusal = order.reason

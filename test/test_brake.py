@@ -135,7 +135,6 @@ def test_acceptance_releases_all_that_were_refused_for_the_same_and_no_others() 
     assert not brake.accepted(SLOT, 0)
     assert brake.allows((Side.SELL, 1), 1)
     assert not brake.allows((Side.SELL, 2), 1)
-    assert brake.grips
 
 
 def test_order_that_reduces_releases_its_own_side_alone() -> None:
@@ -241,7 +240,7 @@ def test_slot_that_is_released_again_and_again_is_refused_five_times_a_minute_fo
             brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, now_ns)
             refused_ns.append(now_ns)
     assert len(refused_ns) == MOST_A_MINUTE
-    assert brake.grips
+    assert not brake.allows(SLOT, PROBE_NS - 1)
     assert brake.allows(SLOT, PROBE_NS)
     brake.accepted(SLOT, PROBE_NS)
     assert [brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, PROBE_NS) for _ in range(3)] == [False, False, True]
@@ -285,6 +284,22 @@ def test_refusal_that_cannot_be_read_leaves_a_slot_held_for_what_it_was_held_for
     assert not brake.allows(SLOT, 1)
     assert brake.accepted((Side.SELL, 1), 0)
     assert brake.allows(SLOT, 1)
+
+
+def test_reason_is_the_newest_of_those_for_which_one_of_the_slots_is_held() -> None:
+    """Not of one that is not asked about, is not held yet, or was taken; one that cannot be read changes nothing."""
+    brake, sell, other = RefusalBrake(), (Side.SELL, 1), (Side.SELL, 2)
+    for number in range(STRIKES):
+        brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, number, "no margin")
+        brake.refused(sell, -4164, number + 1, "too small")
+    brake.refused(other, -4014, 9, "off its tick")
+    assert brake.reason([SLOT, sell, other]) == "too small"
+    assert brake.reason([SLOT, other]) == "no margin"
+    assert brake.reason([other]) == brake.reason([]) == ""
+    brake.refused(SLOT, UNREADABLE, 10, "HTTP 400")
+    assert brake.reason([SLOT]) == "no margin"
+    brake.accepted(sell, 11)
+    assert brake.reason([SLOT, sell]) == "no margin"
 
 
 @pytest.mark.parametrize("code", [0, POST_ONLY_WOULD_TAKE])
