@@ -7,7 +7,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from core.amend_queue import AmendQueue
-from core.brake import POST_ONLY_WOULD_TAKE, CrossingBrake
+from core.brake import POST_ONLY_WOULD_TAKE, UNREADABLE, CrossingBrake, told_code
 from core.context import SymbolContext
 from core.events import EventBus, OrderModifyEvent, OrderModifyFailureEvent, OrderModifySuccessEvent
 from core.gateway import Amend, Answer
@@ -30,8 +30,8 @@ _PASSING = frozenset({0, -1001, -1003, -1008, -1015, -1021, -5028})
 """Refusals that say nothing of the next attempt: nothing was sent, the exchange was busy, a limit was reached, the
 clock was off."""
 
-_MAY_PASS = frozenset({-2019, -4140, -5024})
-"""Margin is short for the moment, or the symbol halted; the third time in a row it is for good."""
+_MAY_PASS = frozenset({-2019, -4140, -5024, UNREADABLE})
+"""Margin is short for the moment, the symbol halted, or no code was given; the third time in a row it is for good."""
 STRIKES = 3
 
 E = TypeVar("E", OrderModifyEvent, OrderModifySuccessEvent, OrderModifyFailureEvent)
@@ -229,7 +229,7 @@ class Amending:
         return False
 
     def _refused(self, context: SymbolContext, amendment: Amendment, refusal: Refused) -> bool:
-        order = amendment.order
+        order, code = amendment.order, told_code(refusal)
         context.orders.end_amend(order)
         self._fail(context, amendment, str(refusal), refusal.code)
         self._on_refused(refusal)
@@ -238,10 +238,10 @@ class Amending:
         elif refusal.code == POST_ONLY_WOULD_TAKE:
             now_ns = self._clock.monotonic_ns()
             self._crossings.refused(context.symbol, order.side, amendment.new[0], now_ns)
-        elif refusal.code not in _PASSING | {NO_NEED_TO_MODIFY}:
+        elif code not in _PASSING | {NO_NEED_TO_MODIFY}:
             order.amend_strikes += 1
-            if refusal.code not in _MAY_PASS or order.amend_strikes >= STRIKES:
-                order.amend_refused_code = refusal.code
+            if code not in _MAY_PASS or order.amend_strikes >= STRIKES:
+                order.amend_refused_code = code
         # "No need": the target rests already, so what is known here is wrong.
         is_unclear = refusal.code in _MAY_BE_GONE or refusal.code == NO_NEED_TO_MODIFY
         if is_unclear:

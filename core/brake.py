@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from core.model import Side
+from utils.errors import Overloaded, RateLimited, Refused
 
 POST_ONLY_WOULD_TAKE = -5022
 UNREADABLE = -1
@@ -34,6 +35,12 @@ BESIDE_OTHERS = frozenset({-2018, -2019, MAX_OPEN_ORDERS, -2027})
 other one rests does not tell that they have passed."""
 MOST_A_MINUTE = 5
 """So often a slot is refused for want of room within a minute, however often it is taken alone in between."""
+
+
+def told_code(refusal: Refused) -> int:
+    """Return the code of a refusal; where it had none, 0 if it will pass by itself, else UNREADABLE."""
+    is_passing = isinstance(refusal, Overloaded | RateLimited)  # told by text or status alone, too
+    return refusal.code or (0 if is_passing else UNREADABLE)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from msgspec import Struct
 
+from core.brake import UNREADABLE
 from core.live_order import LiveOrder
 from core.load import Slot
 from core.model import OrderStatus, Quote
@@ -183,7 +184,8 @@ def _decide(order: LiveOrder, quote: Quote | None, bounds: Bounds) -> Decision:
     if deviation > bounds.amend_ticks:
         return Decision(Move.CANCEL, f"{_bps(deviation, bounds)} away: replaced", order, quote)
     if order.amend_refused_code:
-        return Decision(Move.CANCEL, f"amend refused ({order.amend_refused_code}): replaced", order, quote)
+        code = "no code" if order.amend_refused_code == UNREADABLE else order.amend_refused_code
+        return Decision(Move.CANCEL, f"amend refused ({code}): replaced", order, quote)
     if order.amends >= MOST_AMENDMENTS:
         return Decision(Move.CANCEL, f"amended {order.amends} times: replaced", order, quote)
     objection = spread_objection(order.side, order.price_ticks, bounds.mid_half_ticks, bounds.quoting)

@@ -10,7 +10,7 @@ from functools import partial
 
 from core.amend_queue import AmendQueue
 from core.amending import Amending
-from core.brake import POST_ONLY_WOULD_TAKE, UNREADABLE, CrossingBrake
+from core.brake import POST_ONLY_WOULD_TAKE, CrossingBrake, told_code
 from core.client_ids import ClientIds, is_ours
 from core.context import SymbolContext
 from core.events import EventBus, OrderEvent, OrderKind
@@ -177,8 +177,7 @@ class ExecutionEngine:
             return
         if isinstance(error, Refused):
             self._learn_refusal(error)
-            is_passing = isinstance(error, Overloaded | RateLimited)  # told by text or status alone, too
-            order.refused_code = error.code or (0 if is_passing else UNREADABLE)
+            order.refused_code = told_code(error)
             if error.code == POST_ONLY_WOULD_TAKE:
                 now_ns = self._clock.monotonic_ns()
                 self._crossings.refused(context.symbol, order.side, order.price_ticks, now_ns)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from core import wire
+from core.brake import UNREADABLE
 from core.client_ids import ClientIds
 from core.context import SymbolContext
 from core.events import EventBus
@@ -288,6 +289,32 @@ def test_amendment_of_a_resting_order_ends_as_the_exchange_has_it(executed: int,
         await bench.settle()
         bench.assert_equal()
         assert_outcome(bench, outcome, executed)
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "counts"),
+    [(451, b"", True), (503, b'{"code":0,"msg":"Service Unavailable."}', False)],
+    ids=["not for this country", "busy"],
+)
+def test_amendment_that_is_refused_without_a_code_three_times_is_for_good(
+    status: int, body: bytes, counts: bool
+) -> None:
+    """Unless the exchange says that it is busy: that passes."""
+
+    async def story(bench: Bench) -> None:
+        await bench.place()
+
+        async def refuse(_sent: Sent) -> HttpResponse:
+            return HttpResponse(status, {}, body)
+
+        bench.fate = refuse
+        for _ in range(3):
+            assert bench.order.amend_refused_code == 0
+            bench.target -= 1
+            await bench.amend()
+        assert bench.order.amend_refused_code == (UNREADABLE if counts else 0)
 
     play(story)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.brake import UNREADABLE
 from core.decision import MOST_AMENDMENTS, Bounds, Move, Plan, plan_amend, plan_replace, quiet_band
 from core.live_order import LiveOrder
 from core.model import OrderStatus, Quote, Side
@@ -208,6 +209,8 @@ def test_order_that_refuses_amendments_is_replaced() -> None:
     order = resting(TARGET + 120)
     order.amend_refused_code = -4014
     assert decide(order, wanted()) == (Move.CANCEL, "amend refused (-4014): replaced")
+    order.amend_refused_code = UNREADABLE
+    assert decide(order, wanted()) == (Move.CANCEL, "amend refused (no code): replaced")
 
 
 def test_order_is_replaced_before_the_exchange_amends_it_no_more() -> None:
