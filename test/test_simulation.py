@@ -181,6 +181,20 @@ def test_figures_say_which_kinds_never_struck() -> None:
     assert set(DAEMON) >= MARKET
 
 
+def test_counts_of_the_table_stand_apart_however_long_their_names_are() -> None:
+    """What was reached of the orders' table has names of eighty characters."""
+    rows = {
+        f"life ACTIVE + cancel over amend / amend refused, or not sent, number {number}": 7
+        for number in range(5)
+    }
+    text = table(figures([Outcome(1, reached=Counter({"exit": 1, **rows}), seconds=3600, cpu_s=60)]))
+    lines = text.split("\n")
+    assert "  exit 1" in lines
+    assert [line.split("  ")[1:] for line in lines if "over amend" in line] == [
+        [f"{name} 7"] for name in rows
+    ]
+
+
 def test_merged_figures_are_those_of_one_run_of_all_seeds() -> None:
     """Whether a campaign was run at once or in parts, on one machine or several."""
     outcomes = [

@@ -9,6 +9,10 @@ from test.simulation.run import Outcome
 
 RECOVERS_SOON_S = 15.0
 """99 of 100 times quotes are to be back within this time."""
+_LIFE = "life "
+"""So begins what is counted of the table of an order's life."""
+_LINE_WIDTH = 136
+_MIN_CELL_WIDTH = 34
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -88,6 +92,8 @@ def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """Return the figures as text for people."""
     recovered = found["recovered_s"]
+    of_orders = {name: count for name, count in found["reached"].items() if name.startswith(_LIFE)}
+    others = {name: count for name, count in found["reached"].items() if name not in of_orders}
     lines = [
         f"{found['seeds']} seeds, {found['hours']} hours, {found['strikes']} strikes of faults,"
         f" {found['requests']} requests, {found['fills']} fills, {found['halts']} halts cleared,"
@@ -100,7 +106,9 @@ def table(found: dict[str, Any]) -> str:
         *_columns(found["faults"], "fault kinds that struck"),
         f"never: {', '.join(found['faults_never']) or 'none'}",
         "",
-        *_columns(found["reached"], "branches that were reached"),
+        *_columns(others, "branches that were reached"),
+        "",
+        *_columns(of_orders, "rows of the table of an order's life that were reached"),
         "",
         *("VIOLATION seed {seed} {at_s:.2f} s {rule}: {text}".format(**each) for each in found["violations"]),
         f"violations: {len(found['violations'])}",
@@ -110,8 +118,10 @@ def table(found: dict[str, Any]) -> str:
 
 def _columns(counts: dict[str, int], title: str) -> list[str]:
     cells = [f"{name} {number}" for name, number in counts.items()]
-    rows = [cells[at : at + 4] for at in range(0, len(cells), 4)]
+    cell_width = max([_MIN_CELL_WIDTH, *(len(cell) + 2 for cell in cells)])
+    columns = max(1, _LINE_WIDTH // cell_width)
+    rows = [cells[at : at + columns] for at in range(0, len(cells), columns)]
     return [
         f"{title} ({len(cells)}):",
-        *("  " + "".join(f"{cell:<34}" for cell in row).rstrip() for row in rows),
+        *("  " + "".join(f"{cell:<{cell_width}}" for cell in row).rstrip() for row in rows),
     ]
