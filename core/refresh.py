@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,9 +41,22 @@ from utils.errors import ExchangeError
 
 log = logging.getLogger(__name__)
 
+_NUMBER = re.compile(r"\d[\d.]*")
+
 
 def _nobody(_band: QuietBand) -> None:
     """Nobody waits for the end: a refresh will look at the orders anew."""
+
+
+def _levels(missing: Sequence[str]) -> list[str]:
+    """Return the side and level of each line about a quote that is missing."""
+    return [line.split(":")[0] for line in missing]
+
+
+def _without_numbers(line: str) -> str:
+    """Return a line about a quote that is missing without the numbers of its reason."""
+    level, _, reason = line.partition(":")
+    return f"{level}:{_NUMBER.sub('#', reason)}"
 
 
 def _impatient() -> bool:
@@ -81,7 +95,10 @@ class Refresher:
         self._clock = clock
         self._manage = manage
         self._brake = RefusalBrake()
-        self._told: tuple[str, ...] = ()
+        self._missing: tuple[str, ...] = ()
+        """Why quotes were missing at the last look, a line for each."""
+        self._told: frozenset[str] = frozenset()
+        """What has been told while those levels were missing, without its numbers."""
         self.is_patient = False
         """Whether orders that are off their targets by a move of the price alone may stay so, at the last look."""
         self.was_patient = False
@@ -349,19 +366,28 @@ class Refresher:
         return list(trimmed.kept)
 
     def _tell(self, left_out: tuple[str, ...], trimmed: Trimmed) -> None:
-        """Say which quotes are missing and why, once for as long as it stays the same."""
-        context = self._context
-        if not (left_out or trimmed.left_out or self._told):
+        """Say which quotes are missing and why, once for as long as it stays the same.
+
+        A level whose reasons take turns has each of them told once: what was told before is no news.
+        """
+        if not (left_out or trimmed.left_out or self._missing):
             return
         over_limit = tuple(
             f"{quote.side.lower()} {quote.level}: {reason}"
             for quote, reason in zip(trimmed.left_out, trimmed.reasons, strict=True)
         )
         missing = left_out + over_limit
-        levels = tuple(line.split(":")[0] for line in missing)
-        if levels == self._told:
+        if missing == self._missing:
             return
-        self._told = levels
+        are_others = _levels(missing) != _levels(self._missing)
+        self._missing = missing
+        kinds = frozenset(map(_without_numbers, missing))
+        if are_others or not kinds <= self._told:
+            self._told = kinds if are_others else kinds | self._told
+            self._say(missing)
+
+    def _say(self, missing: Sequence[str]) -> None:
+        context = self._context
         text = "; ".join(missing) or "all levels are quoted again"
         if missing:
             log.warning("%s: quotes left out: %s", context.symbol, text)

@@ -216,3 +216,20 @@ def test_quotes_that_could_break_the_limit_are_left_out(tmp_path: Path) -> None:
         assert "quotes_trimmed" in world.events("risk_event")
 
     in_a_world(tmp_path, story)
+
+
+def test_quote_that_is_left_out_for_another_reason_is_told_of_again(tmp_path: Path) -> None:
+    """First the limit leaves no room for a buy; with a lot more only what reduces is allowed, and no buy either."""
+
+    async def story(world: World) -> None:
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.028")
+        world.start()
+        await world.until_quoting(orders=3)
+        world.control("POST", "/sim/fill", symbol="BTCUSDT", side="BUY", quantity="0.001")
+        await asyncio.sleep(20)
+        assert await world.end() is ExitCode.STOPPED
+        told = [row["details"] for row in world.rows() if row["sub_type"] == "quotes_trimmed"]
+        reasons = [{line.split(": ")[1] for line in each.split("; ")} for each in told]
+        assert reasons == [{"position limit"}, {"only what reduces the position"}]
+
+    in_a_world(tmp_path, story)
