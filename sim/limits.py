@@ -9,11 +9,17 @@ from sim.errors import ApiError, refusal
 
 MINUTE_MS = 60_000
 TEN_SECONDS_MS = 10_000
+DAY_MS = 86_400_000
+LONGEST_BAN_MS = 3 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSizes:
-    """How much each pool holds; ``patience`` is the number of 429 replies in a minute before the ban of ``ban_ms``."""
+    """How much each pool holds.
+
+    ``patience`` is the number of 429 replies in a minute, -1003 and -1015 alike, before a ban. The first one takes
+    ``ban_ms``, and each further one twice as long as the one before, as long as that ended within a day.
+    """
 
     weight_per_minute: int = 2400
     orders_per_ten_seconds: int = 300
@@ -58,12 +64,19 @@ class Window:
 
 
 class Ban:
-    """Until when the address of the one client is banned, by whichever way it comes (facts 5)."""
+    """Until when the address of the one client is banned, by whichever way it comes; bans grow (facts 5)."""
 
-    __slots__ = ("until_ms",)
+    __slots__ = ("_length_ms", "until_ms")
 
     def __init__(self) -> None:
         self.until_ms = 0
+        self._length_ms = 0
+
+    def begin(self, now_ms: int, first_ms: int) -> None:
+        """Ban from now on: for ``first_ms``, or for twice as long as the last time if that was within a day."""
+        is_again = self._length_ms and now_ms - self.until_ms < DAY_MS
+        self._length_ms = min(2 * self._length_ms, max(LONGEST_BAN_MS, first_ms)) if is_again else first_ms
+        self.until_ms = now_ms + self._length_ms
 
 
 class Limits:
@@ -85,9 +98,7 @@ class Limits:
             raise self._banned(now_ms)
         if self.weight.add(weight, now_ms) <= self.sizes.weight_per_minute:
             return
-        if self._refused.add(1, now_ms) > self.sizes.patience:
-            self.ban.until_ms = now_ms + self.sizes.ban_ms
-            raise self._banned(now_ms)
+        self._lose_patience(now_ms)
         text = (
             f"Too many requests; current limit of IP is {self.sizes.weight_per_minute} requests per minute. "
             "Please use the websocket for live updates to avoid polling the API."
@@ -95,12 +106,14 @@ class Limits:
         raise ApiError(-1003, text, 429, self.weight.rest_s(now_ms))
 
     def charge_orders(self, cost: OrderCost, now_ms: int) -> None:
-        """Count new or amended orders; raises ApiError 429 (-1015) over either limit."""
+        """Count new or amended orders; raises ApiError 429 (-1015) over either limit, and 418 who does not stop."""
         sizes = self.sizes
         in_ten_seconds = self.orders_10s.add(cost.ten_seconds, now_ms)
         if self.orders_1m.add(cost.minute, now_ms) > sizes.orders_per_minute:
+            self._lose_patience(now_ms)
             raise _too_many(self.orders_1m, sizes.orders_per_minute, "1 MINUTE", now_ms)
         if in_ten_seconds > sizes.orders_per_ten_seconds:
+            self._lose_patience(now_ms)
             raise _too_many(self.orders_10s, sizes.orders_per_ten_seconds, "10 SECOND", now_ms)
 
     def weight_header(self, now_ms: int) -> str:
@@ -122,6 +135,12 @@ class Limits:
             _limit("ORDERS", "MINUTE", 1, sizes.orders_per_minute),
             _limit("ORDERS", "SECOND", 10, sizes.orders_per_ten_seconds),
         ]
+
+    def _lose_patience(self, now_ms: int) -> None:
+        """Count a reply of 429; raises ApiError 418 instead if there were too many in this minute."""
+        if self._refused.add(1, now_ms) > self.sizes.patience:
+            self.ban.begin(now_ms, self.sizes.ban_ms)
+            raise self._banned(now_ms)
 
     def _banned(self, now_ms: int) -> ApiError:
         until_ms = self.ban.until_ms

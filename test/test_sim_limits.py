@@ -3,7 +3,7 @@
 import pytest
 
 from sim.errors import ApiError
-from sim.limits import ONE_BATCH, ONE_ORDER, Limits, LimitSizes, Window
+from sim.limits import DAY_MS, ONE_BATCH, ONE_ORDER, Ban, Limits, LimitSizes, Window
 
 MINUTE_START_MS = 1_700_000_040_000  # a multiple of 60 s
 
@@ -43,6 +43,33 @@ def test_client_that_goes_on_is_banned() -> None:
     assert (error.status, error.retry_after_s) == (418, 22)
     assert str(MINUTE_START_MS + 122_000) in error.message
     limits.charge_weight(1, MINUTE_START_MS + 122_000)
+
+
+def test_client_that_goes_on_sending_orders_is_banned() -> None:
+    """A refusal for too many orders is a 429 as well, and new orders cost no weight (facts 5)."""
+    limits = Limits(LimitSizes(orders_per_ten_seconds=1, patience=2))
+    limits.charge_orders(ONE_ORDER, MINUTE_START_MS)
+    found = []
+    for _ in range(3):
+        with pytest.raises(ApiError) as caught:
+            limits.charge_orders(ONE_ORDER, MINUTE_START_MS)
+        found.append((caught.value.status, caught.value.code))
+    assert found == [(429, -1015), (429, -1015), (418, -1003)]
+    assert refused(limits, 0, MINUTE_START_MS + 119_999).status == 418
+    limits.charge_orders(ONE_ORDER, MINUTE_START_MS + 120_000)
+
+
+def test_each_ban_of_a_day_is_twice_as_long_as_the_one_before() -> None:
+    """Two minutes, four, eight, and three days at most; after a day without one it begins anew (facts 5)."""
+    ban, now_ms, found = Ban(), MINUTE_START_MS, []
+    for _ in range(14):
+        ban.begin(now_ms, 120_000)
+        found.append((ban.until_ms - now_ms) // 60_000)
+        now_ms = ban.until_ms + DAY_MS - 1
+    assert found[:4] == [2, 4, 8, 16]
+    assert found[-2:] == [3 * 24 * 60] * 2
+    ban.begin(ban.until_ms + DAY_MS, 120_000)
+    assert ban.until_ms - now_ms == 120_001
 
 
 def test_orders_are_counted_in_both_windows() -> None:
