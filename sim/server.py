@@ -37,6 +37,7 @@ MAX_QUEUED_CHARACTERS = 8_000_000
 MAX_OUTAGE_S = 3600.0
 _CLOSE_WITHIN_S = 1.0
 _LONGEST_WAIT_S = 3600.0
+_GOING_AWAY = 1001
 _POLICY_VIOLATION = 1008
 
 AnyRequest = web.BaseRequest
@@ -216,7 +217,7 @@ class RunningServer:
                 request.raw_path,
                 stream.outgoing.put,
                 self._clock.time_ms(),
-                partial(stream.outgoing.put, None),
+                partial(stream.outgoing.put, _GOING_AWAY),
             )
         except RefusedHandshake as error:
             return _json({"code": -1000, "msg": str(error)}, error.status)
@@ -239,12 +240,12 @@ class _StreamSocket:
         self._request = request
         self._clock = clock
         self._socket = web.WebSocketResponse(autoping=False, compress=False, timeout=_CLOSE_WITHIN_S)
-        self._outbox: deque[str | None] = deque()
+        self._outbox: deque[str | int] = deque()
         self._queued_characters = 0
         self._wake = asyncio.Event()
         self._ponged_s = asyncio.get_running_loop().time()
         self._unanswered_pings = 0
-        self.outgoing: DelayLine[str | None] = DelayLine(wire.down, self._post)
+        self.outgoing: DelayLine[str | int] = DelayLine(wire.down, self._post)
         self._incoming: DelayLine[str] = DelayLine(wire.up, self._tell_session)
 
     async def run(self) -> Reply:
@@ -263,11 +264,11 @@ class _StreamSocket:
 
     async def close(self) -> None:
         """The client has been told that the exchange goes away; the socket is closed."""
-        await self._socket.close(code=1001, message=b"the simulated exchange is stopping")
+        await self._socket.close(code=_GOING_AWAY, message=b"the simulated exchange is stopping")
 
-    def _post(self, text: str | None) -> None:
-        """`text` will be written behind all before it; None ends the socket there."""
-        self._queued_characters += len(text or "")
+    def _post(self, text: str | int) -> None:
+        """`text` will be written behind all before it; a number ends the socket there, with this code."""
+        self._queued_characters += len(text) if isinstance(text, str) else 0
         if self._queued_characters > MAX_QUEUED_CHARACTERS:
             self._abort("it reads too slowly")
             return
@@ -279,8 +280,8 @@ class _StreamSocket:
             while True:
                 while self._outbox:
                     text = self._outbox.popleft()
-                    if text is None:
-                        await self._socket.close(code=_POLICY_VIOLATION)
+                    if isinstance(text, int):
+                        await self._socket.close(code=text)
                         return
                     await self._socket.send_str(text)
                     self._queued_characters -= len(text)
@@ -317,11 +318,11 @@ class _StreamSocket:
     def _count_frame(self) -> None:
         """A ping, or a pong that nobody has asked for, counts like a message."""
         if not self.session.pinged(self._clock.time_ms()):
-            self.outgoing.put(None)
+            self.outgoing.put(_POLICY_VIOLATION)
 
     def _tell_session(self, text: str) -> None:
         if not self.session.receive(text, self._clock.time_ms()):
-            self.outgoing.put(None)
+            self.outgoing.put(_POLICY_VIOLATION)
 
     def _abort(self, reason: str) -> None:
         transport = self._request.transport

@@ -351,13 +351,25 @@ async def test_unasked_pongs_count_like_messages() -> None:
 
 
 async def test_a_connection_that_has_lived_its_time_is_closed() -> None:
-    """The 24 hours of a connection, shortened, end with a close that the client sees (facts 6)."""
+    """The 24 hours of a connection, shortened, end with a close that is no reproach (facts 6)."""
     async with served() as running:
         running.exchange._venue.hub.options = StreamOptions(session_life_ms=200)
         async with running.stream("/public/ws/btcusdt@bookTicker") as socket:
             with pytest.raises(websockets.ConnectionClosed) as caught:
                 await read_until_closed(socket)
             assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1001
+
+
+async def test_flood_of_messages_ends_with_the_code_of_misbehaviour() -> None:
+    """Twelve at once, where ten a second are allowed (facts 6)."""
+    async with served() as running, running.stream("/market/ws") as socket:
+        for _ in range(12):
+            await socket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+        with pytest.raises(websockets.ConnectionClosed) as caught:
+            await read_until_closed(socket)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1008
 
 
 async def test_closing_the_server_ends_its_sockets_with_a_reason() -> None:
