@@ -74,9 +74,12 @@ class DiffChain(Chain):
 
 
 class ShownBook:
-    """What one symbol's depth shows; ``raised`` is what its update ids are above the market's."""
+    """What one symbol's depth shows; ``raised`` is what its update ids are above the market's.
 
-    __slots__ = ("_depth_id", "_last", "_matcher", "_sums", "chains", "diffs", "raised")
+    ``quote_raised`` is what they were when the present quote came.
+    """
+
+    __slots__ = ("_depth_id", "_last", "_matcher", "_sums", "chains", "diffs", "quote_raised", "raised")
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
@@ -86,6 +89,7 @@ class ShownBook:
         self.chains: list[Chain] = []
         self.diffs: list[DiffChain] = []
         self.raised = 0
+        self.quote_raised = 0
 
     def settle(self) -> None:
         """Look at the touch once more, at a whole second: what modelled levels show follows what it usually has."""

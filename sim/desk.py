@@ -377,6 +377,8 @@ class Desk:
 
     def _take(self, instrument: Instrument, order: Order, now_ms: int) -> None:
         market = order.type is not OrderType.LIMIT
+        side = instrument.matcher.asks if order.is_buy else instrument.matcher.bids
+        taken_before = side.taken_lots
         taking = instrument.matcher.take(
             order.order_id,
             None if market else order.price_ticks,
@@ -384,6 +386,8 @@ class Desk:
             is_buy=order.is_buy,
             stp=StpMode.NONE if order.time_in_force is TimeInForce.FOK else order.stp,
         )
+        if side.taken_lots > taken_before:
+            instrument.shown.raised += 1  # the market's id is that of the book before
         self._book_all(instrument, taking.fills, now_ms)
         for order_id in taking.expired_makers:
             if maker := instrument.open.get(order_id):

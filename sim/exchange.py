@@ -201,6 +201,7 @@ class Exchange:
         if isinstance(event, BookTicker):
             first = instrument.quote is None
             venue.desk.on_quote(instrument, event)
+            instrument.shown.quote_raised = instrument.shown.raised
             if first:
                 instrument.mark.sample(instrument.mid)
             if instrument.shown.chains:

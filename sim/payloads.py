@@ -342,7 +342,7 @@ def premium_index(instrument: Instrument, now_ms: int) -> Json:
 
 
 def book_ticker(instrument: Instrument) -> Json:
-    """Return the reply of GET ticker/bookTicker for one symbol; zeros before the first quote."""
+    """Return the reply of GET ticker/bookTicker for one symbol: the last quote; zeros before the first one."""
     rules = instrument.rules
     quote = instrument.quote or BookTicker(0, instrument.symbol, 0, 0, 0, 0, 0)
     return {
@@ -352,7 +352,7 @@ def book_ticker(instrument: Instrument) -> Json:
         "askPrice": rules.price_text(quote.ask_ticks),
         "askQty": rules.quantity_text(quote.ask_lots),
         "time": quote.time_ms,
-        "lastUpdateId": quote.update_id + instrument.shown.raised,
+        "lastUpdateId": quote.update_id + instrument.shown.quote_raised,
     }
 
 

@@ -208,6 +208,29 @@ def test_own_taking_is_a_change_with_an_id_of_its_own() -> None:
     assert rig.send("GET", "/fapi/v1/ticker/bookTicker", "symbol=BTCUSDT").body["lastUpdateId"] == 3
 
 
+def test_book_after_own_taking_has_another_id_than_its_quote_though_nobody_looked_before() -> None:
+    """The quote of id 2 shows 10, and the book that is first looked at after a buy of 3 shows 7."""
+    rig = Rig()
+    _, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    rig.quote("50000.00", "50000.10", "10")
+    rig.take("BUY", "3")
+    reply = snapshot(rig)
+    assert (heard[-1]["u"], heard[-1]["A"]) == (2, "10.000")
+    assert (reply["lastUpdateId"], reply["asks"][0]) == (3, ["50000.10", "7.000"])
+
+
+def test_best_bid_and_ask_over_rest_have_the_id_that_the_stream_gave_them() -> None:
+    """Until the next quote both tell of the book before the taking, and neither under an id of the book after it."""
+    rig = Rig()
+    _, heard = rig.listen("/public/ws/btcusdt@bookTicker")
+    rig.quote("50000.00", "50000.10", "10")
+    snapshot(rig)
+    rig.take("BUY", "3")
+    assert snapshot(rig)["lastUpdateId"] == 3
+    reply = rig.send("GET", "/fapi/v1/ticker/bookTicker", "symbol=BTCUSDT").body
+    assert (reply["lastUpdateId"], reply["askQty"]) == (heard[-1]["u"], heard[-1]["A"]) == (2, "10.000")
+
+
 def test_recorded_levels_are_shown_where_the_market_has_them() -> None:
     """Depth that the market brings replaces the modelled levels, under its own update ids (facts 12)."""
     rig = Rig()
