@@ -218,7 +218,7 @@ def as_json(events: Iterable[MarketEvent]) -> list[str]:
     return [
         payloads.book_event(event, rules, 0)
         if isinstance(event, BookTicker)
-        else payloads.trade_event(event, rules)
+        else payloads.trade_event(event, rules, event.time_ms)
         for event in events
         if isinstance(event, BookTicker | Trade)
     ]

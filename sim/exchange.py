@@ -18,9 +18,8 @@ from sim.errors import RefusedHandshake, UnknownRoute
 from sim.fault_effects import VenueStage
 from sim.fault_rules import Rule, Script
 from sim.faults import UNHARMED, FaultPlan, ReplyFate, RequestFate, Tap
-from sim.instrument import Instrument
 from sim.limits import Limits
-from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent, Trade
+from sim.market import BookTicker, DepthChange, FundingTerms, Market, MarketEvent
 from sim.market_endpoints import MarketEndpoints
 from sim.market_streams import MarketStreams
 from sim.messages import Request, Response
@@ -220,16 +219,10 @@ class Exchange:
         venue.desk.on_trade(instrument, event)
         instrument.candles.add(event)
         instrument.tape.add(event)
-        self._print(instrument, event)
-
-    def _print(self, instrument: Instrument, trade: Trade) -> None:
-        hub, rules = self._venue.hub, instrument.rules
-        if instrument.trade_channel.sessions:
-            hub.publish(instrument.trade_channel, payloads.trade_event(trade, rules), trade.time_ms)
+        self._streams.prints[instrument.symbol].note(event)
         if instrument.single_trade_channel.sessions:
-            hub.publish(
-                instrument.single_trade_channel, payloads.single_trade_event(trade, rules), trade.time_ms
-            )
+            payload = payloads.single_trade_event(event, instrument.rules)
+            venue.hub.publish(instrument.single_trade_channel, payload, event.time_ms)
 
     def _run_timers(self, now_ms: int) -> None:
         venue = self._venue

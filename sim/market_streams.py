@@ -7,10 +7,12 @@ Source: facts section 6.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from sim.depth_streams import DiffDepth, PartialDepth
 from sim.instrument import Instrument
 from sim.klines import INTERVALS
+from sim.print_stream import PrintStream
 from sim.streams import Channel, Hub
 from sim.ticker_streams import (
     DayTicker,
@@ -35,6 +37,17 @@ _TICKER_MS = 2000
 _ALL_BOOKS_MS = 5000
 
 
+class _Timed(Protocol):
+    """Whatever speaks at a time of its own."""
+
+    @property
+    def due_ms(self) -> int:
+        """Return when it speaks next."""
+
+    def beat(self, now_ms: int) -> None:
+        """Let it speak."""
+
+
 class MarketStreams:
     """All feeds of the exchange; ``due_ms`` says when the next one speaks, None while nobody listens.
 
@@ -45,10 +58,13 @@ class MarketStreams:
         self._hub = venue.hub
         self._time_ms = time_ms
         self._wake = wake
-        self._active: dict[_Pulse, None] = {}
+        self._active: dict[_Timed, None] = {}
+        self.prints: dict[str, PrintStream] = {}
         instruments = list(venue.instruments.values())
         for instrument in instruments:
             self._offer(venue, instrument)
+            prints = PrintStream(venue.hub, instrument, self._expect, self.rest)
+            instrument.trade_channel.watcher = self.prints[instrument.symbol] = prints
         self._offer_all(venue, instruments)
 
     @property
@@ -70,12 +86,15 @@ class MarketStreams:
     def activate(self, pulse: "_Pulse") -> None:
         """Let the stream have its turns from now on."""
         pulse.aim(self._time_ms())
-        self._active[pulse] = None
+        self._expect(pulse)
+
+    def _expect(self, stream: _Timed) -> None:
+        self._active[stream] = None
         self._wake()
 
-    def rest(self, pulse: "_Pulse") -> None:
+    def rest(self, stream: _Timed) -> None:
         """Let the stream have no more turns."""
-        del self._active[pulse]
+        del self._active[stream]
 
     def _offer(self, venue: Venue, instrument: Instrument) -> None:
         name = f"{instrument.symbol.lower()}@"

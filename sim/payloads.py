@@ -288,11 +288,11 @@ def book_event(event: BookTicker, rules: SymbolRules, raised: int) -> str:
     )
 
 
-def trade_event(event: Trade, rules: SymbolRules) -> str:
-    """Return the aggTrade payload as text."""
+def trade_event(event: Trade, rules: SymbolRules, now_ms: int) -> str:
+    """Return the aggTrade payload as text, told at ``now_ms``."""
     quantity = rules.quantity_text(event.lots)
     return (
-        f'{{"e":"aggTrade","E":{event.time_ms},"s":"{event.symbol}","a":{event.trade_id},'
+        f'{{"e":"aggTrade","E":{now_ms},"s":"{event.symbol}","a":{event.trade_id},'
         f'"p":"{rules.price_text(event.price_ticks)}","q":"{quantity}","nq":"{quantity}","f":{event.first_id},'
         f'"l":{event.last_id},"T":{event.time_ms},"m":{"true" if event.buyer_is_maker else "false"},"st":1}}'
     )

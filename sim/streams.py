@@ -41,7 +41,8 @@ class StreamOptions:
     lets listen keys be heard without ``/private`` too, as before 2026 (facts 7.1). ``account_update_first`` sends
     ACCOUNT_UPDATE of a fill before its TRADE_LITE and ORDER_TRADE_UPDATE (facts 7.4). ``api_shares_weight`` counts
     the WebSocket API's weights on the pool of REST (facts 0, 5). ``margin_call_ratio`` is the part of the margin
-    balance that maintenance margin has to reach for a MARGIN_CALL.
+    balance that maintenance margin has to reach for a MARGIN_CALL. ``agg_trade_ms`` is the interval at which aggTrade
+    tells of trades, 0 for at once.
     """
 
     session_life_ms: int = SESSION_LIFE_MS
@@ -50,6 +51,7 @@ class StreamOptions:
     account_update_first: bool = False
     api_shares_weight: bool = False
     margin_call_ratio: Decimal = Decimal("0.8")
+    agg_trade_ms: int = 100
 
 
 class Connection(Protocol):

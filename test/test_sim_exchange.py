@@ -393,6 +393,7 @@ def test_silence_withholds_a_stream_for_a_while(name: str) -> None:
     rig.send("POST", "/sim/silence", f"stream={name}&seconds=2")
     rig.quote("50000.0", "50000.2")
     rig.trade("50000.0", "1")
+    rig.wait(100)
     assert heard == []
     assert len(trades) == 1
     assert rig.send("GET", f"{V1}/ticker/bookTicker", "symbol=BTCUSDT").body["askPrice"] == "50000.20"

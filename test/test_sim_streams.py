@@ -99,10 +99,11 @@ def test_trade_payload_has_the_documented_fields(sold: bool) -> None:
     rig = Rig()
     _, heard = rig.listen("/market/ws/btcusdt@aggTrade")
     rig.trade("50000.1", "0.5", sold=sold)
+    rig.wait(100)
     assert heard == [
         {
             "e": "aggTrade",
-            "E": START_MS + 2,
+            "E": START_MS + 100,
             "s": "BTCUSDT",
             "a": 2,
             "p": "50000.10",
@@ -115,6 +116,47 @@ def test_trade_payload_has_the_documented_fields(sold: bool) -> None:
             "st": 1,
         }
     ]
+
+
+def test_trades_are_told_after_the_quote_that_shows_them() -> None:
+    """Quotes come at once, trades every 100 ms in the order in which they happened (facts 6)."""
+    rig = Rig()
+    _, quotes = rig.listen("/public/ws/btcusdt@bookTicker")
+    _, trades = rig.listen("/market/ws/btcusdt@aggTrade")
+    rig.wait(10)
+    rig.trade("50000.1", "0.5")
+    rig.trade("50000.2", "0.7")
+    rig.quote("50000.1", "50000.3")
+    assert (len(quotes), trades) == (1, [])
+    rig.wait(85)
+    assert trades == []
+    rig.wait(1)
+    assert [(each["p"], each["E"], each["E"] - each["T"]) for each in trades] == [
+        ("50000.10", START_MS + 100, 88),
+        ("50000.20", START_MS + 100, 87),
+    ]
+    rig.wait(1000)
+    assert len(trades) == 2
+
+
+def test_trades_are_told_at_once_where_no_interval_is_wanted() -> None:
+    """`streams.agg_trade_ms` of 0."""
+    rig = Rig(options=Options(streams=StreamOptions(agg_trade_ms=0)))
+    _, trades = rig.listen("/market/ws/btcusdt@aggTrade")
+    rig.trade("50000.1", "0.5")
+    assert [each["E"] - each["T"] for each in trades] == [0]
+
+
+def test_trades_that_nobody_hears_any_more_are_not_kept() -> None:
+    """Who listens anew hears what is traded from then on, and the stream has no timer meanwhile."""
+    rig = Rig()
+    first, _ = rig.listen("/market/ws/btcusdt@aggTrade")
+    rig.trade("50000.1", "0.5")
+    first.closed(rig.now_ms)
+    _, heard = rig.listen("/market/ws/btcusdt@aggTrade")
+    assert rig.exchange._streams.due_ms is None
+    rig.wait(1000)
+    assert heard == []
 
 
 def test_mark_price_is_pushed_every_second_or_third_second() -> None:
