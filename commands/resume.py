@@ -30,7 +30,7 @@ def resume(settings: Settings, *, accept_loss: bool) -> int:
     account = account_of(settings)
     try:
         with signals_break_off():
-            unclosed = [each for each in settings.symbols if _waits_to_be_closed(settings, account, each)]
+            unclosed = _unclosed(settings, account)
     except KeyboardInterrupt:
         print("resume: broken off, nothing was cleared", file=sys.stderr)
         return ExitCode.FAULT
@@ -72,19 +72,25 @@ def _clear(settings: Settings, account: str, *, accept_loss: bool) -> None:
             print(f"{symbol}: {about_loss[symbol]}")
 
 
-def _waits_to_be_closed(settings: Settings, account: str, symbol: str) -> bool:
-    """Tell whether the close of a halt is not finished; one that a daemon is at is waited for, not for long."""
+def _unclosed(settings: Settings, account: str) -> list[str]:
+    """Return the symbols the close of whose halt is not finished; one that a daemon is at is waited for, not for long.
+
+    All are looked at together: while one is waited for, another one may have to be closed.
+    """
+    unclosed: list[str] = []
     if account == EMBEDDED_ACCOUNT:  # its position has ended with its process
-        return False
-    latch = HaltLatch(settings.state_directory, account, symbol)
+        return unclosed
     for _ in range(int(CLOSE_PATIENCE_S / LOOK_EVERY_S)):
-        halt = latch.read()
-        if halt is None or not halt.is_closing:
-            return False
-        if not is_held(settings.state_directory, account, symbol):
+        unclosed = [each for each in settings.symbols if _is_closing(settings, account, each)]
+        if not all(is_held(settings.state_directory, account, each) for each in unclosed) or not unclosed:
             break
         Event().wait(LOOK_EVERY_S)
-    return True
+    return unclosed
+
+
+def _is_closing(settings: Settings, account: str, symbol: str) -> bool:
+    halt = HaltLatch(settings.state_directory, account, symbol).read()
+    return halt is not None and halt.is_closing
 
 
 def _refusal(symbol: str, *, is_at_it: bool) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import pytest
 from commands.resume import resume
 from commands.run import begin_embedded_account, note_halt
 from commands.signals import signals_go_to
-from commands.wiring import EMBEDDED_ACCOUNT
+from commands.wiring import EMBEDDED_ACCOUNT, account_of
 from core.append_file import AppendFile
 from core.day_file import DayFile
 from core.exit_code import ExitCode
 from core.halt import Halt, HaltLatch
+from core.instance_lock import InstanceLock
 from core.kill_switch import KillSwitch
 from core.settings import Settings, settings_from
 from utils.config_loader import get_config
@@ -187,6 +189,35 @@ def test_state_that_cannot_be_cleared_refuses_the_start_on_the_embedded_exchange
     latch(tmp_path, EMBEDDED_ACCOUNT, symbol).path.mkdir()
     with pytest.raises(DiskRefused, match=f"{tmp_path} cannot be written to"):
         begin_embedded_account(settings)
+
+
+def test_resume_clears_no_halt_whose_close_begins_while_it_waits_for_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two symbols one is being closed; when that is done, the other one is over its limit."""
+    (tmp_path / ".env").write_text("EXCHANGE_ENV=paper\nPAPER_URL=http://127.0.0.1:9\n", encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(f"state_directory: {tmp_path}\n", encoding="utf-8")
+    settings = settings_from(get_config(tmp_path / ".env", tmp_path / "config.yaml"))
+    [first] = settings.quotes
+    settings = replace(settings, quotes=(first, replace(first, symbol="ETHUSDT")))
+    account = account_of(settings)
+    bitcoin, ether = (latch(tmp_path, account, symbol) for symbol in settings.symbols)
+
+    class Moments:
+        """What a daemon does while `resume` sleeps."""
+
+        def wait(self, _seconds: float) -> None:
+            if bitcoin.read() is None:
+                bitcoin.engage("position over the limit", 6, is_closing=True)
+                ether.finish()
+
+    monkeypatch.setattr("commands.resume.Event", Moments)
+    ether.engage("position over the limit", 5, is_closing=True)
+    with InstanceLock(tmp_path, account, "BTCUSDT"), InstanceLock(tmp_path, account, "ETHUSDT"):
+        assert resume(settings, accept_loss=False) is ExitCode.REFUSED
+    assert capsys.readouterr().out.startswith("BTCUSDT: not resumed: nobody has verified yet")
+    assert bitcoin.read() == Halt("BTCUSDT", "position over the limit", 6, is_closing=True)
+    assert ether.read() == Halt("ETHUSDT", "position over the limit", 5)
 
 
 @pytest.mark.parametrize("accept_loss", [False, True])
