@@ -135,6 +135,7 @@ class Refresher:
         if changes is None:
             context.lock.release()
             return False
+        context.refusal = ""  # no quote that is wanted is missing
         requote = self._requote = _Requote(book, on_end)
         try:
             changes = self._execution.askable(context, changes)

@@ -132,8 +132,8 @@ def _posture(context: SymbolContext) -> str:
 
 
 def _refusal(context: SymbolContext) -> str:
-    """Return why quotes are held back that the exchange keeps refusing, nothing while there are none."""
-    return f" | REFUSED: {context.refusal}" if context.refusal else ""
+    """Return why quotes are held back that the exchange keeps refusing, nothing while none are, or none may rest."""
+    return f" | REFUSED: {context.refusal}" if context.refusal and context.gate.is_open else ""
 
 
 def _no_room(context: SymbolContext) -> str:

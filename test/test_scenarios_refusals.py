@@ -88,23 +88,25 @@ def test_reason_that_is_shown_is_the_one_that_there_is_by_now(tmp_path: Path) ->
     in_a_world(tmp_path, story, events_per_s=0.02)
 
 
-def test_reason_that_is_shown_is_one_for_which_a_quote_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("refresh", "transport"), [(REPLACING, "rest"), ({}, "ws")])
+def test_reason_that_is_shown_is_one_for_which_a_quote_is_missing(
+    tmp_path: Path, refresh: dict[str, object], transport: str
+) -> None:
     """Bids are refused, and then the position leaves no room for them: the asks rest, and nothing is held back."""
 
     async def story(world: World) -> None:
-        world.start(refresh_config=REPLACING)
-        await world.until_quoting()
-        assert world.engine is not None
-        context = world.engine.contexts[0]
-
         async def refuse_bids(sent: Sent) -> HttpResponse | None:
             if not sent.is_order() or "side=BUY" not in sent.query:
                 return None
             return json_reply(400, {"code": -2019, "msg": "refused by the test"})
 
-        world.tamper = refuse_bids
-        await world.until(lambda: "-2019" in context.refusal, 25, "the brake")
-        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.030")
+        world.tamper, world.order_transport = refuse_bids, transport
+        world.start(refresh_config=refresh)
+        await world.until_quoting(60, orders=3)
+        assert world.engine is not None
+        context = world.engine.contexts[0]
+        await world.until(lambda: "-2019" in context.refusal, 60, "the brake")
+        world.control("POST", "/sim/fill", symbol=world.symbol, side="BUY", quantity="0.028")
         await asyncio.sleep(15)
         assert len(world.ours()) == 3
         assert context.refusal == ""
