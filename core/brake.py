@@ -38,9 +38,9 @@ MOST_A_MINUTE = 5
 
 
 def told_code(refusal: Refused) -> int:
-    """Return the code of a refusal; where it had none, 0 if it will pass by itself, else UNREADABLE."""
-    is_passing = isinstance(refusal, Overloaded | RateLimited)  # told by text or status alone, too
-    return refusal.code or (0 if is_passing else UNREADABLE)
+    """Return the code of a refusal, 0 of one that will pass by itself, UNREADABLE of another one that had none."""
+    is_passing = isinstance(refusal, Overloaded | RateLimited)  # told by text or status, whatever the code
+    return 0 if is_passing else refusal.code or UNREADABLE
 
 
 @dataclass(slots=True)
@@ -58,6 +58,11 @@ class _Strikes:
     """While it held the slot back, a refusal gave another reason than those before it."""
     lately_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_A_MINUTE))
     """When it was refused for want of room, whatever of it was forgiven since."""
+
+    def forgive(self) -> None:
+        """Have it been refused for nothing, but for how often it was lately."""
+        self.count = 0
+        self.was_of_all = self.was_of_another = self.was_hurried = False
 
     def not_before_ns(self) -> int:
         """Return until when as many refusals as a minute may have hold it back, 0 if there were fewer."""
@@ -144,7 +149,7 @@ class RefusalBrake:
         is_of_all, was_held, was_refused = was.was_of_all, was.count >= STRIKES, was.count > 0
         if alone and was.code in BESIDE_OTHERS:
             if was_held:
-                was.count, was.was_of_all = 0, False
+                was.forgive()
             self._by_slot[slot] = was
         if not was_refused:
             return self._hurry()
@@ -169,7 +174,7 @@ class RefusalBrake:
         elif strikes.not_before_ns() > now_ns:
             strikes.probe_ns = strikes.not_before_ns()
         else:
-            strikes.count, strikes.was_of_all = 0, False
+            strikes.forgive()
 
     def _hurry(self) -> bool:
         """Let those be tried now that are held for what should hold all, once; return whether there is any."""

@@ -15,8 +15,10 @@ from core.brake import (
     UNREADABLE,
     CrossingBrake,
     RefusalBrake,
+    told_code,
 )
 from core.model import Side
+from utils.errors import Overloaded, RateLimited, Refused
 
 SLOT = (Side.BUY, 1)
 MARGIN_IS_INSUFFICIENT = -2019
@@ -30,6 +32,29 @@ def gripped(now_ns: int = 0) -> RefusalBrake:
     for _ in range(STRIKES):
         brake.refused(SLOT, MARGIN_IS_INSUFFICIENT, now_ns)
     return brake
+
+
+def test_refusal_that_will_pass_by_itself_is_no_strike_whatever_its_code() -> None:
+    """The exchange is busy, or a limit was reached; else it counts by its code, or as one that cannot be read."""
+    assert told_code(Overloaded(-1000, "Service Unavailable", 503)) == 0
+    assert told_code(RateLimited(-4400, "too many", 429, retry_after_s=1, banned=False)) == 0
+    assert told_code(Refused(-4400, "no", 400)) == -4400
+    assert told_code(Refused(0, "no", 451)) == UNREADABLE
+
+
+def test_slot_that_was_released_has_its_turn_after_a_refusal_of_another_kind_again() -> None:
+    """It was held, tried in its turn, and released because another one was taken: that turn is not used up."""
+    brake, sell = gripped(), (Side.SELL, 1)
+    brake.refused(SLOT, MAX_OPEN_ORDERS, 1)
+    for _ in range(STRIKES):
+        brake.refused(sell, MAX_OPEN_ORDERS, 2)
+    brake.accepted(sell, 3)
+    later_ns = 2 * PROBE_NS
+    for _ in range(STRIKES):
+        brake.refused(SLOT, MAX_OPEN_ORDERS, later_ns)
+    brake.refused(SLOT, -4014, later_ns)
+    assert not brake.allows(SLOT, later_ns + APART_NS - 1)
+    assert brake.allows(SLOT, later_ns + APART_NS)
 
 
 def test_slot_that_was_never_refused_may_be_tried() -> None:
