@@ -110,14 +110,17 @@ class Ledger:
         self.position_quantity = position.quantity
         self.entry_price = position.entry_price
         self._position_as_of_ms = as_of_ms
+        self._doubted_quantity = _ZERO
 
-    def agree(self, position: Position, tick_size: Decimal) -> None:
+    def agree(self, position: Position, tick_size: Decimal, now_ms: int) -> None:
         """Note that the exchange's position is ours; take its entry price where ours is another by a tick or more.
 
         Trades that one channel told of late were counted in another order than they were made. Those of which it was
-        in doubt whether the opening held them did move it.
+        in doubt whether the opening held them did move it, unless the reading is older than a fill; ``now_ms`` is the
+        exchange's time.
         """
-        self._doubted_quantity = _ZERO
+        if not self.outdates(position, now_ms):
+            self._doubted_quantity = _ZERO
         is_present = position.update_ms >= self.last_fill_ms
         is_same = position.quantity == self.position_quantity != 0
         if is_present and is_same and abs(position.entry_price - self.entry_price) >= tick_size:

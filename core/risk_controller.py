@@ -328,7 +328,8 @@ class RiskController:
         """Have today's result be known, while our books and the exchange's agree: in between it would be a guess."""
         if position.quantity != context.ledger.position_quantity:
             return
-        context.ledger.agree(position, context.rules.tick_size)
+        now_ms = self._gateway.rest.server_clock.time_ms()
+        context.ledger.agree(position, context.rules.tick_size, now_ms)
         mark_price = position.mark_price or context.state.mark_price
         try:
             if await self._days.keep(context, mark_price):

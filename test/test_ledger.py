@@ -195,6 +195,26 @@ def test_fill_of_an_order_of_this_run_is_never_taken_back() -> None:
     assert books.position_quantity == Decimal("-0.2")
 
 
+def test_reading_that_lags_behind_a_fill_ends_no_doubt() -> None:
+    """A fill of ours as large as the trade in doubt, and a flat position from before both: then they tell apart."""
+    books, now_ms = Ledger(), AS_OF_MS + 1000
+    books.open(FLAT, 50, AS_OF_MS - 60_000, AS_OF_MS)
+    assert books.apply(replace(fill(51, Side.SELL, "0.5"), time_ms=AS_OF_MS))
+    assert books.apply(replace(fill(52, Side.BUY, "0.5"), time_ms=now_ms), is_of_this_run=True)
+    assert books.position_quantity == 0
+    books.agree(FLAT, Decimal("0.1"), now_ms + Ledger.UNDATED_LAGS_AT_MOST_MS - 1)
+    assert books.takes_back(replace(FLAT, quantity=Decimal("0.5"), entry_price=Decimal(90)))
+
+
+def test_adopted_position_leaves_nothing_in_doubt() -> None:
+    """It is the exchange's as it is: no later difference is one of the opening."""
+    books = Ledger()
+    books.open(FLAT, 50, AS_OF_MS - 60_000, AS_OF_MS)
+    assert books.apply(replace(fill(51, Side.SELL, "0.5"), time_ms=AS_OF_MS))
+    books.adopt(replace(FLAT, quantity=Decimal("0.3")), AS_OF_MS + 9000)
+    assert not books.takes_back(replace(FLAT, quantity=Decimal("0.8")))
+
+
 @pytest.mark.parametrize("opening_ms", [0, AS_OF_MS - 1])
 def test_trade_is_taken_back_neither_after_an_agreement_nor_from_a_position_that_bears_its_time(
     opening_ms: int,
@@ -204,7 +224,7 @@ def test_trade_is_taken_back_neither_after_an_agreement_nor_from_a_position_that
     books.open(replace(FLAT, update_ms=opening_ms), 50, 0, AS_OF_MS)
     assert books.apply(replace(fill(51, Side.SELL, "0.5"), time_ms=AS_OF_MS))
     if not opening_ms:
-        books.agree(replace(FLAT, quantity=Decimal("-0.5")), Decimal("0.1"))
+        books.agree(replace(FLAT, quantity=Decimal("-0.5")), Decimal("0.1"), AS_OF_MS + 5000)
     assert not books.takes_back(FLAT)
     assert books.position_quantity == Decimal("-0.5")
 
@@ -362,9 +382,9 @@ def test_trade_that_is_told_of_late_leaves_the_entry_price_that_the_exchange_has
     ledger.apply(fill(1, Side.SELL, "1", price=Decimal(95), time_ms=2000))
     assert (ledger.position_quantity, ledger.entry_price) == (1, Decimal("97.5"))
     theirs = replace(theirs, entry_price=Decimal(95), update_ms=2999)
-    ledger.agree(theirs, Decimal("0.1"))
+    ledger.agree(theirs, Decimal("0.1"), 3000)
     assert ledger.entry_price == Decimal("97.5"), "a reading from before our last trade says nothing"
-    ledger.agree(replace(theirs, update_ms=3000), Decimal("0.1"))
+    ledger.agree(replace(theirs, update_ms=3000), Decimal("0.1"), 3000)
     assert ledger.entry_price == 95
-    ledger.agree(replace(theirs, update_ms=3000, entry_price=Decimal("95.00000001")), Decimal("0.1"))
+    ledger.agree(replace(theirs, update_ms=3000, entry_price=Decimal("95.00000001")), Decimal("0.1"), 3000)
     assert ledger.entry_price == 95, "the exchange rounds"
