@@ -52,12 +52,19 @@ class Desk:
     """Places, amends, cancels and fills the orders of the one account."""
 
     def __init__(
-        self, instruments: Mapping[str, Instrument], account: Account, ledger: Ledger, user: UserStream
+        self,
+        instruments: Mapping[str, Instrument],
+        account: Account,
+        ledger: Ledger,
+        user: UserStream,
+        *,
+        refuses_covered: bool = False,
     ) -> None:
         self._instruments = instruments
         self._account = account
         self._ledger = ledger
         self._user = user
+        self._refuses_covered = refuses_covered
         self._order_count = 0
         self._foreign_count = 0
         self._amendment_count = 0
@@ -113,7 +120,7 @@ class Desk:
             self._end(instrument, order, OrderStatus.EXPIRED, now_ms)
             return
         if order.reduce_only:
-            left = self._reduced(instrument, order.side, lots - order.executed_lots)
+            left = self._reduced(instrument, order.side, lots - order.executed_lots, order)
             lots = order.executed_lots + left
         else:
             self._check_margin(instrument, order.side, price_ticks, lots - order.executed_lots, order)
@@ -322,10 +329,19 @@ class Desk:
         lots = self._account.positions[instrument.symbol].lots
         return max(0, -lots if side is Side.BUY else lots)
 
-    def _reduced(self, instrument: Instrument, side: Side, lots: int) -> int:
-        allowed = min(lots, self._reducible(instrument, side))
+    def _reduced(self, instrument: Instrument, side: Side, lots: int, replaced: Order | None = None) -> int:
+        reducible = self._reducible(instrument, side)
+        allowed = min(lots, reducible)
         if not allowed:
             raise refusal(-2022)
+        if self._refuses_covered:
+            others = sum(
+                order.remaining_lots
+                for order in instrument.open.values()
+                if order.side is side and order.reduce_only and order is not replaced
+            )
+            if others + allowed > reducible:
+                raise refusal(-4118)
         return allowed
 
     # The life of an order

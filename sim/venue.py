@@ -38,7 +38,8 @@ class Options:
     comes without a list around it (facts 3.4). ``engine_ms`` is how long an order is on its way from the door
     to the matching engine, which holds it against recvWindow once more (-5028); nothing else depends on it.
     ``halted_order_code`` and ``halted_amend_code`` refuse orders and amendments of a symbol that does not trade; which
-    ones a real halt gives is not documented (facts 9).
+    ones a real halt gives is not documented (facts 9). ``refuses_covered_reduce_only`` refuses a reduce-only order, or
+    its amendment, that the position is too small for beside other reduce-only orders of its side (-4118; facts 4.5).
     """
 
     thinning: Thinning = Thinning.FROM_BEHIND
@@ -58,6 +59,7 @@ class Options:
     engine_ms: int = 0
     halted_order_code: int = -4140
     halted_amend_code: int = -5024
+    refuses_covered_reduce_only: bool = False
     fees: FeeOptions = field(default_factory=FeeOptions)
     conduct: ConductRules = field(default_factory=ConductRules)
     streams: StreamOptions = field(default_factory=StreamOptions)
@@ -70,8 +72,8 @@ class Options:
         for code in (self.halted_order_code, self.halted_amend_code):
             if code not in HALTED_CODES:
                 raise ValueError(f"it is one of {', '.join(map(str, HALTED_CODES))}")
-        if self.leverage < 1 or self.history < 0 or self.engine_ms < 0:
-            raise ValueError("leverage is at least 1, history and engine_ms are not negative")
+        if self.leverage < 1 or min(self.history, self.engine_ms, self.streams.agg_trade_ms) < 0:
+            raise ValueError("leverage is at least 1, history and times are not negative")
 
 
 class Venue:
@@ -97,7 +99,13 @@ class Venue:
             symbol: Instrument(symbol_rules, self.hub, options.thinning, options.funding_rate, now_ms)
             for symbol, symbol_rules in rules.items()
         }
-        self.desk = Desk(self.instruments, self.account, self.ledger, self.user)
+        self.desk = Desk(
+            self.instruments,
+            self.account,
+            self.ledger,
+            self.user,
+            refuses_covered=options.refuses_covered_reduce_only,
+        )
         self.hedge_mode = options.hedge_mode
         self.liquidating = False
         self.standing = Standing()

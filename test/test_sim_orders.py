@@ -311,6 +311,21 @@ def test_two_reduce_only_orders_never_turn_the_position() -> None:
     assert (rig.order("r1")["executedQty"], rig.order("r2")["executedQty"]) == ("0.008", "0.002")
 
 
+def test_position_that_reduce_only_orders_cover_already_has_no_room_for_another_where_that_is_asked() -> None:
+    """Sources disagree: by default it is taken. What others leave of the position may be covered (facts 4.5)."""
+    assert Options().refuses_covered_reduce_only is False
+    rig = Rig(options=Options(refuses_covered_reduce_only=True))
+    rig.take("BUY", "0.010")
+    rig.place("SELL", "50010", "0.006", reduceOnly="true", newClientOrderId="r1")
+    assert rig.place("SELL", "50011", "0.005", reduceOnly="true").code == -4118
+    assert rig.take("SELL", "0.010", reduceOnly="true").code == -4118
+    assert rig.place("SELL", "50011", "0.004", reduceOnly="true", newClientOrderId="r2").status == 200
+    assert rig.amend("r2", "SELL", "50012", "0.005", reduceOnly="true").code == -4118
+    assert rig.amend("r2", "SELL", "50012", "0.004", reduceOnly="true").status == 200
+    assert rig.take("SELL", "0.001").status == 200
+    assert rig.position() == "0.009"
+
+
 def test_reduce_only_order_filled_in_part_beside_another_rests_with_what_is_left_of_it() -> None:
     """One print takes an ordinary order whole and 0.006 of it, and cuts it to 0.008: 0.002 rest, and no more trade."""
     rig = Rig()
